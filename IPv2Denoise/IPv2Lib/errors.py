@@ -1,0 +1,25 @@
+"""The one exception family of the library.
+
+Every message says what is wrong, with the value, and what to do about it. The command line prints it as one
+line and exits with 2; the Slicer modules show it as it is.
+"""
+
+
+class IPv2Error(Exception):
+    """Root of every error that the library raises on purpose."""
+
+
+class InputError(IPv2Error):
+    """The input cannot be used: wrong file, wrong values, wrong geometry, wrong parameter."""
+
+
+class BundleError(InputError):
+    """A trained model on disk is missing, damaged or of an unknown format."""
+
+
+class OutputError(IPv2Error):
+    """A result cannot be written: no permission, no space, not a place for a file."""
+
+
+class Cancelled(IPv2Error):
+    """The caller asked to stop; nothing was changed."""

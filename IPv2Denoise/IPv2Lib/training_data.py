@@ -1,0 +1,179 @@
+"""Training cases from normal-dose CT: augmentation, breath, dose and purification, all from a seed.
+
+A case is a block of a few neighbouring slices, as a network would see them (input) and what it should make of
+them (target). Owns the random choices; the physics is in `dose`, the masks are in `purification`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from .ct import Volume
+from .dose import physical_noise
+from .projection import kernel
+from .purification import IPV1, IPV2, Settings, common_masks, mix_training_input
+from .regions import Region, outside_field_of_view, segment
+
+STRATEGIES: dict[str, Settings | None] = {"none": None, "ipv1": IPV1, "ipv2": IPV2}
+"""Settings of purification by the name of the strategy; None pairs the two scans as they are."""
+
+_VIEWS = 384  # the noise of fewer views looks the same, and is made sooner
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What is drawn at random for each case; every pair is (lowest, highest).
+
+    Attributes
+    ----------
+    dose : dose fraction, drawn with equal weight on each octave
+    photons : N₀ per ray at dose 1, likewise
+    sharpness : reconstruction kernel of the noise, see `projection.kernel`
+    zoom : pixels of the scan per pixel of the case; above 1 makes structures finer and the scan's noise less
+    breath_mm : largest displacement of the lungs between the two scans
+    """
+
+    dose: tuple[float, float] = (0.01, 0.25)
+    photons: tuple[float, float] = (0.7e5, 3.0e5)
+    sharpness: tuple[float, float] = (-1.0, 2.0)
+    zoom: tuple[float, float] = (0.9, 1.8)
+    breath_mm: tuple[float, float] = (2.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training case: `input` and `target`, both (slices, rows, columns) float32 in HU, with air outside the
+    field of view, and the dose fraction and kernel sharpness that were drawn.
+    """
+
+    input: np.ndarray
+    target: np.ndarray
+    dose: float
+    sharpness: float
+
+
+def make_case(
+    volumes: Sequence[Volume],
+    index: int,
+    seed: int,
+    strategy: str = "ipv2",
+    slices: int = 6,
+    ranges: Ranges | None = None,
+) -> Case:
+    """Make training case number `index`: the same for the same arguments, whatever was made before.
+
+    Parameters
+    ----------
+    volumes : sequence of Volume
+        Normal-dose CT, HU, axial.
+    index, seed : int
+        Which case of which training run.
+    strategy : {"none", "ipv1", "ipv2"}
+        How the two scans become a pair, see `STRATEGIES`.
+    slices : int
+        Slices of the case; fewer where the volume has fewer.
+    ranges : Ranges
+        What is drawn at random.
+    """
+    ranges = ranges or Ranges()
+    rng = np.random.default_rng([seed, index])
+    ndct, spacing_mm = _block(volumes, rng, slices, rng.uniform(*ranges.zoom))
+    dose, photons = (_log_uniform(rng, *limits) for limits in (ranges.dose, ranges.photons))
+    sharpness = rng.uniform(*ranges.sharpness)
+    gain = kernel(sharpness)
+    variance, blur_z = rng.uniform(0.0, 20.0), rng.uniform(0.0, 0.33) * (rng.random() < 0.5)
+
+    def noisy(image: np.ndarray) -> np.ndarray:
+        noise = physical_noise(
+            image,
+            spacing_mm,
+            dose * photons,
+            kernel=gain,
+            views=_VIEWS,
+            electronic_variance=variance,
+            seeds=rng.integers(2**62, size=len(image)),
+        )
+        return image + _correlated(noise, blur_z)
+
+    settings = STRATEGIES[strategy]
+    uldct = noisy(breathe(ndct, rng.uniform(*ranges.breath_mm) / spacing_mm, rng))
+    if settings is None:
+        return Case(uldct, ndct, dose, sharpness)
+    masks = common_masks(uldct, ndct, settings)
+    mask = masks.cm2 if settings.remove_background else masks.cm1
+    inside = noisy(ndct) if settings.add_noise else ndct
+    return Case(mix_training_input(uldct, ndct, inside, mask, settings.blend), ndct, dose, sharpness)
+
+
+def breathe(ndct: np.ndarray, amplitude: float, rng: np.random.Generator) -> np.ndarray:
+    """Deform the lungs smoothly, as breath between two scans does; the chest wall stays where it is.
+
+    Parameters
+    ----------
+    ndct : numpy.ndarray
+        (slices, rows, columns), HU.
+    amplitude : float
+        Largest displacement, in pixels.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, same shape.
+    """
+    lung = segment(ndct) == Region.LUNG
+    # 0 at the border of the lungs and outside, 1 deep inside.
+    room = np.clip(2.0 * ndimage.gaussian_filter(lung.astype(np.float32), (0, 6, 6)) - 1.0, 0.0, 1.0)
+    shape = ndct.shape[1:]
+    step = 8
+    moved = np.empty(ndct.shape, np.float32)
+    field = rng.normal(size=(2, *(-(-n // step) for n in shape))).astype(np.float32)
+    field = ndimage.gaussian_filter(field, (0, 5, 5))
+    field = np.stack([ndimage.zoom(f, step, order=1)[: shape[0], : shape[1]] for f in field])
+    field *= amplitude / max(float(np.abs(field).max()), 1e-6)
+    grid = np.indices(shape, dtype=np.float32)
+    for k, image in enumerate(ndct):
+        weight = np.minimum(room[k] * 1.5, 1.0)
+        moved[k] = ndimage.map_coordinates(
+            image.astype(np.float32), grid + field * weight, order=1, mode="nearest"
+        )
+    return moved
+
+
+def _block(volumes, rng, slices, zoom) -> tuple[np.ndarray, float]:
+    """A random block of neighbouring slices, resampled in plane: pixels `zoom` times as large."""
+    sizes = np.array([len(v.array) for v in volumes])
+    volume = volumes[rng.choice(len(volumes), p=np.sqrt(sizes) / np.sqrt(sizes).sum())]
+    count = min(slices, len(volume.array))
+    first = rng.integers(len(volume.array) - count + 1)
+    hu = np.asarray(volume.array[first : first + count], np.float32)
+    hu = np.where(outside_field_of_view(volume.array[first : first + count]), -1000.0, hu).astype(np.float32)
+    if rng.random() < 0.15:  # neighbours that tell nothing: thick or distant slices
+        hu = np.repeat(hu[count // 2, None], count, axis=0)
+    # Half of what averaging asks for: structures stay as sharp as the new pixels can hold.
+    hu = ndimage.gaussian_filter(hu, (0, *(2 * [0.35 * max(zoom - 1.0, 0.0)])))
+    rows, columns = (2 * round(n / zoom / 2) for n in hu.shape[1:])
+    if (rows, columns) != hu.shape[1:]:
+        import torch
+
+        hu = torch.nn.functional.interpolate(
+            torch.from_numpy(hu)[:, None], (rows, columns), mode="bicubic", align_corners=False
+        )[:, 0].numpy()
+    return np.clip(hu, -1024.0, 3071.0), volume.spacing[0] * volume.array.shape[2] / columns
+
+
+def _correlated(noise: np.ndarray, share: float) -> np.ndarray:
+    """Mix noise with that of the neighbouring slices, as overlapping slices have it; the variance stays."""
+    if share == 0.0:
+        return noise
+    weights = np.array([share, 1.0 - 2.0 * share, share]) if share < 0.5 else np.full(3, 1 / 3)
+    mixed = ndimage.convolve1d(noise, weights, axis=0, mode="wrap")
+    return mixed / np.sqrt((weights**2).sum())
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))

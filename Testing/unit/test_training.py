@@ -1,0 +1,107 @@
+"""Training cases and the training loop, small."""
+
+import csv
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from IPv2Lib import bundle, phantom
+from IPv2Lib.errors import Cancelled, InputError
+from IPv2Lib.training import TrainingSettings, publish, read_settings, train
+from IPv2Lib.training_data import Ranges, breathe, make_case
+
+SMALL = {"channels": [8, 8], "blocks": [1, 1]}
+
+
+@pytest.fixture(scope="module")
+def chest():
+    return phantom.chest(seed=1, size=128, slices=4)
+
+
+def settings(**changes) -> TrainingSettings:
+    base = TrainingSettings(
+        arguments=SMALL, steps=12, batch=2, patch=32, pool=2, steps_per_case=6, ranges=Ranges(zoom=(1.0, 1.0))
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def test_a_case_depends_on_its_number_alone(chest):
+    first, again, other = (make_case([chest], i, 0) for i in (3, 3, 4))
+    assert np.array_equal(first.input, again.input) and np.array_equal(first.target, again.target)
+    assert not np.array_equal(first.input, other.input)
+
+
+def test_ipv2_trains_lung_and_room_air_and_ipv1_neither(chest):
+    ranges = Ranges(dose=(0.02, 0.02), zoom=(1.0, 1.0))
+    ipv1, ipv2 = (make_case([chest], 0, 0, strategy, ranges=ranges) for strategy in ("ipv1", "ipv2"))
+    lung = (ipv2.target < -700) & (ipv2.target > -930)
+    air = ipv2.target < -990
+    assert np.median(np.abs(ipv1.input - ipv1.target)[lung]) == 0.0
+    assert np.median(np.abs(ipv1.input - ipv1.target)[air]) == 0.0
+    assert np.median(np.abs(ipv2.input - ipv2.target)[lung]) > 5.0
+    assert np.median(np.abs(ipv2.input - ipv2.target)[air]) > 2.0
+
+
+def test_breath_moves_the_lungs_and_nothing_else(chest):
+    array = np.asarray(chest.array, np.float32)
+    moved = breathe(array, 3.0, np.random.default_rng(0))
+    change = np.abs(moved - array)
+    assert change[(array < -700) & (array > -950)].max() > 20
+    assert change[array < -1000].max() == 0.0
+
+
+def test_resumed_equals_uninterrupted(chest, tmp_path):
+    whole = train([chest], tmp_path / "whole", settings(), workers=0)
+    count = iter(range(100))
+    with pytest.raises(Cancelled, match="resume"):
+        train([chest], tmp_path / "cut", settings(), workers=0, cancelled=lambda: next(count) == 7)
+    train([chest], tmp_path / "cut", resume=True, workers=0)
+    a, b = (torch.load(run / "checkpoint.pt", weights_only=True) for run in (whole, tmp_path / "cut"))
+    assert a["step"] == b["step"] == 12
+    for name, value in a["average"].items():
+        assert torch.allclose(value, b["average"][name], atol=1e-6), name
+
+
+def test_training_lowers_the_loss_and_publishes(chest, tmp_path):
+    run = train([chest], tmp_path / "run", settings(steps=150, patch=48, learning_rate=3e-3), workers=0)
+    with open(run / "log.csv") as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert len(losses) == 3 and losses[-1] < losses[0]
+    card = {
+        "title": "Test",
+        "description": "A test.",
+        "training": {"data": [{"name": "phantom", "licence": "Apache-2.0", "citation": "this project"}]},
+        "metrics": {},
+        "intended_use": "Tests.",
+        "limits": "Everything.",
+    }
+    published = publish(run, tmp_path / "model", card)
+    assert bundle.load(tmp_path / "model").hash == published.hash
+    assert published.card["training"]["settings"]["steps"] == 150
+
+
+def test_settings_survive_the_disk(chest, tmp_path):
+    wanted = settings(steps=1, strategy="ipv1", ranges=Ranges(dose=(0.1, 0.2)))
+    assert read_settings(train([chest], tmp_path / "run", wanted, workers=0)) == wanted
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"network": "magic"}, {"strategy": "ipv9"}, {"batch": 0}, {"precision": "int8"}, {"minutes": -1}],
+)
+def test_bad_settings_are_named(change):
+    with pytest.raises(InputError):
+        settings(**change)
+
+
+def test_bad_folders_are_named(chest, tmp_path):
+    with pytest.raises(InputError, match="no volumes"):
+        train([], tmp_path / "empty")
+    with pytest.raises(InputError, match="resume"):
+        train([chest], tmp_path / "none", resume=True)
+    train([chest], tmp_path / "run", settings(steps=1), workers=0)
+    with pytest.raises(InputError, match="already"):
+        train([chest], tmp_path / "run", settings(steps=1))
+    with pytest.raises(InputError, match="not a training run"):
+        publish(tmp_path / "nothing", tmp_path / "model", {})

@@ -168,7 +168,7 @@ def train(
             pool = cases.at(step)
             waited += time.monotonic() - before
             rate = settings.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + np.cos(np.pi * done)))
-            rate *= min(1.0, (step + 1) / 200)
+            rate = float(rate * min(1.0, (step + 1) / 200))
             for group in optimizer.param_groups:
                 group["lr"] = rate
             x, target = _batch(pool, network.context, settings, step)

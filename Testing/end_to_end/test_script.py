@@ -1,0 +1,130 @@
+"""The ipv2 script: prepares its environment once, completes a broken one, passes arguments on from anywhere.
+
+Python and pip are stand-ins that write down how they are called, so this takes no network and no time; what they
+are asked to install is the wheel test's and the continuous integration's to prove.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell script")
+
+# Runs real Python for the script's own snippets; "-m venv" makes a folder with another stand-in for its Python.
+PYTHON = f"""#!/bin/sh
+case "$*" in
+"-m venv "*) mkdir -p "$3/bin" && cp "$STAND_INS/venv-python" "$3/bin/python" ;;
+*) exec "{sys.executable}" "$@" ;;
+esac
+"""
+VENV_PYTHON = """#!/bin/sh
+echo "$*" >>"$STAND_INS/calls"
+case "$*" in
+*--editable*)
+    [ ! -e "$STAND_INS/no-network" ] || { echo "no network" >&2; exit 1; }
+    printf '#!/bin/sh\\nprintf "<%%s>" "$PWD" "$@"\\nexit 7\\n' >"${0%/*}/ipv2"
+    chmod +x "${0%/*}/ipv2"
+    ;;
+"-c import torch") exit 1 ;;
+esac
+"""
+
+
+class Checkout:
+    """A copy of the script in a folder with a space in its name, and the stand-ins on PATH."""
+
+    def __init__(self, folder: Path):
+        self.root = folder / "check out"
+        self.stand_ins = folder / "bin"
+        self.root.mkdir()
+        self.stand_ins.mkdir()
+        shutil.copy(REPOSITORY / "ipv2", self.root)
+        (self.root / "pyproject.toml").write_text("first\n")
+        scripts = {
+            "python3": PYTHON,
+            "venv-python": VENV_PYTHON,
+            "dpkg-query": "#!/bin/sh\nprintf installed\n",
+            "nvidia-smi": "#!/bin/sh\nexit 1\n",
+        }
+        for name, text in scripts.items():
+            (self.stand_ins / name).write_text(text)
+            (self.stand_ins / name).chmod(0o755)
+
+    def run(self, *arguments, script: Path | None = None) -> subprocess.CompletedProcess:
+        path = f"{self.stand_ins}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "STAND_INS": str(self.stand_ins)}
+        command = [script or self.root / "ipv2", *arguments]
+        return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, timeout=60)
+
+    def installations(self) -> list[str]:
+        calls = self.stand_ins / "calls"
+        return [line for line in calls.read_text().splitlines() if "--editable" in line] if calls.exists() else []
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+def test_the_first_use_prepares_and_the_second_only_runs(checkout):
+    first, second = checkout.run("denoise", "a b"), checkout.run("denoise", "a b")
+    assert "preparing the Python environment" in first.stderr
+    assert second.stderr == ""
+    assert first.stdout == second.stdout == "</><denoise><a b>"
+    assert first.returncode == second.returncode == 7
+    (installation,) = checkout.installations()
+    assert f"{checkout.root}[slicer]" in installation
+
+
+def test_a_chain_of_links_leads_to_the_same_environment(checkout, tmp_path):
+    (tmp_path / "far").symlink_to(checkout.root / "ipv2")
+    (checkout.stand_ins / "near").symlink_to(Path("..", "far"))
+    assert checkout.run("x", script=checkout.stand_ins / "near").stdout == "</><x>"
+    assert (checkout.root / ".venv" / "bin" / "ipv2").exists()
+
+
+def test_a_failed_installation_shows_the_log_and_the_next_run_starts_afresh(checkout):
+    (checkout.stand_ins / "no-network").touch()
+    failed = checkout.run("x")
+    assert failed.returncode == 1 and failed.stdout == ""
+    assert "no network" in failed.stderr and str(checkout.root / ".venv" / "install.log") in failed.stderr
+
+    (checkout.stand_ins / "no-network").unlink()
+    leftover = checkout.root / ".venv" / "leftover"
+    leftover.touch()
+    assert checkout.run("x").stdout == "</><x>"
+    assert not leftover.exists()
+
+
+def test_a_changed_pyproject_updates_the_environment_in_place(checkout):
+    checkout.run()
+    kept = checkout.root / ".venv" / "kept"
+    kept.touch()
+    (checkout.root / "pyproject.toml").write_text("second\n")
+    assert "up to date" in checkout.run().stderr
+    assert checkout.run().stderr == ""
+    assert kept.exists() and len(checkout.installations()) == 2
+
+
+def test_test_installs_its_extra_then_runs_ruff_and_pytest_with_the_arguments(checkout):
+    checkout.run()
+    assert checkout.run("test", "-k", "a or b").returncode == 0
+    calls = (checkout.stand_ins / "calls").read_text().splitlines()
+    assert calls[-2:] == ["-m ruff check .", "-m pytest -k a or b"]
+    assert f"{checkout.root}[test]" in checkout.installations()[-1]
+    assert checkout.run().stderr == "", "the test extra includes what a plain run needs"
+
+
+def test_an_unsuitable_python_is_said(checkout):
+    for name in ("python3", "python3.13", "python3.12", "python3.11", "python3.10"):
+        (checkout.stand_ins / name).write_text("#!/bin/sh\n[ \"$1\" = --version ] && echo Python 3.9.2\nexit 1\n")
+        (checkout.stand_ins / name).chmod(0o755)
+    done = checkout.run("--help")
+    assert done.returncode == 1
+    assert "no Python 3.10 to 3.13 found; python3 is Python 3.9.2" in done.stderr

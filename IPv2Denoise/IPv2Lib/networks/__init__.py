@@ -1,8 +1,13 @@
 """The denoising networks by name; one file per network, imported only when it is built.
 
-A network is a `torch.nn.Module` with an attribute `context`, the odd number of neighbouring slices that it
-reads. It maps `(batch, context, rows, columns)` to `(batch, 1, rows, columns)`: the denoised centre slice.
-Both are HU / 1000, any size from 2×2 up. Weights on disk belong to `bundle`, inference to `denoise`.
+A network is a `torch.nn.Module` that maps `(batch, context, rows, columns)` to `(batch, 1, rows, columns)`: the
+denoised centre slice of `context` neighbouring ones. Both are HU / 1000, any size from 2×2 up. Attributes:
+
+- `context`: slices that it reads, odd;
+- `multiple` (1 if absent): side of the blocks in which it sees pixels, so where a tile may start;
+- `halo`: pixels around a tile that matter for it (96 if absent).
+
+Weights on disk belong to `bundle`, inference to `denoise`.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ class REDCNN(nn.Module):
     """
 
     context = 1
+    multiple = 1
     halo = 20
 
     def __init__(self, filters: int = 96):

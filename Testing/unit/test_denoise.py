@@ -1,0 +1,328 @@
+"""Inference: exact where it must be, repeatable, the same in pieces, and it gives up cleanly."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from IPv2Lib import bundle, networks
+from IPv2Lib.ct import Volume
+from IPv2Lib.denoise import Plan, blend, choose_device, denoise
+from IPv2Lib.errors import BundleError, Cancelled, InputError, IPv2Error
+
+ARGUMENTS = {"unet": {"channels": [4, 8], "blocks": [1, 1]}, "redcnn": {"filters": 4}}
+GEOMETRY = {
+    "spacing": (0.7, 0.8, 2.5),
+    "origin": (-120.5, 33.0, 1000.25),
+    "direction": (0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0),
+}
+
+
+@pytest.fixture(scope="module", params=networks.names())
+def model(request, tmp_path_factory):
+    return random_model(tmp_path_factory.mktemp("models"), request.param)
+
+
+@pytest.fixture(scope="module")
+def unet(tmp_path_factory):
+    return random_model(tmp_path_factory.mktemp("models"), "unet")
+
+
+def random_model(folder, name, hu_range=(-1024, 3071)):
+    """A bundle whose network changes its input by some tens of HU."""
+    network = networks.build(name, **ARGUMENTS[name])
+    generator = torch.Generator().manual_seed(3)
+    state = {
+        key: (1.0 / value[0].numel() ** 0.5 if value.ndim > 1 else 0.02)
+        * torch.randn(value.shape, generator=generator)
+        for key, value in network.state_dict().items()
+    }
+    card = {
+        "title": "Random weights",
+        "description": "For tests.",
+        "hu_range": list(hu_range),
+        "training": {"data": [], "settings": {}, "seed": 3},
+        "metrics": {},
+        "intended_use": "Tests.",
+        "limits": "Everything else.",
+    }
+    return bundle.save(folder / name, name, ARGUMENTS[name], state, card)
+
+
+def noisy(shape=(5, 40, 48), seed=0, dtype=np.float32) -> Volume:
+    """A body in room air with 60 HU of noise."""
+    rng = np.random.default_rng(seed)
+    array = np.full(shape, -1000.0)
+    array[:, shape[1] // 4 : -shape[1] // 4 or None, shape[2] // 5 : -shape[2] // 5 or None] = 40.0
+    array += rng.normal(0, 60, shape)
+    return Volume(array.astype(dtype), **GEOMETRY)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 4), st.integers(2, 50), st.integers(2, 50)),
+    dtype=st.sampled_from([np.float32, np.int16]),
+    strength=st.sampled_from([0.0, 0.3, 1.0]),
+    seed=st.integers(0, 99),
+)
+def test_shape_type_and_geometry_are_kept(unet, shape, dtype, strength, seed):
+    volume = noisy(shape, seed, dtype)
+    before = volume.array.copy()
+    result = denoise(volume, unet, strength=strength, device="cpu")
+    for output in (result.volume, result.network_output):
+        assert output.array.shape == shape and output.array.dtype == dtype
+        assert (output.spacing, output.origin, output.direction) == tuple(GEOMETRY.values())
+        assert np.isfinite(output.array).all()
+    np.testing.assert_array_equal(volume.array, before)
+
+
+def test_each_slice_is_the_network_on_its_neighbours(model):
+    """Against the network called by hand, one slice after the other."""
+    volume = noisy()
+    network = model.network()
+    result = denoise(volume, model, device="cpu").volume.array
+    half = network.context // 2
+    for index in range(len(volume.array)):
+        neighbours = np.clip(np.arange(index - half, index + half + 1), 0, len(volume.array) - 1)
+        x = torch.from_numpy(np.clip(volume.array[neighbours], -1024, 3071) / 1000)[None]
+        expected = network(x)[0, 0].numpy() * 1000
+        np.testing.assert_allclose(result[index], expected, atol=0.01)
+    assert np.abs(result - volume.array).std() > 5, "the test's model does nothing"
+
+
+def test_the_same_input_gives_the_same_bytes(model):
+    first, second = (denoise(noisy(), model, device="cpu").volume.array for _ in range(2))
+    assert first.tobytes() == second.tobytes()
+
+
+def test_strength_zero_returns_the_input_exactly(unet):
+    for dtype in (np.float32, np.int16):
+        volume = noisy(dtype=dtype)
+        assert denoise(volume, unet, strength=0, device="cpu").volume.array.tobytes() == volume.array.tobytes()
+
+
+@settings(max_examples=10, deadline=None)
+@given(strength=st.floats(0, 1))
+def test_strength_is_linear(unet, strength):
+    volume = noisy((2, 20, 20))
+    result = denoise(volume, unet, strength=strength, device="cpu")
+    full = result.network_output.array
+    expected = volume.array + strength * (full.astype(np.float64) - volume.array)
+    np.testing.assert_allclose(result.volume.array, expected, atol=1e-3)
+    np.testing.assert_array_equal(
+        blend(volume, result.network_output, strength).array, result.volume.array
+    )
+
+
+def test_int16_is_the_rounded_float_result(model):
+    volume = noisy(dtype=np.int16)
+    exact = denoise(volume.with_array(volume.array.astype(np.float32)), model, device="cpu").volume.array
+    whole = denoise(volume, model, device="cpu").volume.array
+    np.testing.assert_array_equal(whole, np.rint(exact).astype(np.int16))
+    halfway = blend(volume, volume.with_array(whole), 0.5).array
+    assert halfway.dtype == np.int16
+    assert np.abs(halfway - (volume.array + whole) / 2).max() <= 0.5
+
+
+@pytest.mark.parametrize("shape", [(2, 230, 200), (1, 150, 333)])
+def test_tiles_agree_with_whole_slices(model, shape):
+    volume = noisy(shape)
+    whole = denoise(volume, model, device="cpu")
+    tiled = denoise(volume, model, device="cpu", tile=70)
+    assert tiled.provenance["tile"] == 70
+    np.testing.assert_allclose(tiled.volume.array, whole.volume.array, atol=0.01)
+
+
+def test_batches_agree_with_single_slices(model):
+    volume = noisy((7, 30, 30))
+    single = denoise(volume, model, device="cpu").volume.array
+    for batch in (2, 3, 100):
+        together = denoise(volume, model, device="cpu", batch=batch).volume.array
+        np.testing.assert_allclose(together, single, atol=0.01)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 2), (1, 64, 64), (2, 2, 300), (3, 33, 2)])
+def test_small_volumes(model, shape):
+    assert denoise(noisy(shape), model, device="cpu").volume.array.shape == shape
+
+
+@pytest.mark.parametrize("padding", [-2000, -3024, -1024])
+def test_padding_comes_back_exactly_and_does_not_touch_the_rest(model, padding):
+    volume = noisy((3, 96, 96), dtype=np.int16)
+    rows, columns = np.ogrid[:96, :96]
+    outside = (rows - 47.5) ** 2 + (columns - 47.5) ** 2 > 46**2
+    array = np.where(volume.array == padding, padding + 1, volume.array)
+    array[:, outside] = padding
+    result = denoise(volume.with_array(array), model, device="cpu").volume.array
+    assert (result[:, outside] == padding).all()
+    array[:, outside] = -1000
+    as_air = denoise(volume.with_array(array), model, device="cpu").volume.array
+    np.testing.assert_array_equal(result[:, ~outside], as_air[:, ~outside])
+
+
+def test_metal_stays_and_noise_below_air_does_not(model):
+    volume = noisy((2, 60, 60))
+    volume.array[:, 20:24, 20:24] = 12_000
+    volume.array[:, 30:50, 2:12] = -1500
+    clipped = volume.with_array(volume.array.clip(-1024, 3071))
+    result, limited = (denoise(v, model, device="cpu").volume.array for v in (volume, clipped))
+    metal = volume.array > 3071
+    np.testing.assert_allclose(result[metal], limited[metal] + (12_000 - 3071), atol=0.01)
+    np.testing.assert_array_equal(result[~metal], limited[~metal])
+
+
+def test_where_it_came_from(unet):
+    result = denoise(noisy(), unet, strength=0.5, device="cpu")
+    assert json.loads(json.dumps(result.provenance)) == result.provenance
+    assert result.provenance.items() >= {
+        "model": "unet", "weights_sha256": unet.hash, "strength": 0.5, "device": "cpu", "precision": "float32",
+    }.items()  # fmt: skip
+    assert set(result.provenance["versions"]) == {"IPv2Lib", "torch", "numpy"}
+    assert 0 < result.provenance["network_seconds"] <= result.provenance["seconds"]
+
+
+def test_progress_rises_to_one_and_names_what_is_done(unet):
+    said = []
+    denoise(noisy(), unet, device="cpu", progress=lambda fraction, text: said.append((fraction, text)))
+    fractions = [fraction for fraction, _ in said]
+    assert fractions == sorted(fractions) and (fractions[0], fractions[-1]) == (0.0, 1.0)
+    assert "denoising slice 3 of 5" in [text for _, text in said]
+
+
+@pytest.mark.parametrize("polls", [0, 1, 3])
+def test_cancel_is_asked_for_each_slice_and_changes_nothing(unet, polls):
+    volume = noisy()
+    before = volume.array.copy()
+    asked = []
+
+    def cancelled():
+        asked.append(True)
+        return len(asked) > polls
+
+    with pytest.raises(Cancelled):
+        denoise(volume, unet, device="cpu", cancelled=cancelled)
+    assert len(asked) == polls + 1
+    np.testing.assert_array_equal(volume.array, before)
+
+
+def test_cancel_is_asked_for_each_tile(unet):
+    asked = []
+    denoise(noisy((1, 128, 128)), unet, device="cpu", tile=64, cancelled=lambda: asked.append(True))
+    assert len(asked) == 4
+
+
+class Hungry(torch.nn.Module):
+    """Fails as a full device does, for more than `limit` pixels at once."""
+
+    context, halo = 1, 0
+
+    def __init__(self, limit):
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, x):
+        if x.numel() > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return x * 0.9
+
+
+def test_smaller_pieces_when_memory_runs_out(unet, monkeypatch):
+    volume = noisy((8, 300, 300))
+    said = []
+    monkeypatch.setattr(bundle.Bundle, "network", lambda self: Hungry(150 * 150))
+    result = denoise(volume, unet, device="cpu", batch=4, progress=lambda _, text: said.append(text))
+    np.testing.assert_allclose(result.volume.array[1], volume.array[1].clip(-1024, 3071) * 0.9, atol=0.01)
+    assert (result.provenance["batch"], result.provenance["tile"]) == (1, 128)
+    assert [text for text in said if "not enough memory" in text] == [
+        "not enough memory (cpu, whole slices, 4 at once); going on with cpu, whole slices, 2 at once",
+        "not enough memory (cpu, whole slices, 2 at once); going on with cpu, whole slices, 1 at once",
+        "not enough memory (cpu, whole slices, 1 at once); going on with cpu, tiles of 256×256 pixels, 1 at once",
+        "not enough memory (cpu, tiles of 256×256 pixels, 1 at once); "
+        "going on with cpu, tiles of 128×128 pixels, 1 at once",
+    ]
+
+
+def test_no_memory_at_all(unet, monkeypatch):
+    monkeypatch.setattr(bundle.Bundle, "network", lambda self: Hungry(10))
+    with pytest.raises(IPv2Error, match=r"not enough memory for slices of 40×48 pixels"):
+        denoise(noisy(), unet, device="cpu")
+
+
+def test_other_errors_of_the_network_are_not_hidden(unet, monkeypatch):
+    class Broken(Hungry):
+        def forward(self, x):
+            raise RuntimeError("a bug")
+
+    monkeypatch.setattr(bundle.Bundle, "network", lambda self: Broken(0))
+    with pytest.raises(RuntimeError, match="a bug"):
+        denoise(noisy(), unet, device="cpu")
+
+
+def test_answers_that_are_not_finite_are_an_error(unet, monkeypatch):
+    class Dividing(Hungry):
+        def forward(self, x):
+            return x / 0
+
+    monkeypatch.setattr(bundle.Bundle, "network", lambda self: Dividing(0))
+    with pytest.raises(IPv2Error, match="not finite"):
+        denoise(noisy(), unet, device="cpu")
+
+
+def test_a_plan_ends_on_the_cpu():
+    plan, seen = Plan("cuda:0", 5), []
+    while plan:
+        seen.append((plan.device, plan.batch, plan.tile))
+        plan = plan.smaller()
+    assert seen[:4] == [("cuda:0", 5, None), ("cuda:0", 2, None), ("cuda:0", 1, None), ("cuda:0", 1, 256)]
+    assert seen[5:] == [("cuda:0", 1, 64), *(("cpu", 1, tile) for tile in (None, 256, 128, 64))]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"strength": -0.1}, "strength is -0.1"),
+        ({"strength": 1.01}, "strength is 1.01"),
+        ({"strength": float("nan")}, "strength is nan"),
+        ({"batch": 0}, "batch is 0"),
+        ({"tile": 8}, "tile is 8"),
+        ({"device": "gpu"}, "unknown device 'gpu'"),
+        ({"device": "cuda:x"}, "unknown device"),
+        ({"device": "cuda:999"}, "'cuda:999' is absent"),
+    ],
+)
+def test_parameters_out_of_range(unet, arguments, message):
+    with pytest.raises(InputError, match=message):
+        denoise(noisy((1, 4, 4)), unet, **{"device": "cpu", **arguments})
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.full((2, 8, 8), np.nan), np.zeros((2, 8, 8)), np.ones((8, 8)), np.ones((1, 1, 9)), np.eye(8)[None] * 255],
+    ids=["nan", "constant", "2-D", "one row", "picture"],
+)
+def test_what_is_no_ct(unet, array):
+    with pytest.raises(InputError):
+        denoise(Volume(array.astype(np.float32)), unet, device="cpu")
+
+
+def test_a_bundle_that_is_damaged_meanwhile(tmp_path):
+    model = random_model(tmp_path, "unet")
+    (model.folder / bundle.WEIGHTS_FILE).write_bytes(b"")
+    with pytest.raises(BundleError, match="truncated"):
+        denoise(noisy(), model, device="cpu")
+
+
+def test_volumes_of_different_shape_do_not_blend():
+    with pytest.raises(InputError, match="shapes"):
+        blend(noisy((1, 4, 4)), noisy((1, 4, 5)), 0.5)
+
+
+def test_auto_is_a_device_that_works():
+    device = choose_device("auto")
+    assert device == choose_device(device)
+    if not torch.cuda.is_available():
+        assert device == "cpu"
+        with pytest.raises(InputError, match="'cuda' is absent"):
+            choose_device("cuda")

@@ -225,15 +225,7 @@ def purify(
     report(0.0, "finding the common masks")
     outside = outside_field_of_view(uldct.array) | _without_data(ndct, uldct)
     scan, ndct = ndct, resample_onto(ndct, uldct)
-    window = settings.low_hu, settings.high_hu, settings.threshold_hu
-    dark_uldct, dark_ndct = dark_mask(uldct.array, *window), dark_mask(ndct.array, *window)
-    cm1 = dark_uldct | dark_ndct
-    room = background(cm1, outside)
-    if settings.drop_enclosed_air:
-        room |= enclosed_air(cm1 & ~room, _outside_body(ndct))
-    cm2 = cm1 & ~room
-    common = cm2 if settings.remove_background else cm1
-
+    masks = common_masks(uldct, ndct, settings, outside)
     simulated = weakly_denoised = None
     if settings.add_noise:
         simulated = _with_noise(ndct, scan, settings, _part(progress, 0.15, 0.85), cancelled)
@@ -241,29 +233,71 @@ def purify(
         weakly_denoised = weak_denoise(uldct, settings.weak_strength, progress=_part(progress, 0.85, 0.95))
     report(0.95, "composing the images")
     low, normal = (np.asarray(volume.array, np.float32) for volume in (uldct, ndct))
-    mixed = (1 - settings.blend) * low + settings.blend * normal if settings.blend else low
-    training_input = np.where(common, simulated.array if simulated else normal, mixed)
+    common = masks.common(settings)
+    mixed = mix_training_input(low, normal, simulated.array if simulated else normal, common, settings.blend)
     test_label = np.where(common, weakly_denoised.array if weakly_denoised else low, normal)
-    labels = np.full(cm1.shape, BODY, np.uint8)
-    labels[room] = BACKGROUND
-    labels[cm2] = LUNG
+    labels = np.full(common.shape, BODY, np.uint8)
+    labels[masks.background] = BACKGROUND
+    labels[masks.cm2] = LUNG
     labels[outside] = OUTSIDE
     report(1.0, "purified")
     return Stages(
         uldct=uldct,
         ndct=ndct,
-        dark_uldct=dark_uldct,
-        dark_ndct=dark_ndct,
-        cm1=cm1,
-        background=room,
-        cm2=cm2,
+        **vars(masks),
         simulated=simulated,
         weakly_denoised=weakly_denoised,
-        training_input=uldct.with_array(training_input.astype(np.float32, copy=False)),
+        training_input=uldct.with_array(mixed.astype(np.float32, copy=False)),
         test_label=uldct.with_array(test_label.astype(np.float32, copy=False)),
         labels=labels,
         settings=settings,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class CommonMasks:
+    """D(L), D(N), CM1, B and CM2 of a pair: boolean, (slices, rows, columns)."""
+
+    dark_uldct: np.ndarray
+    dark_ndct: np.ndarray
+    cm1: np.ndarray
+    background: np.ndarray
+    cm2: np.ndarray
+
+    def common(self, settings: Settings) -> np.ndarray:
+        """M: CM2 with *Remove Background*, CM1 without."""
+        return self.cm2 if settings.remove_background else self.cm1
+
+
+def common_masks(
+    uldct: Volume, ndct: Volume, settings: Settings = IPV2, outside: np.ndarray | None = None
+) -> CommonMasks:
+    """The masks of a pair on one grid.
+
+    Parameters
+    ----------
+    uldct, ndct : Volume
+        L and N, HU.
+    settings : Settings
+        The window, the threshold and `drop_enclosed_air` are used.
+    outside : ndarray of bool, optional
+        Outside the field of view of either.
+    """
+    window = settings.low_hu, settings.high_hu, settings.threshold_hu
+    dark_uldct, dark_ndct = dark_mask(uldct.array, *window), dark_mask(ndct.array, *window)
+    cm1 = dark_uldct | dark_ndct
+    room = background(cm1, outside)
+    if settings.drop_enclosed_air:
+        room |= enclosed_air(cm1 & ~room, _outside_body(ndct))
+    return CommonMasks(dark_uldct, dark_ndct, cm1, room, cm1 & ~room)
+
+
+def mix_training_input(
+    uldct: np.ndarray, ndct: np.ndarray, inside: np.ndarray, common: np.ndarray, blend: float
+) -> np.ndarray:
+    """M · inside + (1 - M) · ((1 - T) · L + T · N); `inside` is S(N) with *Add noise* and N without."""
+    mixed = (1 - blend) * uldct + blend * ndct if blend else uldct
+    return np.where(common, inside, mixed)
 
 
 def dark_mask(

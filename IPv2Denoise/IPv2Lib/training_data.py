@@ -103,10 +103,10 @@ def make_case(
     uldct = noisy(breathe(ndct, rng.uniform(*ranges.breath_mm) / spacing_mm, rng))
     if settings is None:
         return Case(uldct, ndct, dose, sharpness)
-    masks = common_masks(uldct, ndct, settings)
-    mask = masks.cm2 if settings.remove_background else masks.cm1
+    spacing = (spacing_mm, spacing_mm, 1.0)
+    common = common_masks(Volume(uldct, spacing), Volume(ndct, spacing), settings).common(settings)
     inside = noisy(ndct) if settings.add_noise else ndct
-    return Case(mix_training_input(uldct, ndct, inside, mask, settings.blend), ndct, dose, sharpness)
+    return Case(mix_training_input(uldct, ndct, inside, common, settings.blend), ndct, dose, sharpness)
 
 
 def breathe(ndct: np.ndarray, amplitude: float, rng: np.random.Generator) -> np.ndarray:

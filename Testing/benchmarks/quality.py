@@ -88,12 +88,11 @@ def main() -> None:
     rows[model.name] = [rmse(r[s], c.array[s], m[s]) for r, (_, c, m, s) in zip(results, cases, strict=True)]
     for name, values in rows.items():
         print(f"{name:<22}", *(f"{v:14.1f}" for v in values))
-    print(f"{'below the best filter':<22}", *(f"{1 - v / b:14.1%}" for v, b in zip(rows[model.name], best, strict=True)))
+    below = 1 - np.array(rows[model.name]) / best
+    print(f"{'below the best filter':<22}", *(f"{part:14.1%}" for part in below))
     print("\nmean bias, HU", *(f"{name:>14}" for name in VALIDATION))
     for region in (Region.BACKGROUND, Region.LUNG, Region.SOFT_TISSUE, Region.BONE):
-        bias = [
-            (r[s] - c.array[s])[m[s] == region].mean() for r, (_, c, m, s) in zip(results, cases, strict=True)
-        ]
+        bias = [(r[s] - c.array[s])[m[s] == region].mean() for r, (_, c, m, s) in zip(results, cases, strict=True)]
         print(f"{region.label:<22}", *(f"{b:14.1f}" for b in bias))
 
 

@@ -6,6 +6,8 @@ follows the others. The blocks are those of DRUNet (Zhang et al., IEEE TPAMI 44(
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -43,14 +45,9 @@ class UNet(nn.Module):
         self.multiple = unshuffle * 2 ** (len(channels) - 1)
         self.head = _conv(context * unshuffle**2, channels[0])
         self.down = nn.ModuleList(_blocks(c, n) for c, n in zip(channels[:-1], blocks, strict=False))
-        self.shrink = nn.ModuleList(
-            nn.Conv2d(a, b, 2, stride=2, bias=False) for a, b in zip(channels, channels[1:], strict=False)
-        )
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2, bias=False) for a, b in pairwise(channels))
         self.bottom = _blocks(channels[-1], blocks[-1])
-        self.grow = nn.ModuleList(
-            nn.ConvTranspose2d(b, a, 2, stride=2, bias=False)
-            for a, b in zip(channels, channels[1:], strict=False)
-        )
+        self.grow = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2, bias=False) for a, b in pairwise(channels))
         self.up = nn.ModuleList(_blocks(c, n) for c, n in zip(channels[:-1], blocks, strict=False))
         self.tail = _conv(channels[0], unshuffle**2)
         nn.init.zeros_(self.tail.weight)  # an untrained network returns its input

@@ -234,7 +234,7 @@ def publish(run: Path | str, destination: Path | str, card: dict) -> bundle.Bund
         settings.network,
         settings.arguments,
         state["average"],
-        card | {"training": training},
+        {"hu_range": list(_HU_RANGE)} | card | {"training": training},
     )
 
 

@@ -1,0 +1,731 @@
+"""The `ipv2` command: `demo`, `denoise`, `purify`, `simulate`, `train`, `evaluate` and `models`.
+
+Owns the options, the order of checking, reading and writing, and the file beside each result that says where it
+came from. It holds no image arithmetic. The library is imported inside the commands: `--help` needs no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import __version__
+from .console import BAD_INPUT, SUCCESS, Console
+from .errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
+    from .ct import Volume
+    from .purification import Settings, Stages
+    from .training import TrainingSettings
+
+_INPUT = "an NRRD, NIfTI or MetaImage file, or a folder with one DICOM series; values in HU"
+_OUTPUT = "a file ending in .nrrd, .nii, .nii.gz, .mha or .mhd, or a new folder's name for a DICOM series"
+_SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")
+_PROVENANCE = "provenance.json"
+_RESEARCH = "For research; not for diagnosis."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; by default those of this process.
+
+    Returns
+    -------
+    int
+        Exit code: 0; 2 after a one-line error about the input; 130 if stopped; 1 after the traceback of a bug.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without σ still shows its number
+    parser = _parser()
+    if not argv:
+        parser.print_help(sys.stderr)
+        return BAD_INPUT
+    console = Console(json_lines="--json" in argv)
+    known = argv[0] in _COMMANDS
+
+    def run() -> None:
+        options = parser.parse_args(argv)
+        options.run(options, console)
+
+    try:
+        return console.run(f"ipv2 {argv[0]}" if known else "ipv2", run, finish_step=argv[0] == "train")
+    except SystemExit:  # --help and --version
+        return SUCCESS
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are the library's: one line, exit code 2, JSON where asked for."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="ipv2",
+        description=f"Purify and denoise ultra-low-dose chest CT. {_RESEARCH}",
+        epilog="Begin with 'ipv2 demo'. 'ipv2 COMMAND --help' explains each command.",
+    )
+    parser.add_argument("--version", action="version", version=f"IPv2 {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    for name, (summary, add_options, run) in _COMMANDS.items():
+        command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        command.set_defaults(run=run)
+        add_options(command)
+        command.add_argument(
+            "--json", action="store_true", help="write progress and result as one JSON object per line"
+        )
+    return parser
+
+
+# --- demo ---------------------------------------------------------------------------------------------------
+
+
+def _demo_options(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Show the whole method on a synthetic chest, in about a minute and without any data: a scan at 2 % dose\n"
+        "and one at normal dose with another breath are purified and denoised, and scored against the truth.\n"
+        "The report has pictures of every stage and a table. The results of an earlier demo are replaced."
+    )
+    command.epilog = "example:\n  ipv2 demo --out my-demo"
+    command.add_argument(
+        "--out", type=Path, default=Path("ipv2-demo"), metavar="FOLDER", help="where to write (default: %(default)s)"
+    )
+    _add_model(command)
+    _add_device(command)
+    command.add_argument("--seed", type=_whole_number, default=0, help="another number, another chest (default: 0)")
+
+
+def _demo(options: argparse.Namespace, console: Console) -> None:
+    from . import demo
+    from .denoise import choose_device
+
+    device = choose_device(options.device)
+    model = _load_model(options.model)
+    _check_folder(options.out, "demo", overwrite=True)
+    with _new_folder(options.out) as folder:
+        found = demo.run(
+            folder, model, seed=options.seed, device=device, progress=console.progress, cancelled=console.cancelled
+        )
+        _write_json(folder / _PROVENANCE, _provenance("demo", found.provenance))
+    for note in found.notes:
+        console.note(note)
+    report = options.out / "report.html"
+    console.result(
+        f"{demo.table(found.scores)}\n\nOpen {report} in a browser.",
+        command="demo", report=str(report), provenance=found.provenance,
+        scores={name: score.as_dict() for name, score in found.scores.items()},
+    )  # fmt: skip
+
+
+# --- denoise ------------------------------------------------------------------------------------------------
+
+
+def _denoise_options(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Remove the noise of a low-dose chest CT. The result has the geometry of the input and its HU; padding\n"
+        f"outside the field of view comes back unchanged. {_RESEARCH}\n"
+        "OUTPUT.json, beside the output, says which model made it, and how."
+    )
+    command.epilog = (
+        "examples:\n"
+        "  ipv2 denoise scan.nrrd denoised.nrrd\n"
+        "  ipv2 denoise dicom-folder denoised-folder       a DICOM series that keeps patient and study\n"
+        "  ipv2 denoise scan.nii.gz half.nii.gz --strength 0.5"
+    )
+    command.add_argument("input", type=Path, metavar="INPUT", help=_INPUT)
+    command.add_argument("output", type=Path, metavar="OUTPUT", help=_OUTPUT)
+    _add_model(command)
+    command.add_argument(
+        "--strength", type=float, default=1.0, metavar="S",
+        help="0 (the input as it is) to 1 (all noise that the model finds removed) (default: %(default)s)",
+    )  # fmt: skip
+    _add_device(command)
+
+
+def _denoise(options: argparse.Namespace, console: Console) -> None:
+    from .denoise import choose_device, denoise
+
+    device = choose_device(options.device)
+    model = _load_model(options.model)
+    _check_output(options.output, options.input)
+    console.progress(0.0, "reading")
+    volume = _read(options.input)
+    result = denoise(
+        volume, model, strength=options.strength, device=device,
+        progress=console.part(0.02, 0.95), cancelled=console.cancelled,
+    )  # fmt: skip
+    console.progress(0.95, "writing")
+    facts = _provenance("denoise", result.provenance, input=options.input.name)
+    description = f"IPv2 {model.name} strength {options.strength:g}"
+    _save(result.volume, options.output, facts, options.input, description)
+    console.result(
+        f"{options.output}: denoised with {model.name} at strength {options.strength:g}",
+        command="denoise", output=str(options.output), sidecar=str(_sidecar(options.output)), provenance=facts,
+    )  # fmt: skip
+
+
+# --- purify -------------------------------------------------------------------------------------------------
+
+
+def _purify_options(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "From an ultra-low-dose and a normal-dose CT of one patient, build the images whose anatomy agrees:\n"
+        "training input and test label, with every mask and image on the way. An NDCT on another grid is\n"
+        "resampled onto that of the uLDCT. FOLDER gets each stage as NRRD (masks as 0 and 1), labels.nrrd\n"
+        "(1 background, 2 lung and airways, 3 body, 0 outside the field of view), stages.png and provenance.json."
+    )
+    command.epilog = (
+        "examples:\n"
+        "  ipv2 purify uldct.nrrd ndct.nrrd stages\n"
+        "  ipv2 purify uldct.nrrd ndct.nrrd stages --strategy ipv1 --blend 0.2\n"
+        "  ipv2 purify uldct.nrrd ndct.nrrd stages --no-add-noise       a row of the ablation"
+    )
+    command.add_argument("uldct", type=Path, metavar="ULDCT", help=f"ultra-low-dose CT: {_INPUT}")
+    command.add_argument("ndct", type=Path, metavar="NDCT", help="normal-dose CT of the same patient, likewise")
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="new folder for the stages")
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace FOLDER if it holds the stages of an earlier run"
+    )
+    command.add_argument("--strategy", choices=("ipv1", "ipv2"), default="ipv2", help="(default: %(default)s)")
+    modules = command.add_argument_group("modules, each on or off by itself (default: as the strategy has it)")
+    for name, text in (
+        ("remove-background", "leave the room around the body to the uLDCT"),
+        ("add-noise", "in the lung, train on the NDCT with simulated noise"),
+        ("remove-noise", "in the lung, score against the weakly denoised uLDCT"),
+        ("drop-enclosed-air", "air under table and clothes is background; off: masks exactly as published"),
+    ):
+        modules.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=text)
+    details = command.add_argument_group("details")
+    details.add_argument(
+        "--blend", type=float, metavar="T",
+        help="part of the NDCT outside the mask, 0 to 1 (default: 0.1 for ipv1, 0 for ipv2)",
+    )  # fmt: skip
+    details.add_argument(
+        "--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="HU window of the masks (default: -1000 400)"
+    )
+    details.add_argument("--threshold-hu", type=float, metavar="HU", help="dark is at or below (default: by Otsu)")
+    details.add_argument("--dose", type=float, help="dose fraction of the added noise, above 0 to 1 (default: 0.02)")
+    details.add_argument("--method", choices=("physical", "published"), help="of the added noise (default: physical)")
+    details.add_argument(
+        "--kernel", metavar="NAME",
+        help="look of the noise: soft, hann, ramp, sharp, a number from -1 to 2, or matched (default: hann)",
+    )  # fmt: skip
+    details.add_argument("--seed", type=_whole_number, help="of the added noise (default: 0)")
+    details.add_argument(
+        "--weak-strength", type=float, metavar="S", help="of the weak denoiser: 0 is off, 1 is usual (default: 1)"
+    )
+
+
+def _purify(options: argparse.Namespace, console: Console) -> None:
+    from .purification import purify
+
+    settings = _purification_settings(options)
+    _check_folder(options.folder, "purify", options.overwrite, options.uldct, options.ndct)
+    console.progress(0.0, "reading")
+    uldct, ndct = _read(options.uldct), _read(options.ndct)
+    stages = purify(uldct, ndct, settings, progress=console.part(0.05, 0.7), cancelled=console.cancelled)
+    facts = _provenance(
+        "purify", uldct=options.uldct.name, ndct=options.ndct.name, strategy=options.strategy,
+        settings=asdict(settings),
+    )  # fmt: skip
+    with _new_folder(options.folder) as folder:
+        facts["files"] = _write_stages(stages, folder, console)
+        console.progress(0.9, "drawing")
+        if _draw_stages(stages, folder / "stages.png", console):
+            facts["files"]["stages.png"] = "the stages side by side"
+        _write_json(folder / _PROVENANCE, facts)
+    files = "\n".join(f"  {name:24} {title}" for name, title in facts["files"].items())
+    console.result(
+        f"{options.folder}: purified by {options.strategy}\n{files}",
+        command="purify", folder=str(options.folder), provenance=facts,
+    )  # fmt: skip
+
+
+def _purification_settings(options: argparse.Namespace) -> Settings:
+    from .purification import IPV1, IPV2
+
+    names = (
+        "remove_background", "add_noise", "remove_noise", "drop_enclosed_air", "blend", "threshold_hu", "dose",
+        "method", "kernel", "seed", "weak_strength",
+    )  # fmt: skip
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.window:
+        given["low_hu"], given["high_hu"] = options.window
+    return replace({"ipv1": IPV1, "ipv2": IPV2}[options.strategy], **given)
+
+
+def _write_stages(stages: Stages, folder: Path, console: Console) -> dict[str, str]:
+    """Write every stage; return the titles by file name."""
+    from . import ct
+
+    titles = {}
+    steps = list(stages.steps())
+    for index, (stage, title, image) in enumerate(steps):
+        console.progress(0.7 + 0.2 * index / len(steps), f"writing {title}")
+        volume = image if isinstance(image, ct.Volume) else stages.uldct.with_array(image)
+        name = _stage_file(stage, isinstance(image, ct.Volume))
+        ct.write(volume, folder / name)
+        titles[name] = title
+    return titles
+
+
+def _stage_file(stage: str, is_image: bool) -> str:
+    """File name of a stage. Slicer takes a file whose name has 'label' as a word for a label map."""
+    if stage == "test_label":
+        return "test-reference.nrrd"
+    name = stage.replace("_", "-")
+    return f"{name}.nrrd" if is_image or stage == "labels" else f"{name}-label.nrrd"
+
+
+def _draw_stages(stages: Stages, path: Path, console: Console) -> bool:
+    from .demo import NO_PICTURES
+
+    try:
+        from . import pictures, scene
+    except ImportError as error:
+        console.note(NO_PICTURES.format(error))
+        return False
+    scene.save_png(pictures.stages_picture(stages), path)
+    return True
+
+
+# --- simulate -----------------------------------------------------------------------------------------------
+
+
+def _simulate_options(command: argparse.ArgumentParser) -> None:
+    command.description = "Add the noise that a CT would have at a fraction of its dose. Resolution and HU stay."
+    command.epilog = (
+        "examples:\n"
+        "  ipv2 simulate ndct.nrrd uldct.nrrd --dose 0.02              2 % of the dose\n"
+        "  ipv2 simulate ndct.nrrd quarter.nrrd --dose 0.25 --match    noise like that of this very scan"
+    )
+    command.add_argument("input", type=Path, metavar="NDCT", help=_INPUT)
+    command.add_argument("output", type=Path, metavar="OUTPUT", help=_OUTPUT)
+    command.add_argument("--dose", type=float, required=True, help="dose fraction, above 0 to 1; 0.02 is 2 %%")
+    command.add_argument(
+        "--method", choices=("physical", "published"), default="physical",
+        help="physical: photons counted behind the patient; published: the authors' constants (default: %(default)s)",
+    )  # fmt: skip
+    look = command.add_mutually_exclusive_group()
+    look.add_argument(
+        "--kernel", default="hann", metavar="NAME",
+        help="look of the noise: soft, hann, ramp, sharp, or a number from -1 to 2 (default: %(default)s)",
+    )  # fmt: skip
+    look.add_argument(
+        "--match", action="store_true", help="measure look and strength of the noise from the scan itself"
+    )
+    command.add_argument("--seed", type=_whole_number, default=0, help="same seed, same noise (default: %(default)s)")
+    _add_device(command)
+
+
+def _simulate(options: argparse.Namespace, console: Console) -> None:
+    from . import dose
+    from .denoise import choose_device
+
+    device = choose_device(options.device)
+    _check_output(options.output, options.input)
+    console.progress(0.0, "reading")
+    volume = _read(options.input)
+    kernel: Any = options.kernel
+    photons = dose.PHOTONS
+    if options.match:
+        console.progress(0.05, "measuring the scan's noise")
+        photons, kernel = dose.match_scan(volume)
+    result = dose.simulate(
+        volume, options.dose, method=options.method, seed=options.seed, kernel=kernel, photons=photons,
+        device=device, progress=console.part(0.1, 0.95), cancelled=console.cancelled,
+    )  # fmt: skip
+    console.progress(0.95, "writing")
+    facts = _provenance(
+        "simulate", input=options.input.name, dose=options.dose, method=options.method, seed=options.seed,
+        device=device,
+    )  # fmt: skip
+    if options.method == "physical":
+        facts |= {"photons": photons, "kernel": asdict(kernel) if options.match else kernel}
+    description = f"IPv2 simulated {100 * options.dose:g} % dose"
+    _save(result, options.output, facts, options.input, description)
+    console.result(
+        f"{options.output}: {options.input.name} at {100 * options.dose:g} % dose",
+        command="simulate", output=str(options.output), sidecar=str(_sidecar(options.output)), provenance=facts,
+    )  # fmt: skip
+
+
+# --- train --------------------------------------------------------------------------------------------------
+
+
+def _train_options(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Train a denoiser from normal-dose chest CT. Low dose, breath and reconstruction kernel are simulated at\n"
+        "random, the pairs purified. Ctrl-C stops after the present step and keeps a checkpoint; --resume goes on.\n"
+        "--model-out packs the result as a model for 'ipv2 denoise --model'."
+    )
+    command.epilog = (
+        "examples:\n"
+        "  ipv2 train a.nrrd b.nrrd --out run --minutes 120 --model-out my-model\n"
+        "  ipv2 train a.nrrd b.nrrd --out run --resume --model-out my-model\n"
+        "  ipv2 denoise scan.nrrd denoised.nrrd --model my-model"
+    )
+    command.add_argument("volumes", type=Path, nargs="+", metavar="NDCT", help=_INPUT)
+    command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    command.add_argument("--resume", action="store_true", help="go on with RUN, with its own settings")
+    command.add_argument("--model-out", type=Path, metavar="FOLDER", help="pack the trained model into FOLDER")
+    command.add_argument(
+        "--card", type=Path, metavar="FILE", help="JSON with title, description, training data, limits of the model"
+    )
+    settings = command.add_argument_group("settings of a new run")
+    length = settings.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, help="optimisation steps (default: 2000)")
+    length.add_argument("--minutes", type=float, help="train for so long instead")
+    settings.add_argument(
+        "--strategy", choices=("none", "ipv1", "ipv2"), help="how pairs are purified, none: not at all (default: ipv2)"
+    )
+    settings.add_argument("--network", metavar="NAME", help="unet or redcnn (default: unet)")
+    settings.add_argument(
+        "--dose", type=float, nargs=2, metavar=("LOW", "HIGH"),
+        help="range of the random dose fraction (default: 0.01 0.25)",
+    )  # fmt: skip
+    settings.add_argument("--batch", type=int, help="patches per step (default: 8)")
+    settings.add_argument("--patch", type=int, help="side of a patch in pixels (default: 128)")
+    settings.add_argument("--lr", type=float, dest="learning_rate", help="learning rate at the start (default: 0.001)")
+    settings.add_argument("--seed", type=_whole_number, help="of everything random (default: 0)")
+
+
+def _train(options: argparse.Namespace, console: Console) -> None:
+    from . import training
+
+    settings = _training_settings(options)
+    card = _card(options.card, options.volumes)
+    if not options.resume and not (options.out / "settings.json").exists():
+        _check_folder(options.out, "train", False, *options.volumes)
+    if options.model_out:
+        _check_model_out(options.model_out, card)
+    console.progress(0.0, "reading")
+    volumes = [_read(path) for path in options.volumes]
+    run = training.train(
+        volumes, options.out, settings, resume=options.resume,
+        progress=console.progress, cancelled=console.cancelled,
+    )  # fmt: skip
+    text, facts = f"{run}: trained, see log.csv", {"run": str(run)}
+    if options.model_out:
+        model = training.publish(run, options.model_out, card)
+        text += f"\n{model.folder}: model {model.name}, SHA-256 {model.hash[:12]}…"
+        facts |= {"model": str(model.folder), "sha256": model.hash}
+    console.result(text, command="train", **facts)
+
+
+def _training_settings(options: argparse.Namespace) -> TrainingSettings:
+    from .training import TrainingSettings
+    from .training_data import Ranges
+
+    names = ("steps", "minutes", "strategy", "network", "batch", "patch", "learning_rate", "seed")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.dose:
+        low, high = options.dose
+        if not 0 < low <= high <= 1:
+            raise InputError(f"dose range {low:g} to {high:g}: give the lower first, both above 0 and up to 1")
+        given["ranges"] = Ranges(dose=(low, high))
+    return TrainingSettings(**given)
+
+
+def _check_model_out(folder: Path, card: dict[str, Any]) -> None:
+    """Refuse a card or a folder that could not hold the model, before hours of training and not after."""
+    from . import bundle, networks
+
+    if not (folder / bundle.CARD_FILE).exists():
+        _check_folder(folder, "train", False)
+    with tempfile.TemporaryDirectory() as temporary:
+        untrained = networks.build("unet", channels=[4], blocks=[1])
+        bundle.save(
+            Path(temporary) / folder.name, "unet", {"channels": [4], "blocks": [1]}, untrained.state_dict(), card
+        )
+
+
+def _card(path: Path | None, volumes: Sequence[Path]) -> dict[str, Any]:
+    """What the person who trains says about the model, over what can be said without them."""
+    unknown = "not stated"
+    sources = [{"name": volume.name, "licence": unknown, "citation": unknown} for volume in volumes]
+    card = {
+        "title": f"Chest CT denoiser trained on {len(volumes)} volume{'s' if len(volumes) > 1 else ''}",
+        "description": "Trained with 'ipv2 train'.",
+        "intended_use": f"Denoising of low-dose chest CT. {_RESEARCH}",
+        "limits": "Not evaluated.",
+        "hu_range": [-1024, 3071],
+        "training": {"data": sources, "settings": {}, "seed": 0},
+        "metrics": {},
+    }
+    if path is None:
+        return card
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"the card {path} cannot be read ({error}): give a JSON file") from error
+    if not isinstance(given, dict):
+        raise InputError(f'the card {path} is no JSON object: write {{"title": "...", ...}}')
+    return card | given
+
+
+# --- evaluate -----------------------------------------------------------------------------------------------
+
+
+def _evaluate_options(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Score a volume against a reference of the same anatomy on the same grid: RMSE inside the body, PSNR and\n"
+        "SSIM (values clipped to -1024 to 600 HU), and RMSE, bias and noise in room air, lung, soft tissue, bone."
+    )
+    command.epilog = "example:\n  ipv2 evaluate denoised.nrrd ndct.nrrd"
+    command.add_argument("result", type=Path, metavar="RESULT", help=_INPUT)
+    command.add_argument("reference", type=Path, metavar="REFERENCE", help="what RESULT should look like, likewise")
+
+
+def _evaluate(options: argparse.Namespace, console: Console) -> None:
+    from . import evaluation
+
+    console.progress(0.0, "reading")
+    result, reference = _read(options.result), _read(options.reference)
+    console.progress(0.2, "comparing")
+    scores = evaluation.compare(result, reference)
+    console.result(
+        evaluation.table(scores),
+        command="evaluate", result=options.result.name, reference=options.reference.name, **scores.as_dict(),
+    )  # fmt: skip
+
+
+# --- models -------------------------------------------------------------------------------------------------
+
+
+def _models_options(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "List the installed models, or show the card of one: what it was trained on, how it scored, its limits.\n"
+        "Models are looked for in the library, in the folders of the environment variable IPV2_MODELS, and in\n"
+        "the user's own folder."
+    )
+    command.epilog = "examples:\n  ipv2 models\n  ipv2 models my-model"
+    command.add_argument("model", nargs="?", metavar="NAME", help="a model's name or folder")
+
+
+def _models(options: argparse.Namespace, console: Console) -> None:
+    from . import bundle
+
+    if options.model:
+        model = bundle.load(options.model)
+        console.result(_card_text(model), command="models", folder=str(model.folder), card=model.card)
+        return
+    models, problems = bundle.scan()
+    for problem in problems:
+        console.note(str(problem))
+    default = bundle.default_name()
+    console.result(
+        "\n".join(_model_line(model, model.name == default) for model in models),
+        command="models", default=default,
+        models=[{"folder": str(model.folder), "card": model.card} for model in models],
+    )  # fmt: skip
+
+
+def _model_line(model: Bundle, is_default: bool) -> str:
+    megabytes = sum(file.stat().st_size for file in model.folder.glob("model.*")) / 1e6
+    name = f"{model.name} (default)" if is_default else model.name
+    network = model.card["network"]["name"]
+    return f"{name}\n  {model.card['title']}\n  {network}, {megabytes:.1f} MB, {model.card['created']}, {model.folder}"
+
+
+def _card_text(model: Bundle) -> str:
+    card = model.card
+    sources = [f"  {item['name']} ({item['licence']}). {item['citation']}" for item in card["training"]["data"]]
+    metrics = json.dumps(card["metrics"], indent=2, ensure_ascii=False).splitlines()
+    return "\n".join(
+        [
+            f"{card['name']}: {card['title']}",
+            card["description"],
+            "",
+            f"Intended use: {card['intended_use']}",
+            f"Limits: {card['limits']}",
+            f"Network: {card['network']['name']} {json.dumps(card['network']['arguments'])}",
+            f"HU range: {card['hu_range'][0]:g} to {card['hu_range'][1]:g}",
+            f"Created: {card['created']}",
+            f"SHA-256 of the weights: {model.hash}",
+            f"Folder: {model.folder}",
+            "Trained on:",
+            *sources,
+            "Scores:",
+            *metrics,
+        ]
+    )
+
+
+_COMMANDS = {
+    "demo": ("the whole method on a synthetic chest, with a report", _demo_options, _demo),
+    "denoise": ("remove the noise of a low-dose chest CT", _denoise_options, _denoise),
+    "purify": ("build training and test images from a uLDCT/NDCT pair", _purify_options, _purify),
+    "simulate": ("add the noise of a lower dose to a CT", _simulate_options, _simulate),
+    "train": ("train a denoiser from normal-dose CT", _train_options, _train),
+    "evaluate": ("score a result against a reference", _evaluate_options, _evaluate),
+    "models": ("list the installed models, or show one's card", _models_options, _models),
+}
+"""Name: one line of help, function that adds the options, function that runs the command."""
+
+
+# --- what several commands share ----------------------------------------------------------------------------
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--model", metavar="NAME|FOLDER", help="an installed model (see 'ipv2 models') or a model's folder"
+    )
+
+
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--device", default="auto", metavar="DEVICE",
+        help="auto, cpu, cuda (or cuda:1, ...) or mps; auto takes the fastest there is (default: %(default)s)",
+    )  # fmt: skip
+
+
+def _whole_number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
+    return int(text)
+
+
+def _load_model(name_or_folder: str | None) -> Bundle:
+    from . import bundle
+
+    return bundle.load(bundle.default_name() if name_or_folder is None else name_or_folder)
+
+
+def _read(path: Path) -> Volume:
+    """Read a CT. The library checks every volume again, but cannot name the file."""
+    from . import ct
+
+    volume = ct.read(path)
+    try:
+        ct.check_ct(volume)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return volume
+
+
+def _check_output(path: Path, source: Path) -> None:
+    """Refuse before any long work what cannot be written after it."""
+    if path.resolve() == source.resolve():
+        raise InputError(f"{path} is the input: give the output another name, inputs are never changed")
+    if path.is_dir() or not path.suffix:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(f"{path} exists and is not an empty folder: give a new folder's name for a DICOM series")
+    elif not path.name.lower().endswith(_SUFFIXES):
+        raise InputError(f"{path} has no known suffix: end the name in {', '.join(_SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} of the output does not exist: create it first")
+    _check_writable(path.parent)
+
+
+def _check_folder(folder: Path, command: str, overwrite: bool, *sources: Path) -> None:
+    """Refuse a folder that holds anything but, where it may be replaced, an earlier result of this command."""
+    if any(folder.resolve() in (source.resolve(), *source.resolve().parents) for source in sources):
+        raise InputError(f"{folder} holds an input: give another folder, inputs are never changed")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: give a new folder's name")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not _is_result(folder, command):
+            raise InputError(f"{folder} is not empty and holds no earlier result of 'ipv2 {command}': give a new one")
+        if not overwrite:
+            raise InputError(f"{folder} holds an earlier result: give another folder, or replace it with --overwrite")
+    existing = folder.absolute().parent
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise InputError(f"{folder} cannot be created: {existing} is a file")
+    _check_writable(existing)
+
+
+def _is_result(folder: Path, command: str) -> bool:
+    try:
+        return json.loads((folder / _PROVENANCE).read_text(encoding="utf-8"))["command"] == command
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written to ({error.strerror}): choose another place") from error
+
+
+@contextlib.contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `folder` at the end, and vanishes if anything fails before."""
+    folder = folder.absolute()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+            fresh = Path(temporary) / "new"
+            fresh.mkdir()
+            yield fresh
+            if folder.exists():
+                folder.rename(Path(temporary) / "old")
+            fresh.rename(folder)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({error.strerror or error})") from error
+
+
+def _save(volume: Volume, output: Path, facts: dict[str, Any], source: Path, description: str) -> None:
+    """Write a volume and its sidecar, both or none. A DICOM source lends a DICOM output patient and study."""
+    from . import ct, dicom
+
+    template = source if source.is_dir() or dicom.is_dicom(source) else None
+    sidecar = _sidecar(output)
+    with _temporary_json(sidecar, facts) as temporary:
+        ct.write(volume, output, template=template, description=description)
+        os.replace(temporary, sidecar)
+
+
+def _sidecar(output: Path) -> Path:
+    return output.parent / f"{output.name}.json"
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with _temporary_json(path, content) as temporary:
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _temporary_json(path: Path, content: dict[str, Any]) -> Iterator[Path]:
+    """A file beside `path` with all of the content, to be renamed; gone at the end if it was not."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
+    try:
+        with tempfile.TemporaryDirectory(prefix=".ipv2-", dir=path.parent) as folder:
+            temporary = Path(folder) / path.name
+            temporary.write_text(text, encoding="utf-8")
+            yield temporary
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror or error})") from error
+
+
+def _provenance(command: str, facts: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """Where a result came from: the command, what went in, the software, the time."""
+    versions = {"IPv2Lib": __version__, "Python": platform.python_version()}
+    for package in ("numpy", "scipy", "SimpleITK", "torch"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {"command": command, **more, **(facts or {}), "versions": versions, "created": created, "note": _RESEARCH}

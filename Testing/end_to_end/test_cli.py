@@ -1,0 +1,431 @@
+"""Every command of `ipv2`, from arguments to files: what comes out, where it says it came from, how it stops."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from IPv2Lib import bundle, ct, evaluation, phantom, purification
+from IPv2Lib.cli import main
+from IPv2Lib.regions import Region
+from small_chest import small_chest
+
+LIBRARY_PARENT = Path(bundle.__file__).resolve().parents[1]
+COMMANDS = ("demo", "denoise", "purify", "simulate", "train", "evaluate", "models")
+
+
+def start(*arguments: object, cwd: Path) -> subprocess.Popen:
+    """Run a command in another process."""
+    environment = os.environ | {"PYTHONPATH": str(LIBRARY_PARENT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "IPv2Lib", *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def sidecar(output: Path) -> dict:
+    return json.loads(output.with_name(f"{output.name}.json").read_text(encoding="utf-8"))
+
+
+# --- help and version ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_explains_with_an_example(ipv2, command):
+    outcome = ipv2(command, "--help")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith(f"usage: ipv2 {command}")
+    assert f"  ipv2 {command} " in outcome.out.split("example")[1]
+
+
+def test_help_lists_the_commands_and_nothing_given_shows_it(ipv2):
+    outcome = ipv2("--help")
+    assert outcome.code == 0
+    assert all(f"    {command} " in outcome.out for command in COMMANDS)
+    bare = ipv2()
+    assert (bare.code, bare.out, bare.err) == (2, "", outcome.out)
+
+
+def test_help_needs_no_heavy_package():
+    code = (
+        "import sys\n"
+        "from IPv2Lib.cli import main\n"
+        "assert main(['denoise', '--help']) == 0\n"
+        "assert not {'torch', 'numpy', 'SimpleITK', 'scipy'} & set(sys.modules)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(LIBRARY_PARENT)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
+
+
+def test_python_m_is_the_command(tmp_path):
+    process = start("--version", cwd=tmp_path)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert out.startswith("IPv2 ")
+
+
+# --- denoise ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["out.nrrd", "out.nii.gz", "out.nii", "out.mha", "out.mhd", "series"])
+def test_denoise_keeps_geometry_and_type_in_every_format(ipv2, scan, model, tmp_path, name):
+    output = tmp_path / name
+    outcome = ipv2("denoise", scan, output, "--model", model)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.splitlines() == [f"{output}: denoised with tiny at strength 1"]
+    before, after = ct.read(scan), ct.read(output)
+    assert ct.same_grid(before, after)
+    assert after.array.dtype == np.int16
+    assert not np.array_equal(before.array, after.array)
+
+
+def test_denoise_says_where_the_result_came_from(ipv2, scan, model, tmp_path):
+    output = tmp_path / "out.nrrd"
+    assert ipv2("denoise", scan, output, "--model", model, "--strength", "0.5", "--device", "cpu").code == 0
+    facts = sidecar(output)
+    assert facts["command"] == "denoise"
+    assert facts["input"] == "scan.nrrd"
+    assert facts["model"] == "tiny"
+    assert facts["weights_sha256"] == bundle.load(model).hash
+    assert (facts["strength"], facts["device"]) == (0.5, "cpu")
+    assert {"IPv2Lib", "torch", "numpy", "SimpleITK", "Python"} <= set(facts["versions"])
+
+
+def test_strength_blends_and_the_same_input_gives_the_same_bytes(ipv2, scan, model, tmp_path):
+    arrays = []
+    for number, strength in enumerate((0, 0.5, 1, 1)):
+        output = tmp_path / f"{number}.nrrd"
+        assert ipv2("denoise", scan, output, "--model", model, "--strength", strength).code == 0
+        arrays.append(ct.read(output).array.astype(float))
+    before = ct.read(scan).array
+    assert np.array_equal(arrays[0], before)
+    assert np.abs(arrays[1] - (before + arrays[2]) / 2).max() <= 1
+    assert np.array_equal(arrays[2], arrays[3])
+
+
+def test_a_dicom_series_keeps_patient_and_study(ipv2, scan, model, tmp_path):
+    series, result = tmp_path / "series", tmp_path / "result"
+    assert ipv2("denoise", scan, series, "--model", model, "--strength", 0).code == 0
+    for path in series.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID, dataset.PatientName = "P1", "Doe^Jane"
+        dataset.save_as(path)
+    assert ipv2("denoise", series, result, "--model", model).code == 0
+    before, after = pydicom.dcmread(series / "0001.dcm"), pydicom.dcmread(result / "0001.dcm")
+    assert (after.PatientID, after.PatientName) == ("P1", "Doe^Jane")
+    assert after.StudyInstanceUID == before.StudyInstanceUID
+    assert after.SeriesInstanceUID != before.SeriesInstanceUID
+    assert "tiny" in after.SeriesDescription
+    assert ct.same_grid(ct.read(series), ct.read(result))
+    assert sidecar(result)["input"] == "series"
+
+
+def test_one_slice_is_a_volume(ipv2, model, tmp_path):
+    source = ct.write(small_chest(size=31, slices=1), tmp_path / "one.nrrd")
+    assert ipv2("denoise", source, tmp_path / "out.nrrd", "--model", model).code == 0
+    assert ct.read(tmp_path / "out.nrrd").array.shape == (1, 31, 31)
+
+
+def test_an_earlier_output_is_replaced_and_nothing_else_is_left(ipv2, scan, model, tmp_path):
+    output = tmp_path / "out.nrrd"
+    output.write_text("earlier")
+    assert ipv2("denoise", scan, output, "--model", model).code == 0
+    assert ct.read(output).array.shape == (3, 64, 64)
+    assert {path.name for path in tmp_path.iterdir()} == {"scan.nrrd", "out.nrrd", "out.nrrd.json"}
+
+
+def test_the_default_model_is_there_and_removes_noise(ipv2, tmp_path, monkeypatch):
+    monkeypatch.delenv("IPV2_MODELS", raising=False)
+    assert bundle.available()
+    pair = phantom.pair(size=128, slices=3)
+    output = tmp_path / "out.nrrd"
+    assert ipv2("denoise", ct.write(pair.uldct, tmp_path / "uldct.nrrd"), output).code == 0
+    facts = sidecar(output)
+    assert facts["model"] == bundle.default_name()
+    before, after = (evaluation.compare(volume, pair.truth, pair.labels) for volume in (pair.uldct, ct.read(output)))
+    assert after.body_rmse < 0.8 * before.body_rmse
+
+
+# --- progress, JSON, stopping, bugs ---------------------------------------------------------------------------
+
+
+def test_json_lines_tell_progress_and_result(ipv2, scan, model, tmp_path):
+    output = tmp_path / "out.nrrd"
+    outcome = ipv2("denoise", scan, output, "--model", model, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    *progress, result = outcome.events
+    fractions = [event["fraction"] for event in progress]
+    assert {event["event"] for event in progress} == {"progress"}
+    assert fractions == sorted(fractions)
+    assert 0 <= fractions[0] <= fractions[-1] <= 1
+    assert all(event["message"] for event in progress)
+    assert result["event"] == "result"
+    assert result["output"] == str(output)
+    assert result["provenance"] == sidecar(output)
+
+
+def test_a_terminal_gets_a_progress_bar(ipv2, scan, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    outcome = ipv2("denoise", scan, tmp_path / "out.nrrd", "--model", model)
+    assert outcome.code == 0
+    assert " %" in outcome.err
+    assert "denoising slice" in outcome.err
+    assert len(outcome.out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_leaves_nothing_behind(model, tmp_path, contents, number):
+    ct.write(small_chest(slices=2000), tmp_path / "scan.nrrd")
+    before = contents()
+    process = start("denoise", "scan.nrrd", "out.nrrd", "--model", model, "--json", cwd=tmp_path)
+    try:
+        while "denoising slice" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert err == "ipv2 denoise: stopped; nothing was written\n"
+    assert json.loads(out.splitlines()[-1])["event"] == "stopped"
+    assert contents() == before
+
+
+def test_stopping_while_a_folder_is_written_leaves_nothing_behind(ipv2, scan, clean, tmp_path, contents, monkeypatch):
+    before, write = contents(), ct.write
+
+    def interrupted(volume, path, **options):
+        if Path(path).name == "cm2-label.nrrd":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return write(volume, path, **options)
+
+    monkeypatch.setattr(ct, "write", interrupted)
+    outcome = ipv2("purify", scan, clean, tmp_path / "stages")
+    assert (outcome.code, outcome.err) == (130, "ipv2 purify: stopped; nothing was written\n")
+    assert contents() == before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("output", ["out.nrrd", "series"])
+def test_a_full_disk_is_an_error_that_leaves_nothing_behind(
+    ipv2, scan, model, tmp_path, contents, monkeypatch, output
+):
+    before = contents()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    outcome = ipv2("denoise", scan, tmp_path / output, "--model", model)
+    assert outcome.code == 2
+    assert "No space left on device" in outcome.err
+    assert contents() == before
+
+
+def test_a_bug_shows_its_traceback_and_asks_for_a_report(ipv2, scan, model, tmp_path, contents, monkeypatch):
+    def broken(path):
+        raise ValueError("surprise")
+
+    before = contents()
+    monkeypatch.setattr(ct, "read", broken)
+    outcome = ipv2("denoise", scan, tmp_path / "out.nrrd", "--model", model, "--json")
+    assert outcome.code == 1
+    assert "Traceback" in outcome.err
+    assert outcome.err.splitlines()[-1].startswith("ipv2 denoise: bug: ValueError: surprise")
+    assert outcome.events[-1]["event"] == "error"
+    assert contents() == before
+
+
+# --- simulate -------------------------------------------------------------------------------------------------
+
+
+def test_simulate_follows_the_dose_and_the_seed(ipv2, clean, tmp_path):
+    def noise(name: str, *options: object) -> np.ndarray:
+        assert ipv2("simulate", clean, tmp_path / name, *options).code == 0
+        return ct.read(tmp_path / name).array - ct.read(clean).array
+
+    strong = noise("a.nrrd", "--dose", 0.02, "--seed", 3)
+    assert np.array_equal(strong, noise("b.nii.gz", "--dose", 0.02, "--seed", 3))
+    assert not np.array_equal(strong, noise("c.nrrd", "--dose", 0.02, "--seed", 4))
+    assert noise("d.nrrd", "--dose", 0.25).std() < 0.5 * strong.std()
+    published = noise("e.nrrd", "--dose", 0.02, "--method", "published")
+    assert not np.array_equal(strong, published)
+    facts = sidecar(tmp_path / "a.nrrd")
+    assert (facts["command"], facts["dose"], facts["seed"], facts["method"]) == ("simulate", 0.02, 3, "physical")
+
+
+# --- purify ---------------------------------------------------------------------------------------------------
+
+
+def test_purify_writes_every_stage(ipv2, scan, clean, tmp_path):
+    folder = tmp_path / "new" / "stages"
+    outcome = ipv2("purify", scan, clean, folder)
+    assert outcome.code == 0, outcome.err
+    stages = purification.purify(ct.read(scan), ct.read(clean))
+    expected = {
+        "uldct.nrrd": stages.uldct.array,
+        "ndct.nrrd": stages.ndct.array,
+        "dark-uldct-label.nrrd": stages.dark_uldct,
+        "dark-ndct-label.nrrd": stages.dark_ndct,
+        "cm1-label.nrrd": stages.cm1,
+        "background-label.nrrd": stages.background,
+        "cm2-label.nrrd": stages.cm2,
+        "simulated.nrrd": stages.simulated.array,
+        "weakly-denoised.nrrd": stages.weakly_denoised.array,
+        "training-input.nrrd": stages.training_input.array,
+        "test-reference.nrrd": stages.test_label.array,
+        "labels.nrrd": stages.labels,
+    }
+    assert {path.name for path in folder.iterdir()} == {*expected, "stages.png", "provenance.json"}
+    for name, array in expected.items():
+        volume = ct.read(folder / name)
+        assert np.array_equal(volume.array, array), name
+        assert ct.same_grid(volume, stages.uldct)
+    assert (folder / "stages.png").read_bytes().startswith(b"\x89PNG")
+    facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    assert (facts["uldct"], facts["ndct"], facts["settings"]["blend"]) == ("scan.nrrd", "clean.nrrd", 0)
+    assert all(name in outcome.out for name in expected)
+
+
+def test_purify_ipv1_has_its_own_stages_and_replaces_its_own_folder_only(ipv2, scan, clean, tmp_path, contents):
+    folder = tmp_path / "stages"
+    assert ipv2("purify", scan, clean, folder).code == 0
+    before = contents()
+    outcome = ipv2("purify", scan, clean, folder, "--strategy", "ipv1")
+    assert outcome.code == 2
+    assert "--overwrite" in outcome.err
+    assert contents() == before
+    assert ipv2("purify", scan, clean, folder, "--strategy", "ipv1", "--overwrite", "--blend", 0.3).code == 0
+    stages = purification.purify(
+        ct.read(scan), ct.read(clean), purification.Settings(False, False, False, blend=0.3)
+    )
+    assert not (folder / "simulated.nrrd").exists()
+    assert np.array_equal(ct.read(folder / "training-input.nrrd").array, stages.training_input.array)
+
+
+def test_purify_switches_each_module_by_itself(ipv2, scan, clean, tmp_path):
+    folder = tmp_path / "stages"
+    options = ("--strategy", "ipv1", "--blend", 0, "--add-noise", "--window", -1000, 200, "--seed", 5)
+    assert ipv2("purify", scan, clean, folder, *options).code == 0
+    settings = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["settings"]
+    assert (settings["remove_background"], settings["add_noise"], settings["remove_noise"]) == (False, True, False)
+    assert (settings["low_hu"], settings["high_hu"], settings["seed"]) == (-1000, 200, 5)
+    assert (folder / "simulated.nrrd").exists()
+
+
+def test_purify_without_slicer_core_says_so_and_writes_the_rest(ipv2, scan, clean, tmp_path, monkeypatch):
+    for name in ("slicer", "vtk"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("scene", "pictures"):
+        monkeypatch.delitem(sys.modules, f"IPv2Lib.{name}", raising=False)
+        monkeypatch.delattr(f"IPv2Lib.{name}", raising=False)
+    outcome = ipv2("purify", scan, clean, tmp_path / "stages")
+    assert outcome.code == 0
+    assert "pip install slicer-core" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert (tmp_path / "stages" / "labels.nrrd").exists()
+    assert not (tmp_path / "stages" / "stages.png").exists()
+
+
+# --- evaluate -------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_prints_a_table_and_json(ipv2, scan, clean):
+    outcome = ipv2("evaluate", scan, clean)
+    assert outcome.code == 0
+    assert outcome.out.startswith("Body RMSE")
+    assert all(region.label in outcome.out for region in Region if region != Region.OUTSIDE)
+    scores = ipv2("evaluate", scan, clean, "--json").events[-1]
+    assert scores["event"] == "result"
+    assert 50 < scores["body_rmse_hu"] < 70
+    assert f"{scores['body_rmse_hu']:.1f} HU" in outcome.out
+
+
+# --- models ---------------------------------------------------------------------------------------------------
+
+
+def test_models_lists_and_shows_cards(ipv2, model, monkeypatch):
+    monkeypatch.setenv("IPV2_MODELS", str(model.parent))
+    listing = ipv2("models")
+    assert listing.code == 0
+    assert "tiny" in listing.out
+    assert str(model) in listing.out
+    (result,) = ipv2("models", "--json").events
+    assert result["default"] in {item["card"]["name"] for item in result["models"]}
+    card = ipv2("models", "tiny")
+    assert card.code == 0
+    assert "Intended use: Tests." in card.out
+    assert bundle.load(model).hash in card.out
+
+
+def test_models_tells_of_a_broken_model(ipv2, model, tmp_path, monkeypatch):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "model.json").write_text("{}")
+    monkeypatch.setenv("IPV2_MODELS", os.pathsep.join([str(model.parent), str(tmp_path)]))
+    outcome = ipv2("models")
+    assert outcome.code == 0
+    assert "broken" in outcome.err
+
+
+# --- train ----------------------------------------------------------------------------------------------------
+
+TRAINING = ("--steps", 3, "--batch", 1, "--patch", 16, "--seed", 1, "--dose", 0.05, 0.1)
+
+
+def test_train_makes_a_model_that_denoises(ipv2, clean, scan, tmp_path):
+    run, packed = tmp_path / "run", tmp_path / "packed"
+    card = tmp_path / "card.json"
+    card.write_text(json.dumps({"title": "Mine", "limits": "All."}))
+    outcome = ipv2("train", clean, "--out", run, "--model-out", packed, "--card", card, *TRAINING)
+    assert outcome.code == 0, outcome.err
+    trained = bundle.load(packed)
+    assert (trained.card["title"], trained.card["limits"]) == ("Mine", "All.")
+    assert trained.card["training"]["data"][0]["name"] == "clean.nrrd"
+    assert trained.card["training"]["settings"]["ranges"]["dose"] == [0.05, 0.1]
+    assert (run / "log.csv").exists()
+    assert ipv2("denoise", scan, tmp_path / "out.nrrd", "--model", packed).code == 0
+
+
+def test_training_is_stopped_with_a_checkpoint_and_resumed(clean, tmp_path):
+    arguments = ("train", clean, "--out", "run", "--batch", 1, "--patch", 16)
+    process = start(*arguments, "--minutes", 10, "--json", cwd=tmp_path)
+    try:
+        while "step 50" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "resume" in err
+    assert "Traceback" not in err
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    (tmp_path / "run" / "settings.json").write_text(json.dumps(settings | {"minutes": 1e-6}))
+    assert main(["train", str(clean), "--out", str(tmp_path / "run"), "--resume"]) == 0
+
+
+# --- demo -----------------------------------------------------------------------------------------------------
+
+
+def test_demo_writes_a_report_that_needs_nothing_else(ipv2, model, tmp_path):
+    folder = tmp_path / "demo"
+    began = time.time()
+    outcome = ipv2("demo", "--out", folder, "--model", model, "--json")
+    assert outcome.code == 0, outcome.err
+    result = outcome.events[-1]
+    assert Path(result["report"]) == folder / "report.html"
+    assert set(result["scores"]) == {"uLDCT (input)", "Weak denoiser", "tiny"}
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Not for diagnosis" in page
+    assert page.count("data:image/png;base64,") >= 2
+    assert "http" not in page
+    assert (folder / "report.html").stat().st_mtime >= began
+    for name in ("uldct", "ndct", "truth", "denoised"):
+        assert ct.read(folder / f"{name}.nrrd").array.shape == (32, 256, 256)
+    assert result["scores"]["Weak denoiser"]["body_rmse_hu"] < result["scores"]["uLDCT (input)"]["body_rmse_hu"]

@@ -26,7 +26,7 @@ from .training_data import STRATEGIES, Case, Ranges, make_case
 if TYPE_CHECKING:
     import torch
 
-_HU_RANGE = (-1024.0, 3071.0)  # of the training cases
+_HU_RANGE = (-3000.0, 4000.0)  # nearly all that noise makes of the training cases
 _LOG_EVERY = 50  # steps
 _FLOOR_HU = 10.0  # noise below this is not worth more of the loss
 _COARSE = 8  # pixels; the scale at which the loss looks for bias

@@ -102,11 +102,12 @@ def make_case(
     settings = STRATEGIES[strategy]
     uldct = noisy(breathe(ndct, rng.uniform(*ranges.breath_mm) / spacing_mm, rng))
     if settings is None:
-        return Case(uldct, ndct, dose, sharpness)
+        return Case(_stored(uldct, rng), ndct, dose, sharpness)
     spacing = (spacing_mm, spacing_mm, 1.0)
     common = common_masks(Volume(uldct, spacing), Volume(ndct, spacing), settings).common(settings)
     inside = noisy(ndct) if settings.add_noise else ndct
-    return Case(mix_training_input(uldct, ndct, inside, common, settings.blend), ndct, dose, sharpness)
+    mixed = mix_training_input(uldct, ndct, inside, common, settings.blend)
+    return Case(_stored(mixed, rng), ndct, dose, sharpness)
 
 
 def breathe(ndct: np.ndarray, amplitude: float, rng: np.random.Generator) -> np.ndarray:
@@ -173,6 +174,11 @@ def _correlated(noise: np.ndarray, share: float) -> np.ndarray:
     weights = np.array([share, 1.0 - 2.0 * share, share]) if share < 0.5 else np.full(3, 1 / 3)
     mixed = ndimage.convolve1d(noise, weights, axis=0, mode="wrap")
     return mixed / np.sqrt((weights**2).sum())
+
+
+def _stored(noisy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Every other time as most scanners store it, in 12 bits: noise below -1024 HU is cut off."""
+    return np.clip(noisy, -1024.0, 3071.0) if rng.random() < 0.5 else noisy
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

@@ -1,0 +1,42 @@
+"""How the bundled model was trained: `python Testing/benchmarks/train_bundled.py RUN [MODEL]`.
+
+Trains in the folder RUN, or goes on there, and packs the result as MODEL. Needs the training volumes in the folder
+that IPV2_DATA names, or ../shared/data. What was tried, and what came of it, is in models.md.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from IPv2Lib import ct, phantom, training
+from IPv2Lib.training_data import Ranges
+
+FOLDER = Path(os.environ.get("IPV2_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
+VOLUMES = ("lungdx_A0001", "lidc_0001", "acrin_042", "fda_phantom")
+SETTINGS = training.TrainingSettings(
+    arguments={"channels": [32, 64, 128, 128], "blocks": [1, 2, 2, 2]},
+    minutes=120,
+    pool=20,
+    steps_per_case=14,
+    precision="bfloat16",
+    ranges=Ranges(dose=(0.01, 0.5)),
+    seed=1,
+)
+
+
+def main() -> None:
+    run = Path(sys.argv[1])
+    volumes = [ct.read(FOLDER / f"{name}.nrrd") for name in VOLUMES]
+    # Without noise of their own: they teach to remove all of it, where real scans teach to keep theirs.
+    volumes += [phantom.chest(seed=seed, size=512, slices=16) for seed in (101, 102, 103)]
+    training.train(volumes, run, SETTINGS, resume=(run / "checkpoint.pt").exists(), progress=print)
+    if len(sys.argv) > 2:
+        card = json.loads((Path(__file__).parent / "train_bundled.json").read_text())
+        training.publish(run, sys.argv[2], card)
+
+
+if __name__ == "__main__":
+    main()

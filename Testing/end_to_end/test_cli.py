@@ -143,13 +143,13 @@ def test_an_earlier_output_is_replaced_and_nothing_else_is_left(ipv2, scan, mode
 def test_the_default_model_is_there_and_removes_noise(ipv2, tmp_path, monkeypatch):
     monkeypatch.delenv("IPV2_MODELS", raising=False)
     assert bundle.available()
-    pair = phantom.pair(size=128, slices=3)
+    pair = phantom.pair(size=320, slices=3)
     output = tmp_path / "out.nrrd"
     assert ipv2("denoise", ct.write(pair.uldct, tmp_path / "uldct.nrrd"), output).code == 0
     facts = sidecar(output)
     assert facts["model"] == bundle.default_name()
     before, after = (evaluation.compare(volume, pair.truth, pair.labels) for volume in (pair.uldct, ct.read(output)))
-    assert after.body_rmse < 0.8 * before.body_rmse
+    assert after.body_rmse < 0.85 * before.body_rmse
 
 
 # --- progress, JSON, stopping, bugs ---------------------------------------------------------------------------
@@ -427,5 +427,5 @@ def test_demo_writes_a_report_that_needs_nothing_else(ipv2, model, tmp_path):
     assert "http" not in page
     assert (folder / "report.html").stat().st_mtime >= began
     for name in ("uldct", "ndct", "truth", "denoised"):
-        assert ct.read(folder / f"{name}.nrrd").array.shape == (32, 256, 256)
+        assert ct.read(folder / f"{name}.nrrd").array.shape == (24, 320, 320)
     assert result["scores"]["Weak denoiser"]["body_rmse_hu"] < result["scores"]["uLDCT (input)"]["body_rmse_hu"]

@@ -101,7 +101,7 @@ def simulate(
     (LoDoPaB-CT).
     """
     check_ct(ndct)
-    _check(ndct, dose, method, photons, views, electronic_variance, source_dose)
+    _check(ndct, dose, method, seed, photons, views, electronic_variance, source_dose)
     added = dose if source_dose is None else _added_dose(dose, source_dose)
     result = np.array(ndct.array, dtype=np.float32)
     for first in range(0, len(result), _SLICES_AT_ONCE):
@@ -221,31 +221,27 @@ def _published_noise(hu: np.ndarray, dose: float, seeds: Sequence[int], device: 
     return _reconstructed(noise, "hann", hu.shape) * np.float32(500.0 * 1400.0)
 
 
-def _reconstructed(
-    sinogram: torch.Tensor, kernel: str | float | Kernel, shape: tuple[int, ...]
-) -> np.ndarray:
+def _reconstructed(sinogram: torch.Tensor, kernel: str | float | Kernel, shape: tuple[int, ...]) -> np.ndarray:
     """Filtered back-projection, cut to the (slices, rows, columns) of `shape`."""
     _, rows, columns = shape
     size = max(rows, columns) + max(rows, columns) % 2
     return back_project(filter_views(sinogram, kernel), size)[:, :rows, :columns].cpu().numpy()
 
 
-def _check(ndct, dose, method, photons, views, electronic_variance, source_dose) -> None:
+def _check(ndct, dose, method, seed, photons, views, electronic_variance, source_dose) -> None:
     if method not in _METHODS:
         raise InputError(f"unknown simulation method {method!r}: use {' or '.join(_METHODS)}")
     if not 0.0 < dose <= 1.0:
-        raise InputError(
-            f"dose fraction {dose:g} is out of range: use a number above 0 and up to 1 (0.02 is 2 %)"
-        )
+        raise InputError(f"dose fraction {dose:g} is out of range: use a number above 0 and up to 1 (0.02 is 2 %)")
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative: use 0 or more")
     if not photons > 0.0 or electronic_variance < 0.0 or views < 4:
         raise InputError(
             f"photons {photons:g}, electronic variance {electronic_variance:g}, views {views}: "
             "photons must be above 0, the variance 0 or more, the views 4 or more"
         )
     if source_dose is not None and not source_dose >= dose:
-        raise InputError(
-            f"dose {dose:g} is above the source's own {source_dose:g}: noise cannot be taken away"
-        )
+        raise InputError(f"dose {dose:g} is above the source's own {source_dose:g}: noise cannot be taken away")
     x, y, _ = ndct.spacing
     if abs(x - y) > 0.01 * max(x, y):
         raise InputError(f"pixels of {x:g} by {y:g} mm are not square: resample the slices first")

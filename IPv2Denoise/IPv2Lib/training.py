@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import bundle, ct, networks
-from .errors import Cancelled, InputError
+from .errors import Cancelled, InputError, OutputError
 from .networks import HU_PER_UNIT
 from .training_data import STRATEGIES, Case, Ranges, make_case
 
@@ -90,6 +90,8 @@ class TrainingSettings:
         ):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
+        if self.seed < 0:
+            raise InputError(f"seed {self.seed} is negative: use 0 or more")
         if self.minutes is not None and not self.minutes > 0:
             raise InputError(f"minutes is {self.minutes}: it must be above 0")
 
@@ -118,7 +120,7 @@ def train(
     settings : TrainingSettings
         Ignored when a run is resumed: its own are read.
     resume : bool
-        Go on from the checkpoint in `folder`.
+        Go on from the checkpoint in `folder`; from the start if it was stopped before the first one.
     workers : int
         Processes that make cases while the network trains.
     progress, cancelled
@@ -147,14 +149,14 @@ def train(
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=1e-4)
     step, seconds = 0, 0.0
-    if resume:
+    if resume and (folder / "checkpoint.pt").exists():
         state = torch.load(folder / "checkpoint.pt", weights_only=True)
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         step, seconds = state["step"], state["seconds"]
-        _cut_log(folder / "log.csv", step)
 
+    _cut_log(folder / "log.csv", step)
     cases = _Cases(volumes, settings, step, workers)
     losses: list[float] = []
     started = saved = time.monotonic()
@@ -299,9 +301,7 @@ class _CaseDataset:
     settings: TrainingSettings
 
     def __getitem__(self, index: int) -> Case:
-        return make_case(
-            self.volumes, index, self.settings.seed, self.settings.strategy, ranges=self.settings.ranges
-        )
+        return make_case(self.volumes, index, self.settings.seed, self.settings.strategy, ranges=self.settings.ranges)
 
 
 @dataclass(frozen=True)
@@ -367,7 +367,7 @@ def _loss(output, target, noisy, bias_weight: float) -> torch.Tensor:
     error = (output - target) / scale
     fine = ((error**2 + 1.0).sqrt() - 1.0).mean()
     coarse = (torch.nn.functional.avg_pool2d(error, _COARSE) ** 2).mean()
-    tissue = torch.bucketize(target, torch.tensor(_TISSUE_HU) / HU_PER_UNIT)
+    tissue = torch.bucketize(target.contiguous(), torch.tensor(_TISSUE_HU) / HU_PER_UNIT)
     means = [error[tissue == index].mean() for index in tissue.unique()]
     return fine + bias_weight * (coarse + _TISSUE_WEIGHT * torch.stack(means).square().sum())
 
@@ -385,14 +385,16 @@ def _fraction(settings: TrainingSettings, step: int, seconds: float) -> float:
 
 
 def _open_run(folder: Path, settings: TrainingSettings, resume: bool) -> TrainingSettings:
+    path = folder / "settings.json"
     if resume:
-        if not (folder / "checkpoint.pt").exists():
-            raise InputError(f"{folder} holds no checkpoint to resume from: start the run without resuming")
         return read_settings(folder)
-    if (folder / "settings.json").exists():
+    if path.exists():
         raise InputError(f"{folder} already holds a training run: resume it, or choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "settings.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(settings), indent=2) + "\n")
+    except OSError as error:
+        raise OutputError(f"the run cannot be written to {folder}: {error.strerror or error}") from error
     return settings
 
 

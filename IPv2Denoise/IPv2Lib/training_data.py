@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from .ct import Volume
 from .dose import physical_noise
+from .errors import InputError
 from .projection import kernel
 from .purification import IPV1, IPV2, Settings, common_masks, mix_training_input
 from .regions import Region, outside_field_of_view, segment
@@ -42,6 +43,17 @@ class Ranges:
     sharpness: tuple[float, float] = (-1.0, 2.0)
     zoom: tuple[float, float] = (0.9, 1.8)
     breath_mm: tuple[float, float] = (2.0, 10.0)
+
+    def __post_init__(self):
+        lowest = {"dose": 1e-4, "photons": 1.0, "sharpness": -1.0, "zoom": 0.25, "breath_mm": 0.0}
+        highest = {"dose": 1.0, "photons": 1e9, "sharpness": 2.0, "zoom": 4.0, "breath_mm": 50.0}
+        for name, least in lowest.items():
+            low, high = getattr(self, name)
+            if not least <= low <= high <= highest[name]:
+                raise InputError(
+                    f"range of {name} is {low:g} to {high:g}: give the lower one first, both within "
+                    f"{least:g} to {highest[name]:g}"
+                )
 
 
 @dataclass(frozen=True)
@@ -139,9 +151,7 @@ def breathe(ndct: np.ndarray, amplitude: float, rng: np.random.Generator) -> np.
     grid = np.indices(shape, dtype=np.float32)
     for k, image in enumerate(ndct):
         weight = np.minimum(room[k] * 1.5, 1.0)
-        moved[k] = ndimage.map_coordinates(
-            image.astype(np.float32), grid + field * weight, order=1, mode="nearest"
-        )
+        moved[k] = ndimage.map_coordinates(image.astype(np.float32), grid + field * weight, order=1, mode="nearest")
     return moved
 
 

@@ -323,7 +323,7 @@ def test_a_card_that_cannot_be_read_is_found_before_training(ipv2, scan, tmp_pat
         ("train SCAN --out FOLDER --steps 1 --dose 0.3 0.1", ["dose", "0.3"]),
         ("train SCAN --out FOLDER --steps 1 --dose 0.3 1.5", ["dose", "1.5"]),
         ("train SCAN --out FOLDER --steps 1 --seed -1", ["seed", "-1"]),
-        ("train SCAN --out FOLDER --resume", ["checkpoint"]),
+        ("train SCAN --out FOLDER --resume", ["not a training run"]),
         ("train SCAN --out FOLDER --steps 1 --model-out SCAN", ["scan.nrrd", "file"]),
         ("train SCAN --out FOLDER --steps 1 --model-out SCAN/model", ["scan.nrrd", "file"]),
         ("demo --out FOLDER --model MODEL --seed -1", ["seed", "-1"]),

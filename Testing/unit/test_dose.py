@@ -101,9 +101,7 @@ def test_match_scan_finds_photons_and_kernel():
     photons, found = match_scan(scan, views=256)
     u = np.array([0.3, 0.45, 0.6])
     assert found.at(u) ** 2 / photons == pytest.approx(kernel("hann").at(u) ** 2 / (0.4 * 1.5e5), rel=0.2)
-    again = simulate(
-        clean, 1.0, kernel=found, photons=photons, source_dose=None, electronic_variance=0.0, views=256
-    )
+    again = simulate(clean, 1.0, kernel=found, photons=photons, source_dose=None, electronic_variance=0.0, views=256)
     middle = np.s_[:, 100:156, 100:156]
     assert again.array[middle].std() == pytest.approx(scan.array[middle].std(), rel=0.07)
 
@@ -123,6 +121,7 @@ def test_match_scan_says_when_there_is_nothing_to_measure():
         {"photons": 0},
         {"electronic_variance": -1},
         {"views": 2},
+        {"seed": -1},
         {"kernel": "bone"},
         {"source_dose": 0.01},
     ],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from IPv2Lib import bundle, phantom
-from IPv2Lib.errors import Cancelled, InputError
+from IPv2Lib.errors import Cancelled, InputError, OutputError
 from IPv2Lib.training import TrainingSettings, publish, read_settings, train
 from IPv2Lib.training_data import Ranges, breathe, make_case
 
@@ -88,18 +88,34 @@ def test_settings_survive_the_disk(chest, tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"network": "magic"}, {"strategy": "ipv9"}, {"batch": 0}, {"precision": "int8"}, {"minutes": -1}],
+    [{"network": "magic"}, {"strategy": "ipv9"}, {"batch": 0}, {"precision": "int8"}, {"minutes": -1}, {"seed": -1}],
 )
 def test_bad_settings_are_named(change):
     with pytest.raises(InputError):
         settings(**change)
 
 
+@pytest.mark.parametrize("bad", [{"dose": (0.0, 0.1)}, {"zoom": (2.0, 1.0)}, {"sharpness": (0.0, 3.0)}])
+def test_bad_ranges_are_named(bad):
+    with pytest.raises(InputError, match=next(iter(bad))):
+        Ranges(**bad)
+
+
+def test_a_run_without_a_checkpoint_begins_again(chest, tmp_path):
+    run = train([chest], tmp_path / "run", settings(steps=1), workers=0)
+    (run / "checkpoint.pt").unlink()
+    train([chest], run, resume=True, workers=0)
+    assert (run / "checkpoint.pt").exists()
+
+
 def test_bad_folders_are_named(chest, tmp_path):
     with pytest.raises(InputError, match="no volumes"):
         train([], tmp_path / "empty")
-    with pytest.raises(InputError, match="resume"):
+    with pytest.raises(InputError, match="not a training run"):
         train([chest], tmp_path / "none", resume=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        train([chest], tmp_path / "file")
     train([chest], tmp_path / "run", settings(steps=1), workers=0)
     with pytest.raises(InputError, match="already"):
         train([chest], tmp_path / "run", settings(steps=1))

@@ -30,7 +30,7 @@ _HU_RANGE = (-3000.0, 4000.0)  # nearly all that noise makes of the training cas
 _LOG_EVERY = 50  # steps
 _FLOOR_HU = 10.0  # noise below this is not worth more of the loss
 _TISSUE_HU = (-950.0, -300.0, 150.0)  # between room air, lung, soft tissue and bone
-_TISSUE_WEIGHT = 0.3  # of the bias per tissue, within that of bias
+_TISSUE_WEIGHT = 2.0  # of the bias per tissue, within that of bias
 _COARSE = 8  # pixels; the scale at which the loss looks for bias
 
 

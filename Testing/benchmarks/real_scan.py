@@ -82,7 +82,7 @@ def main() -> None:
         part = f"{1 - after / before:.0%}" if before else "-"
         print(
             f"{row.region.label:<18} {row.bias:10.2f} {row.sigma_before:9.1f} {row.sigma_after:8.1f} "
-            f"{row.noise_reduction:10.0%}   {before:.1f} to {after:.1f} ({part})"
+            f"{row.noise_reduction if row.sigma_before > 1 else np.nan:10.0%}   {before:.1f} to {after:.1f} ({part})"
         )
     some = np.linspace(10, len(volume.array) - 10, 6).astype(int)
     before, after, part = (a[some].astype(np.float32) for a in (volume.array, result.array, labels))

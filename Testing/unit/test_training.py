@@ -64,10 +64,10 @@ def test_resumed_equals_uninterrupted(chest, tmp_path):
 
 
 def test_training_lowers_the_loss_and_publishes(chest, tmp_path):
-    run = train([chest], tmp_path / "run", settings(steps=100, learning_rate=3e-3, steps_per_case=50), workers=0)
+    run = train([chest], tmp_path / "run", settings(steps=150, batch=4, learning_rate=3e-3, steps_per_case=1000), workers=0)
     with open(run / "log.csv") as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
-    assert len(losses) == 2 and losses[-1] < losses[0]
+    assert len(losses) == 3 and losses[-1] < losses[0]
     card = {
         "title": "Test",
         "description": "A test.",
@@ -78,7 +78,7 @@ def test_training_lowers_the_loss_and_publishes(chest, tmp_path):
     }
     published = publish(run, tmp_path / "model", card)
     assert bundle.load(tmp_path / "model").hash == published.hash
-    assert published.card["training"]["settings"]["steps"] == 100
+    assert published.card["training"]["settings"]["steps"] == 150
 
 
 def test_settings_survive_the_disk(chest, tmp_path):

@@ -28,6 +28,9 @@ TISSUE_HU = -300.0
 WEIGHT_PER_SIGMA = 0.64
 """Halves the noise of soft tissue at 2 % dose (measured, see the comparison)."""
 
+LEAST_WEIGHT_HU = 1e-3
+"""Less would change nothing that can be seen, and Chambolle's iteration divides by the weight."""
+
 ITERATIONS = 10
 """50 bring no smaller error, a larger shift of HU in the lung, and take five times as long."""
 
@@ -92,11 +95,11 @@ def _denoised(hu: np.ndarray, strength: float) -> np.ndarray:
     """One slice (rows, columns)."""
     outside = outside_field_of_view(hu[None])[0]
     image = np.where(outside, np.float32(ROOM_AIR_HU), hu.astype(np.float32))
-    sigma = _tissue_sigma(image, ~outside)
-    if sigma == 0:
+    weight = WEIGHT_PER_SIGMA * strength * _tissue_sigma(image, ~outside)
+    if weight < LEAST_WEIGHT_HU:
         return hu
     # No early stop (eps = 0): a fixed number of iterations makes the result a smooth function of the strength.
-    smooth = denoise_tv_chambolle(image, WEIGHT_PER_SIGMA * strength * sigma, eps=0, max_num_iter=ITERATIONS)
+    smooth = denoise_tv_chambolle(image, weight, eps=0, max_num_iter=ITERATIONS)
     return np.where(outside, hu, smooth)
 
 

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 _HU_RANGE = (-3000.0, 4000.0)  # nearly all that noise makes of the training cases
 _LOG_EVERY = 50  # steps
-_FLOOR_HU = 10.0  # noise below this is not worth more of the loss
-_TISSUE_HU = (-950.0, -300.0, 150.0)  # between room air, lung, soft tissue and bone
-_TISSUE_WEIGHT = 2.0  # of the bias per tissue, within that of bias
+_FLOOR_HU = 5.0  # noise below this is not worth more of the loss
+_TISSUE_HU = (-950.0, -300.0, 150.0, 400.0)  # between room air, lung, soft tissue, thin and dense bone
+_TISSUE_WEIGHT = 6.0  # of the bias per tissue, within that of bias
+_SURE_PIXELS = 500
 _COARSE = 8  # pixels; the scale at which the loss looks for bias
 
 
@@ -41,6 +42,7 @@ class TrainingSettings:
     Attributes
     ----------
     network, arguments : name in the registry and keyword arguments of its class
+    start_from : name or folder of a model of this network whose weights to start from; None: random weights
     strategy : "none", "ipv1" or "ipv2"
     steps : optimisation steps
     minutes : train for so long instead of `steps`
@@ -57,6 +59,7 @@ class TrainingSettings:
 
     network: str = "unet"
     arguments: dict = field(default_factory=dict)
+    start_from: str | None = None
     strategy: str = "ipv2"
     steps: int = 2000
     minutes: float | None = None
@@ -101,6 +104,7 @@ def train(
     folder: Path | str,
     settings: TrainingSettings | None = None,
     *,
+    targets: Sequence[ct.Volume | Path | str] | None = None,
     resume: bool = False,
     workers: int = 1,
     progress: Callable[[float, str], None] | None = None,
@@ -119,6 +123,8 @@ def train(
         The run. Must not hold a run already, unless `resume`.
     settings : TrainingSettings
         Ignored when a run is resumed: its own are read.
+    targets : sequence of Volume or path, optional
+        One for each of `volumes`: the same scan on the same grid with less noise, to be learned in its place.
     resume : bool
         Go on from the checkpoint in `folder`; from the start if it was stopped before the first one.
     workers : int
@@ -129,7 +135,8 @@ def train(
     Raises
     ------
     InputError
-        Without volumes, for a folder that holds another run, or a run that cannot be resumed.
+        Without volumes, for targets on other grids, a folder that holds another run, a run that cannot be
+        resumed, or a model to start from that has another network.
     Cancelled
         If `cancelled` returned True; the checkpoint is written.
     """
@@ -137,14 +144,16 @@ def train(
 
     folder = Path(folder)
     settings = _open_run(folder, settings or TrainingSettings(), resume)
-    volumes = [v if isinstance(v, ct.Volume) else ct.read(v) for v in volumes]
+    volumes = _read(volumes)
     if not volumes:
         raise InputError("no volumes to train on: give at least one normal-dose CT")
-    for volume in volumes:
-        ct.check_ct(volume)
+    targets = volumes if targets is None else _read(targets)
+    _check_targets(volumes, targets)
 
     torch.manual_seed(settings.seed)
     network = networks.build(settings.network, **settings.arguments).to(memory_format=torch.channels_last)
+    if settings.start_from is not None:
+        network.load_state_dict(_start(settings))
     average = networks.build(settings.network, **settings.arguments)
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=1e-4)
@@ -157,7 +166,7 @@ def train(
         step, seconds = state["step"], state["seconds"]
 
     _cut_log(folder / "log.csv", step)
-    cases = _Cases(volumes, settings, step, workers)
+    cases = _Cases(volumes, targets, settings, step, workers)
     losses: list[float] = []
     started = saved = time.monotonic()
     waited = 0.0
@@ -261,10 +270,46 @@ def read_settings(run: Path | str) -> TrainingSettings:
         raise InputError(f"{path} cannot be read ({error}): start a new run in another folder") from error
 
 
+def _read(volumes: Sequence[ct.Volume | Path | str]) -> list[ct.Volume]:
+    volumes = [v if isinstance(v, ct.Volume) else ct.read(v) for v in volumes]
+    for volume in volumes:
+        ct.check_ct(volume)
+    return volumes
+
+
+def _check_targets(volumes: Sequence[ct.Volume], targets: Sequence[ct.Volume]) -> None:
+    if len(targets) != len(volumes):
+        raise InputError(f"there are {len(volumes)} volumes and {len(targets)} targets: give one target for each")
+    for number, (volume, target) in enumerate(zip(volumes, targets, strict=True), 1):
+        if not ct.same_grid(volume, target):
+            raise InputError(f"target {number} does not lie on the grid of its volume: resample it first")
+
+
+def _start(settings: TrainingSettings) -> dict[str, torch.Tensor]:
+    """Weights of the model that a run starts from."""
+    model = bundle.load(settings.start_from)
+    built = networks.build(settings.network, **settings.arguments)
+    weights = model.network().state_dict()
+    shapes = {name: value.shape for name, value in built.state_dict().items()}
+    if shapes != {name: value.shape for name, value in weights.items()}:
+        raise InputError(
+            f"model {model.name} is a {model.card['network']['name']} with {model.card['network']['arguments']}, the "
+            f"run trains a {settings.network} with {settings.arguments}: start from a model of the same network"
+        )
+    return weights
+
+
 class _Cases:
     """The pool of cases at any step: case number i enters at step (i - pool + 1) · steps_per_case."""
 
-    def __init__(self, volumes: list[ct.Volume], settings: TrainingSettings, step: int, workers: int):
+    def __init__(
+        self,
+        volumes: list[ct.Volume],
+        targets: list[ct.Volume],
+        settings: TrainingSettings,
+        step: int,
+        workers: int,
+    ):
         import torch
 
         newest = step // settings.steps_per_case + settings.pool - 1
@@ -272,7 +317,7 @@ class _Cases:
         self._settings = settings
         self._pool: deque[Case] = deque(maxlen=settings.pool)
         self._loader = torch.utils.data.DataLoader(
-            _CaseDataset(volumes, settings),
+            _CaseDataset(volumes, targets, settings),
             batch_size=None,
             sampler=_From(self._next),
             num_workers=workers,
@@ -298,10 +343,14 @@ class _Cases:
 @dataclass(frozen=True)
 class _CaseDataset:
     volumes: list[ct.Volume]
+    targets: list[ct.Volume]
     settings: TrainingSettings
 
     def __getitem__(self, index: int) -> Case:
-        return make_case(self.volumes, index, self.settings.seed, self.settings.strategy, ranges=self.settings.ranges)
+        settings = self.settings
+        return make_case(
+            self.volumes, index, settings.seed, settings.strategy, ranges=settings.ranges, targets=self.targets
+        )
 
 
 @dataclass(frozen=True)
@@ -368,8 +417,12 @@ def _loss(output, target, noisy, bias_weight: float) -> torch.Tensor:
     fine = ((error**2 + 1.0).sqrt() - 1.0).mean()
     coarse = (torch.nn.functional.avg_pool2d(error, _COARSE) ** 2).mean()
     tissue = torch.bucketize(target.contiguous(), torch.tensor(_TISSUE_HU) / HU_PER_UNIT)
-    means = [error[tissue == index].mean() for index in tissue.unique()]
-    return fine + bias_weight * (coarse + _TISSUE_WEIGHT * torch.stack(means).square().sum())
+    biases = []
+    for index in tissue.unique():
+        here = error[tissue == index]
+        # The mean of a few pixels is mostly noise: it counts for little.
+        biases.append(here.mean().square() * (len(here) / (len(here) + _SURE_PIXELS)))
+    return fine + bias_weight * (coarse + _TISSUE_WEIGHT * torch.stack(biases).sum())
 
 
 def _update_average(average: torch.nn.Module, network: torch.nn.Module, keep: float) -> None:

@@ -75,6 +75,7 @@ def make_case(
     strategy: str = "ipv2",
     slices: int = 6,
     ranges: Ranges | None = None,
+    targets: Sequence[Volume] | None = None,
 ) -> Case:
     """Make training case number `index`: the same for the same arguments, whatever was made before.
 
@@ -90,10 +91,13 @@ def make_case(
         Slices of the case; fewer where the volume has fewer.
     ranges : Ranges
         What is drawn at random.
+    targets : sequence of Volume, optional
+        The same scans with less noise of their own, on the same grids: what the case asks for. The input is made
+        from `volumes`, so the noise that a real scan has of its own is learned, too. Default: `volumes`.
     """
     ranges = ranges or Ranges()
     rng = np.random.default_rng([seed, index])
-    ndct, spacing_mm = _block(volumes, rng, slices, rng.uniform(*ranges.zoom))
+    (ndct, target), spacing_mm = _block(volumes, targets or volumes, rng, slices, rng.uniform(*ranges.zoom))
     dose, photons = (_log_uniform(rng, *limits) for limits in (ranges.dose, ranges.photons))
     sharpness = rng.uniform(*ranges.sharpness)
     gain = kernel(sharpness)
@@ -114,12 +118,12 @@ def make_case(
     settings = STRATEGIES[strategy]
     uldct = noisy(breathe(ndct, rng.uniform(*ranges.breath_mm) / spacing_mm, rng))
     if settings is None:
-        return Case(_stored(uldct, rng), ndct, dose, sharpness)
+        return Case(_stored(uldct, rng), target, dose, sharpness)
     spacing = (spacing_mm, spacing_mm, 1.0)
     common = common_masks(Volume(uldct, spacing), Volume(ndct, spacing), settings).common(settings)
     inside = noisy(ndct) if settings.add_noise else ndct
     mixed = mix_training_input(uldct, ndct, inside, common, settings.blend)
-    return Case(_stored(mixed, rng), ndct, dose, sharpness)
+    return Case(_stored(mixed, rng), target, dose, sharpness)
 
 
 def breathe(ndct: np.ndarray, amplitude: float, rng: np.random.Generator) -> np.ndarray:
@@ -155,26 +159,36 @@ def breathe(ndct: np.ndarray, amplitude: float, rng: np.random.Generator) -> np.
     return moved
 
 
-def _block(volumes, rng, slices, zoom) -> tuple[np.ndarray, float]:
-    """A random block of neighbouring slices, resampled in plane: pixels `zoom` times as large."""
+def _block(volumes, targets, rng, slices, zoom) -> tuple[list[np.ndarray], float]:
+    """A random block of neighbouring slices of a volume and of its target, pixels `zoom` times as large; and the
+    new pixel spacing in mm."""
     sizes = np.array([len(v.array) for v in volumes])
-    volume = volumes[rng.choice(len(volumes), p=np.sqrt(sizes) / np.sqrt(sizes).sum())]
+    chosen = rng.choice(len(volumes), p=np.sqrt(sizes) / np.sqrt(sizes).sum())
+    volume, target = volumes[chosen], targets[chosen]
     count = min(slices, len(volume.array))
     first = rng.integers(len(volume.array) - count + 1)
-    hu = np.asarray(volume.array[first : first + count], np.float32)
-    hu = np.where(outside_field_of_view(volume.array[first : first + count]), -1000.0, hu).astype(np.float32)
-    if rng.random() < 0.15:  # neighbours that tell nothing: thick or distant slices
-        hu = np.repeat(hu[count // 2, None], count, axis=0)
-    # Half of what averaging asks for: structures stay as sharp as the new pixels can hold.
-    hu = ndimage.gaussian_filter(hu, (0, *(2 * [0.35 * max(zoom - 1.0, 0.0)])))
-    rows, columns = (2 * round(n / zoom / 2) for n in hu.shape[1:])
-    if (rows, columns) != hu.shape[1:]:
-        import torch
+    here = slice(first, first + count)
+    outside = outside_field_of_view(volume.array[here])
+    alike = rng.random() < 0.15  # neighbours that tell nothing: thick or distant slices
+    rows, columns = (2 * round(n / zoom / 2) for n in volume.array.shape[1:])
+    blocks = []
+    for hu in [volume.array[here]] if target is volume else [volume.array[here], target.array[here]]:
+        hu = np.where(outside, -1000.0, hu).astype(np.float32)
+        if alike:
+            hu = np.repeat(hu[count // 2, None], count, axis=0)
+        blocks.append(np.clip(_resized(hu, rows, columns), -1024.0, 3071.0))
+    return [blocks[0], blocks[-1]], volume.spacing[0] * volume.array.shape[2] / columns
 
-        hu = torch.nn.functional.interpolate(
-            torch.from_numpy(hu)[:, None], (rows, columns), mode="bicubic", align_corners=False
-        )[:, 0].numpy()
-    return np.clip(hu, -1024.0, 3071.0), volume.spacing[0] * volume.array.shape[2] / columns
+
+def _resized(hu: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Slices on another grid; what it cannot hold is filtered out first, or noise would come back as aliases."""
+    if (rows, columns) == hu.shape[1:]:
+        return hu
+    import torch
+
+    return torch.nn.functional.interpolate(
+        torch.from_numpy(hu)[:, None], (rows, columns), mode="bicubic", align_corners=False, antialias=True
+    )[:, 0].numpy()
 
 
 def _correlated(noise: np.ndarray, share: float) -> np.ndarray:

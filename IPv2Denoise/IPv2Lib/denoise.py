@@ -14,6 +14,7 @@ to 5 HU at 2 % dose; with all layers at its finest scale in float32 0.5 HU remai
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -101,6 +102,7 @@ def denoise(
     device: str = "auto",
     batch: int | None = None,
     tile: int | None = None,
+    keep_outside_body: bool = False,
     progress: Callable[[float, str], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Result:
@@ -124,6 +126,8 @@ def denoise(
     tile : int, optional
         Pixels per side of the tiles into which slices are cut (rounded up to what the network needs; overlap is
         added); whole slices if not given, unless they are very large.
+    keep_outside_body : bool
+        HU outside the body (`regions.Region.BACKGROUND` of the input: room air, table, clothes) come back exactly.
     progress : callable, optional
         Gets the fraction done, 0 to 1, and what is being done.
     cancelled : callable, optional
@@ -140,7 +144,7 @@ def denoise(
         If memory does not suffice even for small tiles on the CPU, or the model returns values that are not finite.
     """
     check_ct(volume)
-    _check_strength(strength)
+    check_strength(strength)
     for name, value, least in (("batch", batch, 1), ("tile", tile, SMALLEST_TILE)):
         if value is not None and value < least:
             raise InputError(f"{name} is {value}; it must be at least {least}")
@@ -154,7 +158,7 @@ def denoise(
 
     array = volume.array
     output = np.empty_like(array)
-    source = _Source(array, bundle.hu_range, runner.network.context, runner.plan.batch)
+    source = _Source(volume, bundle.hu_range, runner.network.context, runner.plan.batch, keep_outside_body)
     steps = range(0, len(array), runner.plan.batch)
     with ThreadPoolExecutor(1) as helper:
         # The helper prepares the next batch and finishes the last one while the network works on this one.
@@ -176,7 +180,7 @@ def denoise(
     result = blend(volume, network_output, strength)
     report(1.0, "denoised")
     seconds = time.perf_counter() - began
-    return Result(result, network_output, _provenance(bundle, runner, strength, seconds))
+    return Result(result, network_output, _provenance(bundle, runner, strength, keep_outside_body, seconds))
 
 
 def blend(volume: Volume, network_output: Volume, strength: float) -> Volume:
@@ -189,19 +193,67 @@ def blend(volume: Volume, network_output: Volume, strength: float) -> Volume:
     InputError
         If the strength is not from 0 to 1, or the shapes differ.
     """
-    _check_strength(strength)
-    if volume.array.shape != network_output.array.shape:
-        raise InputError(
-            f"volume and network output have the shapes {volume.array.shape} and {network_output.array.shape}; "
-            "blend a volume with its own result"
-        )
+    check_strength(strength)
+    _check_same_shape(volume, network_output)
     if strength in (0, 1):
         return network_output if strength else volume
     blended = np.empty_like(volume.array)
-    for target, before, after in zip(blended, volume.array, network_output.array, strict=True):
-        before = before.astype(np.float32)
-        _store(target, before + np.float32(strength) * (after - before))
+    blend_into(volume.array, network_output.array, strength, blended)
     return volume.with_array(blended)
+
+
+@dataclass(frozen=True, eq=False)
+class Blended:
+    """A volume at a strength, and what was removed from it: `volume - denoised`; made by `blend_and_subtract`."""
+
+    strength: float
+    denoised: Volume
+    removed: Volume
+
+
+def blend_and_subtract(volume: Volume, network_output: Volume, strength: float) -> Blended:
+    """`blend` into memory of its own, and the difference.
+
+    Raises
+    ------
+    InputError
+        As `blend`.
+    """
+    check_strength(strength)
+    _check_same_shape(volume, network_output)
+    denoised, removed = np.empty_like(volume.array), np.empty_like(volume.array)
+    blend_into(volume.array, network_output.array, strength, denoised, removed)
+    return Blended(float(strength), volume.with_array(denoised), volume.with_array(removed))
+
+
+def blend_into(
+    before: np.ndarray, output: np.ndarray, strength: float, blended: np.ndarray, removed: np.ndarray | None = None
+) -> None:
+    """`blend` into arrays that exist, and what it removed; two cores need 0.2 s for 300 slices of 512×512 in int16.
+
+    Parameters
+    ----------
+    before, output : ndarray, shape (slices, rows, columns)
+        HU at strength 0 and 1.
+    strength : float
+    blended, removed : ndarray, same shape
+        Written: HU at this strength, and `before - blended`; rounded and clipped if of an integer type.
+    """
+
+    def work(index: int) -> None:
+        if strength in (0, 1):
+            blended[index] = (output if strength else before)[index]
+        else:
+            start = before[index].astype(np.float32)
+            change = output[index] - start
+            change *= np.float32(strength)
+            start += change
+            _store(blended[index], start)
+        if removed is not None:
+            _store(removed[index], np.subtract(before[index], blended[index], dtype=np.float32))
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
+        list(threads.map(work, range(len(before))))
 
 
 def choose_device(name: str = "auto") -> str:
@@ -241,8 +293,12 @@ def choose_device(name: str = "auto") -> str:
 class _Source:
     """What the network sees of a volume, and what comes back of its answer; works slice by slice."""
 
-    def __init__(self, array: np.ndarray, hu_range: tuple[float, float], context: int, batch: int):
-        self.array = array
+    def __init__(
+        self, volume: Volume, hu_range: tuple[float, float], context: int, batch: int, keep_outside_body: bool
+    ):
+        self.array = volume.array
+        self.spacing = volume.spacing
+        self.keep_outside_body = keep_outside_body
         self.hu_range = hu_range
         self.reach = context // 2
         # Neighbours are shared by batches, and a batch is finished while the next one is already prepared.
@@ -271,6 +327,14 @@ class _Source:
             answer += np.maximum(before.astype(np.float32) - self.hu_range[1], 0)
             _store(output[index], answer)
             output[index][outside] = before[outside]
+        if self.keep_outside_body:
+            self._keep_background(slice(start, start + len(denoised)), output)
+
+    def _keep_background(self, slices: slice, output: np.ndarray) -> None:
+        from .regions import Region, segment
+
+        background = segment(self.array[slices], self.spacing) == Region.BACKGROUND
+        output[slices][background] = self.array[slices][background]
 
     def _prepared(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Slice as the network sees it, HU / 1000, and its padding."""
@@ -437,18 +501,30 @@ def _store(target: np.ndarray, values: np.ndarray) -> None:
     target[...] = values
 
 
-def _check_strength(strength: float) -> None:
+def _check_same_shape(volume: Volume, network_output: Volume) -> None:
+    if volume.array.shape != network_output.array.shape:
+        raise InputError(
+            f"volume and network output have the shapes {volume.array.shape} and {network_output.array.shape}; "
+            "blend a volume with its own result"
+        )
+
+
+def check_strength(strength: float) -> None:
+    """Refuse a strength that is not from 0 to 1 (`InputError`)."""
     if not 0 <= strength <= 1:
         raise InputError(f"strength is {strength}; it must be from 0 (input) to 1 (fully denoised)")
 
 
-def _provenance(bundle: Bundle, runner: _Runner, strength: float, seconds: float) -> dict[str, Any]:
+def _provenance(
+    bundle: Bundle, runner: _Runner, strength: float, keep_outside_body: bool, seconds: float
+) -> dict[str, Any]:
     import torch
 
     return {
         "model": bundle.name,
         "weights_sha256": bundle.hash,
         "strength": float(strength),
+        "keep_outside_body": keep_outside_body,
         "device": runner.plan.device,
         "precision": "float32",
         "batch": runner.plan.batch,

@@ -40,6 +40,7 @@ def simulate(
     views: int = 512,
     electronic_variance: float = ELECTRONIC_VARIANCE,
     source_dose: float | None = 1.0,
+    first_slice: int = 0,
     device: str = "cpu",
     progress: Callable[[float, str], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -77,6 +78,8 @@ def simulate(
     source_dose : float or None
         Dose fraction at which `ndct` itself was taken. Its noise is part of the result, so only what is missing
         is added: as if at 1 / (1 / dose - 1 / source_dose). None for a noise-free source. ``physical`` only.
+    first_slice : int
+        Number of the first slice in its scan: a part of a scan gets the noise that it has in the whole.
     device : str
         torch device.
     progress, cancelled
@@ -112,7 +115,7 @@ def simulate(
         part = slice(first, min(first + _SLICES_AT_ONCE, len(result)))
         outside = outside_field_of_view(ndct.array[part])
         hu = np.where(outside, -1000.0, result[part]).astype(np.float32)
-        seeds = [_slice_seed(seed, index) for index in range(part.start, part.stop)]
+        seeds = [_slice_seed(seed, first_slice + index) for index in range(part.start, part.stop)]
         if method == "published":
             noise = _published_noise(hu, dose, seeds, device)
         elif np.isinf(added):

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -31,6 +32,18 @@ LABELS = (
     (BODY, "Body", Region.SOFT_TISSUE.color),
 )
 """Value, name and colour (red, green, blue, 0 to 255) of each label of `Stages.labels`."""
+
+# Okabe and Ito's colours, which also colour-blind people tell apart.
+_BLUE, _ORANGE, _GREEN, _PURPLE = (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167)
+DARK_ENTRIES = (
+    (1, "Dark in the uLDCT only", _BLUE),
+    (2, "Dark in the NDCT only", _ORANGE),
+    (3, "Dark in both", _GREEN),
+)
+CM1_ENTRIES = ((1, "Dark in uLDCT or NDCT", _GREEN),)
+BACKGROUND_ENTRIES = ((1, "Background", _PURPLE),)
+CM2_ENTRIES = ((1, "Lungs and airways", _BLUE),)
+"""Value, name and colour of the labels of the masks; the dark masks are D(L) + 2 · D(N)."""
 
 MATCHED = "matched"
 """`Settings.kernel` that measures kernel and photon number from the NDCT (`dose.match_scan`)."""
@@ -108,6 +121,11 @@ class Settings:
         if not 0 <= self.weak_strength < math.inf:
             raise InputError(f"weak strength {self.weak_strength:g} is out of range: use 0 (off) or 1 (usual)")
 
+    @property
+    def has_modules(self) -> bool:
+        """Whether any of the three modules is on; without, this is IPv1."""
+        return self.remove_background or self.add_noise or self.remove_noise
+
 
 IPV1 = Settings(remove_background=False, add_noise=False, remove_noise=False, blend=0.1)
 IPV2 = Settings()
@@ -165,6 +183,26 @@ class Stages:
             if image is not None:
                 yield name, title, image
 
+    @cached_property
+    def training_input_difference(self) -> Volume | None:
+        """Training input minus that of IPv1, HU: what the modules changed; None if all of them are off.
+
+        IPv1 here has the same masks and the same T.
+        """
+        if not self.settings.has_modules:
+            return None
+        low, normal = (np.asarray(volume.array, np.float32) for volume in (self.uldct, self.ndct))
+        plain = mix_training_input(low, normal, normal, self.cm1, self.settings.blend)
+        return self.uldct.with_array(self.training_input.array - plain)
+
+    @cached_property
+    def test_label_difference(self) -> Volume | None:
+        """Test label minus that of IPv1, HU; None if all modules are off."""
+        if not self.settings.has_modules:
+            return None
+        plain = np.where(self.cm1, self.uldct.array, self.ndct.array)
+        return self.uldct.with_array(self.test_label.array - plain)
+
 
 _TITLES = {
     "uldct": "uLDCT",
@@ -218,17 +256,59 @@ def purify(
     Cancelled
         If `cancelled` returned True.
     """
+    return _purify(uldct, ndct, settings, ndct, 0, progress, cancelled)
+
+
+def purify_slice(uldct: Volume, ndct: Volume, slice_index: int | None = None, settings: Settings = IPV2) -> Stages:
+    """`purify` of one slice of the uLDCT: the same values that it has in the whole, at once.
+
+    Parameters
+    ----------
+    uldct, ndct : Volume
+    slice_index : int, optional
+        Default: the middle slice.
+    settings : Settings
+
+    Returns
+    -------
+    Stages
+        Of one slice.
+
+    Raises
+    ------
+    InputError
+        As `purify`, or if there is no such slice.
+    """
+    count = len(uldct.array)
+    if slice_index is None:
+        slice_index = count // 2
+    if not 0 <= slice_index < count:
+        raise InputError(f"there is no slice {slice_index}: use 0 to {count - 1}")
+    one = _slab(uldct, slice_index, slice_index + 1)
+    return _purify(one, _around(ndct, one), settings, ndct, slice_index, None, None)
+
+
+def _purify(
+    uldct: Volume,
+    ndct: Volume,
+    settings: Settings,
+    scan: Volume,
+    first_slice: int,
+    progress: Callable[[float, str], None] | None,
+    cancelled: Callable[[], bool] | None,
+) -> Stages:
+    """`purify` of a part of a pair; `scan` is all of the NDCT, for kernels that are matched to it."""
     report = progress or (lambda fraction, text: None)
     check_ct(uldct)
     check_ct(ndct)
     _check_overlap(uldct, ndct)
     report(0.0, "finding the common masks")
     outside = outside_field_of_view(uldct.array) | _without_data(ndct, uldct)
-    scan, ndct = ndct, resample_onto(ndct, uldct)
+    ndct = resample_onto(ndct, uldct)
     masks = common_masks(uldct, ndct, settings, outside)
     simulated = weakly_denoised = None
     if settings.add_noise:
-        simulated = _with_noise(ndct, scan, settings, _part(progress, 0.15, 0.85), cancelled)
+        simulated = _with_noise(ndct, scan, settings, first_slice, _part(progress, 0.15, 0.85), cancelled)
     if settings.remove_noise:
         weakly_denoised = weak_denoise(uldct, settings.weak_strength, progress=_part(progress, 0.85, 0.95))
     report(0.95, "composing the images")
@@ -496,7 +576,30 @@ def _over_slices(function: Callable[[int], np.ndarray], slices: int) -> np.ndarr
         return np.stack(list(threads.map(function, range(slices))))
 
 
-def _with_noise(ndct: Volume, scan: Volume, settings: Settings, progress, cancelled) -> Volume:
+def _slab(volume: Volume, start: int, stop: int) -> Volume:
+    """Some slices of a volume, where they were."""
+    origin = (volume.affine @ [0, 0, start, 1])[:3]
+    return Volume(volume.array[start:stop], volume.spacing, tuple(origin), volume.direction)
+
+
+def _around(ndct: Volume, uldct: Volume) -> Volume:
+    """The slices of the NDCT that reach into the uLDCT, and their neighbours; all of them if none does."""
+    corners = np.array([[x, y, z, 1.0] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+    corners[:, :3] *= np.array(uldct.array.shape[::-1]) - 1
+    k = (np.linalg.inv(ndct.affine) @ uldct.affine @ corners.T)[2]
+    start = max(0, math.floor(k.min() - 0.01) - 1)
+    stop = min(len(ndct.array), math.ceil(k.max() + 0.01) + 2)
+    if same_grid(ndct, uldct) or start >= stop:
+        return ndct
+    here = round(float(k.mean()))
+    if 0 <= here < len(ndct.array) and len(uldct.array) == 1:
+        same = _slab(ndct, here, here + 1)
+        if same_grid(same, uldct):  # then nothing has to be resampled
+            return same
+    return _slab(ndct, start, stop)
+
+
+def _with_noise(ndct: Volume, scan: Volume, settings: Settings, first_slice: int, progress, cancelled) -> Volume:
     """S(N). Noise is matched to the scan as it came, not as it was resampled."""
     photons, kernel = dose_simulation.PHOTONS, settings.kernel
     if settings.kernel == MATCHED and settings.method == "physical":
@@ -508,6 +611,7 @@ def _with_noise(ndct: Volume, scan: Volume, settings: Settings, progress, cancel
         seed=settings.seed,
         kernel=kernel,
         photons=photons,
+        first_slice=first_slice,
         progress=progress,
         cancelled=cancelled,
     )

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 _HU_RANGE = (-3000.0, 4000.0)  # nearly all that noise makes of the training cases
 _LOG_EVERY = 50  # steps
-_FLOOR_HU = 5.0  # noise below this is not worth more of the loss
+_FLOOR_HU = 8.0  # noise below this is not worth more of the loss
 _TISSUE_HU = (-950.0, -300.0, 150.0, 400.0)  # between room air, lung, soft tissue, thin and dense bone
-_TISSUE_WEIGHT = 6.0  # of the bias per tissue, within that of bias
-_SURE_PIXELS = 500
+_TISSUE_WEIGHT = 2.0  # of the bias per tissue, within that of bias
+_SURE_PIXELS = 2000
 _COARSE = 8  # pixels; the scale at which the loss looks for bias
 
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPv2Lib import bundle, networks
 from IPv2Lib.ct import Volume
-from IPv2Lib.denoise import Plan, blend, choose_device, denoise
+from IPv2Lib.denoise import Plan, blend, blend_and_subtract, choose_device, denoise
 from IPv2Lib.errors import BundleError, Cancelled, InputError, IPv2Error
+from IPv2Lib.regions import Region, segment
 
 ARGUMENTS = {"unet": {"channels": [4, 8], "blocks": [1, 1]}, "redcnn": {"filters": 4}}
 GEOMETRY = {
@@ -160,6 +161,21 @@ def test_padding_comes_back_exactly_and_does_not_touch_the_rest(model, padding):
     array[:, outside] = -1000
     as_air = denoise(volume.with_array(array), model, device="cpu").volume.array
     np.testing.assert_array_equal(result[:, ~outside], as_air[:, ~outside])
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+@pytest.mark.parametrize("strength", [0.6, 1.0])
+def test_outside_of_the_body_the_input_comes_back_if_asked_for(model, dtype, strength):
+    volume = noisy((3, 96, 96), dtype=dtype)
+    room = segment(volume.array, volume.spacing) == Region.BACKGROUND
+    assert 0.3 < room.mean() < 0.8
+    kept = denoise(volume, model, strength=strength, keep_outside_body=True, device="cpu", batch=2)
+    plain = denoise(volume, model, strength=strength, device="cpu", batch=2)
+    for with_room, without in ((kept.volume, plain.volume), (kept.network_output, plain.network_output)):
+        np.testing.assert_array_equal(with_room.array[room], volume.array[room])
+        np.testing.assert_array_equal(with_room.array[~room], without.array[~room])
+        assert np.abs(without.array[room].astype(float) - volume.array[room]).max() > 1
+    assert (kept.provenance["keep_outside_body"], plain.provenance["keep_outside_body"]) == (True, False)
 
 
 def test_metal_stays_and_noise_below_air_does_not(model):
@@ -312,6 +328,26 @@ def test_a_bundle_that_is_damaged_meanwhile(tmp_path):
     (model.folder / bundle.WEIGHTS_FILE).write_bytes(b"")
     with pytest.raises(BundleError, match="truncated"):
         denoise(noisy(), model, device="cpu")
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+@pytest.mark.parametrize("strength", [0.0, 0.37, 1.0])
+def test_what_was_removed_is_the_difference(dtype, strength):
+    volume, output = noisy(dtype=dtype), noisy(seed=1, dtype=dtype)
+    before = volume.array.copy()
+    found = blend_and_subtract(volume, output, strength)
+    np.testing.assert_array_equal(found.denoised.array, blend(volume, output, strength).array)
+    np.testing.assert_array_equal(found.removed.array, before - found.denoised.array)
+    found.denoised.array[:] = 0
+    np.testing.assert_array_equal(volume.array, before)
+    np.testing.assert_array_equal(output.array, noisy(seed=1, dtype=dtype).array)
+    with pytest.raises(InputError, match="shapes"):
+        blend_and_subtract(volume, noisy((1, 4, 4), dtype=dtype), strength)
+
+
+def test_differences_beyond_the_type_are_clipped():
+    volume, output = (Volume(np.full((1, 2, 2), value, np.int16)) for value in (30000, -30000))
+    assert (blend_and_subtract(volume, output, 1.0).removed.array == 32767).all()
 
 
 def test_volumes_of_different_shape_do_not_blend():

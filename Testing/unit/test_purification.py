@@ -369,3 +369,75 @@ def test_masks_and_images_of_anything(low, normal, drop, blend):
     assert (stages.training_input.array >= between[0]).all() and (stages.training_input.array <= between[1]).all()
     if blend == 0:
         np.testing.assert_array_equal(stages.training_input.array[~inside], low[~inside])
+
+
+@pytest.mark.parametrize("settings", [IPV2, IPV1, replace(IPV2, blend=0.3), replace(IPV2, add_noise=False)])
+def test_differences_show_what_the_modules_change(pair, settings):
+    stages = purify(*pair, settings)
+    plain = replace(settings, remove_background=False, add_noise=False, remove_noise=False)
+    ipv1 = purify(*pair, plain)
+    assert settings.has_modules == (settings != IPV1)
+    if not settings.has_modules:
+        assert stages.training_input_difference is None and stages.test_label_difference is None
+        return
+    for found, mine, theirs in (
+        (stages.training_input_difference, stages.training_input, ipv1.training_input),
+        (stages.test_label_difference, stages.test_label, ipv1.test_label),
+    ):
+        assert found.array.dtype == np.float32 and found.affine.tolist() == stages.uldct.affine.tolist()
+        np.testing.assert_allclose(found.array, mine.array - theirs.array, atol=1e-3)
+        assert np.abs(found.array).max() > 5
+
+
+def moved(volume: Volume, grid: str) -> Volume:
+    """The same scan on another grid."""
+    array, spacing, origin = volume.array, volume.spacing, np.array(volume.origin)
+    if grid == "more slices":
+        array, origin = np.concatenate([array[:1], array, array[-1:]]), origin - np.array([0, 0, spacing[2]])
+    if grid == "between":
+        origin = origin + np.array([1.3, -0.7, 0.4 * spacing[2]])
+    direction = volume.direction
+    if grid == "tilted":
+        angle = np.radians(4)
+        tilt = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+        direction = tuple(tilt.ravel())
+    if grid == "backwards":
+        array, origin = array[::-1].copy(), origin + np.array([0, 0, spacing[2] * (len(array) - 1)])
+        direction = (1, 0, 0, 0, 1, 0, 0, 0, -1)
+    return Volume(array, spacing, tuple(origin), direction)
+
+
+@pytest.mark.parametrize("grid", ["same", "more slices", "between", "tilted", "backwards"])
+@pytest.mark.parametrize("index", [0, 3, None])
+def test_one_slice_is_that_of_the_whole(grid, index):
+    shift = np.concatenate([chest(n) for n in (1, 2, 3)])
+    uldct = Volume(noisy(shift), SPACING, (-100, 20, 400))
+    ndct = moved(Volume(noisy(np.concatenate([chest()] * 3), 8, 1), SPACING, (-100, 20, 400)), grid)
+    whole, one = purify(uldct, ndct), purification.purify_slice(uldct, ndct, index)
+    at = 3 if index is None else index
+    assert one.uldct.origin == (-100, 20, 400 + at * SPACING[2])
+    for (name, _, image), (_, _, single) in zip(whole.steps(), one.steps(), strict=True):
+        expected, found = (np.asarray(getattr(each, "array", each)) for each in (image, single))
+        np.testing.assert_allclose(found[0].astype(float), expected[at], atol=0.01, err_msg=name)
+
+
+def test_one_slice_with_matched_noise_is_matched_to_the_whole_scan():
+    array = np.full((3, 128, 128), -1000.0, np.float32)
+    array[:, 8:-8, 8:-8] = 40
+    array[:, 20:50, 20:50] = -850
+    low, normal = (Volume(noisy(array, sigma, seed), (2.0, 2.0, 3.0)) for sigma, seed in ((60, 0), (8, 1)))
+    settings = replace(IPV2, kernel="matched")
+    whole, one = purify(low, normal, settings), purification.purify_slice(low, normal, 1, settings)
+    np.testing.assert_allclose(one.simulated.array[0], whole.simulated.array[1], atol=0.01)
+
+
+@pytest.mark.parametrize("index", [-1, 2])
+def test_a_slice_that_is_not_there_is_refused(pair, index):
+    with pytest.raises(InputError, match=f"no slice {index}: use 0 to 1"):
+        purification.purify_slice(*pair, index)
+
+
+def test_one_slice_without_ndct_is_refused(pair):
+    far = replace(pair[1], origin=(0, 0, 1000))
+    with pytest.raises(InputError, match="covers 0 % of the uLDCT"):
+        purification.purify_slice(pair[0], far, 0)

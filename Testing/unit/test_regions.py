@@ -1,11 +1,23 @@
 """Labels and statistics of regions: made-up slices with known answers, then the real scans."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from IPv2Lib import phantom
 from IPv2Lib.errors import InputError
-from IPv2Lib.regions import Region, outside_field_of_view, segment, statistics
+from IPv2Lib.regions import (
+    MOST_SLICES,
+    Region,
+    StrengthStatistics,
+    denoising_statistics,
+    outside_field_of_view,
+    segment,
+    statistics,
+    strength_statistics,
+)
 from scipy import ndimage
 
 
@@ -208,6 +220,91 @@ def test_regions_without_pixels_or_core():
     assert [result.region for result in results] == [Region.SOFT_TISSUE, Region.BONE]
     assert np.isnan(results[1].sigma_before) and results[1].voxels == 1 and results[1].bias == 1
     assert results[0].sigma_before == 0 and np.isnan(results[0].noise_reduction)
+
+
+def denoised_chest(slices=3):
+    """Labels, noisy volume, and a denoised one whose noise is partly new and partly what is left of the old."""
+    hu, truth = chest_slice(192)
+    labels = np.stack([truth] * slices)
+    old, new = (correlated_noise(labels.shape, 0.8, seed) for seed in (1, 2))
+    before = hu + 60 * old
+    return labels, before.astype(np.float32), (hu + 3 + 12 * old + 15 * new).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+@pytest.mark.parametrize("strength", [0.0, 0.2, 0.5, 0.77, 0.95, 1.0])
+def test_statistics_of_any_strength_are_those_of_the_blended_volume(strength, dtype):
+    labels, before, output = denoised_chest()
+    before, output = (np.rint(array).astype(dtype) for array in (before, output))
+    blended = before.astype(np.float32) + np.float32(strength) * (output.astype(np.float32) - before)
+    expected = statistics(labels, before, blended)
+    found = strength_statistics(labels, before, output).at(strength)
+    assert [row.region for row in found] == [row.region for row in expected]
+    for row, truth in zip(found, expected, strict=True):
+        assert row.voxels == truth.voxels
+        assert (row.mean_before, row.mean_after) == pytest.approx((truth.mean_before, truth.mean_after), abs=0.01)
+        assert row.bias == pytest.approx(truth.bias, abs=0.01)
+        # `statistics` judges by the blended volume where it is flat: other, and in bone few, places.
+        close = 0.1 if row.region is Region.BONE else 0.03
+        assert row.sigma_before == pytest.approx(truth.sigma_before, rel=close)
+        assert row.sigma_after == pytest.approx(truth.sigma_after, rel=close)
+        assert row.noise_reduction == pytest.approx(truth.noise_reduction, abs=close)
+
+
+def test_a_strength_of_one_gives_exactly_what_statistics_finds():
+    labels, before, output = denoised_chest()
+    for row, truth in zip(
+        strength_statistics(labels, before, output).at(1), statistics(labels, before, output), strict=True
+    ):
+        assert vars(row) == pytest.approx(vars(truth), rel=1e-12)
+
+
+def test_a_perfect_result_has_no_noise_at_full_strength_and_never_an_imaginary_one():
+    labels, before, _ = denoised_chest()
+    rows = strength_statistics(labels, before, np.zeros_like(before))
+    for strength in np.linspace(0, 1, 21):
+        for row in rows.at(strength):
+            assert row.sigma_after == pytest.approx((1 - strength) * row.sigma_before, abs=1e-3)
+
+
+def test_strength_statistics_go_through_json():
+    labels, before, output = denoised_chest(1)
+    labels[:] = np.where(labels == Region.BONE, Region.SOFT_TISSUE, labels)
+    labels[0, 96, 96] = Region.BONE  # too small for σ
+    found = strength_statistics(labels, before, output)
+    text = json.dumps(found.as_dict(), allow_nan=False)
+    again = StrengthStatistics.from_dict(json.loads(text))
+    assert again.as_dict() == found.as_dict()
+    for row, truth in zip(again.at(0.4), found.at(0.4), strict=True):
+        assert vars(row) == pytest.approx(vars(truth), nan_ok=True)
+    assert np.isnan(again.at(0.4)[-1].sigma_after)
+
+
+@pytest.mark.parametrize(
+    "values", [None, {"liver": {}}, {"lung": {"voxels": 3}}, {"lung": 3}, {"lung": {"voxels": "a"}}]
+)
+def test_what_are_no_strength_statistics_is_refused(values):
+    with pytest.raises(InputError, match="measure them again"):
+        StrengthStatistics.from_dict(values)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+def test_statistics_of_an_impossible_strength_are_refused(strength):
+    with pytest.raises(InputError, match="from 0"):
+        StrengthStatistics(()).at(strength)
+
+
+def test_a_denoised_scan_is_measured_in_evenly_spaced_slices_by_the_regions_of_the_result():
+    """Noise that lifts soft tissue over the threshold of bone does not make bone of it."""
+    chest = phantom.chest(seed=3, size=192, slices=2)
+    clean = np.tile(chest.array.astype(np.float32), (MOST_SLICES // 2 + 4, 1, 1))
+    noisy = clean + 120 * correlated_noise(clean.shape, 0)
+    rows = {row.region: row for row in denoising_statistics(noisy, clean, chest.spacing).at(1)}
+    assert sum(row.voxels for row in rows.values()) <= MOST_SLICES * clean[0].size
+    assert abs(rows[Region.BONE].bias) < 6
+    assert abs(rows[Region.SOFT_TISSUE].bias) < 1
+    by_noise = {row.region: row for row in statistics(segment(noisy, chest.spacing), noisy, clean)}
+    assert by_noise[Region.BONE].bias < -15
 
 
 @pytest.mark.parametrize("name", ["lungdx_A0002", "nlst_101287", "acrin_042"])

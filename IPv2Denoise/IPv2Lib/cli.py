@@ -1,40 +1,35 @@
-"""The `ipv2` command: `demo`, `denoise`, `purify`, `simulate`, `train`, `evaluate` and `models`.
+"""The `ipv2` command: `demo`, `denoise`, `purify`, `simulate`, `train`, `evaluate`, `models`, `devices`, `phantom`.
 
-Owns the options, the order of checking, reading and writing, and the file beside each result that says where it
-came from. It holds no image arithmetic. The library is imported inside the commands: `--help` needs no torch.
+Owns the options, the order of checking, reading and writing, and what is said at the end. It holds no image
+arithmetic. The library is imported inside the commands: `--help` needs no torch.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
-import platform
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import __version__
+from . import __version__, outputs
 from .console import BAD_INPUT, SUCCESS, Console
-from .errors import InputError, OutputError
+from .errors import InputError
 
 if TYPE_CHECKING:
     from .bundle import Bundle
     from .ct import Volume
     from .purification import Settings, Stages
+    from .regions import RegionStatistics
     from .training import TrainingSettings
 
+_LOADING = "loading PyTorch"
 _INPUT = "an NRRD, NIfTI or MetaImage file, or a folder with one DICOM series; values in HU"
 _OUTPUT = "a file ending in .nrrd, .nii, .nii.gz, .mha or .mhd, or a new folder's name for a DICOM series"
-_SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")
-_PROVENANCE = "provenance.json"
-_RESEARCH = "For research; not for diagnosis."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,7 +78,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="ipv2",
-        description=f"Purify and denoise ultra-low-dose chest CT. {_RESEARCH}",
+        description=f"Purify and denoise ultra-low-dose chest CT. {outputs.RESEARCH}",
         epilog="Begin with 'ipv2 demo'. 'ipv2 COMMAND --help' explains each command.",
     )
     parser.add_argument("--version", action="version", version=f"IPv2 {__version__}")
@@ -117,17 +112,18 @@ def _demo_options(command: argparse.ArgumentParser) -> None:
 
 
 def _demo(options: argparse.Namespace, console: Console) -> None:
+    console.progress(0.0, _LOADING)
     from . import demo
     from .denoise import choose_device
 
     device = choose_device(options.device)
     model = _load_model(options.model)
-    _check_folder(options.out, "demo", overwrite=True)
-    with _new_folder(options.out) as folder:
+    outputs.check_folder(options.out, "demo", overwrite=True)
+    with outputs.new_folder(options.out) as folder:
         found = demo.run(
             folder, model, seed=options.seed, device=device, progress=console.progress, cancelled=console.cancelled
         )
-        _write_json(folder / _PROVENANCE, _provenance("demo", found.provenance))
+        outputs.write_json(folder / outputs.PROVENANCE_FILE, outputs.provenance("demo", found.provenance))
     for note in found.notes:
         console.note(note)
     report = options.out / "report.html"
@@ -144,45 +140,123 @@ def _demo(options: argparse.Namespace, console: Console) -> None:
 def _denoise_options(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Remove the noise of a low-dose chest CT. The result has the geometry of the input and its HU; padding\n"
-        f"outside the field of view comes back unchanged. {_RESEARCH}\n"
-        "OUTPUT.json, beside the output, says which model made it, and how."
+        f"outside the field of view comes back unchanged. {outputs.RESEARCH}\n"
+        "OUTPUT.json, beside the output, says which model made it, and how.\n"
+        "Several inputs are denoised one after another into the new folder OUTPUT, each as NAME.nrrd."
     )
     command.epilog = (
         "examples:\n"
         "  ipv2 denoise scan.nrrd denoised.nrrd\n"
         "  ipv2 denoise dicom-folder denoised-folder       a DICOM series that keeps patient and study\n"
-        "  ipv2 denoise scan.nii.gz half.nii.gz --strength 0.5"
+        "  ipv2 denoise scan.nii.gz half.nii.gz --strength 0.5 --statistics\n"
+        "  ipv2 denoise a.nrrd b.nrrd c.nrrd denoised      denoised/a.nrrd, denoised/b.nrrd, denoised/c.nrrd"
     )
-    command.add_argument("input", type=Path, metavar="INPUT", help=_INPUT)
-    command.add_argument("output", type=Path, metavar="OUTPUT", help=_OUTPUT)
+    command.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help=_INPUT)
+    command.add_argument("output", type=Path, metavar="OUTPUT", help=f"{_OUTPUT}; of several inputs, a new folder")
     _add_model(command)
     command.add_argument(
         "--strength", type=float, default=1.0, metavar="S",
         help="0 (the input as it is) to 1 (all noise that the model finds removed) (default: %(default)s)",
     )  # fmt: skip
     _add_device(command)
+    command.add_argument(
+        "--keep-outside-body", action="store_true", help="leave the HU of room, table and clothes exactly as they are"
+    )
+    command.add_argument(
+        "--statistics", action="store_true", help="show mean and noise of lung, soft tissue, bone, air before and after"
+    )
+    _add_no_compress(command)
 
 
 def _denoise(options: argparse.Namespace, console: Console) -> None:
-    from .denoise import choose_device, denoise
+    console.progress(0.0, _LOADING)
+    from .denoise import choose_device
 
-    device = choose_device(options.device)
+    options.device = choose_device(options.device)
     model = _load_model(options.model)
-    _check_output(options.output, options.input)
-    console.progress(0.0, "reading")
-    volume = _read(options.input)
-    result = denoise(
-        volume, model, strength=options.strength, device=device,
-        progress=console.part(0.02, 0.95), cancelled=console.cancelled,
-    )  # fmt: skip
-    console.progress(0.95, "writing")
-    facts = _provenance("denoise", result.provenance, input=options.input.name)
-    description = f"IPv2 {model.name} strength {options.strength:g}"
-    _save(result.volume, options.output, facts, options.input, description)
+    if len(options.inputs) > 1:
+        _denoise_several(options, model, console)
+        return
+    (source,) = options.inputs
+    outputs.check_output(options.output, source)
+    facts, table = _denoise_one(source, options.output, model, options, console.progress, console)
     console.result(
-        f"{options.output}: denoised with {model.name} at strength {options.strength:g}",
-        command="denoise", output=str(options.output), sidecar=str(_sidecar(options.output)), provenance=facts,
+        f"{options.output}: denoised with {model.name} at strength {options.strength:g}{table}",
+        command="denoise", output=str(options.output), sidecar=str(outputs.sidecar_path(options.output)), **facts,
     )  # fmt: skip
+
+
+def _denoise_several(options: argparse.Namespace, model: Bundle, console: Console) -> None:
+    outputs.check_folder(options.output, "denoise", False, *options.inputs)
+    if options.output.suffix in outputs.SUFFIXES:
+        raise InputError(f"{options.output} is one file for {len(options.inputs)} inputs: give a new folder's name")
+    for index, source in enumerate(options.inputs):  # all are seen before any long work
+        console.progress(0.05 * index / len(options.inputs), f"checking {source.name}")
+        _read(source)
+    names = outputs.unique_names(options.inputs)
+    lines = [f"{options.output}: denoised with {model.name} at strength {options.strength:g}"]
+    results = []
+    with outputs.new_folder(options.output) as folder:
+        for index, (source, name) in enumerate(zip(options.inputs, names, strict=True)):
+            tell = console.part(0.05 + 0.95 * index / len(names), 0.05 + 0.95 * (index + 1) / len(names))
+            place = f"{index + 1} of {len(names)}, {source.name}: "
+            facts, table = _denoise_one(
+                source, folder / f"{name}.nrrd", model, options, _with_prefix(tell, place), console
+            )
+            output = options.output / f"{name}.nrrd"
+            lines.append(f"  {output.name} from {source}{table}")
+            results.append(
+                {"input": str(source), "output": str(output), "sidecar": str(outputs.sidecar_path(output)), **facts}
+            )
+    console.result("\n".join(lines), command="denoise", output=str(options.output), results=results)
+
+
+def _denoise_one(
+    source: Path, output: Path, model: Bundle, options: argparse.Namespace,
+    tell: Callable[[float, str], None], console: Console,
+) -> tuple[dict[str, Any], str]:  # fmt: skip
+    """Read, denoise, write; return provenance and statistics, and the latter as a table for people."""
+    from . import regions
+    from .denoise import denoise
+
+    tell(0.0, "reading")
+    volume = _read(source)
+    end = 0.8 if options.statistics else 0.95
+    result = denoise(
+        volume, model, strength=options.strength, device=options.device,
+        keep_outside_body=options.keep_outside_body,
+        progress=lambda fraction, message: tell(0.02 + (end - 0.02) * fraction, message),
+        cancelled=console.cancelled,
+    )  # fmt: skip
+    facts = outputs.provenance("denoise", result.provenance, input=source.name)
+    if options.keep_outside_body:
+        facts["keep_outside_body"] = True
+    found, table = {"provenance": facts}, ""
+    if options.statistics:
+        tell(end, "measuring noise and means by region")
+        measured = regions.denoising_statistics(volume.array, result.network_output.array, volume.spacing)
+        table = f"\n{_region_table(measured.at(options.strength))}"
+        found["statistics"] = measured.as_dict()
+    tell(0.95, "writing")
+    description = f"IPv2 {model.name} strength {options.strength:g}"
+    outputs.save(result.volume, output, facts, source, description, compress=options.compress)
+    return found, table
+
+
+def _region_table(rows: Sequence[RegionStatistics]) -> str:
+    from .evaluation import number
+
+    return _aligned(
+        [("in HU", "mean before", "after", "σ before", "after", "removed, %")]
+        + [
+            (
+                row.region.label,
+                *map(number, (row.mean_before, row.mean_after, row.sigma_before, row.sigma_after)),
+                number(100 * row.noise_reduction, 0),
+            )
+            for row in rows
+        ]
+    )
 
 
 # --- purify -------------------------------------------------------------------------------------------------
@@ -207,6 +281,10 @@ def _purify_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--overwrite", action="store_true", help="replace FOLDER if it holds the stages of an earlier run"
     )
+    command.add_argument(
+        "--pictures", action=argparse.BooleanOptionalAction, default=True, help="draw stages.png (default: yes)"
+    )
+    _add_no_compress(command)
     command.add_argument("--strategy", choices=("ipv1", "ipv2"), default="ipv2", help="(default: %(default)s)")
     modules = command.add_argument_group("modules, each on or off by itself (default: as the strategy has it)")
     for name, text in (
@@ -238,23 +316,27 @@ def _purify_options(command: argparse.ArgumentParser) -> None:
 
 
 def _purify(options: argparse.Namespace, console: Console) -> None:
+    from . import stage_files
     from .purification import purify
 
     settings = _purification_settings(options)
-    _check_folder(options.folder, "purify", options.overwrite, options.uldct, options.ndct)
+    outputs.check_folder(options.folder, "purify", options.overwrite, options.uldct, options.ndct)
     console.progress(0.0, "reading")
     uldct, ndct = _read(options.uldct), _read(options.ndct)
     stages = purify(uldct, ndct, settings, progress=console.part(0.05, 0.7), cancelled=console.cancelled)
-    facts = _provenance(
+    facts = outputs.provenance(
         "purify", uldct=options.uldct.name, ndct=options.ndct.name, strategy=options.strategy,
         settings=asdict(settings),
     )  # fmt: skip
-    with _new_folder(options.folder) as folder:
-        facts["files"] = _write_stages(stages, folder, console)
-        console.progress(0.9, "drawing")
-        if _draw_stages(stages, folder / "stages.png", console):
-            facts["files"]["stages.png"] = "the stages side by side"
-        _write_json(folder / _PROVENANCE, facts)
+    with outputs.new_folder(options.folder) as folder:
+        facts["files"] = stage_files.write_stages(
+            stages, folder, compress=options.compress, progress=console.part(0.7, 0.9)
+        )
+        if options.pictures:
+            console.progress(0.9, "drawing")
+            if _draw_stages(stages, folder / "stages.png", console):
+                facts["files"]["stages.png"] = "the stages side by side"
+        outputs.write_json(folder / outputs.PROVENANCE_FILE, facts)
     files = "\n".join(f"  {name:24} {title}" for name, title in facts["files"].items())
     console.result(
         f"{options.folder}: purified by {options.strategy}\n{files}",
@@ -273,29 +355,6 @@ def _purification_settings(options: argparse.Namespace) -> Settings:
     if options.window:
         given["low_hu"], given["high_hu"] = options.window
     return replace({"ipv1": IPV1, "ipv2": IPV2}[options.strategy], **given)
-
-
-def _write_stages(stages: Stages, folder: Path, console: Console) -> dict[str, str]:
-    """Write every stage; return the titles by file name."""
-    from . import ct
-
-    titles = {}
-    steps = list(stages.steps())
-    for index, (stage, title, image) in enumerate(steps):
-        console.progress(0.7 + 0.2 * index / len(steps), f"writing {title}")
-        volume = image if isinstance(image, ct.Volume) else stages.uldct.with_array(image)
-        name = _stage_file(stage, isinstance(image, ct.Volume))
-        ct.write(volume, folder / name)
-        titles[name] = title
-    return titles
-
-
-def _stage_file(stage: str, is_image: bool) -> str:
-    """File name of a stage. Slicer takes a file whose name has 'label' as a word for a label map."""
-    if stage == "test_label":
-        return "test-reference.nrrd"
-    name = stage.replace("_", "-")
-    return f"{name}.nrrd" if is_image or stage == "labels" else f"{name}-label.nrrd"
 
 
 def _draw_stages(stages: Stages, path: Path, console: Console) -> bool:
@@ -340,11 +399,12 @@ def _simulate_options(command: argparse.ArgumentParser) -> None:
 
 
 def _simulate(options: argparse.Namespace, console: Console) -> None:
+    console.progress(0.0, _LOADING)
     from . import dose
     from .denoise import choose_device
 
     device = choose_device(options.device)
-    _check_output(options.output, options.input)
+    outputs.check_output(options.output, options.input)
     console.progress(0.0, "reading")
     volume = _read(options.input)
     kernel: Any = options.kernel
@@ -357,17 +417,18 @@ def _simulate(options: argparse.Namespace, console: Console) -> None:
         device=device, progress=console.part(0.1, 0.95), cancelled=console.cancelled,
     )  # fmt: skip
     console.progress(0.95, "writing")
-    facts = _provenance(
+    facts = outputs.provenance(
         "simulate", input=options.input.name, dose=options.dose, method=options.method, seed=options.seed,
         device=device,
     )  # fmt: skip
     if options.method == "physical":
         facts |= {"photons": photons, "kernel": asdict(kernel) if options.match else kernel}
     description = f"IPv2 simulated {100 * options.dose:g} % dose"
-    _save(result, options.output, facts, options.input, description)
+    outputs.save(result, options.output, facts, options.input, description)
     console.result(
         f"{options.output}: {options.input.name} at {100 * options.dose:g} % dose",
-        command="simulate", output=str(options.output), sidecar=str(_sidecar(options.output)), provenance=facts,
+        command="simulate", output=str(options.output), sidecar=str(outputs.sidecar_path(options.output)),
+        provenance=facts,
     )  # fmt: skip
 
 
@@ -412,12 +473,13 @@ def _train_options(command: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace, console: Console) -> None:
+    console.progress(0.0, _LOADING)
     from . import training
 
     settings = _training_settings(options)
     card = _card(options.card, options.volumes)
     if not options.resume and not (options.out / "settings.json").exists():
-        _check_folder(options.out, "train", False, *options.volumes)
+        outputs.check_folder(options.out, "train", False, *options.volumes)
     if options.model_out:
         _check_model_out(options.model_out, card)
     console.progress(0.0, "reading")
@@ -453,7 +515,7 @@ def _check_model_out(folder: Path, card: dict[str, Any]) -> None:
     from . import bundle, networks
 
     if not (folder / bundle.CARD_FILE).exists():
-        _check_folder(folder, "train", False)
+        outputs.check_folder(folder, "train", False)
     with tempfile.TemporaryDirectory() as temporary:
         untrained = networks.build("unet", channels=[4], blocks=[1])
         bundle.save(
@@ -468,7 +530,7 @@ def _card(path: Path | None, volumes: Sequence[Path]) -> dict[str, Any]:
     card = {
         "title": f"Chest CT denoiser trained on {len(volumes)} volume{'s' if len(volumes) > 1 else ''}",
         "description": "Trained with 'ipv2 train'.",
-        "intended_use": f"Denoising of low-dose chest CT. {_RESEARCH}",
+        "intended_use": f"Denoising of low-dose chest CT. {outputs.RESEARCH}",
         "limits": "Not evaluated.",
         "hu_range": [-1024, 3071],
         "training": {"data": sources, "settings": {}, "seed": 0},
@@ -573,6 +635,81 @@ def _card_text(model: Bundle) -> str:
     )
 
 
+# --- devices ------------------------------------------------------------------------------------------------
+
+
+def _devices_options(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "List what a model can run on here: memory, and the measured time for a slice of 512×512 pixels.\n"
+        "'auto' is what --device auto takes."
+    )
+    command.epilog = "examples:\n  ipv2 devices\n  ipv2 devices --model my-model"
+    _add_model(command)
+
+
+def _devices(options: argparse.Namespace, console: Console) -> None:
+    console.progress(0.0, _LOADING)
+    from . import devices
+
+    found, problems = devices.survey(
+        _load_model(options.model), progress=console.progress, cancelled=console.cancelled
+    )
+    for problem in problems:
+        console.note(problem)
+    auto = devices.automatic()
+    rows = [("", "a slice", "free", "total")]
+    rows += [
+        (
+            f"{each.device}{' (auto)' if each.device == auto else ''}: {each.name}",
+            f"{each.seconds_per_slice:.3f} s",
+            "–" if each.free_bytes is None else f"{each.free_bytes / 2**30:.1f} GB",
+            f"{each.total_bytes / 2**30:.1f} GB",
+        )
+        for each in found
+    ]
+    console.result(_aligned(rows), command="devices", devices=[asdict(each) for each in found], auto=auto)
+
+
+# --- phantom ------------------------------------------------------------------------------------------------
+
+
+def _phantom_options(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Make a synthetic chest scanned twice, for trying things out: FOLDER gets uldct.nrrd, ndct.nrrd with another\n"
+        "breath, truth.nrrd (the uLDCT without its noise) and provenance.json. No part is from a person."
+    )
+    command.epilog = "examples:\n  ipv2 phantom chest\n  ipv2 phantom chest --size 512 --slices 40 --dose 0.05 --seed 3"
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="new folder for the scans")
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace FOLDER if it holds the phantom of an earlier run"
+    )
+    command.add_argument("--size", type=_whole_number, default=256, help="rows and columns (default: %(default)s)")
+    command.add_argument("--slices", type=_whole_number, default=24, help="(default: %(default)s)")
+    command.add_argument("--dose", type=float, default=0.02, help="of the uLDCT, above 0 to 1 (default: %(default)s)")
+    command.add_argument("--breath", type=float, default=8.0, metavar="MM", help="-30 to 30 (default: %(default)s)")
+    command.add_argument("--seed", type=_whole_number, default=0, help="another number, another chest (default: 0)")
+    _add_no_compress(command)
+
+
+def _phantom(options: argparse.Namespace, console: Console) -> None:
+    from . import ct, phantom
+
+    outputs.check_folder(options.folder, "phantom", options.overwrite)
+    chosen = {name: getattr(options, name) for name in ("size", "slices", "dose", "breath", "seed")}
+    console.progress(0.0, "scanning a synthetic chest twice")
+    pair = phantom.pair(**chosen)
+    facts = outputs.provenance("phantom", chosen)
+    with outputs.new_folder(options.folder) as folder:
+        for index, name in enumerate(("uldct", "ndct", "truth")):
+            console.progress(0.8 + 0.2 * index / 3, f"writing {name}")
+            ct.write(getattr(pair, name), folder / f"{name}.nrrd", compress=options.compress)
+        outputs.write_json(folder / outputs.PROVENANCE_FILE, facts)
+    console.result(
+        f"{options.folder}: a synthetic chest, uldct.nrrd, ndct.nrrd and truth.nrrd",
+        command="phantom", folder=str(options.folder), provenance=facts,
+    )  # fmt: skip
+
+
 _COMMANDS = {
     "demo": ("the whole method on a synthetic chest, with a report", _demo_options, _demo),
     "denoise": ("remove the noise of a low-dose chest CT", _denoise_options, _denoise),
@@ -581,6 +718,8 @@ _COMMANDS = {
     "train": ("train a denoiser from normal-dose CT", _train_options, _train),
     "evaluate": ("score a result against a reference", _evaluate_options, _evaluate),
     "models": ("list the installed models, or show one's card", _models_options, _models),
+    "devices": ("list what a model can run on, and how fast it is", _devices_options, _devices),
+    "phantom": ("make a synthetic pair of scans", _phantom_options, _phantom),
 }
 """Name: one line of help, function that adds the options, function that runs the command."""
 
@@ -599,6 +738,12 @@ def _add_device(command: argparse.ArgumentParser) -> None:
         "--device", default="auto", metavar="DEVICE",
         help="auto, cpu, cuda (or cuda:1, ...) or mps; auto takes the fastest there is (default: %(default)s)",
     )  # fmt: skip
+
+
+def _add_no_compress(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--no-compress", action="store_false", dest="compress", help="larger files, written and read much faster"
+    )
 
 
 def _whole_number(text: str) -> int:
@@ -625,109 +770,17 @@ def _read(path: Path) -> Volume:
     return volume
 
 
-def _check_output(path: Path, source: Path) -> None:
-    """Refuse before any long work what cannot be written after it."""
-    if path.resolve() == source.resolve():
-        raise InputError(f"{path} is the input: give the output another name, inputs are never changed")
-    if path.is_dir() or not path.suffix:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(f"{path} exists and is not an empty folder: give a new folder's name for a DICOM series")
-    elif not path.name.lower().endswith(_SUFFIXES):
-        raise InputError(f"{path} has no known suffix: end the name in {', '.join(_SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise InputError(f"the folder {path.parent} of the output does not exist: create it first")
-    _check_writable(path.parent)
+def _with_prefix(tell: Callable[[float, str], None], prefix: str) -> Callable[[float, str], None]:
+    return lambda fraction, message: tell(fraction, prefix + message)
 
 
-def _check_folder(folder: Path, command: str, overwrite: bool, *sources: Path) -> None:
-    """Refuse a folder that holds anything but, where it may be replaced, an earlier result of this command."""
-    if any(folder.resolve() in (source.resolve(), *source.resolve().parents) for source in sources):
-        raise InputError(f"{folder} holds an input: give another folder, inputs are never changed")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: give a new folder's name")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not _is_result(folder, command):
-            raise InputError(f"{folder} is not empty and holds no earlier result of 'ipv2 {command}': give a new one")
-        if not overwrite:
-            raise InputError(f"{folder} holds an earlier result: give another folder, or replace it with --overwrite")
-    existing = folder.absolute().parent
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir():
-        raise InputError(f"{folder} cannot be created: {existing} is a file")
-    _check_writable(existing)
-
-
-def _is_result(folder: Path, command: str) -> bool:
-    try:
-        return json.loads((folder / _PROVENANCE).read_text(encoding="utf-8"))["command"] == command
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written to ({error.strerror}): choose another place") from error
-
-
-@contextlib.contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `folder` at the end, and vanishes if anything fails before."""
-    folder = folder.absolute()
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-            fresh = Path(temporary) / "new"
-            fresh.mkdir()
-            yield fresh
-            if folder.exists():
-                folder.rename(Path(temporary) / "old")
-            fresh.rename(folder)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({error.strerror or error})") from error
-
-
-def _save(volume: Volume, output: Path, facts: dict[str, Any], source: Path, description: str) -> None:
-    """Write a volume and its sidecar, both or none. A DICOM source lends a DICOM output patient and study."""
-    from . import ct, dicom
-
-    template = source if source.is_dir() or dicom.is_dicom(source) else None
-    sidecar = _sidecar(output)
-    with _temporary_json(sidecar, facts) as temporary:
-        ct.write(volume, output, template=template, description=description)
-        os.replace(temporary, sidecar)
-
-
-def _sidecar(output: Path) -> Path:
-    return output.parent / f"{output.name}.json"
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with _temporary_json(path, content) as temporary:
-        os.replace(temporary, path)
-
-
-@contextlib.contextmanager
-def _temporary_json(path: Path, content: dict[str, Any]) -> Iterator[Path]:
-    """A file beside `path` with all of the content, to be renamed; gone at the end if it was not."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
-    try:
-        with tempfile.TemporaryDirectory(prefix=".ipv2-", dir=path.parent) as folder:
-            temporary = Path(folder) / path.name
-            temporary.write_text(text, encoding="utf-8")
-            yield temporary
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror or error})") from error
-
-
-def _provenance(command: str, facts: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-    """Where a result came from: the command, what went in, the software, the time."""
-    versions = {"IPv2Lib": __version__, "Python": platform.python_version()}
-    for package in ("numpy", "scipy", "SimpleITK", "torch"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return {"command": command, **more, **(facts or {}), "versions": versions, "created": created, "note": _RESEARCH}
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Text in columns: the first one to the left, the others, numbers, to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

@@ -1,6 +1,7 @@
 """How a command talks to whoever started it: a progress bar, JSON lines, exit codes, and stopping when asked.
 
-Owns stdout, stderr and the signals while a command runs. What the commands do is in `cli`.
+Owns stdout, stderr and the signals while a command runs, and ends a command that works for another process (see
+`jobs`) when that process is gone. What the commands do is in `cli`.
 """
 
 from __future__ import annotations
@@ -8,16 +9,27 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from .errors import Cancelled, IPv2Error
 
 SUCCESS, BUG, BAD_INPUT, STOPPED = 0, 1, 2, 130
 """Exit codes."""
+
+JOB_VARIABLE = "IPV2_JOB"
+"""Environment variable of a command that works for another process, in a session of its own: that process's id, a
+colon, the folder of the job. The command then says twice a second that it is alive, and if that process ends, it
+removes the folder and ends the session."""
+
+HEARTBEAT_SECONDS = 0.5
 
 
 class Console:
@@ -29,13 +41,15 @@ class Console:
     Parameters
     ----------
     json_lines : bool
-        Write ``{"event": "progress" | "note" | "result" | "error" | "stopped", ...}`` lines on stdout.
+        Write ``{"event": "progress" | "note" | "result" | "error" | "stopped", ...}`` lines on stdout, and
+        ``{"event": "alive"}`` while working for another process.
     """
 
     def __init__(self, json_lines: bool = False):
         self._json_lines = json_lines
         self._bar = None
         self._stop_requested = False
+        self._writing = threading.Lock()
 
     def progress(self, fraction: float, message: str) -> None:
         """Show that `fraction` (0 to 1) of the work is done; `message` says what is being done."""
@@ -111,7 +125,7 @@ class Console:
             0; 2 for an `IPv2Error` or too little memory; 130 if stopped; 1, after the traceback, for a bug.
         """
         try:
-            with self.stoppable(finish_step):
+            with self._heartbeat(), self.stoppable(finish_step):
                 function()
                 sys.stdout.flush()
             return SUCCESS
@@ -135,7 +149,7 @@ class Console:
             self._close_bar()
             traceback.print_exc()
             first_line = (str(error).splitlines() or [""])[0]
-            message = f"bug: {type(error).__name__}: {first_line}; please report it with the lines above"
+            message = f"{type(error).__name__}: {first_line}"
             return self._fail("error", command, message, BUG)
         finally:
             self._close_bar()
@@ -146,11 +160,45 @@ class Console:
         if self._json_lines:
             with contextlib.suppress(BrokenPipeError):
                 self._event(event, message=message.removeprefix("error: "), code=code)
+        if code == BUG:
+            message = f"bug: {message}; please report it with the lines above"
         print(f"{command}: {message}", file=sys.stderr)
         return code
 
     def _event(self, event: str, **facts: Any) -> None:
-        print(json.dumps({"event": event, **facts}), flush=True)
+        line = json.dumps({"event": event, **facts}) + "\n"
+        with self._writing:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+
+    @contextlib.contextmanager
+    def _heartbeat(self) -> Iterator[None]:
+        """Say from a thread that the command is alive, and end it with the process that it works for."""
+        owner, _, folder = os.environ.pop(JOB_VARIABLE, "").partition(":")  # not for processes started from here
+        if not owner:
+            yield
+            return
+        done = threading.Event()
+
+        def beat() -> None:
+            import psutil
+
+            try:
+                process = psutil.Process(int(owner))
+                while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                    if done.wait(HEARTBEAT_SECONDS):
+                        return
+                    self._event("alive")
+            except psutil.NoSuchProcess:
+                pass
+            _leave(Path(folder))
+
+        self._event("alive")
+        threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+        try:
+            yield
+        finally:
+            done.set()
 
     def _show_bar(self, fraction: float, message: str) -> None:
         if self._bar is None:
@@ -165,3 +213,25 @@ class Console:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _leave(folder: Path) -> None:
+    """End this process and what it started, at once and without a trace but a line in the log."""
+    sys.setswitchinterval(1e-5)  # the command goes on meanwhile, and would keep this thread waiting
+    print("ipv2: stopped: the program that this worked for has ended", file=sys.stderr, flush=True)
+    # Windows removes neither the working directory nor an open file, and stdout is a file in the folder.
+    os.chdir(tempfile.gettempdir())
+    with contextlib.suppress(OSError):
+        os.close(1)
+    for _ in range(100):  # the command may just be writing into the folder
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            break
+    if hasattr(os, "killpg"):
+        os.killpg(0, signal.SIGKILL)  # the session that the job was given, this process included
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    os._exit(STOPPED)

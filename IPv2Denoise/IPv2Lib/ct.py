@@ -164,7 +164,13 @@ def read(path: str | Path) -> Volume:
     raise InputError(f"{path} is not an NRRD, NIfTI or MetaImage file, nor DICOM")
 
 
-def write(volume: Volume, path: str | Path, template: str | Path | None = None, description: str = "IPv2") -> Path:
+def write(
+    volume: Volume,
+    path: str | Path,
+    template: str | Path | None = None,
+    description: str = "IPv2",
+    compress: bool = True,
+) -> Path:
     """Write a volume, completely or not at all.
 
     Everything is written under a temporary name beside `path` and renamed at the end. Existing files are
@@ -175,14 +181,17 @@ def write(volume: Volume, path: str | Path, template: str | Path | None = None, 
     volume : Volume
         int16 stays int16 and float32 stays float32, except in DICOM, which holds rounded HU.
     path : path
-        A name that ends in .nrrd, .nii, .nii.gz, .mha or .mhd (all but .nii compressed), or for a DICOM
-        series the name of a new or empty folder, without suffix.
+        A name that ends in .nrrd, .nii, .nii.gz, .mha or .mhd, or for a DICOM series the name of a new or
+        empty folder, without suffix.
     template : path, optional
         What the volume was computed from, as given to `read`. A DICOM series written from a DICOM series
         keeps its patient and study, see `dicom.write_series`; everything else has nothing to give and is
         written without.
     description : str
         What made the volume, e.g. the model's name, for the DICOM series description.
+    compress : bool
+        Whether .nrrd, .mha and .mhd are compressed, which takes many times as long. The suffix decides for
+        .nii and .nii.gz; DICOM is never compressed.
 
     Returns
     -------
@@ -204,7 +213,7 @@ def write(volume: Volume, path: str | Path, template: str | Path | None = None, 
         from_dicom = template is not None and _suffix(Path(template)) not in _IO_BY_SUFFIX
         _write_dicom(volume, path, Path(template) if from_dicom else None, description)
     elif _suffix(path) in _WRITTEN_SUFFIXES:
-        _write_image(volume, path)
+        _write_image(volume, path, compress)
     else:
         raise OutputError(
             f"cannot write {path}: end the name in {', '.join(_WRITTEN_SUFFIXES)}, or give a folder's name "
@@ -447,14 +456,14 @@ def _staging(target: Path) -> Iterator[Path]:
         raise OutputError(f"cannot write {target}: {_reason(error)}") from error
 
 
-def _write_image(volume: Volume, path: Path) -> None:
+def _write_image(volume: Volume, path: Path, compress: bool) -> None:
     suffix = _suffix(path)
     with _staging(path) as folder:
         # ITK chooses the variant of a format by a lower-case suffix; .mhd names its data file after the stem.
         header = folder / (path.name[: -len(suffix)] + suffix)
         writer = sitk.ImageFileWriter()
         writer.SetImageIO(_IO_BY_SUFFIX[suffix])
-        writer.SetUseCompression(suffix != ".nii")
+        writer.SetUseCompression(suffix == ".nii.gz" or (compress and suffix != ".nii"))
         writer.SetFileName(str(header))
         with itk_errors(OutputError, f"cannot write {path}"):
             writer.Execute(_to_image(volume))

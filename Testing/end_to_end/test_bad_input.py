@@ -135,6 +135,7 @@ BAD_VOLUMES = {
 # BAD is the volume, GOOD another one, MODEL a model, OUT an output file, FOLDER an output folder.
 READERS = {
     "denoise": ("denoise", "BAD", "OUT", "--model", "MODEL"),
+    "denoise (of several)": ("denoise", "GOOD", "BAD", "FOLDER", "--model", "MODEL"),
     "simulate": ("simulate", "BAD", "OUT", "--dose", "0.02"),
     "purify (uLDCT)": ("purify", "BAD", "GOOD", "FOLDER"),
     "purify (NDCT)": ("purify", "GOOD", "BAD", "FOLDER"),
@@ -349,7 +350,7 @@ def test_an_unknown_command(ipv2):
 def test_json_tells_the_error_too(ipv2, scan, model, tmp_path):
     outcome = ipv2("denoise", scan, tmp_path / "out.png", "--model", model, "--json")
     assert outcome.code == 2
-    (event,) = outcome.events
+    *_, event = outcome.events
     assert event["event"] == "error"
     assert "out.png" in event["message"]
     assert event["message"] in outcome.err

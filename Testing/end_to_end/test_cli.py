@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from IPv2Lib import bundle, ct, evaluation, phantom, purification
+from IPv2Lib import bundle, ct, evaluation, phantom, purification, regions
 from IPv2Lib.cli import main
-from IPv2Lib.regions import Region
+from IPv2Lib.regions import Region, StrengthStatistics
 from small_chest import small_chest
 
 LIBRARY_PARENT = Path(bundle.__file__).resolve().parents[1]
-COMMANDS = ("demo", "denoise", "purify", "simulate", "train", "evaluate", "models")
+COMMANDS = ("demo", "denoise", "purify", "simulate", "train", "evaluate", "models", "devices", "phantom")
 
 
 def start(*arguments: object, cwd: Path) -> subprocess.Popen:
@@ -150,6 +150,96 @@ def test_the_default_model_is_there_and_removes_noise(ipv2, tmp_path, monkeypatc
     assert facts["model"] == bundle.default_name()
     before, after = (evaluation.compare(volume, pair.truth, pair.labels) for volume in (pair.uldct, ct.read(output)))
     assert after.body_rmse < 0.85 * before.body_rmse
+
+
+def test_several_inputs_become_a_folder_of_results(ipv2, scan, clean, model, tmp_path):
+    again = tmp_path / "again"
+    again.mkdir()
+    again = ct.write(small_chest(seed=2), again / "scan.nii.gz")
+    folder = tmp_path / "results"
+    outcome = ipv2("denoise", scan, clean, again, folder, "--model", model, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert {path.name for path in folder.iterdir()} == {
+        f"{name}.nrrd{suffix}" for name in ("scan", "clean", "scan-2") for suffix in ("", ".json")
+    }
+    *progress, result = outcome.events
+    fractions = [event["fraction"] for event in progress]
+    assert fractions == sorted(fractions)
+    assert any("2 of 3, clean.nrrd: denoising slice" in event["message"] for event in progress)
+    assert result["output"] == str(folder)
+    assert [Path(each["input"]) for each in result["results"]] == [scan, clean, again]
+    for source, each in zip((scan, clean, again), result["results"], strict=True):
+        assert sidecar(Path(each["output"])) == each["provenance"]
+        assert each["provenance"]["input"] == source.name
+        assert Path(each["sidecar"]).exists()
+        single = tmp_path / "single.nrrd"
+        assert ipv2("denoise", source, single, "--model", model).code == 0
+        assert np.array_equal(ct.read(Path(each["output"])).array, ct.read(single).array)
+
+
+def test_several_inputs_are_all_looked_at_before_any_work(ipv2, scan, clean, model, tmp_path, contents):
+    (tmp_path / "bad.nrrd").write_text("no scan")
+    before = contents()
+    outcome = ipv2("denoise", scan, clean, tmp_path / "bad.nrrd", tmp_path / "results", "--model", model, "--json")
+    assert outcome.code == 2
+    assert "bad.nrrd" in outcome.err
+    assert not any("denoising" in event["message"] for event in outcome.events)
+    assert contents() == before
+
+
+@pytest.mark.parametrize("output", ["out.nrrd", "."])
+def test_several_inputs_need_a_folder_of_their_own(ipv2, scan, clean, model, tmp_path, contents, output):
+    before = contents()
+    outcome = ipv2("denoise", scan, clean, tmp_path / output, "--model", model)
+    assert outcome.code == 2
+    assert "give a" in outcome.err
+    assert contents() == before
+
+
+def test_hu_outside_the_body_come_back_if_asked_for(ipv2, scan, model, tmp_path):
+    before = ct.read(scan)
+    room = regions.segment(before.array, before.spacing) == Region.BACKGROUND
+    assert ipv2("denoise", scan, tmp_path / "all.nrrd", "--model", model).code == 0
+    assert ipv2("denoise", scan, tmp_path / "body.nrrd", "--model", model, "--keep-outside-body").code == 0
+    everywhere, body = (ct.read(tmp_path / name).array for name in ("all.nrrd", "body.nrrd"))
+    assert not np.array_equal(everywhere[room], before.array[room])
+    assert np.array_equal(body[room], before.array[room])
+    assert np.array_equal(body[~room], everywhere[~room])
+    assert sidecar(tmp_path / "body.nrrd")["keep_outside_body"] is True
+
+
+def test_statistics_are_a_table_and_numbers_for_every_strength(ipv2, scan, clean, model, tmp_path):
+    output = tmp_path / "out.nrrd"
+    arguments = ("denoise", scan, output, "--model", model, "--strength", 0.5, "--statistics")
+    table = ipv2(*arguments).out.splitlines()
+    assert len(table) == 2 + sum(region != Region.OUTSIDE for region in Region)
+    numbers = ipv2(*arguments, "--json").events[-1]["statistics"]
+    before, after = ct.read(scan), ct.read(output)
+    ipv2("denoise", scan, tmp_path / "full.nrrd", "--model", model)
+    labels = regions.segment(ct.read(tmp_path / "full.nrrd").array, before.spacing)
+    measured = regions.statistics(labels, before.array, after.array)
+    for line, row, expected in zip(table[2:], StrengthStatistics.from_dict(numbers).at(0.5), measured, strict=True):
+        assert (row.region, row.voxels) == (expected.region, expected.voxels)
+        assert row.mean_after == pytest.approx(expected.mean_after, abs=0.5)
+        assert row.sigma_after == pytest.approx(expected.sigma_after, rel=0.05, nan_ok=True)
+        assert line.startswith(row.region.label)
+        assert evaluation.number(row.mean_after) in line
+    several = ipv2("denoise", scan, clean, tmp_path / "results", "--model", model, "--statistics", "--json")
+    assert several.events[-1]["results"][0]["statistics"] == numbers
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii.gz"])
+def test_files_can_be_written_without_compression(ipv2, clean, model, tmp_path, suffix):
+    sizes, arrays = [], []
+    for flags in ((), ("--no-compress",)):
+        output = tmp_path / f"out{suffix}"
+        assert ipv2("denoise", clean, output, "--model", model, *flags).code == 0
+        sizes.append(output.stat().st_size)
+        arrays.append(ct.read(output).array)
+    assert np.array_equal(*arrays)
+    raw = arrays[0].nbytes
+    assert sizes[0] < raw
+    assert (sizes[1] >= raw) == (suffix != ".nii.gz")
 
 
 # --- progress, JSON, stopping, bugs ---------------------------------------------------------------------------
@@ -333,6 +423,18 @@ def test_purify_without_slicer_core_says_so_and_writes_the_rest(ipv2, scan, clea
     assert not (tmp_path / "stages" / "stages.png").exists()
 
 
+def test_purify_without_pictures_and_compression_has_the_same_images(ipv2, scan, clean, tmp_path):
+    plain, fast = tmp_path / "plain", tmp_path / "fast"
+    assert ipv2("purify", scan, clean, plain).code == 0
+    outcome = ipv2("purify", scan, clean, fast, "--no-pictures", "--no-compress")
+    assert (outcome.code, outcome.err) == (0, "")
+    names = {path.name for path in fast.iterdir()}
+    assert names == {path.name for path in plain.iterdir()} - {"stages.png"}
+    for name in names - {"provenance.json"}:
+        assert np.array_equal(ct.read(fast / name).array, ct.read(plain / name).array)
+        assert (fast / name).stat().st_size > (plain / name).stat().st_size
+
+
 # --- evaluate -------------------------------------------------------------------------------------------------
 
 
@@ -371,6 +473,55 @@ def test_models_tells_of_a_broken_model(ipv2, model, tmp_path, monkeypatch):
     outcome = ipv2("models")
     assert outcome.code == 0
     assert "broken" in outcome.err
+
+
+# --- devices --------------------------------------------------------------------------------------------------
+
+
+def test_devices_are_measured(ipv2, model):
+    outcome = ipv2("devices", "--model", model)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert any(line.startswith("cpu") for line in outcome.out.splitlines())
+    *progress, result = ipv2("devices", "--model", model, "--json").events
+    assert progress
+    devices = {each["device"]: each for each in result["devices"]}
+    assert result["auto"] in devices
+    cpu = devices["cpu"]
+    assert cpu["name"]
+    assert 0 < cpu["free_bytes"] < cpu["total_bytes"]
+    assert 0 < cpu["seconds_per_slice"] < 10
+
+
+# --- phantom --------------------------------------------------------------------------------------------------
+
+
+def test_phantom_is_a_pair_that_can_be_purified(ipv2, tmp_path):
+    folder = tmp_path / "chest"
+    settings = {"size": 64, "slices": 3, "dose": 0.1, "breath": 5.0, "seed": 2}
+    flags = [text for name, value in settings.items() for text in (f"--{name}", value)]
+    outcome = ipv2("phantom", folder, *flags, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.events[-1]["folder"] == str(folder)
+    made = phantom.pair(**settings)
+    for name in ("uldct", "ndct", "truth"):
+        volume = ct.read(folder / f"{name}.nrrd")
+        assert np.array_equal(volume.array, getattr(made, name).array)
+        assert ct.same_grid(volume, made.truth)
+    facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    assert settings.items() <= facts.items()
+    assert ipv2("purify", folder / "uldct.nrrd", folder / "ndct.nrrd", tmp_path / "stages", "--no-pictures").code == 0
+    again = ipv2("phantom", folder, *flags)
+    assert again.code == 2
+    assert "--overwrite" in again.err
+    assert ipv2("phantom", folder, *flags, "--overwrite").code == 0
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--dose", 2), ("--breath", 99), ("--size", 1), ("--slices", 0)])
+def test_phantom_refuses_what_cannot_be_made(ipv2, tmp_path, contents, flag, value):
+    outcome = ipv2("phantom", tmp_path / "chest", flag, value)
+    assert outcome.code == 2
+    assert outcome.err.startswith("ipv2 phantom: error: ")
+    assert contents() == set()
 
 
 # --- train ----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import numpy as np
 
 from .ct import Volume, same_grid
 from .errors import InputError
+from .purification import BACKGROUND_ENTRIES, CM1_ENTRIES, CM2_ENTRIES, DARK_ENTRIES
 from .regions import Region, segment
 from .scene import (
     LUNG_LEVEL,
@@ -23,6 +24,7 @@ from .scene import (
     check_limit,
     difference_colors,
     draw_text,
+    nice_limit,
     render_slice,
 )
 
@@ -33,9 +35,6 @@ _PAPER, _INK, _FAINT_INK = (22, 24, 27), (240, 240, 240), (175, 180, 186)
 _GAP, _ROW_GAP = 12, 26  # pixels between panels, and from a key to the title below
 _TITLE_SIZE, _KEY_SIZE, _SMALLEST_SIZE = 22, 16, 9  # points of text at 72 dpi, so pixels
 _MARGIN_MM = 8.0  # kept around the body
-# Okabe and Ito's colours, which also colour-blind people tell apart.
-_BLUE, _ORANGE, _GREEN, _PURPLE = (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167)
-_NICE_LIMITS = (20, 50, 100, 200, 300, 500, 1000, 2000)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,10 +97,10 @@ def stages_picture(stages: Stages, *, slice_index: int | None = None, width: int
     panels = [
         *scan("Ultra-low-dose CT  L", stages.uldct),
         *scan("Normal-dose CT  N", stages.ndct),
-        mask("Dark masks  D(L), D(N)", dark, (1, "only L", _BLUE), (2, "only N", _ORANGE), (3, "both", _GREEN)),
-        mask("Common mask  CM1", stages.cm1, (1, "dark in L or N", _GREEN)),
-        mask("Background  B", stages.background, (1, "connected to the border", _PURPLE)),
-        mask("Common mask  CM2 = CM1 \\ B", stages.cm2, (1, "lungs and airways", _BLUE)),
+        mask("Dark masks  D(L), D(N)", dark, *_renamed(DARK_ENTRIES, "only L", "only N", "both")),
+        mask("Common mask  CM1", stages.cm1, *_renamed(CM1_ENTRIES, "dark in L or N")),
+        mask("Background  B", stages.background, *_renamed(BACKGROUND_ENTRIES, "connected to the border")),
+        mask("Common mask  CM2 = CM1 \\ B", stages.cm2, *_renamed(CM2_ENTRIES, "lungs and airways")),
         *scan("Add noise  S(N)", stages.simulated),
         *scan("Remove noise  W(L)", stages.weakly_denoised),
         *scan("Training input", stages.training_input, training_input),
@@ -159,7 +158,7 @@ def compare_picture(
     here = _body(first, slice_index)
     cut = [(title, volume.with_array(volume.array[here]), kind) for title, volume, kind in panels]
     if limit_hu is None:
-        limit_hu = _nice_limit([volume.array for _, volume, kind in cut if kind == "difference"])
+        limit_hu = nice_limit(*(volume.array for _, volume, kind in cut if kind == "difference"))
     check_limit(limit_hu)
 
     def panel(title: str, volume: Volume, kind: str) -> Panel:
@@ -266,6 +265,11 @@ def _panel_picture(volume: Volume, width: int, **display) -> np.ndarray:
     return picture
 
 
+def _renamed(entries: Sequence[Entry], *names: str) -> list[Entry]:
+    """The same values and colours with names that suit the sheet."""
+    return [(value, name, color) for (value, _, color), name in zip(entries, names, strict=True)]
+
+
 def _formulas(settings: Settings) -> tuple[str, str]:
     """How training input and test label were composed."""
     mask = "CM2" if settings.remove_background else "CM1"
@@ -310,12 +314,6 @@ def _body(volume: Volume, slice_index: int) -> tuple[slice, slice, slice]:
         margin = round(_MARGIN_MM / mm)
         spans.append(slice(max(0, int(places[0]) - margin), int(places[-1]) + margin + 1))
     return here, spans[0], spans[1]
-
-
-def _nice_limit(differences: Sequence[np.ndarray]) -> float:
-    """The smallest round number, in HU, that holds 99 % of the values."""
-    reach = max((float(np.percentile(np.abs(each), 99)) for each in differences), default=0.0)
-    return next((limit for limit in _NICE_LIMITS if limit >= reach), _NICE_LIMITS[-1])
 
 
 def _blank(rows: int, columns: int) -> np.ndarray:

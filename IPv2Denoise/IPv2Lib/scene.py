@@ -38,6 +38,7 @@ _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 # Ids above vtkMRMLLayoutNode.SlicerLayoutUserView belong to extensions; n views take the n-th.
 _COMPARE_LAYOUT = 26020
 _MOST_VIEWS = 9
+_NICE_LIMITS = (20, 50, 100, 200, 300, 500, 1000, 2000)
 _LARGEST_LABEL = 65535
 # Viewer's right, viewer's up and the direction of slicing, in RAS; patient right is on the viewer's left.
 _ORIENTATIONS = {
@@ -70,7 +71,7 @@ def scene() -> slicer.vtkMRMLScene:
     """The scene of the application; outside of Slicer one is made on first use and set as `slicer.mrmlScene`."""
     if getattr(slicer, "mrmlScene", None) is None:
         slicer.mrmlScene = slicer.vtkMRMLScene()
-        _application_logic(slicer.mrmlScene)
+        application_logic(slicer.mrmlScene)
     return slicer.mrmlScene
 
 
@@ -94,18 +95,44 @@ def volume_to_node(
     provenance : mapping, optional
         Where the volume came from, see `set_provenance`.
     """
-    node = _scene_or_default(scene).AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    _fill(node, volume, volume.array.copy())
-    node.CreateDefaultDisplayNodes()
-    show_window(node)
+    node = adopt_volume(volume.with_array(volume.array.copy()), name, scene=scene)
     set_provenance(node, provenance or {})
     return node
+
+
+def adopt_volume(
+    volume: Volume, name: str, *, scene: slicer.vtkMRMLScene | None = None
+) -> slicer.vtkMRMLScalarVolumeNode:
+    """As `volume_to_node`, but the node shares the memory of the array: the caller must not change it any more."""
+    node = _scene_or_default(scene).AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    # Before the image: a display node that still chooses its window by itself would go through all voxels.
+    node.CreateDefaultDisplayNodes()
+    show_window(node)
+    fill_volume(node, volume)
+    return node
+
+
+def fill_volume(node: slicer.vtkMRMLVolumeNode, volume: Volume) -> None:
+    """Give an existing volume node a new image, whose memory is shared, and a geometry."""
+    _fill(node, volume, volume.array)
 
 
 def node_to_volume(node: slicer.vtkMRMLScalarVolumeNode | None) -> Volume:
     """Copy a volume out of the scene.
 
     Values are not judged here; `ct.check_ct` does that.
+
+    Raises
+    ------
+    InputError
+        As `node_view`.
+    """
+    view = node_view(node)
+    return view.with_array(view.array.copy())
+
+
+def node_view(node: slicer.vtkMRMLScalarVolumeNode | None) -> Volume:
+    """A volume of the scene without a copy, if it holds int16 or float32: do not write to it.
 
     Raises
     ------
@@ -130,15 +157,24 @@ def node_to_volume(node: slicer.vtkMRMLScalarVolumeNode | None) -> Volume:
             f"volume {name} is under the transform '{transform.GetName()}': harden it first "
             "(module Data, right-click the transform icon of the volume, Harden transform)"
         )
-    columns, rows, slices = image.GetDimensions()
     directions = np.zeros((3, 3))
     node.GetIJKToRASDirections(directions)
     return Volume(
-        vtk_to_numpy(image.GetPointData().GetScalars()).reshape(slices, rows, columns).copy(),
+        node_array(node),
         spacing=node.GetSpacing(),
         origin=tuple(_flipped(np.array(node.GetOrigin()))),
         direction=tuple(_flipped(directions).ravel()),
     )
+
+
+def node_array(node: slicer.vtkMRMLVolumeNode) -> np.ndarray:
+    """The voxels of a volume or label map that has an image, (slices, rows, columns), in their own type.
+
+    It is the memory of the node. After writing into it, tell the image: `node.GetImageData().Modified()`.
+    """
+    image = node.GetImageData()
+    columns, rows, slices = image.GetDimensions()
+    return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(slices, rows, columns)
 
 
 def labels_to_node(
@@ -169,7 +205,18 @@ def labels_to_node(
     InputError
         Labels that are not whole numbers, on another grid, or without an entry.
     """
-    labels = _checked_labels(labels, volume, entries)
+    return adopt_labels(_checked_labels(labels, volume, entries), volume, name, entries, scene=scene)
+
+
+def adopt_labels(
+    labels: np.ndarray,
+    volume: Volume,
+    name: str,
+    entries: Sequence[Entry],
+    *,
+    scene: slicer.vtkMRMLScene | None = None,
+) -> slicer.vtkMRMLLabelMapVolumeNode:
+    """As `labels_to_node`, but without looking at the labels (uint8 or uint16), whose memory the node shares."""
     target = _scene_or_default(scene)
     table = target.AddNewNodeByClass("vtkMRMLColorTableNode", f"{name} colors")
     table.SetTypeToUser()
@@ -228,7 +275,7 @@ def show_difference(node: slicer.vtkMRMLScalarVolumeNode, limit_hu: float = 200.
     display.SetAndObserveColorNodeID(_color_table(node.GetScene(), "IPv2 difference", difference_colors()).GetID())
     display.AutoWindowLevelOff()
     display.SetWindowLevel(2 * limit_hu, 0)
-    _application_logic(node.GetScene())  # outside of Slicer nobody else tells the scene what a legend is
+    application_logic(node.GetScene())  # outside of Slicer nobody else tells the scene what a legend is
     legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(node)
     legend.SetTitleText("Difference (HU)")
     legend.SetLabelFormat("%.0f")
@@ -257,6 +304,20 @@ def difference_colors() -> np.ndarray:
     return np.concatenate([red[:0:-1, ::-1], red, red[-1:]])
 
 
+def nice_limit(*differences: np.ndarray) -> float:
+    """The end of a colour range for HU differences: the smallest round number that holds 99 % of the values.
+
+    Of large arrays about a million values are looked at.
+
+    Examples
+    --------
+    >>> nice_limit(np.linspace(-45, 45, 1000))
+    50.0
+    """
+    reach = max((float(np.percentile(np.abs(_some(each)), 99)) for each in differences), default=0.0)
+    return float(next((limit for limit in _NICE_LIMITS if limit >= reach), _NICE_LIMITS[-1]))
+
+
 def check_limit(limit_hu: float) -> None:
     """Refuse a colour range that shows nothing (`InputError`)."""
     if not 0 < limit_hu < math.inf:
@@ -281,12 +342,15 @@ def show_overlay(
         Where; default: every slice view of the scene.
     """
     if views is None:
-        views = _nodes(background.GetScene(), "vtkMRMLSliceNode")
+        views = nodes_of_class(background.GetScene(), "vtkMRMLSliceNode")
     for view in views:
         composite = _composite(view)
+        state = composite.StartModify()
         composite.SetBackgroundVolumeID(background.GetID())
+        composite.SetForegroundVolumeID(None)
         composite.SetLabelVolumeID(labels.GetID() if labels else None)
         composite.SetLabelOpacity(opacity)
+        composite.EndModify(state)
 
 
 def show_compare(
@@ -324,17 +388,51 @@ def show_compare(
         raise InputError(f"{count} volumes cannot be compared side by side: choose 1 to {_MOST_VIEWS}")
     target = volumes[0].GetScene()
     names = [f"IPv2View{number}" for number in range(1, count + 1)]
+    plane = _plane(volumes[0], orientation, slice_index)
     _set_layout(target, _COMPARE_LAYOUT + count, names)
     views = [target.GetSingletonNode(name, "vtkMRMLSliceNode") for name in names]
-    for view, volume in zip(views, volumes, strict=True):
+    sizes = [view.GetDimensions()[:2] for view in views]
+    pixel_mm = max(plane.pixel_mm(size) for size in sizes)
+    for view, volume, size in zip(views, volumes, sizes, strict=True):
         composite = _composite(view)
         composite.SetBackgroundVolumeID(volume.GetID())
+        composite.SetForegroundVolumeID(None)
         composite.SetLabelVolumeID(None)
         composite.SetLinkedControl(True)
         composite.SetHotLinkedControl(True)
-        width, height, _ = view.GetDimensions()
-        _aim(view, _plane(volumes[0], orientation, slice_index), (width, height))
+        _aim(view, plane, size, pixel_mm)
     return views
+
+
+def view_of_name(target: slicer.vtkMRMLScene, name: str) -> slicer.vtkMRMLSliceNode:
+    """A slice view by its name, such as "Red".
+
+    Raises
+    ------
+    InputError
+        There is no such view.
+    """
+    application_logic(target)
+    views = {view.GetLayoutName(): view for view in nodes_of_class(target, "vtkMRMLSliceNode")}
+    if name not in views:
+        raise InputError(f"there is no slice view {name!r}: choose one of {', '.join(views) or 'none'}")
+    return views[name]
+
+
+def center_view(view: slicer.vtkMRMLSliceNode, volume: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Let a slice view meet a volume; nothing happens where it does already.
+
+    A view that shows nothing yet gets all of the volume; one that shows another slice moves along its normal.
+    """
+    if not _composite(view).GetBackgroundVolumeID():
+        show_overlay(volume, None, views=[view])
+        _slice_logic(view).FitSliceToBackground()
+    bounds, ras_to_slice = np.zeros(6), vtk.vtkMatrix4x4()
+    vtk.vtkMatrix4x4.Invert(view.GetSliceToRAS(), ras_to_slice)
+    volume.GetSliceBounds(bounds, ras_to_slice)
+    if not bounds[4] <= 0 <= bounds[5]:
+        volume.GetRASBounds(bounds)
+        view.JumpSliceByOffsetting(*(bounds[0::2] + bounds[1::2]) / 2)
 
 
 def render_view(view: slicer.vtkMRMLSliceNode, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -522,6 +620,35 @@ def save_png(picture: np.ndarray, path: str | Path) -> Path:
     return path
 
 
+def nodes_of_class(target: slicer.vtkMRMLScene, class_name: str) -> list[slicer.vtkMRMLNode]:
+    """Every node of a class, subclasses included, in the order of the scene."""
+    return [target.GetNthNodeByClass(n, class_name) for n in range(target.GetNumberOfNodesByClass(class_name))]
+
+
+def application_logic(target: slicer.vtkMRMLScene) -> slicer.vtkMRMLApplicationLogic:
+    """The application logic of a scene: Slicer's own for Slicer's scene, else one made on first use.
+
+    What is made with it knows what a layout, a colour legend and a sequence is, and removes nodes from the subject
+    hierarchy.
+    """
+    if _is_application(target):
+        return slicer.app.applicationLogic()
+    if target not in _applications:
+        logic = slicer.vtkMRMLApplicationLogic()
+        logic.SetMRMLScene(target)
+        logic.SetSliceLogics(vtk.vtkCollection())
+        logic.GetColorLogic().SetMRMLScene(target)
+        target.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())
+        slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(target)
+        layout = slicer.vtkMRMLLayoutLogic()
+        layout.SetMRMLScene(target)
+        sequences = slicer.vtkSlicerSequencesLogic()
+        sequences.SetMRMLScene(target)
+        target.AddObserver(target.NodeAboutToBeRemovedEvent, _leave_subject_hierarchy)
+        _applications[target] = _Application(logic, layout, sequences)
+    return _applications[target].logic
+
+
 @dataclass(frozen=True, eq=False)
 class _Plane:
     """A slice of a volume: its centre in RAS (mm), the directions of the viewer's right, up and depth (columns
@@ -581,9 +708,9 @@ def _plane(node, orientation: str, slice_index: int | None) -> _Plane:
     )
 
 
-def _aim(view, plane: _Plane, size: tuple[int, int]) -> None:
-    """Let a slice view show a whole plane with square pixels."""
-    pixel = plane.pixel_mm(size)
+def _aim(view, plane: _Plane, size: tuple[int, int], pixel_mm: float | None = None) -> None:
+    """Let a slice view show a whole plane with square pixels, as large as possible if not of a given size."""
+    pixel = pixel_mm or plane.pixel_mm(size)
     # A slice node puts the corner pixel's centre on the corner of its field of view: half a pixel too far out.
     center = plane.center + plane.axes[:, :2].sum(axis=1) * pixel / 2
     view.SetDimensions(*size, 1)
@@ -622,6 +749,11 @@ def _fill(node, volume: Volume, array: np.ndarray) -> None:
     node.SetIJKToRASDirections(_flipped(np.reshape(volume.direction, (3, 3))))
 
 
+def _some(values: np.ndarray) -> np.ndarray:
+    """About a million values; the step is odd, so that it does not pick columns of a volume."""
+    return values.ravel()[:: (values.size // 1_000_000) | 1].astype(np.float32)
+
+
 def _flipped(lps_or_ras: np.ndarray) -> np.ndarray:
     """LPS to RAS or back: a point, or a matrix whose columns are directions."""
     flipped = (lps_or_ras.T * _LPS_TO_RAS).T
@@ -645,7 +777,7 @@ def _checked_labels(labels: np.ndarray, volume: Volume, entries: Sequence[Entry]
 
 def _color_table(target, name: str, colors: np.ndarray):
     """The colour table of this name and these colours, made where it is missing."""
-    for node in _nodes(target, "vtkMRMLColorTableNode"):
+    for node in nodes_of_class(target, "vtkMRMLColorTableNode"):
         if node.GetName() == name and node.GetNumberOfColors() == len(colors):
             return node
     node = target.AddNewNodeByClass("vtkMRMLColorTableNode", name)
@@ -660,12 +792,8 @@ def _scene_or_default(target):
     return scene() if target is None else target
 
 
-def _nodes(target, class_name: str) -> list:
-    return [target.GetNthNodeByClass(n, class_name) for n in range(target.GetNumberOfNodesByClass(class_name))]
-
-
 def _set_layout(target, layout_id: int, view_names: Sequence[str]) -> None:
-    _application_logic(target)
+    application_logic(target)
     views = "".join(
         f'<item><view class="vtkMRMLSliceNode" singletontag="{name}">'
         '<property name="orientation" action="default">Axial</property>'
@@ -680,11 +808,14 @@ def _set_layout(target, layout_id: int, view_names: Sequence[str]) -> None:
     else:
         layout.AddLayoutDescription(layout_id, description)
     layout.SetViewArrangement(layout_id)
+    if _is_application(target):
+        # New views get their size from the event loop, and keep the height of what they show, not its width.
+        slicer.app.processEvents()
 
 
 def _composite(view):
     """What a slice view shows in its layers."""
-    for composite in _nodes(view.GetScene(), "vtkMRMLSliceCompositeNode"):
+    for composite in nodes_of_class(view.GetScene(), "vtkMRMLSliceCompositeNode"):
         if composite.GetLayoutName() == view.GetLayoutName():
             return composite
     return _slice_logic(view).GetSliceCompositeNode()
@@ -692,7 +823,7 @@ def _composite(view):
 
 def _slice_logic(view):
     """The logic behind a slice view: its widget's in Slicer, one of ours where no widget is."""
-    application = _application_logic(view.GetScene())
+    application = application_logic(view.GetScene())
     logic = application.GetSliceLogic(view)
     if logic is None:
         logic = slicer.vtkMRMLSliceLogic()
@@ -703,31 +834,29 @@ def _slice_logic(view):
     return logic
 
 
+@vtk.calldata_type(vtk.VTK_OBJECT)
+def _leave_subject_hierarchy(target, event, node) -> None:
+    """What Slicer's subject hierarchy does by itself when a node is removed."""
+    if target.IsClosing() or node.IsA("vtkMRMLSubjectHierarchyNode"):
+        return
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(target)
+    item = tree.GetItemByDataNode(node)
+    if item != tree.GetInvalidItemID():
+        tree.RemoveItem(item, False, False)
+
+
 @dataclass(frozen=True, eq=False)
 class _Application:
     """What Slicer has beside a scene, for a scene without Slicer. Kept alive by `_applications`."""
 
     logic: object
     layout: object
+    sequences: object
 
 
 _applications: dict[slicer.vtkMRMLScene, _Application] = {}
 
 
-def _application_logic(target):
-    """The application logic of a scene: Slicer's own for Slicer's scene, else one made on first use."""
-    if hasattr(slicer, "app"):
-        logic = slicer.app.applicationLogic()
-        if logic.GetMRMLScene() is target:
-            return logic
-    if target not in _applications:
-        logic = slicer.vtkMRMLApplicationLogic()
-        logic.SetMRMLScene(target)
-        logic.SetSliceLogics(vtk.vtkCollection())
-        logic.GetColorLogic().SetMRMLScene(target)
-        target.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())
-        slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(target)
-        layout = slicer.vtkMRMLLayoutLogic()
-        layout.SetMRMLScene(target)
-        _applications[target] = _Application(logic, layout)
-    return _applications[target].logic
+def _is_application(target) -> bool:
+    """Whether a scene is the one that the application shows."""
+    return hasattr(slicer, "app") and slicer.app.applicationLogic().GetMRMLScene() is target

@@ -1,0 +1,443 @@
+"""`Host`: Slicer's desktop application, as far as the tests of scripted modules need it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import slicer
+import slicer.util
+from PySide6 import QtCore, QtGui, QtTest, QtWidgets
+
+from . import (
+    application,
+    ctk_widgets,
+    dialogs,
+    mrml_widgets,
+    packages,
+    parameter_node,
+    pythonqt,
+    sample_data,
+    scripted_modules,
+    settings,
+    style,
+    ui_loader,
+)
+from .errors import HostError
+from .event_loop import EventLoop
+from .layout import qSlicerLayoutManager
+from .main_window import qSlicerMainWindow
+from .observation import end_all
+from .subject_hierarchy import (
+    SubjectHierarchy,
+    context_menu,
+    make_modules,
+    qSlicerSubjectHierarchyPluginHandler,
+    qSlicerSubjectHierarchyScriptedPlugin,
+)
+
+_PANEL_WIDTH, _WINDOW_SIZE = 380, (1280, 800)
+_missing = object()
+_retired: list[tuple] = []
+
+
+class Host:
+    """A running Slicer with an empty scene. One at a time per process; close it, or use it in a `with` statement.
+
+    Parameters
+    ----------
+    dark : bool
+        Dark appearance.
+    panel_width : int
+        Of the module panel, in pixels.
+    size : (width, height)
+        Of the window, in pixels.
+    version : (major, minor)
+        What `slicer.app` says.
+    packaging : bool
+        Whether there is `slicer.packaging`, which Slicer 5.10 has not.
+    testing : bool
+        Whether Slicer runs with --testing, where `slicer.util` shows no dialogs.
+    developer : bool
+        Developer mode: the section "Reload & Test" at the top of the panel.
+    keep_lock : bool
+        Whether Python threads starve while events run, as in Slicer.
+
+    Examples
+    --------
+    A module is loaded from its file, its widgets are used as a user would::
+
+        with Host() as host:
+            widget = host.load_module("IPv2Denoise/IPv2Denoise.py")
+            host.click(widget.ui.applyButton)
+            host.wait_until(lambda: done, timeout=60)
+            host.screenshot("panel.png")
+    """
+
+    _running: Host | None = None
+
+    def __init__(
+        self,
+        *,
+        dark: bool = False,
+        panel_width: int = _PANEL_WIDTH,
+        size: tuple[int, int] = _WINDOW_SIZE,
+        version: tuple[int, int] = (5, 10),
+        packaging: bool = True,
+        testing: bool = False,
+        developer: bool = False,
+        keep_lock: bool = True,
+    ):
+        if Host._running is not None:
+            raise HostError("a host is running already: close it first")
+        self.app = application.make_application()
+        Host._running = self
+        self.errors: list[BaseException] = []
+        self._replaced: list[tuple[object, str, object]] = []
+        self._imported: dict[str, object] = {}
+        self._search_path = list(sys.path)
+        self._modules: list[str] = []
+        self._loop = EventLoop(keep_lock)
+        for each in (dialogs, settings, packages):
+            each.reset()
+        settings.QSettings().setValue("Developer/DeveloperMode", developer)
+        style.apply(self.app, dark)
+        self.scene = slicer.vtkMRMLScene()
+        self._install(packaging)
+        self.app._start(self.scene, version, testing)
+        application.add_core_modules(self.app)
+        self._hierarchy = SubjectHierarchy(self.scene)
+        self.window = qSlicerMainWindow(self.app.moduleManager(), panel_width, size)
+        self.app._layout_manager = qSlicerLayoutManager(self.window._viewport, self.scene, self.app.applicationLogic())
+        self.window.show()
+        self.process_events()
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    @property
+    def messages(self) -> list[dialogs.Message]:
+        """What dialogs said, in order."""
+        return dialogs.messages
+
+    @property
+    def answers(self) -> deque:
+        """What the next dialogs return, see `dialogs.answers`."""
+        return dialogs.answers
+
+    @property
+    def installed_packages(self) -> list[str]:
+        """Python packages that would have been installed."""
+        return packages.installed
+
+    def load_module(self, path: str | Path, *, select: bool = True):
+        """Load a scripted module and enter it.
+
+        Parameters
+        ----------
+        path : path
+            The module's Python file; code in its folder is held to PythonQt's rules from now on.
+        select : bool
+            Whether to show its panel. Without that its widget is not made.
+
+        Returns
+        -------
+        object
+            The module's Python widget, or the module (as in `slicer.modules`) if it was not selected.
+
+        Raises
+        ------
+        HostError
+            The module's code uses what Slicer does not have. Other errors as the module raises them.
+        """
+        path = Path(path).resolve()
+        pythonqt.watch(path.parent)
+        for source in [path, *path.parent.glob(f"{path.stem}Lib/**/*.py")]:
+            pythonqt.check_enums(source)
+        module = scripted_modules.qSlicerScriptedLoadableModule(path)
+        self.app.moduleManager()._add(path.stem, module)
+        self.window.moduleSelector()._add(module)
+        self.app.startupCompleted.emit()
+        if select:
+            slicer.util.selectModule(path.stem)
+        self._modules.append(path.stem)
+        self.process_events()
+        if not select:
+            return module
+        return module.widgetRepresentation().self() if module.widgetRepresentation() else None
+
+    def process_events(self, seconds: float = 0.05) -> None:
+        """Run Qt's events for a time.
+
+        Raises
+        ------
+        BaseException
+            The first that a slot, a timer or an observer raised meanwhile; Slicer would print it.
+        """
+        self._loop.run(seconds)
+        self.raise_errors()
+
+    def wait_until(self, condition: Callable[[], object], timeout: float = 30.0) -> None:
+        """Run events until a function returns true.
+
+        Raises
+        ------
+        TimeoutError
+            It did not in `timeout` seconds.
+        BaseException
+            As `process_events`.
+        """
+        done = self._loop.run(timeout, until=lambda: bool(self.errors) or condition())
+        self.raise_errors()
+        if not done:
+            raise TimeoutError(f"nothing happened in {timeout:g} s")
+
+    def click(self, button: QtWidgets.QAbstractButton) -> None:
+        """Click a button from within the event loop, as a user does, and let its slots run.
+
+        Raises
+        ------
+        HostError
+            The button is hidden or disabled, so nobody could click it.
+        """
+        if not (button.isEnabled() and button.isVisible()):
+            raise HostError(f"button '{button.objectName()}' is {'hidden' if button.isEnabled() else 'disabled'}")
+        QtCore.QTimer.singleShot(0, button.click)
+        self.process_events()
+
+    def press(self, keys: str) -> None:
+        """Press a key combination such as "Ctrl+Right": shortcuts and the focused widget react as to a keyboard."""
+        self.window.activateWindow()
+        target = self.app.focusWidget() or self.window
+        QtCore.QTimer.singleShot(0, lambda: QtTest.QTest.keySequence(target, QtGui.QKeySequence(keys)))
+        self.process_events()
+
+    def context_menu(self, node) -> list[str]:
+        """What scripted plugins offer on a right click on a node in the module Data."""
+        return list(context_menu(node))
+
+    def choose_from_context_menu(self, node, text: str) -> None:
+        """Right-click on a node in the module Data and choose an action by its text."""
+        actions = context_menu(node)
+        if text not in actions:
+            raise HostError(f"the menu of '{node.GetName()}' offers no '{text}': {list(actions)}")
+        QtCore.QTimer.singleShot(0, actions[text].trigger)
+        self.process_events()
+
+    def raise_errors(self) -> None:
+        """Raise the first recorded error of a slot or observer, and forget all."""
+        if self.errors:
+            first = self.errors[0]
+            self.errors.clear()
+            raise first
+
+    def reset_block_timer(self) -> None:
+        """Start measuring `longest_block` anew."""
+        self._loop.reset()
+
+    def longest_block(self) -> float:
+        """The longest time, in seconds, for which the user interface stood still while events ran."""
+        return self._loop.longest()
+
+    def set_panel_width(self, width: int) -> None:
+        """Width of the module panel in pixels."""
+        self.window._set_panel_width(width)
+        self.process_events()
+
+    def set_dark(self, dark: bool) -> None:
+        """Change the appearance."""
+        style.apply(self.app, dark)
+        self.process_events()
+
+    def scroll_to(self, widget: QtWidgets.QWidget) -> None:
+        """Scroll the module panel so that a widget is at its top, or as far up as it can be."""
+        self.process_events()
+        scroll = self.window._scroll
+        scroll.verticalScrollBar().setValue(widget.mapTo(scroll.widget(), QtCore.QPoint(0, 0)).y())
+        self.process_events()
+
+    def screenshot(self, path: str | Path, widget: QtWidgets.QWidget | None = None, scale: float = 1.0) -> Path:
+        """Save a picture of the window or of one widget as PNG.
+
+        Parameters
+        ----------
+        path : path
+        widget : QWidget, optional
+            Default: the window.
+        scale : float
+            Pixels per point; 2 gives a picture for high-resolution screens.
+        """
+        self.process_events(0.2)
+        widget = widget or self.window
+        image = QtGui.QImage(widget.size() * scale, QtGui.QImage.Format_RGB32)
+        image.setDevicePixelRatio(scale)
+        widget.render(image)
+        path = Path(path)
+        if not image.save(str(path), "PNG"):
+            raise HostError(f"cannot write {path}")
+        return path
+
+    def panel_screenshot(self, path: str | Path, scale: float = 1.0) -> Path:
+        """Save a picture of the whole module panel, scrolled-away parts included, at the panel's width."""
+        self.process_events(0.2)
+        return self.screenshot(path, self.window._scroll.widget(), scale)
+
+    def cut_off_texts(self) -> list[str]:
+        """Texts of labels and buttons in the panel that are wider than the room they have."""
+        return [text for widget in self.window._holder.findChildren(QtWidgets.QWidget) for text in _cut_off(widget)]
+
+    def run_self_test(self, name: str) -> None:
+        """Run class `<Module>Test` as the button Test does, without the error dialog.
+
+        Raises
+        ------
+        BaseException
+            What the test raises.
+        """
+        slicer.selfTests[name](msec=0)
+        self.process_events()
+
+    def load_sample(self, name: str):
+        """What the button of a registered data set in the module Sample Data does."""
+        return sample_data.click(name)
+
+    def quit(self) -> None:
+        """End the application as a user does: modules clean up. The host still has to be closed."""
+        self.app.aboutToQuit.emit()
+        for name in self._modules:
+            self.app.moduleManager().moduleAboutToBeUnloaded.emit(name)
+        self._modules.clear()
+        self._loop.run(0.02)
+
+    def close(self) -> None:
+        """Quit, take everything out of Python that the constructor put there, and raise what was not yet raised."""
+        if Host._running is not self:
+            return
+        try:
+            self.quit()
+        finally:
+            self.window.close()
+            self._hierarchy.close()
+            self.scene.Clear(True)
+            self._retire()
+            self.window.deleteLater()
+            self._loop.run(0.02)
+            self._uninstall()
+            Host._running = None
+        self.raise_errors()
+
+    def _retire(self) -> None:
+        """Cut MRML off from Python, and keep it: logics that end call observers, maybe amid a garbage collection."""
+        end_all()
+        self.scene.RemoveAllObservers()
+        for index in range(self.scene.GetNumberOfNodes()):
+            self.scene.GetNthNode(index).RemoveAllObservers()
+        logics = [module.logic() for module in self.app.moduleManager()._modules.values()]
+        _retired.append((self.scene, self.app.applicationLogic(), self.app.layoutManager().layoutLogic(), logics))
+
+    # --- What Python sees -------------------------------------------------------------------------------------
+
+    def _install(self, packaging: bool) -> None:
+        qt = pythonqt.make_module(
+            {**dialogs.REPLACEMENTS, "QSettings": settings.QSettings, "QUiLoader": ui_loader.QUiLoader}
+        )
+        modules = {
+            "qt": qt,
+            "ctk": ctk_widgets.make_module(),
+            "SampleData": sample_data.make_module(),
+            "slicer.ScriptedLoadableModule": scripted_modules.make_module(),
+            "slicer.parameterNodeWrapper": parameter_node.make_module(),
+            "slicer.i18n": _i18n(),
+            **make_modules(),
+        }
+        if packaging:
+            modules["slicer.packaging"] = packages.make_module()
+        for name, module in modules.items():
+            self._imported[name] = sys.modules.get(name, _missing)
+            sys.modules[name] = module
+            if name.startswith("slicer."):
+                self._set(slicer, name.removeprefix("slicer."), module)
+        self._set(slicer, "app", self.app)
+        self._set(slicer, "mrmlScene", self.scene)
+        self._set(slicer, "modules", scripted_modules.Modules())
+        self._set(slicer, "selfTests", {})
+        for name, cls in mrml_widgets.WIDGETS.items():
+            self._set(slicer, name, cls)
+        qSlicerSubjectHierarchyPluginHandler._instance = None
+        for cls in (qSlicerSubjectHierarchyPluginHandler, qSlicerSubjectHierarchyScriptedPlugin):
+            self._set(slicer, cls.__name__, cls)
+        self._set(slicer, "qSlicerScriptedLoadableModule", scripted_modules.qSlicerScriptedLoadableModule)
+        self._set(slicer, "qSlicerScriptedLoadableModuleWidget", scripted_modules.qSlicerScriptedLoadableModuleWidget)
+        self._set(slicer.util, "messageBox", _message_box)
+        self._set(slicer.util, "mainWindow", lambda: self.window)
+        self._set(slicer.util, "pip_install", packages.pip_install)
+        self._set(slicer.util, "childWidgetVariables", _child_widget_variables)
+        self._set(sys, "excepthook", self._caught)
+        self._set(sys, "unraisablehook", lambda e: self._caught(e.exc_type, e.exc_value, e.exc_traceback))
+
+    def _set(self, owner, name: str, value) -> None:
+        self._replaced.append((owner, name, vars(owner).get(name, _missing)))
+        setattr(owner, name, value)
+
+    def _uninstall(self) -> None:
+        pythonqt.unwatch_all()
+        for owner, name, value in reversed(self._replaced):
+            if value is _missing:
+                with contextlib.suppress(AttributeError):
+                    delattr(owner, name)
+            else:
+                setattr(owner, name, value)
+        for name, module in self._imported.items():
+            if module is _missing:
+                sys.modules.pop(name, None)
+            else:
+                sys.modules[name] = module
+        sys.path[:] = self._search_path
+
+    def _caught(self, kind, error, trace) -> None:
+        logging.getLogger("host").error("%s", "".join(traceback.format_exception(kind, error, trace)))
+        self.errors.append(error)
+
+
+def _message_box(text, parent=None, **options):
+    """In place of `slicer.util.messageBox`."""
+    buttons = options.get("standardButtons", dialogs.QMessageBox.Ok)
+    kind = dialogs._KINDS.get(options.get("icon"), "dialog")
+    answer = dialogs.say(kind, text, options.get("windowTitle", ""), options.get("detailedText", ""))
+    return dialogs.button_for(answer, buttons)
+
+
+def _child_widget_variables(widget):
+    """As `slicer.util.childWidgetVariables`: every named object below a widget, and the widget, as an attribute."""
+    found = type("", (), {})()
+    for each in [widget, *widget.findChildren(QtCore.QObject)]:
+        name = each.objectName()
+        if name and not name.startswith("qt_"):
+            setattr(found, name, each)
+    return found
+
+
+def _i18n() -> ModuleType:
+    module = ModuleType("slicer.i18n", "Translation; here into the language that it comes in.")
+    module.tr = lambda text: text
+    module.translate = lambda context, text: text
+    return module
+
+
+def _cut_off(widget: QtWidgets.QWidget) -> list[str]:
+    if not widget.isVisible():
+        return []
+    if isinstance(widget, QtWidgets.QLabel) and not widget.wordWrap() and widget.text():
+        return [widget.text()] if widget.sizeHint().width() > widget.width() else []
+    if isinstance(widget, (QtWidgets.QAbstractButton,)) and widget.text():
+        return [widget.text()] if widget.minimumSizeHint().width() > widget.width() else []
+    return []

@@ -1,0 +1,398 @@
+"""The views: slice views of the current layout, drawn by Slicer's slice pipeline, and `slicer.app.layoutManager()`."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+
+import slicer
+import vtk
+from IPv2Lib import scene as ipv2_scene
+from PySide6 import QtCore, QtGui, QtWidgets
+from PySide6.QtCore import Qt, Signal, Slot
+
+from .errors import HostError
+from .observation import Observation
+from .stand_in import StandIn
+
+_COALESCE_MS = 15
+_OFFSET_STEPS = 1000
+_LEGEND_WIDTH, _MARGIN = 14, 8
+_INK, _SHADOW = QtGui.QColor("#f0f0f0"), QtGui.QColor(0, 0, 0, 200)
+
+
+class SliceView(QtWidgets.QWidget):
+    """The picture of a slice view, with the names of its volumes and colour legends on top."""
+
+    def __init__(self, node, logic):
+        super().__init__()
+        self._node, self._logic, self._picture = node, logic, None
+        self._observed = []
+        self.renders = 0
+        self._timer = QtCore.QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_COALESCE_MS)
+        self._timer.timeout.connect(self._render)
+        self.setSizePolicy(QtWidgets.QSizePolicy.Ignored, QtWidgets.QSizePolicy.Ignored)
+        composite = logic.GetSliceCompositeNode()
+        for each in (node, composite, logic):
+            Observation(self, each, vtk.vtkCommand.ModifiedEvent, self.scheduleRender)
+        Observation(self, composite, vtk.vtkCommand.ModifiedEvent, self._observe_volumes)
+        self._observe_volumes()
+
+    @Slot()
+    def scheduleRender(self) -> None:
+        """Draw soon; several changes in a row are drawn once."""
+        if not self._timer.isActive() and self.isVisible():
+            self._timer.start()
+
+    @Slot()
+    def forceRender(self) -> None:
+        """Draw now."""
+        self._render()
+
+    def resizeEvent(self, event) -> None:
+        self._logic.ResizeSliceNode(max(1, self.width()), max(1, self.height()))
+        self.scheduleRender()
+
+    def showEvent(self, event) -> None:
+        self.scheduleRender()
+
+    def wheelEvent(self, event) -> None:
+        step = self._logic.GetLowestVolumeSliceSpacing()[2]
+        _move(self._logic, self._logic.GetSliceOffset() + (step if event.angleDelta().y() > 0 else -step))
+
+    def paintEvent(self, _event) -> None:
+        painter = QtGui.QPainter(self)
+        painter.fillRect(self.rect(), Qt.black)
+        if self._picture is None:
+            return
+        rows, columns, _ = self._picture.shape
+        image = QtGui.QImage(self._picture.data, columns, rows, 3 * columns, QtGui.QImage.Format_RGB888)
+        painter.drawImage(self.rect(), image)
+        painter.setFont(QtGui.QFont("DejaVu Sans", 8))
+        self._paint_names(painter)
+        self._paint_legends(painter)
+
+    def _render(self) -> None:
+        if self._node.GetScene() is None:
+            return
+        self._picture = ipv2_scene.render_view(self._node).copy()
+        self.renders += 1
+        self.update()
+
+    def _volumes(self) -> dict[str, object]:
+        composite = self._logic.GetSliceCompositeNode()
+        ids = {
+            "L": composite.GetLabelVolumeID(),
+            "F": composite.GetForegroundVolumeID(),
+            "B": composite.GetBackgroundVolumeID(),
+        }
+        found = {letter: slicer.mrmlScene.GetNodeByID(each) for letter, each in ids.items() if each}
+        return {letter: node for letter, node in found.items() if node}
+
+    def _observe_volumes(self) -> None:
+        for observation in self._observed:
+            observation.end()
+        events = (
+            vtk.vtkCommand.ModifiedEvent,
+            slicer.vtkMRMLDisplayableNode.DisplayModifiedEvent,
+            slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent,
+        )
+        self._observed = [
+            Observation(self, node, event, self.scheduleRender) for node in self._volumes().values() for event in events
+        ]
+
+    def _paint_names(self, painter) -> None:
+        line = painter.fontMetrics().height()
+        for index, (letter, node) in enumerate(reversed(self._volumes().items())):
+            width = self.width() - 2 * _MARGIN
+            text = painter.fontMetrics().elidedText(f"{letter}: {node.GetName()}", Qt.ElideMiddle, width)
+            _draw_text(painter, _MARGIN, self.height() - _MARGIN - index * line, text)
+
+    def _paint_legends(self, painter) -> None:
+        right = self.width() - _MARGIN
+        for node in self._volumes().values():
+            legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node)
+            if legend is None or not legend.GetVisibility() or not legend.IsDisplayableInView(self._node.GetID()):
+                continue
+            right = self._paint_legend(painter, node, legend, right) - _MARGIN
+
+    def _paint_legend(self, painter, node, legend, right: int) -> int:
+        """Draw one legend, its right side at `right`; returns its left side."""
+        display = node.GetDisplayNode()
+        level, window = display.GetLevel(), display.GetWindow()
+        labels = max(2, legend.GetNumberOfLabels())
+        values = [level - window / 2 + window * index / (labels - 1) for index in range(labels)]
+        texts = [legend.GetLabelFormat().replace("%.0f", "{:.0f}").format(value) for value in values]
+        metrics = painter.fontMetrics()
+        wide = max(metrics.horizontalAdvance(text) for text in texts)
+        height = min(200, int(self.height() * 0.5))
+        top = (self.height() - height) // 2
+        bar = QtCore.QRect(right - wide - 6 - _LEGEND_WIDTH, top, _LEGEND_WIDTH, height)
+        table = display.GetColorNode().GetLookupTable()
+        gradient = QtGui.QLinearGradient(bar.bottomLeft(), bar.topLeft())
+        count = table.GetNumberOfTableValues()
+        for step in range(33):
+            color = table.GetTableValue(round((count - 1) * step / 32))
+            gradient.setColorAt(step / 32, QtGui.QColor.fromRgbF(*color[:3]))
+        painter.fillRect(bar, gradient)
+        painter.setPen(_INK)
+        painter.drawRect(bar)
+        for index, text in enumerate(texts):
+            y = bar.bottom() - round(height * index / (labels - 1))
+            _draw_text(painter, bar.right() + 6, y + metrics.ascent() // 2, text)
+        title = legend.GetTitleText()
+        _draw_text(painter, right - metrics.horizontalAdvance(title), top - metrics.height(), title)
+        return min(bar.left(), right - metrics.horizontalAdvance(title))
+
+
+class SliceController(QtWidgets.QWidget):
+    """The bar over a slice view: its label, a slider for the offset and the offset in mm."""
+
+    def __init__(self, node, logic):
+        super().__init__()
+        self._node, self._logic, self._showing = node, logic, False
+        self._label = QtWidgets.QLabel(node.GetLayoutLabel() or node.GetLayoutName())
+        self._label.setAlignment(Qt.AlignCenter)
+        self._label.setMinimumWidth(22)
+        color = QtGui.QColor.fromRgbF(*node.GetLayoutColor())
+        self._label.setStyleSheet(f"background: {color.name()}; color: black; font-weight: bold; border-radius: 2px;")
+        self._slider = QtWidgets.QSlider(Qt.Horizontal)
+        self._slider.setMinimumWidth(20)
+        self._slider.setRange(0, _OFFSET_STEPS)
+        self._text = QtWidgets.QLabel()
+        self._text.setMinimumWidth(self._text.fontMetrics().horizontalAdvance("S: -000.00mm"))
+        box = QtWidgets.QHBoxLayout(self)
+        box.setContentsMargins(2, 1, 4, 1)
+        for widget in (self._label, self._slider, self._text):
+            box.addWidget(widget)
+        self._slider.valueChanged.connect(self._moved)
+        for each in (node, logic):
+            Observation(self, each, vtk.vtkCommand.ModifiedEvent, self._show)
+        self._show()
+
+    def mrmlSliceLogic(self):
+        return self._logic
+
+    @Slot(float)
+    def setSliceOffsetValue(self, offset: float) -> None:
+        """Show the slice at an offset, in mm; linked views follow."""
+        _move(self._logic, offset)
+
+    @Slot()
+    def fitSliceToBackground(self) -> None:
+        self._logic.FitSliceToBackground()
+
+    def _range(self) -> tuple[float, float]:
+        bounds = [0.0] * 6
+        self._logic.GetLowestVolumeSliceBounds(bounds)
+        return bounds[4], bounds[5]
+
+    def _moved(self, position: int) -> None:
+        if not self._showing:
+            low, high = self._range()
+            _move(self._logic, low + (high - low) * position / _OFFSET_STEPS)
+
+    def _show(self) -> None:
+        if self._node.GetScene() is None:
+            return
+        offset = self._logic.GetSliceOffset()
+        low, high = self._range()
+        self._showing = True
+        self._slider.setValue(round(_OFFSET_STEPS * (offset - low) / (high - low)) if high > low else 0)
+        self._showing = False
+        letter = {"Axial": "S", "Coronal": "A", "Sagittal": "R"}.get(self._node.GetOrientation(), "")
+        self._text.setText(f"{letter + ': ' if letter else ''}{offset:.2f}mm")
+
+
+class qMRMLSliceWidget(StandIn, QtWidgets.QWidget):
+    """A slice view with its controller."""
+
+    def __init__(self, node, logic):
+        super().__init__()
+        self._node, self._logic = node, logic
+        self._controller, self._view = SliceController(node, logic), SliceView(node, logic)
+        box = QtWidgets.QVBoxLayout(self)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.setSpacing(0)
+        box.addWidget(self._controller)
+        box.addWidget(self._view, 1)
+        self.setMinimumSize(60, 60)
+
+    def sliceController(self) -> SliceController:
+        return self._controller
+
+    def sliceView(self) -> SliceView:
+        return self._view
+
+    def sliceLogic(self):
+        return self._logic
+
+    def mrmlSliceNode(self):
+        return self._node
+
+    def mrmlSliceCompositeNode(self):
+        return self._logic.GetSliceCompositeNode()
+
+    @Slot()
+    def fitSliceToBackground(self) -> None:
+        self._logic.FitSliceToBackground()
+
+
+class _OtherView(QtWidgets.QWidget):
+    """In place of a 3-D, table or plot view, which are not drawn."""
+
+    def __init__(self, label: str):
+        super().__init__()
+        bar = QtWidgets.QLabel(f" {label} ")
+        bar.setSizePolicy(QtWidgets.QSizePolicy.Expanding, QtWidgets.QSizePolicy.Fixed)
+        ground = QtWidgets.QWidget()
+        ground.setStyleSheet("background: qlineargradient(y1:0, y2:1, stop:0 #7478be, stop:1 #c1c3e8);")
+        box = QtWidgets.QVBoxLayout(self)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.setSpacing(0)
+        box.addWidget(bar)
+        box.addWidget(ground, 1)
+
+
+class qSlicerLayoutManager(StandIn, QtCore.QObject):
+    """Arranges the views as the layout node of the scene says."""
+
+    layoutChanged = Signal(int)
+
+    def __init__(self, viewport: QtWidgets.QWidget, scene, application_logic):
+        super().__init__()
+        self._viewport, self._scene, self._application = viewport, scene, application_logic
+        self._widgets: dict[str, qMRMLSliceWidget] = {}
+        self._shown, self._root = None, None
+        self._box = QtWidgets.QVBoxLayout(viewport)
+        self._box.setContentsMargins(0, 0, 0, 0)
+        self._logic = slicer.vtkMRMLLayoutLogic()
+        self._logic.SetMRMLScene(scene)
+        self._node = self._logic.GetLayoutNode()
+        Observation(self, self._node, vtk.vtkCommand.ModifiedEvent, self._update)
+        self._update()
+
+    threeDViewCount = QtCore.Property(int, lambda self: 0)
+    tableViewCount = QtCore.Property(int, lambda self: 0)
+    plotViewCount = QtCore.Property(int, lambda self: 0)
+
+    def _get_layout(self) -> int:
+        return self._node.GetViewArrangement()
+
+    @Slot(int)
+    def setLayout(self, layout: int) -> None:
+        """Show one of the layouts that the layout node knows."""
+        self._node.SetViewArrangement(layout)
+
+    layout = QtCore.Property(int, _get_layout, setLayout, notify=layoutChanged)
+
+    def layoutLogic(self):
+        return self._logic
+
+    def mrmlSliceLogics(self):
+        return self._application.GetSliceLogics()
+
+    def sliceViewNames(self) -> list[str]:
+        """Names of the slice views that were ever shown."""
+        return list(self._widgets)
+
+    def sliceWidget(self, name: str):
+        """A slice view by name, or None."""
+        return self._widgets.get(name)
+
+    @Slot()
+    def resetSliceViews(self) -> None:
+        """Fit every slice view to its background."""
+        for widget in self._widgets.values():
+            widget.fitSliceToBackground()
+
+    @Slot(bool)
+    def setRenderPaused(self, paused: bool) -> None:
+        """Views are drawn between events only, so there is nothing to pause."""
+
+    @Slot()
+    def pauseRender(self) -> None:
+        """See `setRenderPaused`."""
+
+    @Slot()
+    def resumeRender(self) -> None:
+        """See `setRenderPaused`."""
+
+    def _update(self) -> None:
+        if self._scene.IsClosing():
+            return
+        shown = self._node.GetViewArrangement(), self._node.GetCurrentLayoutDescription()
+        if shown == self._shown or not shown[1]:
+            return
+        self._shown = shown
+        for widget in self._widgets.values():
+            widget.setParent(None)
+        if self._root is not None:
+            self._box.removeWidget(self._root)
+            self._root.deleteLater()
+        self._root = self._build(ElementTree.fromstring(shown[1]))
+        self._box.addWidget(self._root)
+        self.layoutChanged.emit(shown[0])
+
+    def _build(self, element) -> QtWidgets.QWidget:
+        if element.tag == "view":
+            return self._view(element)
+        if element.tag == "item":
+            return self._build(element[0])
+        kind = element.get("type", "horizontal")
+        if kind == "tab":
+            tabs = QtWidgets.QTabWidget()
+            for item in element.findall("item"):
+                tabs.addTab(self._build(item), item.get("name", ""))
+            return tabs
+        holder = QtWidgets.QWidget()
+        grid = QtWidgets.QGridLayout(holder)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setSpacing(2)
+        for number, item in enumerate(element.findall("item")):
+            row, column = {"vertical": (number, 0), "grid": (int(item.get("row", 0)), int(item.get("column", 0)))}.get(
+                kind, (0, number)
+            )
+            grid.addWidget(self._build(item), row, column, int(item.get("rowspan", 1)), int(item.get("colspan", 1)))
+            grid.setRowStretch(row, 1 if kind != "vertical" else int(item.get("splitSize") or 1))
+            grid.setColumnStretch(column, 1)
+        return holder
+
+    def _view(self, element) -> QtWidgets.QWidget:
+        class_name, name = element.get("class"), element.get("singletontag")
+        if class_name != "vtkMRMLSliceNode":
+            return _OtherView(element.findtext("property[@name='viewlabel']") or name or "")
+        if name not in self._widgets:
+            node = self._scene.GetSingletonNode(name, class_name)
+            if node is None:
+                raise HostError(f"the layout shows a slice view '{name}' for which the scene has no node")
+            self._widgets[name] = qMRMLSliceWidget(node, self._slice_logic(node))
+        return self._widgets[name]
+
+    def _slice_logic(self, node):
+        """The logic of a slice node, made where there is none: the views of Slicer do that."""
+        logic = self._application.GetSliceLogic(node)
+        if logic is None:
+            logic = slicer.vtkMRMLSliceLogic()
+            logic.SetMRMLApplicationLogic(self._application)
+            logic.SetMRMLScene(self._scene)
+            logic.SetSliceNode(node)
+            self._application.GetSliceLogics().AddItem(logic)
+        return logic
+
+
+def _draw_text(painter, x: int, y: int, text: str) -> None:
+    """White text with a dark rim, readable on every ground."""
+    painter.setPen(_SHADOW)
+    for shift in ((-1, 0), (1, 0), (0, -1), (0, 1), (1, 1)):
+        painter.drawText(x + shift[0], y + shift[1], text)
+    painter.setPen(_INK)
+    painter.drawText(x, y, text)
+
+
+def _move(logic, offset: float) -> None:
+    """Move a slice as a hand on the slider does: linked views follow."""
+    logic.StartSliceOffsetInteraction()
+    logic.SetSliceOffset(offset)
+    logic.EndSliceOffsetInteraction()

@@ -1,0 +1,154 @@
+"""The views of the stand-in: layouts, pictures, linking, and screenshots of the whole."""
+
+import numpy as np
+import pytest
+from example_module import PATH
+from IPv2Lib import scene
+from IPv2Lib.ct import Volume
+
+
+def picture(path) -> np.ndarray:
+    """An image file as an array (rows, columns, 3)."""
+    from PySide6.QtGui import QImage
+
+    image = QImage(str(path)).convertToFormat(QImage.Format_RGB888)
+    rows = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), image.bytesPerLine())
+    return rows[:, : 3 * image.width()].reshape(image.height(), image.width(), 3).copy()
+
+
+def view_picture(host, name: str, path) -> np.ndarray:
+    import slicer
+
+    host.screenshot(path, slicer.app.layoutManager().sliceWidget(name).sliceView())
+    return picture(path)
+
+
+@pytest.fixture
+def ramp() -> Volume:
+    """Slices that get brighter: -1350, -1250, ... HU."""
+    array = np.full((16, 32, 32), -1350, np.int16) + 100 * np.arange(16, dtype=np.int16)[:, None, None]
+    return Volume(array, (2.0, 2.0, 3.0))
+
+
+def test_the_default_layout_has_three_slice_views(host):
+    import slicer
+
+    manager = slicer.app.layoutManager()
+    assert sorted(manager.sliceViewNames()) == ["Green", "Red", "Yellow"]
+    assert all(manager.sliceWidget(name).isVisible() for name in manager.sliceViewNames())
+    assert manager.sliceWidget("Blue") is None
+
+
+def test_another_layout_hides_views(host):
+    import slicer
+
+    manager = slicer.app.layoutManager()
+    told = []
+    manager.layoutChanged.connect(told.append)
+    manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+    host.process_events()
+    assert told == [slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView] == [manager.layout]
+    assert [name for name in manager.sliceViewNames() if manager.sliceWidget(name).isVisible()] == ["Red"]
+
+
+def test_a_loaded_volume_is_shown(host, ramp, tmp_path):
+    import slicer
+    from IPv2Lib import ct
+
+    node = slicer.util.loadVolume(str(ct.write(ramp, tmp_path / "scan.nrrd")))
+    host.process_events(0.1)
+    composite = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+    assert composite.GetBackgroundVolumeID() == node.GetID()
+    assert view_picture(host, "Red", tmp_path / "red.png").max() > 0
+
+
+def test_a_view_is_drawn_again_once_for_several_changes(host, ramp, tmp_path):
+    import slicer
+
+    node = scene.volume_to_node(ramp, "ramp")
+    slicer.util.setSliceViewerLayers(background=node, fit=True)
+    host.process_events(0.2)
+    view = slicer.app.layoutManager().sliceWidget("Red").sliceView()
+    before, renders = view_picture(host, "Red", tmp_path / "before.png"), view.renders
+    for window in (500, 400, 300):
+        node.GetDisplayNode().SetWindowLevel(window, -1000)
+    host.process_events(0.2)
+    after = view_picture(host, "Red", tmp_path / "after.png")
+    assert view.renders == renders + 1
+    assert after.mean() > before.mean() + 50
+
+
+def test_views_of_a_comparison_are_linked(host, ramp, tmp_path):
+    import slicer
+
+    nodes = [scene.volume_to_node(ramp, name) for name in "abc"]
+    views = scene.show_compare(nodes, slice_index=2)
+    host.process_events(0.2)
+    manager = slicer.app.layoutManager()
+    dark = view_picture(host, "IPv2View3", tmp_path / "dark.png")
+    manager.sliceWidget("IPv2View1").sliceController().setSliceOffsetValue(13 * 3.0)
+    host.process_events(0.2)
+    assert [view.GetSliceOffset() for view in views] == [39.0] * 3
+    assert view_picture(host, "IPv2View3", tmp_path / "bright.png").mean() > dark.mean() + 50
+    assert [name for name in manager.sliceViewNames() if manager.sliceWidget(name).isVisible()] == [
+        "IPv2View1",
+        "IPv2View2",
+        "IPv2View3",
+    ]
+
+
+def test_the_mouse_wheel_moves_one_slice(host, ramp):
+    import slicer
+    from PySide6 import QtCore, QtGui
+
+    node = scene.volume_to_node(ramp, "ramp")
+    slicer.util.setSliceViewerLayers(background=node, fit=True)
+    host.process_events()
+    widget = slicer.app.layoutManager().sliceWidget("Red")
+    before = widget.sliceLogic().GetSliceOffset()
+    center = QtCore.QPointF(widget.sliceView().rect().center())
+    event = QtGui.QWheelEvent(
+        center, center, QtCore.QPoint(), QtCore.QPoint(0, 120), QtCore.Qt.NoButton, QtCore.Qt.NoModifier,
+        QtCore.Qt.NoScrollPhase, False,
+    )  # fmt: skip
+    QtCore.QCoreApplication.sendEvent(widget.sliceView(), event)
+    assert widget.sliceLogic().GetSliceOffset() == pytest.approx(before + 3.0)
+
+
+def test_a_difference_has_a_legend(host, ramp, tmp_path):
+    import slicer
+
+    node = scene.volume_to_node(ramp.with_array(np.zeros_like(ramp.array)), "difference")
+    scene.show_difference(node)
+    slicer.util.setSliceViewerLayers(background=node, fit=True)
+    host.process_events(0.2)
+    colored = view_picture(host, "Red", tmp_path / "legend.png").astype(int)
+    spread = colored.max(axis=2) - colored.min(axis=2)
+    assert (spread > 100).any(), "the ends of the colour bar are blue and red"
+    slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node).SetVisibility(False)
+    node.GetDisplayNode().Modified()
+    host.process_events(0.2)
+    plain = view_picture(host, "Red", tmp_path / "plain.png").astype(int)
+    assert (plain.max(axis=2) - plain.min(axis=2) <= 100).all()
+
+
+@pytest.mark.parametrize(("dark", "width"), [(False, 380), (True, 350)])
+def test_a_screenshot_shows_panel_and_views(make_host, tmp_path, dark, width):
+    host = make_host(dark=dark, panel_width=width)
+    host.load_module(PATH)
+    window = picture(host.screenshot(tmp_path / "window.png"))
+    assert window.shape == (800, 1280, 3)
+    panel, views = window[:, : width - 2], window[:, width + 4 :]
+    assert (np.median(panel) < 100) == dark
+    assert (views == 0).all(axis=2).mean() > 0.4, "empty slice views are black"
+    assert picture(host.screenshot(tmp_path / "large.png", scale=2)).shape == (1600, 2560, 3)
+    assert picture(host.panel_screenshot(tmp_path / "panel.png")).shape[1] == width
+
+
+def test_texts_that_do_not_fit_are_found(host):
+    widget = host.load_module(PATH)
+    host.process_events()
+    assert host.cut_off_texts() == []
+    widget.ui.applyButton.setMaximumWidth(20)
+    host.process_events()
+    assert host.cut_off_texts() == ["Apply"]

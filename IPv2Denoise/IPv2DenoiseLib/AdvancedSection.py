@@ -1,0 +1,269 @@
+"""What is folded away under *Advanced*: model and card, device, further volumes, log."""
+
+import html
+from typing import Any
+
+import qt
+import slicer
+from IPv2Lib import bundle
+from IPv2Lib.errors import BundleError
+from IPv2Lib.jobs import JobState, default_log_folder
+from slicer.i18n import tr as _
+
+from .Logic import IPv2DenoiseLogic
+from .Messages import duration, errorsShown, sentence, showError
+from .Timers import singleShot
+from .Views import inputVolumes
+
+
+class AdvancedSection:
+    """Connects the advanced widgets with the logic.
+
+    Parameters
+    ----------
+    ui : object
+        The widgets of the .ui file by name.
+    logic : IPv2DenoiseLogic
+    """
+
+    def __init__(self, ui, logic: IPv2DenoiseLogic):
+        self._ui, self._logic = ui, logic
+        self._parameterNode = None
+        self._models: dict[str, bundle.Bundle] = {}  # by name
+        self._defaultModel = ""
+        self._shownModel: str | None = None
+        self._devices: list[dict[str, Any]] = []  # measured; see `IPv2DenoiseLogic.measureDevices`
+        self._deviceTexts: dict[str, str] = {}  # text to device
+        self._shownDevice: tuple | None = None
+        self._further: list = []  # nodes in the order of the list
+        self._wasActive = False
+        self._saidNotes = 0
+        self._volumesTimer = singleShot(0, self._listFurtherVolumes)
+        self._sceneTags = [
+            slicer.mrmlScene.AddObserver(event, self._onSceneChanged)
+            for event in (slicer.vtkMRMLScene.NodeAddedEvent, slicer.vtkMRMLScene.NodeRemovedEvent)
+        ]
+        ui.modelSelector.currentTextChanged.connect(self._onModelChosen)
+        ui.modelsFolderButton.clicked.connect(self._onModelsFolder)
+        ui.deviceSelector.currentTextChanged.connect(self._onDeviceChosen)
+        ui.measureDevicesButton.clicked.connect(self._onMeasure)
+        ui.furtherVolumesList.itemChanged.connect(self._onFurtherChanged)
+        ui.logFolderButton.clicked.connect(self._onLogFolder)
+
+    def card(self) -> dict[str, Any]:
+        """The card of the chosen model; empty if it is not usable."""
+        chosen = self._models.get(self._parameterNode.model or self._defaultModel) if self._parameterNode else None
+        return chosen.card if chosen else {}
+
+    def setParameterNode(self, parameterNode) -> None:
+        """Use a parameter node, or none."""
+        self._parameterNode = parameterNode
+        self._shownModel = self._shownDevice = None
+        if parameterNode:
+            self._findModels()
+            self._listFurtherVolumes()
+
+    def parametersChanged(self) -> None:
+        """Follow a change of any parameter."""
+        if not self._parameterNode:
+            return
+        if self._shownModel != self._parameterNode.model:
+            self._showModel()
+        shown = self._parameterNode.device, self._parameterNode.inputVolume
+        if self._shownDevice != shown:
+            self._shownDevice = shown
+            self._listDevices()
+            self._listFurtherVolumes()
+
+    def enter(self) -> None:
+        """The module is opened: volumes may have come or gone."""
+        self._listFurtherVolumes()
+
+    def cleanup(self) -> None:
+        """The widget goes away."""
+        self._parameterNode = None
+        self._volumesTimer.stop()
+        for tag in self._sceneTags:
+            slicer.mrmlScene.RemoveObserver(tag)
+        self._sceneTags = []
+
+    def jobChanged(self) -> None:
+        """Lock what cannot be used meanwhile; write down what the job said."""
+        runner = self._logic.runner
+        self._ui.measureDevicesButton.setEnabled(not runner.state.active)
+        if runner.state.active and not self._wasActive:
+            self._saidNotes = 0
+            self.log(runner.task.title)
+        for note in runner.notes[self._saidNotes :]:
+            self.log(sentence(note))
+        self._saidNotes = len(runner.notes)
+        if self._wasActive and not runner.state.active:
+            self.log(sentence(runner.error or runner.message))
+        self._wasActive = runner.state.active
+
+    def log(self, text: str) -> None:
+        """Add a line to the log that the user sees."""
+        self._ui.logText.appendPlainText(text)
+
+    # --- model ---
+
+    def _findModels(self) -> None:
+        found, problems = bundle.scan()
+        for problem in problems:
+            self.log(sentence(str(problem)))
+        self._models = {each.name: each for each in found}
+        try:
+            self._defaultModel = bundle.default_name()
+        except BundleError:
+            self._defaultModel = ""
+
+    def _showModel(self) -> None:
+        self._shownModel = self._parameterNode.model
+        name = self._shownModel or self._defaultModel
+        selector = self._ui.modelSelector
+        selector.blockSignals(True)
+        selector.clear()
+        for each in {**self._models, **({name: None} if name else {})}:
+            selector.addItem(each)
+        selector.setCurrentText(name)
+        selector.blockSignals(False)
+        model = self._models.get(name)
+        self._ui.modelCard.setHtml(cardHtml(model) if model else _("This model is not installed: choose another."))
+
+    def _onModelChosen(self, name: str) -> None:
+        if self._parameterNode and name:
+            self._parameterNode.model = "" if name == self._defaultModel else name
+
+    def _onModelsFolder(self) -> None:
+        with errorsShown():
+            _openFolder(bundle.user_folder())
+
+    # --- device ---
+
+    def _listDevices(self) -> None:
+        chosen = self._parameterNode.device
+        texts = {"auto": _("Automatic"), "cpu": _("CPU"), chosen: chosen}
+        slices = sliceEquivalents(self._parameterNode.inputVolume)
+        for each in self._devices:
+            texts[each["device"]] = deviceText(each, slices)
+        if chosen in ("auto", "cpu") and not any(each["device"] == chosen for each in self._devices):
+            texts[chosen] = {"auto": _("Automatic"), "cpu": _("CPU")}[chosen]
+        self._deviceTexts = {text: device for device, text in texts.items()}
+        selector = self._ui.deviceSelector
+        selector.blockSignals(True)
+        selector.clear()
+        for text in self._deviceTexts:
+            selector.addItem(text)
+        selector.setCurrentText(texts[chosen])
+        selector.blockSignals(False)
+
+    def _onDeviceChosen(self, text: str) -> None:
+        if self._parameterNode and text in self._deviceTexts:
+            self._parameterNode.device = self._deviceTexts[text]
+
+    def _onMeasure(self) -> None:
+        with errorsShown():
+            model = self._parameterNode.model or None
+            self._logic.measureDevices(model, onFinished=self._onMeasured, wait=False)
+
+    def _onMeasured(self, devices) -> None:
+        if self._logic.runner.state is JobState.FAILED:
+            showError(self._logic.runner.error)
+        if devices and self._parameterNode:
+            self._devices = devices
+            self._listDevices()
+
+    # --- further volumes ---
+
+    def _onSceneChanged(self, caller, event) -> None:
+        if self._parameterNode:
+            self._volumesTimer.start()
+
+    def _listFurtherVolumes(self) -> None:
+        if not self._parameterNode:
+            return
+        chosen = list(self._parameterNode.furtherVolumes)
+        self._further = [node for node in inputVolumes() if node is not self._parameterNode.inputVolume]
+        volumes = self._ui.furtherVolumesList
+        volumes.blockSignals(True)
+        volumes.clear()
+        for node in self._further:
+            item = qt.QListWidgetItem(node.GetName())
+            item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
+            item.setCheckState(qt.Qt.Checked if node in chosen else qt.Qt.Unchecked)
+            volumes.addItem(item)
+        volumes.blockSignals(False)
+
+    def _onFurtherChanged(self, item) -> None:
+        if self._parameterNode:
+            items = [self._ui.furtherVolumesList.item(row) for row in range(len(self._further))]
+            self._parameterNode.furtherVolumes = [
+                node for node, item in zip(self._further, items, strict=True) if item.checkState() == qt.Qt.Checked
+            ]
+
+    # --- log ---
+
+    def _onLogFolder(self) -> None:
+        with errorsShown():
+            _openFolder(default_log_folder())
+
+
+def cardHtml(model: bundle.Bundle) -> str:
+    """The card of a model for people."""
+    card = model.card
+    sources = "; ".join(f"{item['name']} ({item['licence']})" for item in card["training"]["data"])
+    rows = [
+        (_("For"), card["intended_use"]),
+        (_("Limits"), card["limits"]),
+        (_("Network"), card["network"]["name"]),
+        (_("Trained on"), sources),
+        (_("Created"), card["created"]),
+        (_("SHA-256"), f"{model.hash[:16]}…"),
+        (_("Folder"), str(model.folder)),
+    ]
+    text = "".join(f"<p><b>{html.escape(name)}:</b> {html.escape(str(value))}</p>" for name, value in rows)
+    return f"<p><b>{html.escape(card['title'])}</b></p><p>{html.escape(card['description'])}</p>{text}"
+
+
+def deviceText(device: dict[str, Any], slices: float | None) -> str:
+    """A measured device in one line: name, free memory (GB), time for the input.
+
+    Parameters
+    ----------
+    device : dict
+        See `IPv2DenoiseLogic.measureDevices`.
+    slices : float or None
+        Of the input, in slices of 512×512 pixels.
+
+    Examples
+    --------
+    >>> found = {"device": "cpu", "name": "Xeon", "free_bytes": 4e9, "total_bytes": 8e9, "seconds_per_slice": 0.5}
+    >>> deviceText(found, 60)
+    'CPU, about 30 s'
+    """
+    parts = [_("CPU") if device["device"] == "cpu" else f"{device['name']} ({device['device']})"]
+    if device["device"] != "cpu" and device["free_bytes"] is not None:
+        parts.append(
+            _("{free} of {total} GB free").format(
+                free=f"{device['free_bytes'] / 2**30:.1f}", total=f"{device['total_bytes'] / 2**30:.1f}"
+            )
+        )
+    if slices is None:
+        parts.append(_("{time} s per slice").format(time=f"{device['seconds_per_slice']:.2g}"))
+    else:
+        parts.append(_("about {time}").format(time=duration(device["seconds_per_slice"] * slices)))
+    return ", ".join(parts)
+
+
+def sliceEquivalents(node) -> float | None:
+    """Slices of a volume, as many as of 512×512 pixels; None for anything else."""
+    image = node.GetImageData() if node is not None and node.IsA("vtkMRMLScalarVolumeNode") else None
+    if image is None:
+        return None
+    columns, rows, slices = image.GetDimensions()
+    return slices * rows * columns / 512**2
+
+
+def _openFolder(folder) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))

@@ -1,0 +1,83 @@
+"""A start button that is Cancel while its job runs, with a progress bar and a status line."""
+
+from collections.abc import Callable
+
+from IPv2Lib.jobs import JobRunner, JobState
+from slicer.i18n import tr as _
+
+from .Messages import duration, errorsShown, sentence
+
+
+class JobDisplay:
+    """Shows the jobs of some kinds; one of the kinds is what the button starts.
+
+    Parameters
+    ----------
+    button, progressBar, statusLabel : QPushButton, QProgressBar (0 to 1000), QLabel
+    kinds : tuple of str
+        Jobs that are shown here, see `IPv2DenoiseLogic.jobKind`.
+    start, cancel : callable
+        What a click does, without and with a job of these kinds.
+
+    Examples
+    --------
+    >>> display = JobDisplay(ui.denoiseButton, ui.denoiseProgressBar, ui.denoiseStatusLabel, ("denoise",),
+    ...                      self.onDenoise, self.logic.cancel)
+    >>> display.update(logic.runner, logic.jobKind)
+    """
+
+    def __init__(
+        self, button, progressBar, statusLabel, kinds: tuple[str, ...], start: Callable[[], None], cancel: Callable
+    ):
+        self._button, self._progressBar, self._statusLabel = button, progressBar, statusLabel
+        self._kinds = kinds
+        self._start, self._cancel = start, cancel
+        self._startText, self._startTip = button.property("text"), button.property("toolTip")
+        self._running = False
+        self.say("")
+        button.clicked.connect(self._onClicked)
+
+    def say(self, text: str) -> None:
+        """Show a sentence below the button; none hides the line."""
+        self._statusLabel.setText(text)
+        self._statusLabel.setVisible(bool(text))
+
+    def update(self, runner: JobRunner, kind: str) -> None:
+        """Show where a job is; a job of another kind only locks the button."""
+        active, own = runner.state.active, kind in self._kinds
+        self._running = active and own
+        self._progressBar.setVisible(self._running)
+        self._button.setText(_("Cancel") if self._running else self._startText)
+        self._button.setEnabled(runner.state is not JobState.CANCELLING if self._running else not active)
+        if self._running:
+            self._button.setToolTip(_("Stop; nothing is changed."))
+        elif active:
+            self._button.setToolTip(_("Wait until this is done: {title}").format(title=runner.task.title))
+        else:
+            self._button.setToolTip(self._startTip)
+        if self._running:
+            self._progressBar.setValue(round(1000 * runner.fraction))
+            self._progressBar.setFormat(progressText(runner))
+        if own:
+            self.say(_statusText(runner))
+
+    def _onClicked(self, checked: bool = False) -> None:
+        with errorsShown():
+            if self._running:
+                self._cancel()
+            else:
+                self._start()
+
+
+def progressText(runner: JobRunner) -> str:
+    """Percentage and remaining time, e.g. "42 %, about 12 s left"."""
+    percentage = _("{percentage} %").format(percentage=round(100 * runner.fraction))
+    if runner.remaining_seconds is None:
+        return percentage
+    return _("{percentage}, about {time} left").format(percentage=percentage, time=duration(runner.remaining_seconds))
+
+
+def _statusText(runner: JobRunner) -> str:
+    if runner.state is JobState.FAILED:
+        return _("Not done: an error stopped it, nothing was changed.")
+    return sentence(runner.message)

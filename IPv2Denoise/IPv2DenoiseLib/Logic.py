@@ -1,0 +1,416 @@
+"""The module's work without its panel: starts jobs, and puts their results into the scene.
+
+Importing this file must stay cheap, Slicer does it when it starts: what needs numpy comes in with the first job.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from IPv2Lib import bundle
+from IPv2Lib.errors import Cancelled, InputError, IPv2Error
+from IPv2Lib.jobs import JobRunner, JobState
+from slicer import vtkMRMLScalarVolumeNode
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+from .Packages import ensurePackages
+from .Parameters import IPv2DenoiseParameterNode
+
+
+@dataclass(frozen=True)
+class _Options:
+    """How to denoise; model None is the default one."""
+
+    strength: float
+    model: str | None
+    device: str
+    keepOutsideBody: bool
+
+
+class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
+    """Denoises and purifies in another process, with or without the panel.
+
+    One job at a time. Every method that starts one takes `wait`: True returns its result when it is done, while
+    the application stays usable, and raises `IPv2Lib.errors.IPv2Error` if it failed and `Cancelled` if it was
+    cancelled; False returns None at once, and `onFinished(result)` is called when the job is over, with None unless
+    it succeeded. `onProgress(fraction, message)` is called on the way.
+
+    Attributes
+    ----------
+    runner : IPv2Lib.jobs.JobRunner
+        State, progress and log of the present or last job.
+    jobKind : str
+        What it is: "denoise", "purify", "sample pair", "devices".
+    onJobChanged : callable or None
+        Called without arguments when something about the job has changed.
+
+    Examples
+    --------
+    >>> from IPv2Denoise import IPv2DenoiseLogic
+    >>> nodes = IPv2DenoiseLogic().denoise(slicer.util.getNode("CTChest"), strength=0.8)
+    >>> nodes.denoised.GetName()
+    'CTChest denoised'
+    """
+
+    POLL_MSEC = 100
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        self.runner = JobRunner(python=workerPython(), on_change=self._runnerChanged)
+        self.jobKind = ""
+        self.onJobChanged: Callable[[], None] | None = None
+        self._onProgress: Callable[[float, str], None] | None = None
+        self._onFinished: Callable[[Any], None] | None = None
+        self._result: Any = None
+        self._timer = qt.QTimer()
+        self._timer.setInterval(self.POLL_MSEC)
+        self._timer.timeout.connect(self._poll)
+
+    def getParameterNode(self) -> IPv2DenoiseParameterNode:
+        """The parameter node of the scene, made if there is none."""
+        return IPv2DenoiseParameterNode(super().getParameterNode())
+
+    # --- denoising ---
+
+    def denoise(
+        self,
+        inputNode,
+        outputNode: vtkMRMLScalarVolumeNode | None = None,
+        strength: float = 1.0,
+        model: str | None = None,
+        device: str = "auto",
+        keepOutsideBody: bool = False,
+        onProgress: Callable[[float, str], None] | None = None,
+        onFinished: Callable[[Any], None] | None = None,
+        wait: bool = True,
+    ):
+        """Denoise a volume, or every frame of a sequence.
+
+        Parameters
+        ----------
+        inputNode : vtkMRMLScalarVolumeNode or vtkMRMLSequenceNode
+            Chest CT in HU; it is not changed.
+        outputNode : vtkMRMLScalarVolumeNode, optional
+            Receives the result; default: a new volume. Not for sequences.
+        strength : float
+            0 (the input) to 1 (all noise removed that the model finds).
+        model : str, optional
+            Name of a model; default: the bundled one.
+        device : str
+            "auto", "cpu", "cuda", "cuda:1" or "mps".
+        keepOutsideBody : bool
+            HU outside the body come back exactly.
+        onProgress, onFinished, wait
+            See the class.
+
+        Returns
+        -------
+        IPv2Lib.scene_denoised.DenoisedNodes, or the new vtkMRMLSequenceNode; None without `wait`
+
+        Raises
+        ------
+        IPv2Lib.errors.InputError
+            The input cannot be used, a parameter is out of range, or a job is running.
+        """
+        from IPv2Lib import scene_denoised
+
+        options = _Options(strength, model, device, keepOutsideBody)
+        if inputNode is None or not inputNode.IsA("vtkMRMLSequenceNode"):
+            results = self._denoise([inputNode], [outputNode], options, onProgress, _first(onFinished), wait)
+            return results and results[0]
+
+        if outputNode is not None:
+            raise InputError("a sequence cannot be written into one volume: leave the output empty")
+
+        def finish(results) -> Any:
+            self._checkPresent(inputNode)
+            return scene_denoised.add_denoised_sequence(
+                inputNode, [one.networkOutput for one in results], strength, results[0].provenance
+            )
+
+        self._refuseWhileRunning()
+        volumes = _volumes(scene_denoised.frames(inputNode))
+        return self._startDenoising(inputNode.GetName(), volumes, finish, options, onProgress, onFinished, wait)
+
+    def denoiseVolumes(
+        self,
+        inputNodes: Sequence[vtkMRMLScalarVolumeNode],
+        strength: float = 1.0,
+        model: str | None = None,
+        device: str = "auto",
+        keepOutsideBody: bool = False,
+        onProgress: Callable[[float, str], None] | None = None,
+        onFinished: Callable[[Any], None] | None = None,
+        wait: bool = True,
+    ):
+        """Denoise several volumes in a row: like `denoise` of each, but the model is loaded once.
+
+        Returns
+        -------
+        list of IPv2Lib.scene_denoised.DenoisedNodes, in the order of the inputs; None without `wait`
+        """
+        options = _Options(strength, model, device, keepOutsideBody)
+        return self._denoise(list(inputNodes), [None] * len(inputNodes), options, onProgress, onFinished, wait)
+
+    def _denoise(self, inputNodes, outputNodes, options, onProgress, onFinished, wait):
+        from IPv2Lib import scene_denoised
+
+        self._refuseWhileRunning()
+        for node in outputNodes:
+            if node is not None and node in inputNodes:
+                raise InputError(f"the output '{node.GetName()}' is the input: choose another, inputs are not changed")
+        volumes = _volumes(inputNodes)
+
+        def finish(results) -> list[scene_denoised.DenoisedNodes]:
+            self._checkPresent(*inputNodes, *(node for node in outputNodes if node))
+            return [
+                scene_denoised.add_denoised(
+                    inputNode,
+                    one.networkOutput,
+                    options.strength,
+                    one.statistics,
+                    one.provenance,
+                    output_node=outputNode,
+                )
+                for inputNode, one, outputNode in zip(inputNodes, results, outputNodes, strict=True)
+            ]
+
+        name = inputNodes[0].GetName() if len(inputNodes) == 1 else _("{n} volumes").format(n=len(inputNodes))
+        return self._startDenoising(name, volumes, finish, options, onProgress, onFinished, wait)
+
+    def _startDenoising(self, name, volumes, finish, options, onProgress, onFinished, wait):
+        from .Tasks import denoiseTask
+
+        if not 0 <= options.strength <= 1:
+            raise InputError(f"strength is {options.strength}; it must be from 0 (input) to 1 (fully denoised)")
+        task = denoiseTask(
+            _("Denoise {name}").format(name=name),
+            volumes,
+            self._keeping(finish),
+            model=options.model or bundle.default_name(),
+            device=options.device,
+            keepOutsideBody=options.keepOutsideBody,
+        )
+        return self._run("denoise", task, onProgress, onFinished, wait)
+
+    def measureDevices(
+        self,
+        model: str | None = None,
+        onProgress: Callable[[float, str], None] | None = None,
+        onFinished: Callable[[Any], None] | None = None,
+        wait: bool = True,
+    ) -> list[dict[str, Any]] | None:
+        """What this computer can run the network on: device, name, free and total bytes, seconds per 512² slice."""
+        from .Tasks import devicesTask
+
+        task = devicesTask(
+            _("Measure devices"), self._keeping(lambda found: found), model=model or bundle.default_name()
+        )
+        return self._run("devices", task, onProgress, onFinished, wait)
+
+    # --- purification ---
+
+    def purify(
+        self,
+        uldctNode: vtkMRMLScalarVolumeNode,
+        ndctNode: vtkMRMLScalarVolumeNode,
+        settings=None,
+        onProgress: Callable[[float, str], None] | None = None,
+        onFinished: Callable[[Any], None] | None = None,
+        wait: bool = True,
+    ):
+        """Compute every stage of the purification of a pair and put them into the scene.
+
+        Parameters
+        ----------
+        uldctNode, ndctNode : vtkMRMLScalarVolumeNode
+            Ultra-low-dose and normal-dose CT of one patient, HU.
+        settings : IPv2Lib.purification.Settings, optional
+            Default: IPv2 as published.
+        onProgress, onFinished, wait
+            See the class.
+
+        Returns
+        -------
+        IPv2Lib.scene_stages.StageNodes; None without `wait`
+        """
+        from IPv2Lib import scene_stages
+        from IPv2Lib.purification import IPV2
+
+        from .Tasks import purifyTask
+
+        self._refuseWhileRunning()
+        uldct, ndct = _pair(uldctNode, ndctNode)
+
+        def finish(stages) -> scene_stages.StageNodes:
+            self._checkPresent(uldctNode)
+            return scene_stages.add_stages(stages, uldctNode, name=f"{uldctNode.GetName()} purification")
+
+        title = _("Purify {name}").format(name=uldctNode.GetName())
+        task = purifyTask(title, uldct, ndct, settings or IPV2, self._keeping(finish))
+        return self._run("purify", task, onProgress, onFinished, wait)
+
+    def previewSlice(
+        self,
+        uldctNode: vtkMRMLScalarVolumeNode,
+        ndctNode: vtkMRMLScalarVolumeNode,
+        settings=None,
+        sliceIndex: int | None = None,
+    ):
+        """Compute every stage of one slice at once, here: under 0.5 s with 512×512 pixels once PyTorch is loaded.
+
+        Parameters
+        ----------
+        uldctNode, ndctNode, settings
+            As for `purify`.
+        sliceIndex : int, optional
+            Slice of the uLDCT; default: the middle one.
+
+        Returns
+        -------
+        IPv2Lib.scene_stages.StageNodes
+        """
+        from IPv2Lib import purification, scene_stages
+
+        ensurePackages()
+        uldct, ndct = _pair(uldctNode, ndctNode)
+        stages = purification.purify_slice(uldct, ndct, sliceIndex, settings or purification.IPV2)
+        return scene_stages.add_stages(stages, uldctNode, name=f"{uldctNode.GetName()} preview")
+
+    def makeSamplePair(
+        self,
+        size: int = 256,
+        slices: int = 24,
+        onProgress: Callable[[float, str], None] | None = None,
+        onFinished: Callable[[Any], None] | None = None,
+        wait: bool = True,
+    ) -> tuple[vtkMRMLScalarVolumeNode, vtkMRMLScalarVolumeNode] | None:
+        """Make a synthetic chest scanned twice, uLDCT (2 % dose) and NDCT, 8 mm of breath apart.
+
+        Parameters
+        ----------
+        size, slices : int
+            Rows and columns, and slices.
+        onProgress, onFinished, wait
+            See the class.
+        """
+        from IPv2Lib import scene
+
+        from .Tasks import phantomTask
+
+        def finish(pair) -> tuple[vtkMRMLScalarVolumeNode, vtkMRMLScalarVolumeNode]:
+            uldct, ndct = pair
+            return scene.volume_to_node(uldct, "Phantom uLDCT"), scene.volume_to_node(ndct, "Phantom NDCT")
+
+        task = phantomTask(_("Make a sample pair"), self._keeping(finish), size=size, slices=slices)
+        return self._run("sample pair", task, onProgress, onFinished, wait)
+
+    # --- jobs ---
+
+    def cancel(self) -> None:
+        """End the running job, if there is one; nothing is changed."""
+        self.runner.cancel()
+
+    def abandonJob(self) -> None:
+        """End the running job and wait for its end, a second at most."""
+        self.runner.close()
+        self._timer.stop()
+
+    def close(self) -> None:
+        """End what is running and tell nobody any more: for module reload and quitting."""
+        self.onJobChanged = self._onProgress = self._onFinished = None
+        self.abandonJob()
+
+    def _refuseWhileRunning(self) -> None:
+
+        if self.runner.state.active:
+            raise InputError(
+                _("'{title}' is still running: wait until it is done, or cancel it first").format(
+                    title=self.runner.task.title
+                )
+            )
+
+    @staticmethod
+    def _checkPresent(*nodes) -> None:
+
+        for node in nodes:
+            if not slicer.mrmlScene.IsNodePresent(node):
+                raise InputError(f"'{node.GetName()}' was removed from the scene while its job was running")
+
+    def _keeping(self, finish: Callable[[Any], Any]) -> Callable[[Any], None]:
+        """`finish` of a task that keeps what was put into the scene as the job's result."""
+
+        def keep(collected: Any) -> None:
+            self._result = finish(collected)
+
+        return keep
+
+    def _run(self, kind: str, task, onProgress, onFinished, wait: bool):
+
+        self._refuseWhileRunning()
+        ensurePackages()
+        self.jobKind, self._onProgress, self._onFinished, self._result = kind, onProgress, onFinished, None
+        self.runner.start(task)
+        if not wait:
+            self._timer.start()
+            return None
+        state = self.runner.wait(tick=slicer.app.processEvents)
+        if state is JobState.FAILED:
+            raise IPv2Error(self.runner.error)
+        if state is JobState.CANCELLED:
+            raise Cancelled(self.runner.message)
+        return self._result
+
+    def _poll(self) -> None:
+        self.runner.poll()
+        if not self.runner.state.active:
+            self._timer.stop()
+
+    def _runnerChanged(self, runner) -> None:
+        if self._onProgress and runner.state.active:
+            self._onProgress(runner.fraction, runner.message)
+        if self.onJobChanged:
+            self.onJobChanged()
+        if not runner.state.active and self._onFinished:
+            onFinished, self._onFinished = self._onFinished, None
+            onFinished(self._result)
+
+
+def _first(onFinished: Callable[[Any], None] | None) -> Callable[[Any], None] | None:
+    return onFinished and (lambda results: onFinished(results and results[0]))
+
+
+def _volumes(nodes) -> list:
+    """The volumes of nodes, checked: what is wrong with one is said with its name."""
+    from IPv2Lib import ct, scene
+
+    volumes = []
+    for node in nodes:
+        volume = scene.node_to_volume(node)
+        try:
+            ct.check_ct(volume)
+        except InputError as error:
+            raise InputError(f"'{node.GetName()}': {error}") from error
+        volumes.append(volume)
+    return volumes
+
+
+def _pair(uldctNode, ndctNode) -> tuple:
+
+    for node, role in ((uldctNode, "uLDCT"), (ndctNode, "NDCT")):
+        if node is None:
+            raise InputError(f"no {role} is chosen: choose or load a {role} volume")
+    if uldctNode is ndctNode:
+        raise InputError(f"uLDCT and NDCT are both '{uldctNode.GetName()}': choose two scans of one patient")
+    return tuple(_volumes([uldctNode, ndctNode]))
+
+
+def workerPython() -> Path:
+    """Slicer's PythonSlicer, which knows Slicer's packages; outside of Slicer this Python itself."""
+    return Path(shutil.which("PythonSlicer") or sys.executable)

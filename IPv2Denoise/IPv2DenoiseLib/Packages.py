@@ -1,0 +1,110 @@
+"""Python packages that the library needs beyond Slicer's own: asked for and installed on first use.
+
+PyTorch comes through the PyTorch extension only, which finds the build that fits the computer. Nothing here runs
+when Slicer starts or the module opens.
+"""
+
+import importlib.metadata
+import importlib.util
+from pathlib import Path
+
+import IPv2Lib
+import slicer
+from IPv2Lib.errors import Cancelled, InputError
+from slicer.i18n import tr as _
+
+from .Messages import TITLE
+
+TORCH_VERSION = ">=2.2"
+
+
+def ensurePackages() -> None:
+    """Install what is missing, with a question first.
+
+    Raises
+    ------
+    InputError
+        Packages are missing and the PyTorch extension is, or the installation failed.
+    Cancelled
+        The user declined.
+    """
+    _ensureRequirements(requirementsPath())
+    if importlib.util.find_spec("torch") is None:
+        _installTorch()
+
+
+def requirementsPath() -> Path:
+    """The list of packages: in the library where it is packaged, at the root of a checkout otherwise."""
+    library = Path(IPv2Lib.__file__).resolve().parent
+    places = [library / "Resources", library.parents[1] / "Resources"]
+    return next(place / "requirements.txt" for place in places if (place / "requirements.txt").exists())
+
+
+def _ensureRequirements(path: Path) -> None:
+    if not missingRequirements(path):
+        return
+    try:
+        from slicer import packaging
+    except ImportError:  # before Slicer 5.12
+        packaging = None
+    try:
+        if packaging:
+            packaging.pip_ensure(packaging.load_requirements(path), requester=TITLE)
+        else:
+            _askAndInstall(missingRequirements(path))
+    except Cancelled:
+        raise
+    except RuntimeError as error:  # pip_ensure's word for "declined"
+        raise Cancelled(str(error)) from error
+    except Exception as error:
+        raise InputError(
+            _("the Python packages {names} could not be installed ({error}): check the network connection").format(
+                names=", ".join(missingRequirements(path)), error=error
+            )
+        ) from error
+
+
+def _askAndInstall(missing: list[str]) -> None:
+    question = _("These Python packages have to be installed first: {names}. Install them now?")
+    if not slicer.util.confirmOkCancelDisplay(question.format(names=", ".join(missing)), windowTitle=TITLE):
+        raise Cancelled("the installation of packages was declined")
+    slicer.util.pip_install(missing)
+
+
+def missingRequirements(path: Path) -> list[str]:
+    """The lines of a requirements file that this Python does not satisfy."""
+    from packaging.requirements import Requirement
+
+    missing = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        requirement = Requirement(text)
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(text)
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            missing.append(text)
+    return missing
+
+
+def _installTorch() -> None:
+    try:
+        import PyTorchUtils
+    except ModuleNotFoundError as error:
+        raise InputError(
+            _("PyTorch is missing: install the extension PyTorch in Slicer's Extensions Manager and restart Slicer")
+        ) from error
+    try:
+        torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(
+            askConfirmation=True, torchVersionRequirement=TORCH_VERSION
+        )
+    except Exception as error:
+        raise InputError(
+            _("PyTorch could not be installed ({error}): try it in the module PyTorch Utils").format(error=error)
+        ) from error
+    if torch is None:
+        raise Cancelled("the installation of PyTorch was declined")

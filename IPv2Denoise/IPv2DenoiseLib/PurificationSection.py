@@ -1,0 +1,206 @@
+"""The section *Purification*: the pair, the settings, and the stages."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import qt
+import slicer
+from IPv2Lib.jobs import JobState
+from slicer.i18n import tr as _
+
+from .JobDisplay import JobDisplay
+from .Logic import IPv2DenoiseLogic
+from .Messages import errorsShown, showError
+from .Parameters import Strategy, Threshold
+from .Stages import StageList
+from .Views import currentSliceIndex, showInSliceViews
+
+
+class PurificationSection:
+    """Connects the widgets of the section with the logic; the widget class hands parameter nodes and events on.
+
+    Parameters
+    ----------
+    ui : object
+        The widgets of the .ui file by name.
+    logic : IPv2DenoiseLogic
+    """
+
+    def __init__(self, ui, logic: IPv2DenoiseLogic):
+        self._ui, self._logic = ui, logic
+        self._parameterNode = None
+        self._stages = StageList(ui)
+        self._display = JobDisplay(
+            ui.purifyButton,
+            ui.purificationProgressBar,
+            ui.purificationStatusLabel,
+            ("purify", "sample pair"),
+            self._onPurify,
+            logic.cancel,
+        )
+        ui.previewButton.clicked.connect(self._onPreview)
+        ui.samplePairButton.clicked.connect(self._onSamplePair)
+        ui.strategySelector.activated.connect(self._onStrategyChosen)
+        ui.uldctFileButton.clicked.connect(lambda: self._loadFile("uldctVolume"))
+        ui.uldctDicomButton.clicked.connect(lambda: self._loadDicom("uldctVolume"))
+        ui.ndctFileButton.clicked.connect(lambda: self._loadFile("ndctVolume"))
+        ui.ndctDicomButton.clicked.connect(lambda: self._loadDicom("ndctVolume"))
+
+    def setParameterNode(self, parameterNode) -> None:
+        """Use a parameter node, or none while the module is not shown."""
+        self._parameterNode = parameterNode
+        self._stages.setParameterNode(parameterNode)
+        self.parametersChanged()
+
+    def parametersChanged(self) -> None:
+        """Follow a change of any parameter: grey out what has no effect."""
+        self._stages.parametersChanged()
+        parameters, ui = self._parameterNode, self._ui
+        if not parameters:
+            return
+        ui.dropEnclosedAirCheckBox.setEnabled(parameters.removeBackground)
+        ui.thresholdHuSpinBox.setEnabled(parameters.thresholdMethod is Threshold.FIXED)
+        for widget in (ui.doseSpinBox, ui.simulatorSelector, ui.kernelSelector, ui.seedSpinBox):
+            widget.setEnabled(parameters.addNoise)
+        ui.weakStrengthSpinBox.setEnabled(parameters.removeNoise)
+
+    def jobChanged(self) -> None:
+        """Show where the job is."""
+        runner = self._logic.runner
+        self._display.update(runner, self._logic.jobKind)
+        for button in (self._ui.samplePairButton, self._ui.previewButton):
+            button.setEnabled(not runner.state.active)
+
+    def enter(self) -> None:
+        """The module is opened."""
+        self._stages.enter()
+        self.jobChanged()
+
+    def exit(self) -> None:
+        """Another module is opened."""
+        self._stages.exit()
+
+    def cleanup(self) -> None:
+        """The widget goes away."""
+        self._stages.cleanup()
+
+    # --- the pair ---
+
+    def _loadFile(self, parameter: str) -> None:
+        with errorsShown():
+            path = qt.QFileDialog.getOpenFileName(
+                slicer.util.mainWindow(),
+                _("Load a CT in HU"),
+                "",
+                _("Volumes (*.nrrd *.nhdr *.nii *.nii.gz *.mha *.mhd);;All files (*)"),
+            )
+            self._load(path, parameter)
+
+    def _loadDicom(self, parameter: str) -> None:
+        with errorsShown():
+            path = qt.QFileDialog.getExistingDirectory(
+                slicer.util.mainWindow(), _("Load a folder that holds one DICOM series")
+            )
+            self._load(path, parameter)
+
+    def _load(self, path: str, parameter: str) -> None:
+        if not path or not self._parameterNode:
+            return
+        from IPv2Lib import ct, scene
+
+        with slicer.util.WaitCursor():
+            volume = ct.read(path)
+            ct.check_ct(volume)
+            node = scene.volume_to_node(volume, Path(path).name.partition(".")[0])
+        self._parameterNode.setValue(parameter, node)
+        showInSliceViews(node)
+
+    def _onSamplePair(self) -> None:
+        with errorsShown():
+            self._logic.makeSamplePair(onFinished=self._onSamplePairMade, wait=False)
+
+    def _onSamplePairMade(self, pair) -> None:
+        self._showFailure()
+        if pair and self._parameterNode:
+            self._parameterNode.uldctVolume, self._parameterNode.ndctVolume = pair
+            showInSliceViews(pair[0])
+
+    # --- settings ---
+
+    def _onStrategyChosen(self, index=None) -> None:
+        """By a person: when a scene is loaded, its settings stay as they are, whatever its strategy."""
+        from IPv2Lib.purification import IPV1, IPV2
+
+        if self._parameterNode:
+            settings = {Strategy.IPV1: IPV1, Strategy.IPV2: IPV2}[self._parameterNode.strategy]
+            with slicer.util.NodeModify(self._parameterNode.parameterNode):
+                self._parameterNode.removeBackground = settings.remove_background
+                self._parameterNode.addNoise = settings.add_noise
+                self._parameterNode.removeNoise = settings.remove_noise
+                self._parameterNode.blendPercent = 100 * settings.blend
+
+    def _settings(self):
+        return purificationSettings(self._parameterNode)
+
+    # --- work ---
+
+    def _onPreview(self) -> None:
+        with errorsShown(), slicer.util.WaitCursor():
+            parameters = self._parameterNode
+            index = currentSliceIndex(parameters.uldctVolume) if parameters.uldctVolume else None
+            stages = self._logic.previewSlice(
+                parameters.uldctVolume, parameters.ndctVolume, self._settings(), sliceIndex=index
+            )
+            self._stages.show(stages)
+            number = _("the middle slice") if index is None else _("slice {number}").format(number=index + 1)
+            self._display.say(_("Preview of {slice}.").format(slice=number))
+
+    def _onPurify(self) -> None:
+        parameters = self._parameterNode
+        self._logic.purify(
+            parameters.uldctVolume,
+            parameters.ndctVolume,
+            self._settings(),
+            onFinished=self._onPurified,
+            wait=False,
+        )
+
+    def _onPurified(self, stages) -> None:
+        self._showFailure()
+        if stages and self._parameterNode:
+            with errorsShown():
+                self._stages.show(stages)
+
+    def _showFailure(self) -> None:
+        if self._logic.runner.state is JobState.FAILED:
+            showError(self._logic.runner.error)
+
+
+def purificationSettings(parameterNode):
+    """The settings that a parameter node means.
+
+    Returns
+    -------
+    IPv2Lib.purification.Settings
+
+    Raises
+    ------
+    InputError
+        For a value out of range.
+    """
+    from IPv2Lib.purification import IPV2
+
+    return replace(
+        IPV2,
+        remove_background=parameterNode.removeBackground,
+        add_noise=parameterNode.addNoise,
+        remove_noise=parameterNode.removeNoise,
+        drop_enclosed_air=parameterNode.dropEnclosedAir,
+        threshold_hu=parameterNode.thresholdHu if parameterNode.thresholdMethod is Threshold.FIXED else None,
+        blend=parameterNode.blendPercent / 100,
+        dose=parameterNode.dosePercent / 100,
+        method=parameterNode.simulator.value,
+        kernel=parameterNode.kernel,
+        seed=parameterNode.seed,
+        weak_strength=parameterNode.weakStrength,
+    )

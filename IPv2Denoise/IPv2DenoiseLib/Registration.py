@@ -1,0 +1,47 @@
+"""What the module adds to other modules: a data set in Sample Data, an action in the menu of volumes in Data."""
+
+from pathlib import Path
+
+import slicer
+
+from .Messages import errorsShown
+
+SAMPLE_CATEGORY = "IPv2"
+SAMPLE_NAME = "IPv2ChestPair"
+SAMPLE_SIZE, SAMPLE_SLICES = 256, 24
+"""Rows and columns, and slices: made in about ten seconds."""
+
+
+def registerSampleData() -> None:
+    """Offer the synthetic pair in the module Sample Data; it is made here, nothing is downloaded."""
+    import SampleData
+
+    icons = Path(__file__).resolve().parents[1] / "Resources" / "Icons"
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category=SAMPLE_CATEGORY,
+        sampleName=SAMPLE_NAME,
+        uris="",
+        fileNames="",
+        nodeNames="",
+        thumbnailFileName=str(icons / f"{SAMPLE_NAME}.png"),
+        customDownloader=makeSamplePair,
+    )
+
+
+def makeSamplePair(source=None) -> list:
+    """What a click on the data set does: uLDCT and NDCT, or nothing after a message that says why."""
+    from .Logic import IPv2DenoiseLogic
+
+    with errorsShown():
+        pair = IPv2DenoiseLogic().makeSamplePair(SAMPLE_SIZE, SAMPLE_SLICES)
+        slicer.util.setSliceViewerLayers(background=pair[0], fit=True)
+        return list(pair)
+    return []
+
+
+def registerSubjectHierarchyPlugin() -> None:
+    """Offer "Denoise with IPv2" for volumes in the module Data, where there is a subject hierarchy with plugins."""
+    if not hasattr(slicer, "qSlicerSubjectHierarchyScriptedPlugin"):
+        return
+    plugin = slicer.qSlicerSubjectHierarchyScriptedPlugin(None)
+    plugin.setPythonSource(str(Path(__file__).with_name("IPv2DenoiseSubjectHierarchyPlugin.py")))

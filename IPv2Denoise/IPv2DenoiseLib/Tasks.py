@@ -1,0 +1,137 @@
+"""What the worker process is asked to do, as tasks of `IPv2Lib.jobs`: no Qt, and no nodes.
+
+A task gets volumes that were copied out of the scene, and gives volumes to `finish`, which puts them into the scene.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from IPv2Lib import ct
+from IPv2Lib.ct import Volume
+from IPv2Lib.jobs import Task
+from IPv2Lib.purification import Settings, Stages
+from IPv2Lib.regions import StrengthStatistics
+from IPv2Lib.stage_files import read_stages
+
+
+@dataclass(frozen=True, eq=False)
+class Denoised:
+    """One result: what the network says of a volume, the region table for any strength, and where it came from."""
+
+    networkOutput: Volume
+    statistics: StrengthStatistics
+    provenance: dict[str, Any]
+
+
+def denoiseTask(
+    title: str,
+    volumes: Sequence[Volume],
+    finish: Callable[[list[Denoised]], None],
+    *,
+    model: str,
+    device: str,
+    keepOutsideBody: bool,
+) -> Task:
+    """Denoise volumes in a row, at full strength: other strengths follow without the network.
+
+    Parameters
+    ----------
+    title : str
+        For people.
+    volumes : sequence of Volume
+        At least one, HU.
+    finish : callable
+        Gets one `Denoised` per volume, in their order.
+    model : str
+        Name of a bundle.
+    device : str
+        As for `denoise.choose_device`.
+    keepOutsideBody : bool
+        HU outside the body come back exactly.
+    """
+
+    def prepare(folder: Path) -> list[str | Path]:
+        inputs = [folder / f"{number:04d}.nrrd" for number in range(len(volumes))]
+        for volume, path in zip(volumes, inputs, strict=True):
+            ct.write(volume, path, compress=False)
+        output = _outputs(folder, len(volumes))
+        options = ["--keep-outside-body"] if keepOutsideBody else []
+        return [
+            "denoise", *inputs, output[0] if len(volumes) == 1 else output[0].parent,
+            "--model", model, "--device", device, "--statistics", "--no-compress", *options,
+        ]  # fmt: skip
+
+    def collect(folder: Path, result: dict[str, Any]) -> list[Denoised]:
+        return [
+            Denoised(ct.read(path), StrengthStatistics.from_dict(one["statistics"]), one["provenance"])
+            for path, one in zip(_outputs(folder, len(volumes)), result.get("results", [result]), strict=True)
+        ]
+
+    return Task(title, prepare, collect, finish)
+
+
+def _outputs(folder: Path, count: int) -> list[Path]:
+    if count == 1:
+        return [folder / "denoised.nrrd"]
+    return [folder / "denoised" / f"{number:04d}.nrrd" for number in range(count)]
+
+
+def purifyTask(title: str, uldct: Volume, ndct: Volume, settings: Settings, finish: Callable[[Stages], None]) -> Task:
+    """Compute every stage of a pair; `finish` gets `purification.Stages`."""
+
+    def prepare(folder: Path) -> list[str | Path]:
+        ct.write(uldct, folder / "uldct.nrrd", compress=False)
+        ct.write(ndct, folder / "ndct.nrrd", compress=False)
+        return [
+            "purify", folder / "uldct.nrrd", folder / "ndct.nrrd", folder / "stages",
+            *purificationOptions(settings), "--no-compress", "--no-pictures",
+        ]  # fmt: skip
+
+    def collect(folder: Path, result: dict[str, Any]) -> Stages:
+        return read_stages(folder / "stages")
+
+    return Task(title, prepare, collect, finish)
+
+
+def purificationOptions(settings: Settings) -> list[str]:
+    """The options of `ipv2 purify` that mean these settings, every one said.
+
+    Examples
+    --------
+    >>> purificationOptions(Settings(remove_noise=False))[:4]
+    ['--strategy', 'ipv2', '--remove-background', '--add-noise']
+    """
+    options = ["--strategy", "ipv2"]
+    for name in ("remove_background", "add_noise", "remove_noise", "drop_enclosed_air"):
+        flag = name.replace("_", "-")
+        options.append(f"--{flag}" if getattr(settings, name) else f"--no-{flag}")
+    for name in ("blend", "dose", "method", "kernel", "seed", "weak_strength"):
+        options += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
+    options += ["--window", str(settings.low_hu), str(settings.high_hu)]
+    if settings.threshold_hu is not None:
+        options += ["--threshold-hu", str(settings.threshold_hu)]
+    return options
+
+
+def phantomTask(title: str, finish: Callable[[tuple[Volume, Volume]], None], *, size: int, slices: int) -> Task:
+    """Make the synthetic pair; `finish` gets uLDCT and NDCT."""
+
+    def prepare(folder: Path) -> list[str | Path]:
+        return ["phantom", folder / "pair", "--size", str(size), "--slices", str(slices)]
+
+    def collect(folder: Path, result: dict[str, Any]) -> tuple[Volume, Volume]:
+        return ct.read(folder / "pair" / "uldct.nrrd"), ct.read(folder / "pair" / "ndct.nrrd")
+
+    return Task(title, prepare, collect, finish)
+
+
+def devicesTask(title: str, finish: Callable[[list[dict[str, Any]]], None], *, model: str) -> Task:
+    """Look for devices and time the model on each; `finish` gets what `ipv2 devices` says of each."""
+    return Task(
+        title,
+        lambda folder: ["devices", "--model", model],
+        lambda folder, result: result["devices"],
+        finish,
+    )

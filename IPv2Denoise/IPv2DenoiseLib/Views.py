@@ -1,0 +1,64 @@
+"""Volumes and slice views of the scene: which there are, and what is shown now."""
+
+import slicer
+
+
+def currentSliceIndex(node) -> int | None:
+    """The slice of a volume that the Red view, or the first linked one, goes through; None if it is elsewhere.
+
+    Parameters
+    ----------
+    node : vtkMRMLScalarVolumeNode
+    """
+    import vtk
+
+    image = node.GetImageData()
+    views = {view.GetLayoutName(): view for view in slicer.util.getNodesByClass("vtkMRMLSliceNode")}
+    names = sorted(("IPv2View1", "Red"), key=isInLayout, reverse=True)
+    shown = [views[name] for name in names if name in views]
+    if image is None or not shown:
+        return None
+    worldToVoxel = vtk.vtkMatrix4x4()
+    node.GetRASToIJKMatrix(worldToVoxel)
+    plane = shown[0].GetSliceToRAS()
+    center = [plane.GetElement(row, 3) for row in range(3)]
+    index = round(worldToVoxel.MultiplyPoint([*center, 1.0])[2])
+    return index if 0 <= index < image.GetDimensions()[2] else None
+
+
+def inputVolumes() -> list:
+    """The grey-value volumes of the scene that somebody may want to denoise: no label maps, and nothing made here."""
+    return [
+        node
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode"
+        and not node.GetHideFromEditors()
+        and not any(name.startswith("IPv2") for name in node.GetAttributeNames())
+    ]
+
+
+def firstVolume():
+    """The volume that is shown, else the first of `inputVolumes`, or None."""
+    shown = slicer.app.applicationLogic().GetSelectionNode().GetActiveVolumeID()
+    return min(inputVolumes(), key=lambda node: node.GetID() != shown, default=None)
+
+
+def showInSliceViews(node) -> None:
+    """Show a volume in every slice view, whole."""
+    slicer.util.setSliceViewerLayers(background=node, foreground=None, label=None, fit=True)
+
+
+def showRedView() -> None:
+    """Make sure that the Red view is there: alone, if the layout has none."""
+    if not isInLayout("Red"):
+        _layoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+
+
+def isInLayout(name: str) -> bool:
+    """Whether a view is part of the present layout."""
+    layout = _layoutNode()
+    return layout is not None and f'"{name}"' in (layout.GetCurrentLayoutDescription() or "")
+
+
+def _layoutNode():
+    return slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")

@@ -1,0 +1,127 @@
+"""Pictures of IPv2 Denoise in every state that people meet, made in the stand-in for Slicer.
+
+    python Testing/widgets/screenshots.py FOLDER [--scan SCAN.nrrd] [--dark-only | --light-only]
+
+Each state is a picture of the window and one of the whole panel, light and dark. Without a scan the synthetic chest is
+denoised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "IPv2Denoise")]
+
+from host import Host  # noqa: E402
+from IPv2Lib import ct, phantom, scene  # noqa: E402
+from panel import MODULE, expand, finish_job  # noqa: E402
+from PySide6 import QtWidgets  # noqa: E402
+from PySide6.QtCore import Qt  # noqa: E402
+
+PANEL_WIDTH = 350
+
+
+def states(host: Host, scan: Path | None, size: int, slices: int) -> Iterator[str]:
+    """Bring the module from one state to the next; yields the name of each."""
+    import slicer
+
+    pair = phantom.pair(size=size, slices=slices)
+    input_volume = ct.read(scan) if scan else pair.uldct
+    chest = scene.volume_to_node(input_volume, scan.stem if scan else "Chest")
+    slicer.util.setSliceViewerLayers(background=chest, fit=True)
+    widget = host.load_module(MODULE)
+    ui = widget.ui
+    host.process_events(0.3)
+    yield "opened"
+
+    host.click(ui.denoiseButton)
+    host.wait_until(lambda: widget.logic.runner.remaining_seconds or not widget.logic.runner.state.active, 300)
+    host.process_events(0.1)
+    yield "running"
+
+    finish_job(host, widget, 3600)
+    yield "done"
+
+    ui.strengthSlider.setValue(60)
+    host.process_events(0.3)
+    yield "strength"
+
+    expand(host, ui.advancedCollapsibleButton)
+    host.click(ui.measureDevicesButton)
+    finish_job(host, widget, 300)
+    yield "advanced"
+
+    ui.advancedCollapsibleButton.setProperty("collapsed", True)
+    widget._parameterNode.outputVolume = chest
+    host.click(ui.denoiseButton)
+    box = message_box(host)
+    yield "error"
+    box.close()
+    widget._parameterNode.outputVolume = None
+
+    uldct, ndct = scene.volume_to_node(pair.uldct, "uLDCT"), scene.volume_to_node(pair.ndct, "NDCT")
+    slicer.util.setSliceViewerLayers(background=uldct, fit=True)
+    ui.denoiseCollapsibleButton.setProperty("collapsed", True)
+    expand(host, ui.purificationCollapsibleButton)
+    parameters = widget._parameterNode
+    parameters.uldctVolume, parameters.ndctVolume = uldct, ndct
+    yield "purification"
+
+    host.click(ui.previewButton)
+    parameters.stage = "cm2"
+    ui.settingsCollapsibleButton.setProperty("collapsed", True)
+    host.process_events(0.3)
+    yield "stage"
+
+    parameters.stage, parameters.secondStage = "cm1", "cm2"
+    host.process_events(0.3)
+    yield "side-by-side"
+
+    parameters.secondStage = ""
+    parameters.stage = "training_input_difference"
+    host.process_events(0.3)
+    yield "difference"
+
+
+def message_box(host: Host) -> QtWidgets.QMessageBox:
+    """The last message as a box in the middle of the window; the stand-in itself only keeps what boxes say."""
+    message = host.messages[-1]
+    box = QtWidgets.QMessageBox(QtWidgets.QMessageBox.Critical, message.title, message.text, parent=host.window)
+    box.setWindowFlags(Qt.Widget)
+    box.setAutoFillBackground(True)
+    box.show()
+    box.move(host.window.rect().center() - box.rect().center())
+    box.raise_()
+    return box
+
+
+def main() -> None:
+    """Make the pictures and say which texts are cut off."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--scan", type=Path, help="a chest CT to denoise; default: the synthetic chest")
+    parser.add_argument("--size", type=int, default=256, help="pixels of the synthetic chest (default: %(default)s)")
+    parser.add_argument("--slices", type=int, default=12, help="of the synthetic chest (default: %(default)s)")
+    look = parser.add_mutually_exclusive_group()
+    look.add_argument("--dark-only", action="store_true")
+    look.add_argument("--light-only", action="store_true")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for dark in (False, True):
+        if (dark and options.light_only) or (not dark and options.dark_only):
+            continue
+        with Host(panel_width=PANEL_WIDTH, dark=dark) as host:
+            for name in states(host, options.scan, options.size, options.slices):
+                stem = f"{name}-dark" if dark else name
+                host.screenshot(options.folder / f"{stem}.png")
+                host.panel_screenshot(options.folder / f"panel-{stem}.png")
+                for text in host.cut_off_texts():
+                    print(f"{stem}: cut off: {text}")
+
+
+if __name__ == "__main__":
+    main()

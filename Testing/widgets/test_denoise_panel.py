@@ -1,0 +1,220 @@
+"""What a radiologist does in IPv2 Denoise: open, click, compare, change the strength, save."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from IPv2Lib import ct, scene, scene_denoised
+from panel import MODULE, expand, finish_job, node_names, open_panel, view_names
+
+OPEN_WITHOUT_TORCH = """
+import sys
+from host import Host
+with Host() as host:
+    widget = host.load_module(sys.argv[1])
+    assert widget.ui.denoiseButton.isEnabled()
+    print("torch" in sys.modules)
+"""
+
+
+def slice_views(layout_names):
+    import slicer
+
+    views = {view.GetLayoutName(): view for view in slicer.util.getNodesByClass("vtkMRMLSliceNode")}
+    return [views[name] for name in layout_names]
+
+
+def shown_volumes(views) -> list[str]:
+    import slicer
+
+    composites = {each.GetLayoutName(): each for each in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")}
+    return [
+        slicer.mrmlScene.GetNodeByID(composites[view.GetLayoutName()].GetBackgroundVolumeID()).GetName()
+        for view in views
+    ]
+
+
+def test_opening_the_module_imports_no_torch():
+    folders = [str(MODULE.parent), str(Path(__file__).resolve().parents[1])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    run = subprocess.run(
+        [sys.executable, "-c", OPEN_WITHOUT_TORCH, str(MODULE)], capture_output=True, text=True, env=environment
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split()[-1] == "False"
+
+
+def test_the_volume_that_is_shown_is_chosen(host):
+    import slicer
+
+    widget, uldct, _ = open_panel(host)
+    assert widget.ui.inputSelector.currentNode() is uldct
+    slicer.mrmlScene.Clear()
+    assert widget.ui.inputSelector.currentNode() is None
+
+
+def test_from_click_to_result(host, tmp_path):
+    import slicer
+
+    widget, uldct, _ = open_panel(host)
+    ui = widget.ui
+    assert not ui.saveButton.isEnabled() and not ui.regionTable.isVisible()
+
+    host.click(ui.denoiseButton)
+    assert ui.denoiseButton.text() == "Cancel" and not ui.purifyButton.isEnabled()
+    values = []
+
+    def over() -> bool:
+        values.append(ui.denoiseProgressBar.value())
+        return not widget.logic.runner.state.active
+
+    host.wait_until(over, 90)
+    host.process_events(0.1)
+    assert values == sorted(values) and len(set(values)) >= 4 and values[-1] > 900
+    assert host.messages == []
+
+    # the result, beside its source
+    nodes = scene_denoised.nodes_of(slicer.util.getNode("CTChest denoised"))
+    before, after = slicer.util.arrayFromVolume(uldct), slicer.util.arrayFromVolume(nodes.denoised).copy()
+    assert np.abs(np.diff(after)).mean() < np.abs(np.diff(before)).mean()
+    rows = [[nodes.table.GetCellText(row, column) for column in (0, 5)] for row in range(3)]
+    assert rows[0][0] == "Room air" and float(rows[0][1]) > 20  # % of the noise
+    tree = slicer.mrmlScene.GetSubjectHierarchyNode()
+    parents = {tree.GetItemParent(tree.GetItemByDataNode(node)) for node in (uldct, nodes.denoised, nodes.difference)}
+    assert len(parents) == 1
+    facts = scene.provenance(nodes.denoised)
+    assert facts["model"] == "ipv2-unet" and len(facts["weights_sha256"]) == 64
+
+    # the views
+    views = slice_views(["IPv2View1", "IPv2View2", "IPv2View3"])
+    assert shown_volumes(views) == ["CTChest", "CTChest denoised", "CTChest difference"]
+    assert view_names() == ["IPv2View1", "IPv2View2", "IPv2View3"]
+    logic = host.app.layoutManager().sliceWidget("IPv2View1").sliceLogic()
+    logic.StartSliceOffsetInteraction()
+    logic.SetSliceOffset(-2.5)
+    logic.EndSliceOffsetInteraction()
+    host.process_events()
+    assert [round(view.GetSliceToRAS().GetElement(2, 3), 3) for view in views] == [-2.5] * 3
+    uldct.GetDisplayNode().SetWindowLevel(400, 40)
+    assert nodes.denoised.GetDisplayNode().GetWindow() == 400
+
+    # the panel
+    assert ui.denoiseButton.text() == "Denoise" and ui.purifyButton.isEnabled()
+    assert not ui.denoiseProgressBar.isVisible() and ui.denoiseStatusLabel.text().startswith("Done in")
+    assert ui.regionTable.isVisible() and "Lung and airways" in ui.regionTable.text()
+
+    # the strength, at once and without the network
+    table = ui.regionTable.text()
+    ui.strengthSlider.setValue(50)
+    host.process_events(0.2)
+    np.testing.assert_allclose(slicer.util.arrayFromVolume(nodes.denoised), (before + after) / 2, atol=1e-3)
+    assert ui.regionTable.text() != table and float(scene.provenance(nodes.denoised)["strength"]) == 0.5
+    assert not widget.logic.runner.state.active
+
+    # files
+    host.answers.append(tmp_path / "out.nrrd")
+    host.click(ui.saveButton)
+    np.testing.assert_array_equal(ct.read(tmp_path / "out.nrrd").array, slicer.util.arrayFromVolume(nodes.denoised))
+    assert json.loads((tmp_path / "out.nrrd.json").read_text())["strength"] == 0.5
+    host.answers.append(tmp_path)
+    host.click(ui.exportDicomButton)
+    series = ct.read(tmp_path / "CTChest denoised")
+    assert np.abs(series.array - slicer.util.arrayFromVolume(nodes.denoised)).max() <= 0.5
+    host.answers.append(tmp_path / "out.jpg")
+    host.click(ui.saveButton)
+    assert [message.kind for message in host.messages if message.kind != "file"] == ["error"]
+    assert "no known suffix" in host.messages[-1].text
+
+
+def test_another_input_shows_its_own_result(host):
+    import slicer
+
+    widget, uldct, ndct = open_panel(host)
+    widget.logic.denoise(uldct, strength=0.7)
+    widget._parameterNode.inputVolume = ndct
+    host.process_events()
+    assert not widget.ui.regionTable.isVisible() and not widget.ui.showButton.isEnabled()
+    widget._parameterNode.strengthPercent = 100
+    widget._parameterNode.inputVolume = uldct
+    host.process_events(0.1)
+    assert widget.ui.regionTable.isVisible()
+    assert widget.ui.strengthSlider.property("value") == pytest.approx(70)
+    assert float(scene.provenance(slicer.util.getNode("CTChest denoised"))["strength"]) == 0.7
+
+
+def test_several_volumes_and_an_output(host):
+    import slicer
+    from PySide6.QtCore import Qt
+
+    widget, uldct, ndct = open_panel(host, slices=2)
+    expand(host, widget.ui.advancedCollapsibleButton)
+    volumes = widget.ui.furtherVolumesList
+    assert [volumes.item(row).text() for row in range(volumes.count())] == ["NDCT"]
+    volumes.item(0).setCheckState(Qt.Checked)
+    assert list(widget._parameterNode.furtherVolumes) == [ndct]
+    host.click(widget.ui.denoiseButton)
+    finish_job(host, widget)
+    assert host.messages == []
+    assert {"CTChest denoised", "NDCT denoised", "NDCT difference"} <= set(node_names(slicer.mrmlScene))
+
+    output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Mine")
+    widget._parameterNode.furtherVolumes = []
+    widget._parameterNode.outputVolume = output
+    widget._parameterNode.keepOutsideBody = True
+    host.click(widget.ui.denoiseButton)
+    finish_job(host, widget)
+    assert output.GetName() == "Mine" and scene_denoised.nodes_of(output).input is uldct
+    before, after = slicer.util.arrayFromVolume(uldct), slicer.util.arrayFromVolume(output)
+    assert np.array_equal(before[:, :8], after[:, :8]) and not np.array_equal(before, after)
+
+
+def test_a_sequence_is_denoised_frame_by_frame(host):
+    import slicer
+
+    widget, uldct, ndct = open_panel(host, slices=2)
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "4D")
+    for value, node in (("0", uldct), ("50", ndct)):
+        sequence.SetDataNodeAtValue(node, value)
+    widget._parameterNode.inputVolume = sequence
+    host.process_events(0.2)
+    assert "2 frames" in widget.ui.concernsLabel.text()
+    host.click(widget.ui.denoiseButton)
+    finish_job(host, widget)
+    assert host.messages == []
+    denoised = slicer.util.getNode("4D denoised")
+    assert [denoised.GetNthIndexValue(index) for index in range(2)] == ["0", "50"]
+    assert view_names() == ["IPv2View1", "IPv2View2"]
+    assert "denoised" in shown_volumes(slice_views(view_names()))[1]
+
+
+def test_advanced_shows_model_devices_and_log(host):
+    widget, *_ = open_panel(host)
+    ui = widget.ui
+    expand(host, ui.advancedCollapsibleButton)
+    assert ui.modelSelector.currentText() == "ipv2-unet" and "Limits" in ui.modelCard.toPlainText()
+    host.click(ui.measureDevicesButton)
+    finish_job(host, widget)
+    texts = [ui.deviceSelector.itemText(index) for index in range(ui.deviceSelector.count())]
+    assert texts[0] == "Automatic" and any("CPU, about" in text for text in texts)
+    ui.deviceSelector.setCurrentText(next(text for text in texts if text.startswith("CPU")))
+    assert widget._parameterNode.device == "cpu"
+    assert "Measure devices" in ui.logText.toPlainText()
+
+
+def test_concerns_are_said_before_the_run(host):
+    import slicer
+
+    widget, uldct, _ = open_panel(host)
+    host.process_events(0.2)
+    assert "trained on 0.4 to 1.3 mm" in widget.ui.concernsLabel.text()
+    slicer.util.arrayFromVolume(uldct)[:] = slicer.util.arrayFromVolume(uldct) / 30
+    slicer.util.arrayFromVolumeModified(uldct)
+    widget._parameterNode.inputVolume = slicer.util.getNode("NDCT")
+    widget._parameterNode.inputVolume = uldct
+    host.process_events(0.2)
+    assert "may not be HU" in widget.ui.concernsLabel.text()
+    assert widget.ui.denoiseButton.isEnabled()

@@ -1,0 +1,141 @@
+"""What a researcher does in IPv2 Denoise: load a pair, preview, step through the stages, purify, export."""
+
+import numpy as np
+import pytest
+from IPv2Lib import ct, purification, scene, scene_stages, stage_files
+from panel import expand, finish_job, open_panel, small_pair, view_names
+
+
+@pytest.fixture
+def opened(host):
+    widget, uldct, ndct = open_panel(host)
+    expand(host, widget.ui.purificationCollapsibleButton)
+    widget._parameterNode.uldctVolume, widget._parameterNode.ndctVolume = uldct, ndct
+    host.process_events()
+    return host, widget
+
+
+def titles(widget) -> list[str]:
+    stages = widget.ui.stagesList
+    return [stages.item(row).text() for row in range(stages.count())]
+
+
+def red():
+    import slicer
+
+    composites = {each.GetLayoutName(): each for each in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")}
+    composite = composites["Red"]
+    label, background = composite.GetLabelVolumeID(), composite.GetBackgroundVolumeID()
+    names = [slicer.mrmlScene.GetNodeByID(each).GetName() if each else None for each in (background, label)]
+    return [name and name.rpartition(": ")[2] for name in names], composite.GetLabelOpacity()
+
+
+def test_a_preview_shows_every_stage_of_the_slice_in_the_red_view(opened):
+    import slicer
+
+    host, widget = opened
+    host.app.layoutManager().sliceWidget("Red").sliceLogic().SetSliceOffset(
+        slicer.util.getNode("CTChest").GetOrigin()[2] + 5.0
+    )
+    host.click(widget.ui.previewButton)
+    assert host.messages == [] and "slice 2" in widget.ui.purificationStatusLabel.text()
+    assert [title.partition(". ")[2] for title in titles(widget)] == [stage.title for stage in scene_stages.STAGES]
+    assert red()[0] == ["Training input", None]
+
+    pair = small_pair()
+    whole = purification.purify(pair.uldct, pair.ndct)
+    (found,) = scene_stages.find_stages(slicer.mrmlScene)
+    shown = scene.node_to_volume(found.nodes["training_input"])
+    np.testing.assert_allclose(shown.array[0], whole.training_input.array[1], atol=1e-3)
+
+    host.click(widget.ui.previewButton)  # replaces the first
+    assert len(scene_stages.find_stages(slicer.mrmlScene)) == 1
+
+
+def test_stages_are_stepped_through_by_keys_and_by_the_list(opened):
+    host, widget = opened
+    host.click(widget.ui.previewButton)
+    host.press("Ctrl+Alt+Down")
+    assert widget._parameterNode.stage == "test_label" and red()[0] == ["Test label", None]
+    for _ in range(20):
+        host.press("Ctrl+Alt+Up")
+    assert widget.ui.stagesList.currentRow() == 0
+    widget.ui.stagesList.setCurrentRow(5)
+    host.process_events()
+    assert red() == (["uLDCT", "Common mask of IPv2"], pytest.approx(0.45))
+    widget.ui.opacitySlider.setValue(80)
+    host.process_events()
+    assert red()[1] == pytest.approx(0.8)
+    host.press("Ctrl+Alt+O")
+    assert red()[1] == 0 and not widget.ui.showOverlayCheckBox.isChecked()
+    widget.ui.secondStageSelector.setCurrentText("Dark masks")
+    host.process_events()
+    assert view_names() == ["IPv2View1", "IPv2View2"]
+    widget.ui.secondStageSelector.setCurrentIndex(0)
+    host.process_events()
+    assert view_names() == ["Red"]
+
+
+def test_the_strategy_sets_the_modules_only_when_a_person_chooses_it(opened):
+    host, widget = opened
+    parameters = widget._parameterNode
+    widget.ui.strategySelector.setCurrentText("IPv1")
+    widget.ui.strategySelector.activated.emit(0)
+    host.process_events()
+    assert not (parameters.removeBackground or parameters.addNoise or parameters.removeNoise)
+    assert parameters.blendPercent == pytest.approx(10)
+    assert not widget.ui.doseSpinBox.isEnabled() and not widget.ui.weakStrengthSpinBox.isEnabled()
+    host.click(widget.ui.previewButton)
+    assert "Training input − that of IPv1" not in " ".join(titles(widget))
+    parameters.addNoise = True
+    parameters.strategy = type(parameters.strategy).IPV2
+    host.process_events()
+    assert not parameters.removeBackground and widget.ui.doseSpinBox.isEnabled()
+
+
+def test_purify_the_volume_and_export(opened, tmp_path):
+    import slicer
+
+    host, widget = opened
+    widget._parameterNode.thresholdMethod = type(widget._parameterNode.thresholdMethod).FIXED
+    widget._parameterNode.thresholdHu = -300.0
+    widget._parameterNode.dosePercent = 10.0
+    host.process_events()
+    host.click(widget.ui.purifyButton)
+    assert widget.ui.purifyButton.text() == "Cancel" and not widget.ui.denoiseButton.isEnabled()
+    assert not widget.ui.previewButton.isEnabled() and widget.ui.purificationProgressBar.isVisible()
+    finish_job(host, widget)
+    assert host.messages == [] and widget.ui.purifyButton.text() == "Purify volume"
+    pair = small_pair()
+    settings = purification.Settings(threshold_hu=-300.0, dose=0.1)
+    expected = purification.purify(pair.uldct, pair.ndct, settings)
+    (found,) = scene_stages.find_stages(slicer.mrmlScene)
+    assert scene_stages.stages_of(found).settings == settings
+    np.testing.assert_array_equal(scene.node_to_volume(found.nodes["cm2"]).array != 0, expected.cm2)
+    np.testing.assert_allclose(
+        scene.node_to_volume(found.nodes["training_input"]).array, expected.training_input.array, atol=1e-3
+    )
+
+    host.answers.append(tmp_path)
+    host.click(widget.ui.exportStagesButton)
+    (folder,) = tmp_path.iterdir()
+    stages = stage_files.read_stages(folder)
+    np.testing.assert_array_equal(stages.cm2, expected.cm2)
+
+
+def test_load_a_file_a_dicom_folder_and_the_sample_pair(opened, tmp_path):
+    host, widget = opened
+    pair = small_pair()
+    ct.write(pair.uldct, tmp_path / "low.nrrd")
+    ct.write(pair.ndct, tmp_path / "series")
+    host.answers.extend([tmp_path / "low.nrrd", tmp_path / "series"])
+    host.click(widget.ui.uldctFileButton)
+    host.click(widget.ui.ndctDicomButton)
+    parameters = widget._parameterNode
+    assert (parameters.uldctVolume.GetName(), parameters.ndctVolume.GetName()) == ("low", "series")
+    (tmp_path / "no.nrrd").write_text("no image")
+    host.answers.append(tmp_path / "no.nrrd")
+    host.click(widget.ui.ndctFileButton)
+    assert "Cannot read" in host.messages[-1].text and parameters.ndctVolume.GetName() == "series"
+    uldct, ndct = widget.logic.makeSamplePair(size=64, slices=2)
+    assert (uldct.GetName(), ndct.GetName()) == ("Phantom uLDCT", "Phantom NDCT")

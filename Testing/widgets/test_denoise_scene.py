@@ -1,0 +1,131 @@
+"""IPv2 Denoise and scenes: saved, cleared, loaded; sample data; the self-test."""
+
+from IPv2Lib import scene_denoised, scene_stages
+from panel import expand, open_panel
+
+CHANGED = {
+    "strengthPercent": 40.0, "model": "mine", "device": "cpu", "keepOutsideBody": True, "removeBackground": False,
+    "addNoise": False, "removeNoise": False, "dropEnclosedAir": False, "thresholdHu": -350.0, "blendPercent": 20.0,
+    "dosePercent": 5.0, "kernel": "sharp", "seed": 7, "weakStrength": 0.5, "secondStage": "cm1", "stage": "cm2",
+    "showOverlay": False, "overlayOpacityPercent": 80.0,
+}  # fmt: skip
+
+
+def parameters_in_ui_file() -> set[str]:
+    import re
+
+    from panel import MODULE
+
+    text = (MODULE.parent / "Resources" / "UI" / "IPv2Denoise.ui").read_text(encoding="utf-8")
+    return set(re.findall(r'name="SlicerParameterName".*?<string notr="true">(\w+)</string>', text, re.DOTALL))
+
+
+def test_every_parameter_comes_back_with_the_scene(host, tmp_path):
+    import slicer
+
+    widget, uldct, ndct = open_panel(host)
+    parameters = widget._parameterNode
+    enums = {"strategy": "IPV1", "thresholdMethod": "FIXED", "simulator": "PUBLISHED"}
+    for name, value in CHANGED.items():
+        assert getattr(parameters, name) != value, name
+        setattr(parameters, name, value)
+    for name, value in enums.items():
+        setattr(parameters, name, type(getattr(parameters, name))[value])
+    parameters.inputVolume, parameters.outputVolume, parameters.furtherVolumes = ndct, uldct, [uldct]
+    parameters.uldctVolume, parameters.ndctVolume = ndct, uldct
+    nodes = {"inputVolume": "NDCT", "outputVolume": "CTChest", "uldctVolume": "NDCT", "ndctVolume": "CTChest"}
+    assert {*CHANGED, *enums, *nodes, "furtherVolumes"} == set(type(parameters).allParameters)
+    # only those whose choices are known when the file is written can be connected in it
+    assert set(type(parameters).allParameters) - parameters_in_ui_file() == {
+        "model", "device", "furtherVolumes", "stage", "secondStage"
+    }  # fmt: skip
+
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear()
+    host.process_events()
+    assert widget._parameterNode.dosePercent == 2.0
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    host.process_events()
+
+    parameters = widget._parameterNode
+    assert {name: getattr(parameters, name) for name in CHANGED} == CHANGED
+    assert {name: getattr(parameters, name).name for name in enums} == enums
+    assert {name: getattr(parameters, name).GetName() for name in nodes} == nodes
+    assert [node.GetName() for node in parameters.furtherVolumes] == ["CTChest"]
+    ui = widget.ui
+    assert ui.doseSpinBox.value() == 5 and ui.strengthSlider.property("value") == 40
+    assert ui.strategySelector.currentText() == "IPv1" and ui.kernelSelector.currentText() == "sharp"
+    assert ui.inputSelector.currentNode().GetName() == "NDCT"
+
+
+def test_results_and_stages_come_back_with_the_scene(host, tmp_path):
+    import slicer
+
+    widget, uldct, ndct = open_panel(host)
+    widget.logic.denoise(uldct, strength=0.6)
+    widget._parameterNode.uldctVolume, widget._parameterNode.ndctVolume = uldct, ndct
+    expand(host, widget.ui.purificationCollapsibleButton)
+    host.click(widget.ui.previewButton)
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear()
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    host.process_events(0.2)
+
+    assert host.messages == []
+    assert widget.ui.regionTable.isVisible() and widget.ui.showButton.isEnabled()
+    assert widget.ui.stagesList.count() == len(scene_stages.STAGES)
+    host.click(widget.ui.showButton)
+    assert scene_denoised.nodes_of(slicer.util.getNode("CTChest denoised")).input.GetName() == "CTChest"
+    widget.ui.strengthSlider.setValue(20)
+    host.process_events(0.2)
+    assert "denoise" in widget.ui.denoiseStatusLabel.text()
+    assert host.messages == []
+
+
+def test_leaving_and_entering_the_module(host):
+    import slicer
+
+    widget, *_ = open_panel(host)
+    widget.exit()
+    host.process_events()
+    widget.logic.getParameterNode().strengthPercent = 30.0
+    assert widget.ui.strengthSlider.property("value") == 100
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Later")
+    widget.enter()
+    assert widget.ui.strengthSlider.property("value") == 30
+    volumes = widget.ui.furtherVolumesList
+    assert [volumes.item(row).text() for row in range(volumes.count())] == ["NDCT", "Later"]
+
+
+def test_the_sample_pair_is_registered_and_made_here(host, monkeypatch):
+    import SampleData
+    import slicer
+    from IPv2DenoiseLib import Registration
+
+    open_panel(host)
+    source = SampleData.SampleDataLogic().sourceForSampleName(Registration.SAMPLE_NAME)
+    assert source.customDownloader is not None
+    monkeypatch.setattr(Registration, "SAMPLE_SIZE", 64)
+    monkeypatch.setattr(Registration, "SAMPLE_SLICES", 2)
+    uldct, ndct = host.load_sample(Registration.SAMPLE_NAME)
+    assert (uldct.GetName(), ndct.GetName()) == ("Phantom uLDCT", "Phantom NDCT")
+    assert slicer.util.arrayFromVolume(uldct).shape == (2, 64, 64)
+
+
+def test_the_self_test_passes(host):
+    open_panel(host)
+    host.run_self_test("IPv2Denoise")
+    assert [message for message in host.messages if message.kind == "error"] == []
+
+
+def test_a_right_click_on_a_volume_opens_the_module_with_it(host):
+    import slicer
+
+    widget, uldct, ndct = open_panel(host)
+    assert widget.ui.inputSelector.currentNode() is uldct
+    host.choose_from_context_menu(ndct, "Denoise with IPv2…")
+    host.process_events()
+    assert slicer.util.selectedModule() == "IPv2Denoise"
+    assert widget.ui.inputSelector.currentNode() is ndct
+    table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "Table")
+    assert "Denoise with IPv2…" not in host.context_menu(table)

@@ -18,12 +18,14 @@ FOLDER = Path(os.environ.get("IPV2_DATA") or Path(__file__).resolve().parents[3]
 VOLUMES = ("lungdx_A0001", "lidc_0001", "acrin_042", "fda_phantom")
 SETTINGS = training.TrainingSettings(
     arguments={"channels": [32, 64, 128, 128], "blocks": [1, 2, 2, 2]},
-    minutes=120,
+    start_from="ipv2-unet",
+    minutes=70,
+    learning_rate=1.5e-4,
     pool=20,
     steps_per_case=14,
     precision="bfloat16",
-    ranges=Ranges(dose=(0.01, 0.5)),
-    seed=1,
+    ranges=Ranges(dose=(0.01, 1.0), zoom=(1.0, 2.2)),
+    seed=2,
 )
 
 
@@ -31,7 +33,7 @@ def main() -> None:
     run = Path(sys.argv[1])
     volumes = [ct.read(FOLDER / f"{name}.nrrd") for name in VOLUMES]
     # Without noise of their own: they teach to remove all of it, where real scans teach to keep theirs.
-    volumes += [phantom.chest(seed=seed, size=512, slices=16) for seed in (101, 102, 103)]
+    volumes += [phantom.chest(seed=seed, size=512, slices=16) for seed in range(101, 107)]
     training.train(volumes, run, SETTINGS, resume=(run / "checkpoint.pt").exists(), progress=print)
     if len(sys.argv) > 2:
         card = json.loads((Path(__file__).parent / "train_bundled.json").read_text())

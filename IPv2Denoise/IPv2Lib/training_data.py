@@ -58,11 +58,13 @@ class Ranges:
 
 @dataclass(frozen=True)
 class Case:
-    """A training case: `input` and `target`, both (slices, rows, columns) float32 in HU, with air outside the
-    field of view, and the dose fraction and kernel sharpness that were drawn.
+    """A training case: `input`, `mirrored` and `target`, all (slices, rows, columns) float32 in HU, with air outside
+    the field of view, and the dose fraction and kernel sharpness that were drawn. `mirrored` is the input with
+    its simulated noise turned into its negative.
     """
 
     input: np.ndarray
+    mirrored: np.ndarray
     target: np.ndarray
     dose: float
     sharpness: float
@@ -103,8 +105,8 @@ def make_case(
     gain = kernel(sharpness)
     variance, blur_z = rng.uniform(0.0, 20.0), rng.uniform(0.0, 0.33) * (rng.random() < 0.5)
 
-    def noisy(image: np.ndarray) -> np.ndarray:
-        noise = physical_noise(
+    def noise(image: np.ndarray) -> np.ndarray:
+        simulated = physical_noise(
             image,
             spacing_mm,
             dose * photons,
@@ -113,17 +115,25 @@ def make_case(
             electronic_variance=variance,
             seeds=rng.integers(2**62, size=len(image)),
         )
-        return image + _correlated(noise, blur_z)
+        return _correlated(simulated, blur_z)
+
+    def case(image: np.ndarray, noise: np.ndarray) -> Case:
+        low = -1024.0 if rng.random() < 0.5 else -np.inf  # as most scanners store it, in 12 bits
+        return Case(*(np.clip(image + sign * noise, low, 3071.0) for sign in (1, -1)), target, dose, sharpness)
 
     settings = STRATEGIES[strategy]
-    uldct = noisy(breathe(ndct, rng.uniform(*ranges.breath_mm) / spacing_mm, rng))
+    breathed = breathe(ndct, rng.uniform(*ranges.breath_mm) / spacing_mm, rng)
+    breathed_noise = noise(breathed)
     if settings is None:
-        return Case(_stored(uldct, rng), target, dose, sharpness)
+        return case(breathed, breathed_noise)
     spacing = (spacing_mm, spacing_mm, 1.0)
-    common = common_masks(Volume(uldct, spacing), Volume(ndct, spacing), settings).common(settings)
-    inside = noisy(ndct) if settings.add_noise else ndct
-    mixed = mix_training_input(uldct, ndct, inside, common, settings.blend)
-    return Case(_stored(mixed, rng), target, dose, sharpness)
+    uldct = Volume(breathed + breathed_noise, spacing)
+    common = common_masks(uldct, Volume(ndct, spacing), settings).common(settings)
+    inside_noise = noise(ndct) if settings.add_noise else np.zeros_like(ndct)
+    return case(
+        mix_training_input(breathed, ndct, ndct, common, settings.blend),
+        mix_training_input(breathed_noise, np.zeros_like(ndct), inside_noise, common, settings.blend),
+    )
 
 
 def breathe(ndct: np.ndarray, amplitude: float, rng: np.random.Generator) -> np.ndarray:
@@ -198,11 +208,6 @@ def _correlated(noise: np.ndarray, share: float) -> np.ndarray:
     weights = np.array([share, 1.0 - 2.0 * share, share]) if share < 0.5 else np.full(3, 1 / 3)
     mixed = ndimage.convolve1d(noise, weights, axis=0, mode="wrap")
     return mixed / np.sqrt((weights**2).sum())
-
-
-def _stored(noisy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Every other time as most scanners store it, in 12 bits: noise below -1024 HU is cut off."""
-    return np.clip(noisy, -1024.0, 3071.0) if rng.random() < 0.5 else noisy
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

@@ -19,12 +19,13 @@ VOLUMES = ("lungdx_A0001", "lidc_0001", "acrin_042", "fda_phantom")
 SETTINGS = training.TrainingSettings(
     arguments={"channels": [32, 64, 128, 128], "blocks": [1, 2, 2, 2]},
     start_from="ipv2-unet",
-    minutes=70,
-    learning_rate=1.5e-4,
+    minutes=55,
+    learning_rate=2e-4,
+    bias_weight=4.0,
     pool=20,
     steps_per_case=14,
     precision="bfloat16",
-    ranges=Ranges(dose=(0.01, 1.0), zoom=(1.0, 2.2)),
+    ranges=Ranges(dose=(0.01, 0.7), zoom=(0.8, 1.8)),
     seed=2,
 )
 

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from IPv2Lib import bundle, phantom
+from IPv2Lib import bundle, networks, phantom
 from IPv2Lib.denoise import denoise
 from IPv2Lib.errors import Cancelled, InputError, OutputError
 from IPv2Lib.training import TrainingSettings, publish, read_settings, train
@@ -61,6 +61,33 @@ def test_zoom_filters_noise_that_the_coarser_grid_cannot_hold(chest):
     case = make_case([scan], 0, 0, ranges=Ranges(zoom=(2.0, 2.0), dose=(1.0, 1.0), photons=(1e9, 1e9)))
     assert case.target.shape[1:] == (64, 64)
     assert case.target.std() < 60
+
+
+def test_the_mirrored_input_has_the_negative_of_the_noise(chest):
+    ranges = Ranges(dose=(0.2, 0.2), zoom=(1.0, 1.0), breath_mm=(0.0, 0.0))
+    case = make_case([chest], 0, 0, ranges=ranges)
+    unclipped = np.minimum(case.input, case.mirrored) > -1020
+    assert np.std((case.input - case.target)[unclipped]) > 5
+    np.testing.assert_allclose(((case.input + case.mirrored) / 2)[unclipped], case.target[unclipped], atol=0.01)
+
+
+def test_a_variance_weight_lets_less_noise_through(chest, tmp_path):
+    ranges = Ranges(dose=(1.0, 1.0), sharpness=(1.0, 1.0), zoom=(1.0, 1.0))
+    case = make_case([chest], 99, 0, ranges=ranges)
+    passed = []
+    base = settings(steps=200, batch=4, learning_rate=5e-3, ranges=ranges, bias_weight=0.1)
+    for weight in (0.0, 100.0):
+        wanted = dataclasses.replace(base, variance_weight=weight)
+        run = train([chest], tmp_path / str(weight), wanted, workers=0)
+        network = networks.build("unet", **SMALL)
+        network.load_state_dict(torch.load(run / "checkpoint.pt", weights_only=True)["average"])
+        with torch.no_grad():
+            first, second = (
+                network(torch.from_numpy(image[[0, 0, 1]][None] / np.float32(1000))).numpy()
+                for image in (case.input, case.mirrored)
+            )
+        passed.append(np.std(first - second))
+    assert passed[1] < 0.95 * passed[0]
 
 
 def test_breath_moves_the_lungs_and_nothing_else(chest):

@@ -177,6 +177,7 @@ class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
                     one.statistics,
                     one.provenance,
                     output_node=outputNode,
+                    blended=one.blended,
                 )
                 for inputNode, one, outputNode in zip(inputNodes, results, outputNodes, strict=True)
             ]
@@ -193,6 +194,7 @@ class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
             _("Denoise {name}").format(name=name),
             volumes,
             self._keeping(finish),
+            strength=options.strength,
             model=options.model or bundle.default_name(),
             device=options.device,
             keepOutsideBody=options.keepOutsideBody,
@@ -246,7 +248,8 @@ class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
         from .Tasks import purifyTask
 
         self._refuseWhileRunning()
-        uldct, ndct = _pair(uldctNode, ndctNode)
+        _checkPair(uldctNode, ndctNode)
+        uldct, ndct = _volumes([uldctNode, ndctNode])
 
         def finish(stages) -> scene_stages.StageNodes:
             self._checkPresent(uldctNode)
@@ -276,10 +279,12 @@ class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
         -------
         IPv2Lib.scene_stages.StageNodes
         """
-        from IPv2Lib import purification, scene_stages
+        from IPv2Lib import purification, scene, scene_stages
 
         ensurePackages()
-        uldct, ndct = _pair(uldctNode, ndctNode)
+        _checkPair(uldctNode, ndctNode)
+        # Without a copy: only a few slices are read.
+        uldct, ndct = scene.node_view(uldctNode), scene.node_view(ndctNode)
         stages = purification.purify_slice(uldct, ndct, sliceIndex, settings or purification.IPV2)
         return scene_stages.add_stages(stages, uldctNode, name=f"{uldctNode.GetName()} preview")
 
@@ -401,14 +406,12 @@ def _volumes(nodes) -> list:
     return volumes
 
 
-def _pair(uldctNode, ndctNode) -> tuple:
-
+def _checkPair(uldctNode, ndctNode) -> None:
     for node, role in ((uldctNode, "uLDCT"), (ndctNode, "NDCT")):
         if node is None:
             raise InputError(f"no {role} is chosen: choose or load a {role} volume")
     if uldctNode is ndctNode:
         raise InputError(f"uLDCT and NDCT are both '{uldctNode.GetName()}': choose two scans of one patient")
-    return tuple(_volumes([uldctNode, ndctNode]))
 
 
 def workerPython() -> Path:

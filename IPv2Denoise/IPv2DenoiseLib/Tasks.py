@@ -10,6 +10,7 @@ from typing import Any
 
 from IPv2Lib import ct
 from IPv2Lib.ct import Volume
+from IPv2Lib.denoise import Blended, blend_and_subtract
 from IPv2Lib.jobs import Task
 from IPv2Lib.purification import Settings, Stages
 from IPv2Lib.regions import StrengthStatistics
@@ -23,6 +24,7 @@ class Denoised:
     networkOutput: Volume
     statistics: StrengthStatistics
     provenance: dict[str, Any]
+    blended: Blended  # computed in the job's thread, where it keeps nobody waiting
 
 
 def denoiseTask(
@@ -30,6 +32,7 @@ def denoiseTask(
     volumes: Sequence[Volume],
     finish: Callable[[list[Denoised]], None],
     *,
+    strength: float,
     model: str,
     device: str,
     keepOutsideBody: bool,
@@ -44,6 +47,8 @@ def denoiseTask(
         At least one, HU.
     finish : callable
         Gets one `Denoised` per volume, in their order.
+    strength : float
+        That the results are blended with, 0 to 1.
     model : str
         Name of a bundle.
     device : str
@@ -64,10 +69,15 @@ def denoiseTask(
         ]  # fmt: skip
 
     def collect(folder: Path, result: dict[str, Any]) -> list[Denoised]:
-        return [
-            Denoised(ct.read(path), StrengthStatistics.from_dict(one["statistics"]), one["provenance"])
-            for path, one in zip(_outputs(folder, len(volumes)), result.get("results", [result]), strict=True)
-        ]
+        found = []
+        for volume, path, one in zip(
+            volumes, _outputs(folder, len(volumes)), result.get("results", [result]), strict=True
+        ):
+            output = ct.read(path)
+            statistics = StrengthStatistics.from_dict(one["statistics"])
+            blended = blend_and_subtract(volume, output, strength)
+            found.append(Denoised(output, statistics, one["provenance"], blended))
+        return found
 
     return Task(title, prepare, collect, finish)
 

@@ -208,9 +208,13 @@ def _interpolation(position: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
     lower = position.floor()
-    fraction = position - lower
-    lower = lower.to(torch.int32)
-    return torch.stack([lower, lower + 1], -1), torch.stack([1.0 - fraction, fraction], -1)
+    index = lower.new_empty((*lower.shape, 2), dtype=torch.int32)
+    weight = lower.new_empty((*lower.shape, 2))
+    index[..., 0] = lower
+    torch.add(index[..., 0], 1, out=index[..., 1])
+    torch.sub(position, lower, out=weight[..., 1])
+    torch.sub(1.0, weight[..., 1], out=weight[..., 0])
+    return index, weight
 
 
 def _gather(index: torch.Tensor, table: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

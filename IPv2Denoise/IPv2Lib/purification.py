@@ -579,7 +579,7 @@ def _over_slices(function: Callable[[int], np.ndarray], slices: int) -> np.ndarr
 def _slab(volume: Volume, start: int, stop: int) -> Volume:
     """Some slices of a volume, where they were."""
     origin = (volume.affine @ [0, 0, start, 1])[:3]
-    return Volume(volume.array[start:stop], volume.spacing, tuple(origin), volume.direction)
+    return Volume(volume.array[start:stop].copy(), volume.spacing, tuple(origin), volume.direction)
 
 
 def _around(ndct: Volume, uldct: Volume) -> Volume:

@@ -51,8 +51,9 @@ class IPv2Denoise(ScriptedLoadableModule):
 
 def onStartupCompleted() -> None:
     """What has to wait until the other modules are there."""
-    from IPv2DenoiseLib.Registration import registerSampleData, registerSubjectHierarchyPlugin
+    from IPv2DenoiseLib.Registration import registerLayouts, registerSampleData, registerSubjectHierarchyPlugin
 
+    registerLayouts()
     registerSampleData()
     registerSubjectHierarchyPlugin()
 
@@ -95,6 +96,8 @@ class IPv2DenoiseWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self) -> None:
         """Called when the application closes or the module is reloaded: ends what is running."""
+        if self.logic is None:  # `setup` failed
+            return
         self.logic.close()
         for section in self._sections:
             section.cleanup()

@@ -1,18 +1,17 @@
 """What is folded away under *Advanced*: model and card, device, further volumes, log."""
 
 import html
+from collections.abc import Callable
 from typing import Any
 
 import qt
-import slicer
 from IPv2Lib import bundle
 from IPv2Lib.errors import BundleError
 from IPv2Lib.jobs import JobState, default_log_folder
 from slicer.i18n import tr as _
 
 from .Logic import IPv2DenoiseLogic
-from .Messages import duration, errorsShown, sentence, showError
-from .Timers import singleShot
+from .Messages import about, errorsShown, sentence, showError
 from .Views import inputVolumes
 
 
@@ -24,10 +23,12 @@ class AdvancedSection:
     ui : object
         The widgets of the .ui file by name.
     logic : IPv2DenoiseLogic
+    say : callable
+        Shows a sentence below the button Denoise.
     """
 
-    def __init__(self, ui, logic: IPv2DenoiseLogic):
-        self._ui, self._logic = ui, logic
+    def __init__(self, ui, logic: IPv2DenoiseLogic, say: Callable[[str], None]):
+        self._ui, self._logic, self._say = ui, logic, say
         self._parameterNode = None
         self._models: dict[str, bundle.Bundle] = {}  # by name
         self._defaultModel = ""
@@ -38,11 +39,7 @@ class AdvancedSection:
         self._further: list = []  # nodes in the order of the list
         self._wasActive = False
         self._saidNotes = 0
-        self._volumesTimer = singleShot(0, self._listFurtherVolumes)
-        self._sceneTags = [
-            slicer.mrmlScene.AddObserver(event, self._onSceneChanged)
-            for event in (slicer.vtkMRMLScene.NodeAddedEvent, slicer.vtkMRMLScene.NodeRemovedEvent)
-        ]
+        self._saidProblems: set[str] = set()  # of models
         ui.modelSelector.currentTextChanged.connect(self._onModelChosen)
         ui.modelsFolderButton.clicked.connect(self._onModelsFolder)
         ui.deviceSelector.currentTextChanged.connect(self._onDeviceChosen)
@@ -75,17 +72,13 @@ class AdvancedSection:
             self._listDevices()
             self._listFurtherVolumes()
 
-    def enter(self) -> None:
-        """The module is opened: volumes may have come or gone."""
+    def sceneChanged(self) -> None:
+        """Volumes may have come or gone."""
         self._listFurtherVolumes()
 
     def cleanup(self) -> None:
         """The widget goes away."""
         self._parameterNode = None
-        self._volumesTimer.stop()
-        for tag in self._sceneTags:
-            slicer.mrmlScene.RemoveObserver(tag)
-        self._sceneTags = []
 
     def jobChanged(self) -> None:
         """Lock what cannot be used meanwhile; write down what the job said."""
@@ -109,8 +102,10 @@ class AdvancedSection:
 
     def _findModels(self) -> None:
         found, problems = bundle.scan()
-        for problem in problems:
-            self.log(sentence(str(problem)))
+        for problem in map(str, problems):
+            if problem not in self._saidProblems:
+                self._saidProblems.add(problem)
+                self.log(sentence(problem))
         self._models = {each.name: each for each in found}
         try:
             self._defaultModel = bundle.default_name()
@@ -172,12 +167,11 @@ class AdvancedSection:
         if devices and self._parameterNode:
             self._devices = devices
             self._listDevices()
+            slices = sliceEquivalents(self._parameterNode.inputVolume)
+            found = "; ".join(deviceText(each, slices) for each in devices)
+            self._say(_("Measured: {devices}.").format(devices=found))
 
     # --- further volumes ---
-
-    def _onSceneChanged(self, caller, event) -> None:
-        if self._parameterNode:
-            self._volumesTimer.start()
 
     def _listFurtherVolumes(self) -> None:
         if not self._parameterNode:
@@ -193,6 +187,8 @@ class AdvancedSection:
             item.setCheckState(qt.Qt.Checked if node in chosen else qt.Qt.Unchecked)
             volumes.addItem(item)
         volumes.blockSignals(False)
+        for widget in (self._ui.furtherVolumesLabel, volumes):
+            widget.setVisible(bool(self._further))
 
     def _onFurtherChanged(self, item) -> None:
         if self._parameterNode:
@@ -251,7 +247,7 @@ def deviceText(device: dict[str, Any], slices: float | None) -> str:
     if slices is None:
         parts.append(_("{time} s per slice").format(time=f"{device['seconds_per_slice']:.2g}"))
     else:
-        parts.append(_("about {time}").format(time=duration(device["seconds_per_slice"] * slices)))
+        parts.append(about(device["seconds_per_slice"] * slices))
     return ", ".join(parts)
 
 

@@ -1,5 +1,6 @@
 """The section *Denoise*: input, strength, the run, its result, and what is folded away under *Advanced*."""
 
+import slicer
 from IPv2Lib.errors import InputError
 from IPv2Lib.jobs import JobState
 from slicer.i18n import tr as _
@@ -29,7 +30,6 @@ class DenoiseSection:
         self._ui, self._logic = ui, logic
         self._parameterNode = None
         self._input = self._checked = None  # what is shown, and what the concerns are about
-        self._advanced = AdvancedSection(ui, logic)
         self._results = Results(ui)
         self._display = JobDisplay(
             ui.denoiseButton,
@@ -39,13 +39,21 @@ class DenoiseSection:
             self._onDenoise,
             logic.cancel,
         )
+        self._advanced = AdvancedSection(ui, logic, self._display.say)
         self._strengthTimer = singleShot(SETTLE_MSEC, self._applyStrength)
         self._concernsTimer = singleShot(0, self._showConcerns)
+        self._sceneTimer = singleShot(0, self._followScene)
+        self._sceneTags = [
+            slicer.mrmlScene.AddObserver(event, self._onSceneChanged)
+            for event in (slicer.vtkMRMLScene.NodeAddedEvent, slicer.vtkMRMLScene.NodeRemovedEvent)
+        ]
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node, or none while the module is not shown."""
         self._parameterNode = parameterNode
         self._input = self._checked = None
+        if not parameterNode:
+            self._display.forget()
         self._advanced.setParameterNode(parameterNode)
         self.parametersChanged()
 
@@ -57,6 +65,8 @@ class DenoiseSection:
             self._results.setInput(None)
             return
         if self._input is not parameters.inputVolume:
+            if self._input is not None:
+                self._display.forget()
             self._input = parameters.inputVolume
             self._showResult()
         if self._checked != (parameters.inputVolume, parameters.model):
@@ -73,7 +83,7 @@ class DenoiseSection:
 
     def enter(self) -> None:
         """The module is opened."""
-        self._advanced.enter()
+        self._followScene()
         self.jobChanged()
 
     def exit(self) -> None:
@@ -81,10 +91,29 @@ class DenoiseSection:
 
     def cleanup(self) -> None:
         """The widget goes away."""
-        self._strengthTimer.stop()
-        self._concernsTimer.stop()
+        for timer in (self._strengthTimer, self._concernsTimer, self._sceneTimer):
+            timer.stop()
+        for tag in self._sceneTags:
+            slicer.mrmlScene.RemoveObserver(tag)
+        self._sceneTags = []
         self._advanced.cleanup()
         self._results.cleanup()
+
+    def _onSceneChanged(self, caller, event) -> None:
+        if self._parameterNode:
+            self._sceneTimer.start()
+
+    def _followScene(self) -> None:
+        """Volumes have come or gone, perhaps a result: removed, or by Undo and Redo."""
+        if not self._parameterNode:
+            return
+        from IPv2Lib import scene_denoised
+
+        self._advanced.sceneChanged()
+        scene_denoised.remove_unused_outputs(slicer.mrmlScene)
+        if self._results.isOutdated():
+            self._display.forget()
+            self._showResult()
 
     def _onDenoise(self) -> None:
         parameters = self._parameterNode
@@ -97,6 +126,8 @@ class DenoiseSection:
             "wait": False,
         }
         further = [node for node in parameters.furtherVolumes if node and node is not parameters.inputVolume]
+        if further and parameters.inputVolume and parameters.inputVolume.IsA("vtkMRMLSequenceNode"):
+            raise InputError(_("a sequence is denoised by itself: untick the further volumes under Advanced"))
         if further:
             self._logic.denoiseVolumes([parameters.inputVolume, *further], **options)
         else:

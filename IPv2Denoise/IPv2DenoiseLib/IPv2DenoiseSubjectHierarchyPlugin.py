@@ -5,8 +5,8 @@ Slicer loads this file by its path, as a module of its own; file and class have 
 
 import qt
 import slicer
-from AbstractScriptedSubjectHierarchyPlugin import AbstractScriptedSubjectHierarchyPlugin
 from slicer.i18n import tr as _
+from SubjectHierarchyPlugins import AbstractScriptedSubjectHierarchyPlugin
 
 
 class IPv2DenoiseSubjectHierarchyPlugin(AbstractScriptedSubjectHierarchyPlugin):

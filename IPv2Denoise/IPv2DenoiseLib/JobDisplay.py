@@ -5,7 +5,7 @@ from collections.abc import Callable
 from IPv2Lib.jobs import JobRunner, JobState
 from slicer.i18n import tr as _
 
-from .Messages import duration, errorsShown, sentence
+from .Messages import about, errorsShown, sentence
 
 
 class JobDisplay:
@@ -34,6 +34,7 @@ class JobDisplay:
         self._start, self._cancel = start, cancel
         self._startText, self._startTip = button.property("text"), button.property("toolTip")
         self._running = False
+        self._heard = ""  # of the job, last
         self.say("")
         button.clicked.connect(self._onClicked)
 
@@ -41,6 +42,11 @@ class JobDisplay:
         """Show a sentence below the button; none hides the line."""
         self._statusLabel.setText(text)
         self._statusLabel.setVisible(bool(text))
+
+    def forget(self) -> None:
+        """Show no more what an earlier job said; a running one goes on to speak."""
+        if not self._running:
+            self.say("")
 
     def update(self, runner: JobRunner, kind: str) -> None:
         """Show where a job is; a job of another kind only locks the button."""
@@ -58,8 +64,10 @@ class JobDisplay:
         if self._running:
             self._progressBar.setValue(round(1000 * runner.fraction))
             self._progressBar.setFormat(progressText(runner))
-        if own:
-            self.say(_statusText(runner))
+        text = _statusText(runner)
+        if own and text != self._heard:  # once: what was forgotten stays so
+            self._heard = text
+            self.say(text)
 
     def _onClicked(self, checked: bool = False) -> None:
         with errorsShown():
@@ -74,7 +82,7 @@ def progressText(runner: JobRunner) -> str:
     percentage = _("{percentage} %").format(percentage=round(100 * runner.fraction))
     if runner.remaining_seconds is None:
         return percentage
-    return _("{percentage}, about {time} left").format(percentage=percentage, time=duration(runner.remaining_seconds))
+    return _("{percentage}, {time} left").format(percentage=percentage, time=about(runner.remaining_seconds))
 
 
 def _statusText(runner: JobRunner) -> str:

@@ -409,7 +409,7 @@ def _volumes(nodes) -> list:
 def _checkPair(uldctNode, ndctNode) -> None:
     for node, role in ((uldctNode, "uLDCT"), (ndctNode, "NDCT")):
         if node is None:
-            raise InputError(f"no {role} is chosen: choose or load a {role} volume")
+            raise InputError(f"no {role} is chosen: choose or load one")
     if uldctNode is ndctNode:
         raise InputError(f"uLDCT and NDCT are both '{uldctNode.GetName()}': choose two scans of one patient")
 

@@ -74,3 +74,15 @@ def duration(seconds: float) -> str:
     if minutes < 90:
         return _("{minutes} min").format(minutes=minutes)
     return _("{hours} h {minutes} min").format(hours=minutes // 60, minutes=minutes % 60)
+
+
+def about(seconds: float) -> str:
+    """An estimated time for people.
+
+    Examples
+    --------
+    >>> about(0.4), about(11.6)
+    ('under 1 s', 'about 12 s')
+    """
+    time = duration(seconds)
+    return time if seconds < 1 else _("about {time}").format(time=time)

@@ -24,13 +24,27 @@ def ensurePackages() -> None:
     Raises
     ------
     InputError
-        Packages are missing and the PyTorch extension is, or the installation failed.
+        Packages are missing and the PyTorch extension is, or the installation failed, or Slicer runs tests, which
+        must not install anything.
     Cancelled
         The user declined.
     """
+    missing = missingPackages()
+    if missing and slicer.app.testingEnabled():
+        raise InputError(
+            _("the Python packages {names} are missing: install them before the tests run").format(
+                names=", ".join(missing)
+            )
+        )
     _ensureRequirements(requirementsPath())
     if importlib.util.find_spec("torch") is None:
         _installTorch()
+
+
+def missingPackages() -> list[str]:
+    """What `ensurePackages` would install."""
+    torch = [] if importlib.util.find_spec("torch") else ["torch"]
+    return missingRequirements(requirementsPath()) + torch
 
 
 def requirementsPath() -> Path:
@@ -68,7 +82,8 @@ def _askAndInstall(missing: list[str]) -> None:
     question = _("These Python packages have to be installed first: {names}. Install them now?")
     if not slicer.util.confirmOkCancelDisplay(question.format(names=", ".join(missing)), windowTitle=TITLE):
         raise Cancelled("the installation of packages was declined")
-    slicer.util.pip_install(missing)
+    with slicer.util.WaitCursor():
+        slicer.util.pip_install(missing)
 
 
 def missingRequirements(path: Path) -> list[str]:

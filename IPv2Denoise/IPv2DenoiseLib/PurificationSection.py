@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 from .JobDisplay import JobDisplay
 from .Logic import IPv2DenoiseLogic
 from .Messages import errorsShown, showError
-from .Parameters import Strategy, Threshold
+from .Parameters import Simulator, Strategy, Threshold
 from .Stages import StageList
 from .Views import currentSliceIndex, showInSliceViews
 
@@ -49,6 +49,8 @@ class PurificationSection:
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node, or none while the module is not shown."""
         self._parameterNode = parameterNode
+        if not parameterNode:
+            self._display.forget()
         self._stages.setParameterNode(parameterNode)
         self.parametersChanged()
 
@@ -60,8 +62,9 @@ class PurificationSection:
             return
         ui.dropEnclosedAirCheckBox.setEnabled(parameters.removeBackground)
         ui.thresholdHuSpinBox.setEnabled(parameters.thresholdMethod is Threshold.FIXED)
-        for widget in (ui.doseSpinBox, ui.simulatorSelector, ui.kernelSelector, ui.seedSpinBox):
+        for widget in (ui.doseSpinBox, ui.simulatorSelector, ui.seedSpinBox):
             widget.setEnabled(parameters.addNoise)
+        ui.kernelSelector.setEnabled(parameters.addNoise and parameters.simulator is Simulator.PHYSICAL)
         ui.weakStrengthSpinBox.setEnabled(parameters.removeNoise)
 
     def jobChanged(self) -> None:

@@ -1,4 +1,4 @@
-"""What the module adds to other modules: a data set in Sample Data, an action in the menu of volumes in Data."""
+"""What the module adds to Slicer: a data set in Sample Data, an action in the menu of volumes in Data, layouts."""
 
 from pathlib import Path
 
@@ -26,6 +26,17 @@ def registerSampleData() -> None:
         thumbnailFileName=str(icons / f"{SAMPLE_NAME}.png"),
         customDownloader=makeSamplePair,
     )
+
+
+def registerLayouts() -> None:
+    """Let Slicer know the layouts, for scenes that were saved with one: their views would be missing otherwise."""
+    from IPv2Lib.layouts import MOST_VIEWS, compare_layout
+
+    node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    if node is None:  # Slicer without a main window
+        return
+    for layout in (compare_layout(count) for count in range(1, MOST_VIEWS + 1)):
+        node.AddLayoutDescription(layout.number, layout.description)
 
 
 def makeSamplePair(source=None) -> list:

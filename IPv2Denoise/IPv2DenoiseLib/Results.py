@@ -25,6 +25,7 @@ class Results:
     def __init__(self, ui):
         self._ui = ui
         self.nodes = None
+        self._input = None
         self._table, self._tag = None, None  # what is observed
         ui.showButton.clicked.connect(self._onShow)
         ui.saveButton.clicked.connect(self._onSave)
@@ -33,11 +34,16 @@ class Results:
 
     def setInput(self, node) -> None:
         """Show the table of the newest result of a volume; None, or a volume without a result, hides it."""
-        self.nodes = resultOf(node)
+        self._input, self.nodes = node, resultOf(node)
         ui = self._ui
         self._observe(self.nodes.table if self.nodes else None)
         for button in (ui.showButton, ui.saveButton, ui.exportDicomButton):
             button.setEnabled(self.nodes is not None)
+
+    def isOutdated(self) -> bool:
+        """Whether the scene holds another result of the volume by now, or lacks a part of the one that is shown."""
+        now = resultOf(self._input)
+        return (now and vars(now)) != (self.nodes and vars(self.nodes))
 
     def strengthPercent(self) -> float | None:
         """Of the result; None without one."""
@@ -130,7 +136,7 @@ def tableHtml(table) -> str:
             table.GetCellText(index, column) for column in range(table.GetNumberOfColumns())
         )
         means = f"{_whole(meanBefore)} → {_whole(meanAfter)}"
-        rows.append((region, means, f"{sigmaBefore} → {sigmaAfter}", f"{_whole(reduction, -1)} %"))
+        rows.append((region, means, f"{sigmaBefore} → {sigmaAfter}", f"{_change(reduction)} %"))
     lines = [_line("th", heads), *(_line("td", row) for row in rows)]
     return f"<table width='100%' cellspacing='0' cellpadding='2'>{''.join(lines)}</table>"
 
@@ -142,12 +148,21 @@ def _line(tag: str, texts: Sequence[str]) -> str:
     return f"<tr><{tag} align='left'>{first}</{tag}>{cells}</tr>"
 
 
-def _whole(text: str, sign: int = 1) -> str:
+def _whole(text: str) -> str:
     """A number without decimals, with a proper minus; what is no number stays."""
     try:
-        return f"{round(sign * float(text)):d}".replace("-", "−")
+        return f"{round(float(text)):d}".replace("-", "−")
     except ValueError:
         return text
+
+
+def _change(reduction: str) -> str:
+    """By how much noise changed, for a reduction: "−12" for "12.3", "+5" where there is more noise than before."""
+    try:
+        change = -round(float(reduction))
+    except ValueError:
+        return reduction
+    return f"{change:+d}".replace("-", "−") if change else "0"
 
 
 def resultOf(node):

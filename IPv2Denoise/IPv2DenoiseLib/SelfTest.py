@@ -25,7 +25,12 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
         from IPv2Lib import scene
 
         from .Logic import IPv2DenoiseLogic
+        from .Packages import ensurePackages, missingPackages
 
+        missing = missingPackages()
+        if missing and slicer.app.testingEnabled():
+            self.skipTest(f"{', '.join(missing)} not installed")
+        ensurePackages()
         slicer.mrmlScene.Clear()
         pair = _pair()
         self.uldct = scene.volume_to_node(pair.uldct, "uLDCT")
@@ -49,7 +54,7 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
         self.assertEqual(nodes.denoised.GetName(), "uLDCT denoised")
         self.assertEqual(nodes.denoised.GetOrigin(), self.uldct.GetOrigin())
         noise = {nodes.table.GetCellText(row, 0): nodes.table.GetCellText(row, 5) for row in range(3)}
-        self.assertGreater(float(noise["Room air"]), 20)  # % less
+        self.assertGreater(float(noise["Outside the body"]), 20)  # % less
         self.assertLess(abs(float(after.mean() - before.mean())), 20)
         self.assertEqual(heard, sorted(heard))
         self.assertIn("weights_sha256", scene.provenance(nodes.denoised))

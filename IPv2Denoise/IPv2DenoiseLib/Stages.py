@@ -1,5 +1,7 @@
 """The stages of a purification: choosing, overlay, two side by side, keyboard, export."""
 
+import html
+
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -8,7 +10,7 @@ from .Export import newFolder
 from .Messages import errorsShown
 from .Views import currentSliceIndex, showRedView
 
-SHORTCUTS = (("Ctrl+Alt+Down", "next"), ("Ctrl+Alt+Up", "previous"), ("Ctrl+Alt+O", "toggleOverlay"))
+SHORTCUTS = (("Ctrl+Shift+Down", "next"), ("Ctrl+Shift+Up", "previous"), ("Ctrl+Shift+M", "toggleOverlay"))
 """Keys, and the method of `StageList` that each calls; they work wherever the focus is while the module is open."""
 
 
@@ -136,6 +138,7 @@ class StageList:
             widget.blockSignals(False)
         ui.stagesList.setVisible(bool(found))
         ui.stageControls.setVisible(bool(found))
+        ui.stageLegend.setVisible(False)
 
     def _showStage(self) -> None:
         from IPv2Lib import scene_stages
@@ -153,6 +156,9 @@ class StageList:
         """Let the widgets say what is shown."""
         stage, second = self._shown[:2]
         ui = self._ui
+        legend = legendHtml(each for each in self._nodes.stages if each.key in (stage, second))
+        ui.stageLegend.setText(legend)
+        ui.stageLegend.setVisible(bool(legend))
         for widget in (ui.stagesList, ui.secondStageSelector):
             widget.blockSignals(True)
         ui.stagesList.setCurrentRow(self._keys.index(stage))
@@ -180,3 +186,17 @@ class StageList:
                 with slicer.util.WaitCursor():
                     written = scene_stages.export_stages(self._nodes, newFolder(folder, self._nodes.name))
                 slicer.util.showStatusMessage(_("Exported: {path}").format(path=written), 5000)
+
+
+def legendHtml(stages) -> str:
+    """What the colours of masks mean, one after the other; nothing where no mask is.
+
+    Parameters
+    ----------
+    stages : iterable of IPv2Lib.scene_stages.Stage
+    """
+    entries = {(name, rgb): None for stage in stages for value, name, rgb in stage.entries if value}
+    return " ".join(
+        f"<span style='color:#{red:02x}{green:02x}{blue:02x}'>■</span>&nbsp;{html.escape(name).replace(' ', '&nbsp;')}"
+        for name, (red, green, blue) in entries
+    )

@@ -114,7 +114,8 @@ label map; air should be near -1000
     low, high = float(volume.array.min()), float(volume.array.max())
     if not np.isfinite([low, high]).all():
         count = np.count_nonzero(~np.isfinite(volume.array))
-        raise InputError(f"{count} voxels are NaN or infinite: replace them by HU, e.g. {AIR_HU:g} (no data)")
+        which = "one voxel is" if count == 1 else f"{count} voxels are"
+        raise InputError(f"{which} NaN or infinite: replace by HU, e.g. {AIR_HU:g} (no data)")
     if low == high:
         raise InputError(f"every voxel is {low:g}: the volume holds no image")
     values = f"({low:g} to {high:g})"
@@ -124,7 +125,9 @@ label map; air should be near -1000
         like = "an 8-bit picture or a label map" if high <= 255 else "MRI or a CT without its rescale intercept"
         raise InputError(f"not a CT in HU: no value is below 0 {values}, like {like}; air should be near -1000")
     if low < -100_000 or high > 100_000:
-        raise InputError(f"not a CT in HU: values are out of any scanner's range {values}")
+        raise InputError(
+            f"not a CT in HU: values are out of any scanner's range {values}; clip them, e.g. to -1024 and 3071"
+        )
 
 
 def read(path: str | Path) -> Volume:
@@ -390,7 +393,7 @@ def _check_nifti(path: Path) -> None:
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"cannot read {path}: {_reason(error)}") from error
     if not finite:
-        raise InputError(f"{path} has NaN or infinite values: replace them by HU, e.g. {AIR_HU:g} (no data)")
+        raise InputError(f"{path} has NaN or infinite values: replace by HU, e.g. {AIR_HU:g} (no data)")
 
 
 def _nifti_blocks(path: Path) -> Iterator[np.ndarray]:

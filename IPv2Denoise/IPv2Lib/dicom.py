@@ -135,9 +135,7 @@ def write_series(volume: Volume, folder: Path, description: str, template: Path 
         dataset.SeriesInstanceUID = series_uid
         _derive(dataset, description)
         _set_pixels(dataset, volume.array[index])
-        with _quiet():
-            # Unlike Dataset.save_as, dcmwrite also converts big-endian templates.
-            pydicom.dcmwrite(folder / f"{index + 1:04d}.dcm", dataset, enforce_file_format=True)
+        _save(dataset, folder / f"{index + 1:04d}.dcm")
 
 
 @dataclass(frozen=True)
@@ -429,6 +427,17 @@ def _make_signed_16_bit(dataset: Dataset) -> None:
     for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
         if keyword in dataset:
             delattr(dataset, keyword)
+
+
+def _save(dataset: Dataset, path: Path) -> None:
+    with _quiet():
+        if int(pydicom.__version__.partition(".")[0]) >= 3:
+            # Unlike Dataset.save_as, dcmwrite also converts big-endian templates.
+            pydicom.dcmwrite(path, dataset, enforce_file_format=True)
+            return
+        # Slicer 5.10 has pydicom 2.4, in use since it started: another version must not take its place.
+        dataset.is_little_endian, dataset.is_implicit_VR = True, False
+        pydicom.dcmwrite(path, dataset, write_like_original=False)
 
 
 @contextlib.contextmanager

@@ -68,7 +68,7 @@ class Region(IntEnum):
 
 _APPEARANCE = {
     Region.OUTSIDE: ("Outside the field of view", (0, 0, 0)),
-    Region.BACKGROUND: ("Room air", (70, 90, 120)),
+    Region.BACKGROUND: ("Outside the body", (70, 90, 120)),
     Region.LUNG: ("Lung and airways", (90, 180, 230)),
     Region.SOFT_TISSUE: ("Soft tissue", (220, 130, 100)),
     Region.BONE: ("Bone", (245, 230, 180)),

@@ -26,6 +26,7 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from .ct import Volume
 from .errors import InputError, OutputError
+from .layouts import MOST_VIEWS, Layout, compare_layout
 
 LUNG_WINDOW, LUNG_LEVEL = 1500.0, -600.0
 """Width and centre of the usual lung window, HU."""
@@ -35,9 +36,6 @@ Entry = tuple[int, str, tuple[int, int, int]]
 
 _ATTRIBUTE_PREFIX = "IPv2."
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
-# Ids above vtkMRMLLayoutNode.SlicerLayoutUserView belong to extensions; n views take the n-th.
-_COMPARE_LAYOUT = 26020
-_MOST_VIEWS = 9
 _NICE_LIMITS = (20, 50, 100, 200, 300, 500, 1000, 2000)
 _LARGEST_LABEL = 65535
 # Viewer's right, viewer's up and the direction of slicing, in RAS; patient right is on the viewer's left.
@@ -255,7 +253,9 @@ def show_window(node: slicer.vtkMRMLScalarVolumeNode, window: float = LUNG_WINDO
     display.SetWindowLevel(window, level)
 
 
-def show_difference(node: slicer.vtkMRMLScalarVolumeNode, limit_hu: float = 200.0) -> None:
+def show_difference(
+    node: slicer.vtkMRMLScalarVolumeNode, limit_hu: float = 200.0, title: str = "Difference (HU)"
+) -> None:
     """Show a difference volume in blue (negative), white (0 HU) and red (positive), with a colour legend.
 
     Parameters
@@ -264,6 +264,8 @@ def show_difference(node: slicer.vtkMRMLScalarVolumeNode, limit_hu: float = 200.
         HU differences.
     limit_hu : float
         The darkest blue is -limit_hu and below, the darkest red +limit_hu and above.
+    title : str
+        Of the legend.
 
     Raises
     ------
@@ -277,7 +279,7 @@ def show_difference(node: slicer.vtkMRMLScalarVolumeNode, limit_hu: float = 200.
     display.SetWindowLevel(2 * limit_hu, 0)
     application_logic(node.GetScene())  # outside of Slicer nobody else tells the scene what a legend is
     legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(node)
-    legend.SetTitleText("Difference (HU)")
+    legend.SetTitleText(title)
     legend.SetLabelFormat("%.0f")
     legend.SetNumberOfLabels(5)
 
@@ -329,6 +331,7 @@ def show_overlay(
     labels: slicer.vtkMRMLLabelMapVolumeNode | None,
     opacity: float = 0.45,
     views: Sequence[slicer.vtkMRMLSliceNode] | None = None,
+    foreground: slicer.vtkMRMLScalarVolumeNode | None = None,
 ) -> None:
     """Show a label map over a volume.
 
@@ -340,6 +343,8 @@ def show_overlay(
         Of the labels, 0 to 1.
     views : sequence of vtkMRMLSliceNode, optional
         Where; default: every slice view of the scene.
+    foreground : vtkMRMLScalarVolumeNode, optional
+        Hides the background where it lies, below the label map.
     """
     if views is None:
         views = nodes_of_class(background.GetScene(), "vtkMRMLSliceNode")
@@ -347,7 +352,8 @@ def show_overlay(
         composite = _composite(view)
         state = composite.StartModify()
         composite.SetBackgroundVolumeID(background.GetID())
-        composite.SetForegroundVolumeID(None)
+        composite.SetForegroundVolumeID(foreground.GetID() if foreground else None)
+        composite.SetForegroundOpacity(1.0 if foreground else 0.0)
         composite.SetLabelVolumeID(labels.GetID() if labels else None)
         composite.SetLabelOpacity(opacity)
         composite.EndModify(state)
@@ -356,7 +362,7 @@ def show_overlay(
 def show_compare(
     volumes: Sequence[slicer.vtkMRMLScalarVolumeNode],
     *,
-    orientation: str = "axial",
+    orientation: str | None = None,
     slice_index: int | None = None,
 ) -> list[slicer.vtkMRMLSliceNode]:
     """Show volumes side by side in linked slice views: one moves, all move.
@@ -368,8 +374,8 @@ def show_compare(
     ----------
     volumes : sequence of 1 to 9 vtkMRMLScalarVolumeNode
         Of one scene, from left to right.
-    orientation : {'axial', 'coronal', 'sagittal'}
-        Along the axes of the first volume.
+    orientation : {'axial', 'coronal', 'sagittal'}, optional
+        Along the axes of the first volume; default: its own slices, as its array has them.
     slice_index : int, optional
         Slice of the first volume; default: the middle one.
 
@@ -384,13 +390,13 @@ def show_compare(
         No or too many volumes, unknown orientation, no such slice.
     """
     count = len(volumes)
-    if not 1 <= count <= _MOST_VIEWS:
-        raise InputError(f"{count} volumes cannot be compared side by side: choose 1 to {_MOST_VIEWS}")
+    if not 1 <= count <= MOST_VIEWS:
+        raise InputError(f"{count} volumes cannot be compared side by side: choose 1 to {MOST_VIEWS}")
     target = volumes[0].GetScene()
-    names = [f"IPv2View{number}" for number in range(1, count + 1)]
+    layout = compare_layout(count)
     plane = _plane(volumes[0], orientation, slice_index)
-    _set_layout(target, _COMPARE_LAYOUT + count, names)
-    views = [target.GetSingletonNode(name, "vtkMRMLSliceNode") for name in names]
+    _set_layout(target, layout)
+    views = [target.GetSingletonNode(name, "vtkMRMLSliceNode") for name in layout.views]
     sizes = [view.GetDimensions()[:2] for view in views]
     pixel_mm = max(plane.pixel_mm(size) for size in sizes)
     for view, volume, size in zip(views, volumes, sizes, strict=True):
@@ -671,17 +677,21 @@ class _Plane:
         return max(count * mm / pixels for count, mm, pixels in zip(self.shape, self.spacing, size, strict=True))
 
 
-def _plane(node, orientation: str, slice_index: int | None) -> _Plane:
+def _plane(node, orientation: str | None, slice_index: int | None) -> _Plane:
+    """Without an orientation: that of the slices, which lie one behind the other along the last voxel axis."""
+    directions = np.zeros((3, 3))
+    node.GetIJKToRASDirections(directions)
+    own = orientation is None
+    if own:
+        orientation = max(_ORIENTATIONS, key=lambda name: abs(directions[:, 2] @ _ORIENTATIONS[name][2]))
     if orientation not in _ORIENTATIONS:
         raise InputError(f"unknown orientation {orientation!r}: use {', '.join(_ORIENTATIONS)}")
     right, up, depth = (np.array(axis, float) for axis in _ORIENTATIONS[orientation])
-    directions = np.zeros((3, 3))
-    node.GetIJKToRASDirections(directions)
     count = np.array(node.GetImageData().GetDimensions())
     spacing = np.array(node.GetSpacing())
 
     # The voxel axis that runs most along each direction; the depth is chosen first.
-    k = int(np.argmax(np.abs(depth @ directions)))
+    k = 2 if own else int(np.argmax(np.abs(depth @ directions)))
     i, j = (axis for axis in range(3) if axis != k)
     if abs(right @ directions[:, j]) > abs(right @ directions[:, i]):
         i, j = j, i
@@ -792,22 +802,14 @@ def _scene_or_default(target):
     return scene() if target is None else target
 
 
-def _set_layout(target, layout_id: int, view_names: Sequence[str]) -> None:
+def _set_layout(target, layout: Layout) -> None:
     application_logic(target)
-    views = "".join(
-        f'<item><view class="vtkMRMLSliceNode" singletontag="{name}">'
-        '<property name="orientation" action="default">Axial</property>'
-        f'<property name="viewlabel" action="default">{number}</property>'
-        '<property name="viewcolor" action="default">#5A8FBF</property></view></item>'
-        for number, name in enumerate(view_names, 1)
-    )
-    description = f'<layout type="horizontal" split="true">{views}</layout>'
-    layout = target.GetFirstNodeByClass("vtkMRMLLayoutNode")
-    if layout.IsLayoutDescription(layout_id):
-        layout.SetLayoutDescription(layout_id, description)
-    else:
-        layout.AddLayoutDescription(layout_id, description)
-    layout.SetViewArrangement(layout_id)
+    node = target.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    if node is None:
+        raise InputError("there are no views: Slicer was started without its main window")
+    if not node.AddLayoutDescription(layout.number, layout.description):
+        node.SetLayoutDescription(layout.number, layout.description)
+    node.SetViewArrangement(layout.number)
     if _is_application(target):
         # New views get their size from the event loop, and keep the height of what they show, not its width.
         slicer.app.processEvents()

@@ -141,7 +141,7 @@ def add_denoised(
         denoised_node = _volume_node(target, output_node, blended.denoised, f"{name} denoised")
         difference_node = _volume_node(target, old and old.difference, blended.removed, f"{name} difference")
         _copy_window(input_node, denoised_node)
-        show_difference(difference_node, limit)
+        show_difference(difference_node, limit, "Removed (HU)")
         table = _table_node(target, old and old.table, statistics, f"{name} regions")
         output = _hidden_node(target, old_output, before.with_array(network_output.array))
         nodes = DenoisedNodes(input_node, denoised_node, difference_node, table)
@@ -169,6 +169,20 @@ def nodes_of(denoised_node: slicer.vtkMRMLNode | None) -> DenoisedNodes | None:
 def can_set_strength(denoised_node: slicer.vtkMRMLNode | None) -> bool:
     """Whether `set_strength` works: not after the scene was saved and loaded, nor after input or result changed."""
     return _why_not(denoised_node) is None
+
+
+def remove_unused_outputs(target: slicer.vtkMRMLScene) -> None:
+    """Take what the network said out of a scene where its result is gone: it is hidden, and as large as a volume.
+
+    Nothing happens while Undo may bring results back.
+    """
+    if target.GetUndoFlag():
+        return
+    volumes = nodes_of_class(target, "vtkMRMLScalarVolumeNode")
+    used = {node.GetNodeReferenceID(_OUTPUT_ROLE) for node in volumes}
+    for node in volumes:
+        if node.GetAttribute(_IS_OUTPUT) and node.GetID() not in used:
+            target.RemoveNode(node)
 
 
 def set_strength(denoised_node: slicer.vtkMRMLScalarVolumeNode, strength: float) -> None:

@@ -267,6 +267,8 @@ def show_stage(
 ) -> None:
     """Show a stage: an image or a difference by itself, a mask over its image. The view stays where it is.
 
+    Below a part of the slices lies the whole uLDCT, so that a view can be scrolled out of them.
+
     Parameters
     ----------
     stage_nodes : StageNodes
@@ -282,12 +284,12 @@ def show_stage(
     InputError
         The stage is not in the scene, or there is no such view.
     """
-    background, labels = _layers(stage_nodes, key)
+    image, labels = _layers(stage_nodes, key)
     if isinstance(views, str):
-        views = [view_of_name(background.GetScene(), views)]
+        views = [view_of_name(image.GetScene(), views)]
     for view in views:
-        center_view(view, background)
-    show_overlay(background, labels, opacity, views)
+        center_view(view, image)
+    _show_layers(stage_nodes, image, labels, opacity, views)
 
 
 def show_stages_side_by_side(
@@ -315,10 +317,18 @@ def show_stages_side_by_side(
         A stage is not in the scene, or there is no such slice.
     """
     layers = [_layers(stage_nodes, key) for key in (key_a, key_b)]
-    views = show_compare([background for background, _ in layers], slice_index=slice_index)
-    for view, (background, labels) in zip(views, layers, strict=True):
-        show_overlay(background, labels, opacity, [view])
+    views = show_compare([image for image, _ in layers], slice_index=slice_index)
+    for view, (image, labels) in zip(views, layers, strict=True):
+        _show_layers(stage_nodes, image, labels, opacity, [view])
     return views
+
+
+def _show_layers(stage_nodes: StageNodes, image, labels, opacity: float, views) -> None:
+    source = stage_nodes.source
+    if source is None or source.GetScene() is None or _node(stage_nodes, "uldct") in (None, source):
+        show_overlay(image, labels, opacity, views)
+    else:  # only some slices
+        show_overlay(source, labels, opacity, views, foreground=image)
 
 
 def _add_node(target, stages: Stages, stage: Stage, name: str, uldct_node):
@@ -346,7 +356,7 @@ def _node(stage_nodes: StageNodes, key: str):
 
 
 def _layers(stage_nodes: StageNodes, key: str):
-    """Background and labels of a stage."""
+    """The image and the labels of a stage."""
     stage = next((stage for stage in STAGES if stage.key == key), None)
     node = _node(stage_nodes, key)
     if stage is None or node is None:

@@ -62,7 +62,7 @@ def concerns(volume: Volume, card: Mapping[str, Any]) -> list[str]:
     try:
         check_ct(sample)
     except InputError as error:
-        return [f"This is no usable CT: {error}."]
+        return [f"This cannot be denoised: {error}."]
     inside = ~outside_field_of_view(sample.array)
     found = _about_values(sample.array[inside])
     if not found:

@@ -32,7 +32,7 @@ _FLOOR_HU = 8.0  # noise below this is not worth more of the loss
 _TISSUE_HU = (-950.0, -300.0, 150.0, 400.0)  # between room air, lung, soft tissue, thin and dense bone
 _TISSUE_WEIGHT = 2.0  # of the bias per tissue, within that of bias
 _SMALL_ERROR = 0.1  # of the noise; below this the penalty is quadratic
-_MODERATE_HU = 50.0  # noise up to about this is held back by the variance weight
+_MODERATE_HU = 40.0  # noise up to about this is held back by the variance weight
 _SURE_PIXELS = 2000
 _COARSE = 8  # pixels; the scale at which the loss looks for bias
 
@@ -55,7 +55,7 @@ class TrainingSettings:
     bias_weight : weight of the loss on means, over 8 by 8 pixels and over each tissue, which keeps HU right
     variance_weight : weight of the noise that comes through, on top of its part in the error. Of noise that looks
         like the texture of the lung, the smallest error keeps most; this removes more of it, and some texture
-        with it. It counts for noise below about 50 HU, where an image is not made unreadable by its noise.
+        with it. It counts for noise below about 40 HU, where an image is not made unreadable by its noise.
         Doubles the time of a step
     ranges : what is drawn at random for each case
     seed : of everything random
@@ -427,6 +427,12 @@ def _loss(output, target, noisy, settings: TrainingSettings) -> torch.Tensor:
     import torch
 
     scale = ((noisy - target) ** 2).mean((1, 2, 3), keepdim=True).sqrt() + _FLOOR_HU / HU_PER_UNIT
+    mirrored = None
+    if settings.variance_weight:
+        # The negative of the noise has the negative of its mean, too, which no scan has: nothing else is learned of it.
+        half = len(output) // 2
+        output, mirrored = output[:half], output[half:]
+        target, scale = target[:half], scale[:half]
     error = (output - target) / scale
     fine = ((error**2 + _SMALL_ERROR**2).sqrt() - _SMALL_ERROR).mean()
     coarse = (torch.nn.functional.avg_pool2d(error, _COARSE) ** 2).mean()
@@ -437,9 +443,9 @@ def _loss(output, target, noisy, settings: TrainingSettings) -> torch.Tensor:
         # The mean of a few pixels is mostly noise: it counts for little.
         biases.append(here.mean().square() * (len(here) / (len(here) + _SURE_PIXELS)))
     loss = fine + settings.bias_weight * (coarse + _TISSUE_WEIGHT * torch.stack(biases).sum())
-    if settings.variance_weight:
-        passed = ((error[: len(error) // 2] - error[len(error) // 2 :]) / 2).square().mean((1, 2, 3))
-        moderate = torch.exp(-((scale[: len(passed)].flatten() * HU_PER_UNIT / _MODERATE_HU) ** 2))
+    if mirrored is not None:
+        passed = ((output - mirrored) / (2 * scale)).square().mean((1, 2, 3))
+        moderate = torch.exp(-((scale.flatten() * HU_PER_UNIT / _MODERATE_HU) ** 2))
         loss = loss + settings.variance_weight * (moderate * passed).mean()
     return loss
 

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from scipy import ndimage
-from skimage.restoration import denoise_tv_chambolle
 
 from .ct import Volume, check_ct
 from .errors import InputError
@@ -93,6 +92,8 @@ def weak_denoise(
 
 def _denoised(hu: np.ndarray, strength: float) -> np.ndarray:
     """One slice (rows, columns)."""
+    from skimage.restoration import denoise_tv_chambolle  # Slicer installs it after a module was opened
+
     outside = outside_field_of_view(hu[None])[0]
     image = np.where(outside, np.float32(ROOM_AIR_HU), hu.astype(np.float32))
     weight = WEIGHT_PER_SIGMA * strength * _tissue_sigma(image, ~outside)

@@ -16,17 +16,22 @@ from IPv2Lib.training_data import Ranges
 
 FOLDER = Path(os.environ.get("IPV2_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 VOLUMES = ("lungdx_A0001", "lidc_0001", "acrin_042", "fda_phantom")
+# The last stage of the bundled weights; models.md has the ones before. From random weights: learning rate 1e-3, no
+# variance weight, about an hour, then this.
 SETTINGS = training.TrainingSettings(
     arguments={"channels": [32, 64, 128, 128], "blocks": [1, 2, 2, 2]},
     start_from="ipv2-unet",
-    minutes=55,
-    learning_rate=2e-4,
+    minutes=31,
+    batch=5,
+    learning_rate=1e-4,
+    average=0.9985,
     bias_weight=4.0,
+    variance_weight=2.5,
     pool=20,
     steps_per_case=14,
     precision="bfloat16",
     ranges=Ranges(dose=(0.01, 0.7), zoom=(0.8, 1.8)),
-    seed=2,
+    seed=6,
 )
 
 

@@ -168,12 +168,14 @@ def context_menu(node) -> dict[str, QtGui.QAction]:
 
 
 def make_modules() -> dict[str, ModuleType]:
-    """Modules that plugins import their base class from."""
-    modules = {}
-    for name in ("AbstractScriptedSubjectHierarchyPlugin", "SubjectHierarchyPlugins"):
-        modules[name] = ModuleType(name, "Base of scripted subject hierarchy plugins.")
-        modules[name].AbstractScriptedSubjectHierarchyPlugin = AbstractScriptedSubjectHierarchyPlugin
-    return modules
+    """The package that plugins import their base class from.
+
+    The module AbstractScriptedSubjectHierarchyPlugin, which is in it, can be imported by itself in Slicer only once
+    somebody has imported the package.
+    """
+    package = ModuleType("SubjectHierarchyPlugins", "Base of scripted subject hierarchy plugins.")
+    package.AbstractScriptedSubjectHierarchyPlugin = AbstractScriptedSubjectHierarchyPlugin
+    return {package.__name__: package}
 
 
 def _with_node(method):

@@ -24,6 +24,7 @@ from IPv2Lib.scene_denoised import (  # noqa: E402
     frames,
     link_windows,
     nodes_of,
+    remove_unused_outputs,
     set_strength,
     show_denoised,
 )
@@ -416,6 +417,24 @@ def test_a_saved_result_is_found_with_everything_but_the_network_output(fresh, t
     # And a new result may go into the one that was loaded.
     again = add_denoised(found.input, output, 1.0, STATISTICS, {}, output_node=found.denoised)
     assert again.difference is found.difference and can_set_strength(again.denoised)
+
+
+def test_what_the_network_said_goes_with_its_result(fresh):
+    first, second = add(fresh), add(fresh)
+
+    def outputs() -> int:
+        found = scene.nodes_of_class(fresh, "vtkMRMLScalarVolumeNode")
+        return sum(node.GetName() == "IPv2 network output" for node in found)
+
+    remove_unused_outputs(fresh)
+    assert outputs() == 2 and can_set_strength(first.denoised)
+    fresh.RemoveNode(first.denoised)
+    fresh.SetUndoOn()
+    remove_unused_outputs(fresh)
+    assert outputs() == 2  # Undo may need it
+    fresh.SetUndoOff()
+    remove_unused_outputs(fresh)
+    assert outputs() == 1 and can_set_strength(second.denoised)
 
 
 def test_a_closed_scene_is_used_again(fresh):

@@ -192,6 +192,17 @@ def test_compare_again_replaces_the_views_content(fresh):
     assert scene.render_view(scene.show_compare([node])[0], (40, 30)).any()
 
 
+def test_volumes_are_compared_in_their_own_slices(fresh):
+    coronal = ramp(direction=(1, 0, 0, 0, 0, 1, 0, -1, 0))  # slices one behind the other, rows from head to foot
+    node = scene.volume_to_node(coronal, "coronal", scene=fresh)
+    scene.show_window(node, 1000, -500)
+    (view,) = scene.show_compare([node], slice_index=4)
+    picture = scene.render_view(view, (160, 120)).astype(int)
+    expected = grey(coronal.array[4])
+    shown = picture[..., 0][picture.any(axis=2)]
+    assert expected.min() - 4 <= shown.min() and shown.max() <= expected.max() + 4
+
+
 def test_an_overlay_in_the_views_of_the_scene(fresh):
     volume = Volume(np.full((3, 8, 8), -500, np.int16))
     node = scene.volume_to_node(volume, "CT", scene=fresh)

@@ -269,6 +269,13 @@ def test_one_slice_is_shown_where_it_is(fresh, uldct_node, pair):
         show_stage(nodes, "training_input")
         assert scene.render_view(red, (96, 96)).any()
         assert red.GetSliceOffset() == pytest.approx(pair.uldct.origin[2], abs=pair.uldct.spacing[2] / 2)
+    # Slicer scrolls only as far as a view's volumes reach: elsewhere the uLDCT is seen, and another slice is chosen.
+    one = scene.render_view(red)
+    red.SetSliceOffset(pair.uldct.origin[2] + 3 * pair.uldct.spacing[2])
+    elsewhere = scene.render_view(red)
+    scene.show_overlay(uldct_node, None, views=[red])
+    np.testing.assert_array_equal(elsewhere, scene.render_view(red))
+    assert not np.array_equal(one, elsewhere)
 
 
 def test_two_stages_side_by_side_are_linked(fresh, uldct_node, stages):

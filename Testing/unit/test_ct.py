@@ -126,7 +126,7 @@ class TestCheck:
             (Volume(np.zeros((1, 0, 0))), "1 slices of 0×0"),
             (example().with_array(np.full((2, 2, 2), -1000)), "every voxel is -1000"),
             (Volume(np.array([[[0, 1], [np.nan, np.inf]]])), "2 voxels are NaN or infinite"),
-            (Volume(np.array([[[0, 1e300], [5, -1000]]])), "1 voxels are NaN or infinite"),
+            (Volume(np.array([[[0, 1e300], [5, -1000]]])), "one voxel is NaN or infinite"),
             (Volume(np.array([[[-1.0, 1.0], [0.5, 0.2]]])), r"normalised \(-1 to 1\)"),
             (Volume(np.array([[[0, 255], [30, 7]]])), "8-bit picture"),
             (Volume(np.array([[[0, 1800], [1024, 7]]])), "MRI or a CT without its rescale intercept"),

@@ -118,7 +118,7 @@ def test_the_table_is_aligned(slab):
     text = evaluation.table(evaluation.compare(volume.with_array(volume.array + noise), volume, labels))
     rows = text.splitlines()[5:]
     assert len({len(row) for row in rows}) == 1
-    assert [row.split("  ")[0] for row in rows[1:]] == ["Room air", "Lung and airways", "Soft tissue", "Bone"]
+    assert [row.split("  ")[0] for row in rows[1:]] == ["Outside the body", "Lung and airways", "Soft tissue", "Bone"]
 
 
 @pytest.mark.parametrize(

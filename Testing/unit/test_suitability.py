@@ -34,8 +34,8 @@ def test_a_low_dose_chest_raises_no_concern(suitable):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda a: (a + 3000).clip(1), "no usable CT.*no value is below 0"),
-        (lambda a: np.where(a < 0, np.nan, a).astype(np.float32), "no usable CT.*NaN"),
+        (lambda a: (a + 3000).clip(1), "cannot be denoised.*no value is below 0"),
+        (lambda a: np.where(a < 0, np.nan, a).astype(np.float32), "cannot be denoised.*NaN"),
         (lambda a: a // 20 - 1, "span only"),
         (lambda a: (a + 1024).clip(-5), "lowest values are .* below −700"),
         (lambda a: np.where(a < -400, a, a + 1000), r"Tissue lies around \d+, .*rescale intercept"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from IPv2Lib import ct, scene, scene_denoised
+from IPv2Lib.regions import Region, RegionResponse, StrengthStatistics
 from panel import MODULE, expand, finish_job, node_names, open_panel, view_names
 
 OPEN_WITHOUT_TORCH = """
@@ -82,7 +83,7 @@ def test_from_click_to_result(host, tmp_path):
     before, after = slicer.util.arrayFromVolume(uldct), slicer.util.arrayFromVolume(nodes.denoised).copy()
     assert np.abs(np.diff(after)).mean() < np.abs(np.diff(before)).mean()
     rows = [[nodes.table.GetCellText(row, column) for column in (0, 5)] for row in range(3)]
-    assert rows[0][0] == "Room air" and float(rows[0][1]) > 20  # % of the noise
+    assert rows[0][0] == "Outside the body" and float(rows[0][1]) > 20  # % of the noise
     tree = slicer.mrmlScene.GetSubjectHierarchyNode()
     parents = {tree.GetItemParent(tree.GetItemByDataNode(node)) for node in (uldct, nodes.denoised, nodes.difference)}
     assert len(parents) == 1
@@ -146,6 +147,77 @@ def test_another_input_shows_its_own_result(host):
     assert float(scene.provenance(slicer.util.getNode("CTChest denoised"))["strength"]) == 0.7
 
 
+def test_a_result_that_was_removed_is_offered_no_more(host):
+    import slicer
+
+    widget, uldct, _ = open_panel(host)
+    ui = widget.ui
+    host.click(ui.denoiseButton)
+    finish_job(host, widget)
+    widget.logic.denoise(uldct, strength=0.3)
+    host.process_events(0.1)
+    assert ui.strengthSlider.property("value") == pytest.approx(30)
+    slicer.mrmlScene.RemoveNode(slicer.util.getNode("CTChest denoised_1"))
+    host.process_events(0.1)
+    assert ui.strengthSlider.property("value") == 100 and ui.saveButton.isEnabled()  # the one before
+    slicer.mrmlScene.RemoveNode(slicer.util.getNode("CTChest difference"))
+    host.process_events(0.1)
+    host.click(ui.showButton)
+    assert view_names() == ["IPv2View1", "IPv2View2"]
+    slicer.mrmlScene.RemoveNode(slicer.util.getNode("CTChest denoised"))
+    host.process_events(0.1)
+    assert not (ui.regionTable.isVisible() or ui.showButton.isEnabled() or ui.saveButton.isEnabled())
+    assert not ui.denoiseStatusLabel.isVisible()
+    assert "IPv2 network output" not in node_names(slicer.mrmlScene)
+
+
+def test_undo_and_redo_of_a_run(host):
+    import slicer
+
+    widget, *_ = open_panel(host)
+    ui = widget.ui
+    slicer.mrmlScene.SetUndoOn()
+    host.click(ui.denoiseButton)
+    finish_job(host, widget)
+    slicer.mrmlScene.Undo()
+    host.process_events(0.1)
+    assert not ui.saveButton.isEnabled()
+    slicer.mrmlScene.Redo()
+    host.process_events(0.1)
+    assert ui.saveButton.isEnabled()
+    ui.strengthSlider.setValue(60)
+    host.process_events(0.2)
+    assert float(scene.provenance(slicer.util.getNode("CTChest denoised"))["strength"]) == 0.6
+
+
+def test_what_an_earlier_run_said_goes_with_its_input(host):
+    widget, _, ndct = open_panel(host)
+    host.click(widget.ui.denoiseButton)
+    finish_job(host, widget)
+    assert widget.ui.denoiseStatusLabel.text().startswith("Done in")
+    widget._parameterNode.inputVolume = ndct
+    host.process_events()
+    assert not widget.ui.denoiseStatusLabel.isVisible()
+    widget.exit()
+    widget.enter()
+    assert not widget.ui.denoiseStatusLabel.isVisible()
+
+
+def test_more_noise_than_before_has_a_plus(host):
+    import slicer
+
+    open_panel(host)
+    results = __import__("IPv2DenoiseLib.Results", fromlist=["x"])
+    table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "regions")
+    responses = (
+        RegionResponse(Region.BACKGROUND, 1000, -900.0, -900.0, 4.0, 4.5, 5.0),
+        RegionResponse(Region.LUNG, 1000, -850.0, -850.0, 40.0, 30.0, 20.0),
+    )
+    scene_denoised.fill_region_table(table, StrengthStatistics(responses).at(1.0))
+    text = results.tableHtml(table)
+    assert "+25&nbsp;%" in text and "−50&nbsp;%" in text
+
+
 def test_several_volumes_and_an_output(host):
     import slicer
     from PySide6.QtCore import Qt
@@ -189,6 +261,9 @@ def test_a_sequence_is_denoised_frame_by_frame(host):
     assert [denoised.GetNthIndexValue(index) for index in range(2)] == ["0", "50"]
     assert view_names() == ["IPv2View1", "IPv2View2"]
     assert "denoised" in shown_volumes(slice_views(view_names()))[1]
+    widget._parameterNode.furtherVolumes = [uldct]
+    host.click(widget.ui.denoiseButton)
+    assert "denoised by itself" in host.messages[-1].text
 
 
 def test_advanced_shows_model_devices_and_log(host):
@@ -199,10 +274,21 @@ def test_advanced_shows_model_devices_and_log(host):
     host.click(ui.measureDevicesButton)
     finish_job(host, widget)
     texts = [ui.deviceSelector.itemText(index) for index in range(ui.deviceSelector.count())]
-    assert texts[0] == "Automatic" and any("CPU, about" in text for text in texts)
+    assert texts[0] == "Automatic" and any(text.startswith("CPU, ") and text.endswith(" s") for text in texts)
+    assert ui.denoiseStatusLabel.text().startswith("Measured: CPU, ")
     ui.deviceSelector.setCurrentText(next(text for text in texts if text.startswith("CPU")))
     assert widget._parameterNode.device == "cpu"
     assert "Measure devices" in ui.logText.toPlainText()
+
+
+def test_a_model_that_cannot_be_used_is_said_once(host, tmp_path, monkeypatch):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "model.json").write_text("{}")
+    monkeypatch.setenv("IPV2_MODELS", str(tmp_path))
+    widget, *_ = open_panel(host)
+    widget.exit()
+    widget.enter()
+    assert widget.ui.logText.toPlainText().count(str(tmp_path / "broken")) == 1
 
 
 def test_concerns_are_said_before_the_run(host):

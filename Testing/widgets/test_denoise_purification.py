@@ -25,8 +25,9 @@ def red():
 
     composites = {each.GetLayoutName(): each for each in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")}
     composite = composites["Red"]
-    label, background = composite.GetLabelVolumeID(), composite.GetBackgroundVolumeID()
-    names = [slicer.mrmlScene.GetNodeByID(each).GetName() if each else None for each in (background, label)]
+    image = composite.GetForegroundVolumeID() or composite.GetBackgroundVolumeID()
+    shown = (image, composite.GetLabelVolumeID())
+    names = [slicer.mrmlScene.GetNodeByID(each).GetName() if each else None for each in shown]
     return [name and name.rpartition(": ")[2] for name in names], composite.GetLabelOpacity()
 
 
@@ -55,22 +56,24 @@ def test_a_preview_shows_every_stage_of_the_slice_in_the_red_view(opened):
 def test_stages_are_stepped_through_by_keys_and_by_the_list(opened):
     host, widget = opened
     host.click(widget.ui.previewButton)
-    host.press("Ctrl+Alt+Down")
+    host.press("Ctrl+Shift+Down")
     assert widget._parameterNode.stage == "test_label" and red()[0] == ["Test label", None]
     for _ in range(20):
-        host.press("Ctrl+Alt+Up")
+        host.press("Ctrl+Shift+Up")
     assert widget.ui.stagesList.currentRow() == 0
     widget.ui.stagesList.setCurrentRow(5)
     host.process_events()
     assert red() == (["uLDCT", "Common mask of IPv2"], pytest.approx(0.45))
+    assert "Lungs&nbsp;and&nbsp;airways" in widget.ui.stageLegend.text() and widget.ui.stageLegend.isVisible()
     widget.ui.opacitySlider.setValue(80)
     host.process_events()
     assert red()[1] == pytest.approx(0.8)
-    host.press("Ctrl+Alt+O")
+    host.press("Ctrl+Shift+M")
     assert red()[1] == 0 and not widget.ui.showOverlayCheckBox.isChecked()
     widget.ui.secondStageSelector.setCurrentText("Dark masks")
     host.process_events()
     assert view_names() == ["IPv2View1", "IPv2View2"]
+    assert "Dark&nbsp;in&nbsp;both" in widget.ui.stageLegend.text()
     widget.ui.secondStageSelector.setCurrentIndex(0)
     host.process_events()
     assert view_names() == ["Red"]

@@ -1,7 +1,7 @@
 """IPv2 Denoise and scenes: saved, cleared, loaded; sample data; the self-test."""
 
 from IPv2Lib import scene_denoised, scene_stages
-from panel import expand, open_panel
+from panel import MODULE, expand, open_panel, view_names
 
 CHANGED = {
     "strengthPercent": 40.0, "model": "mine", "device": "cpu", "keepOutsideBody": True, "removeBackground": False,
@@ -80,6 +80,23 @@ def test_results_and_stages_come_back_with_the_scene(host, tmp_path):
     host.process_events(0.2)
     assert "denoise" in widget.ui.denoiseStatusLabel.text()
     assert host.messages == []
+
+
+def test_a_scene_with_a_comparison_opens_with_its_views(make_host, tmp_path):
+    import slicer
+
+    first = make_host()
+    widget, uldct, _ = open_panel(first)
+    scene_denoised.show_denoised(widget.logic.denoise(uldct))
+    first.process_events()
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    first.close()
+
+    second = make_host()
+    second.load_module(MODULE)
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    second.process_events()
+    assert view_names() == ["IPv2View1", "IPv2View2", "IPv2View3"]
 
 
 def test_leaving_and_entering_the_module(host):

@@ -87,7 +87,7 @@ def test_scripted_plugins_offer_actions(host, volume, tmp_path):
     (tmp_path / "HostMenuSubjectHierarchyPlugin.py").write_text(
         """
 import qt, slicer
-from AbstractScriptedSubjectHierarchyPlugin import *
+from SubjectHierarchyPlugins import *
 
 class HostMenuSubjectHierarchyPlugin(AbstractScriptedSubjectHierarchyPlugin):
     chosen = []

@@ -469,6 +469,11 @@ def _train_options(command: argparse.ArgumentParser) -> None:
     settings.add_argument("--batch", type=int, help="patches per step (default: 8)")
     settings.add_argument("--patch", type=int, help="side of a patch in pixels (default: 128)")
     settings.add_argument("--lr", type=float, dest="learning_rate", help="learning rate at the start (default: 0.001)")
+    settings.add_argument(
+        "--variance-weight", type=float, metavar="W",
+        help="hold back noise that looks like texture at moderate dose; 2.5 made the bundled model (default: 0)",
+    )  # fmt: skip
+    settings.add_argument("--start-from", metavar="NAME|FOLDER", help="a model of the same network to go on from")
     settings.add_argument("--seed", type=_whole_number, help="of everything random (default: 0)")
 
 
@@ -500,7 +505,10 @@ def _training_settings(options: argparse.Namespace) -> TrainingSettings:
     from .training import TrainingSettings
     from .training_data import Ranges
 
-    names = ("steps", "minutes", "strategy", "network", "batch", "patch", "learning_rate", "seed")
+    names = (
+        "steps", "minutes", "strategy", "network", "batch", "patch", "learning_rate", "variance_weight", "start_from",
+        "seed",
+    )  # fmt: skip
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.dose:
         low, high = options.dose

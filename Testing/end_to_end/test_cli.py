@@ -541,6 +541,11 @@ def test_train_makes_a_model_that_denoises(ipv2, clean, scan, tmp_path):
     assert trained.card["training"]["settings"]["ranges"]["dose"] == [0.05, 0.1]
     assert (run / "log.csv").exists()
     assert ipv2("denoise", scan, tmp_path / "out.nrrd", "--model", packed).code == 0
+    going_on = ("--start-from", packed, "--variance-weight", 1)
+    outcome = ipv2("train", clean, "--out", tmp_path / "more", *going_on, *TRAINING)
+    assert outcome.code == 0, outcome.err
+    settings = json.loads((tmp_path / "more" / "settings.json").read_text())
+    assert (settings["start_from"], settings["variance_weight"]) == (str(packed), 1)
 
 
 def test_training_is_stopped_with_a_checkpoint_and_resumed(clean, tmp_path):

@@ -115,6 +115,11 @@ def fill_volume(node: slicer.vtkMRMLVolumeNode, volume: Volume) -> None:
     _fill(node, volume, volume.array)
 
 
+def fill_labels(node: slicer.vtkMRMLLabelMapVolumeNode, labels: np.ndarray, volume: Volume) -> None:
+    """Give an existing label map new labels (uint8 or uint16), whose memory is shared, on the grid of a volume."""
+    _fill(node, volume, labels)
+
+
 def node_to_volume(node: slicer.vtkMRMLScalarVolumeNode | None) -> Volume:
     """Copy a volume out of the scene.
 

@@ -34,6 +34,8 @@ from .scene import (
     adopt_labels,
     adopt_volume,
     center_view,
+    fill_labels,
+    fill_volume,
     nice_limit,
     node_array,
     node_view,
@@ -145,7 +147,7 @@ def add_stages(stages: Stages, uldct_node: slicer.vtkMRMLScalarVolumeNode, *, na
     """Put every stage into the scene, in one undoable step; if it fails, nothing has changed.
 
     The nodes share the memory of the stages. Stages of the same name that were made from this uLDCT before are
-    replaced.
+    replaced; their nodes stay, with new images, if the stages are the same.
 
     Parameters
     ----------
@@ -166,6 +168,9 @@ def add_stages(stages: Stages, uldct_node: slicer.vtkMRMLScalarVolumeNode, *, na
     name = name or f"{uldct_node.GetName()} purification"
     earlier = [found for found in find_stages(target) if (found.name, found.source) == (name, uldct_node)]
     facts = {_SETTINGS: asdict(stages.settings)}
+    if len(earlier) == 1 and _has_nodes_for(earlier[0], stages, whole):
+        _refill(target, earlier[0], stages, facts)
+        return earlier[0]
     nodes = {}
     with undoable_step(target):
         for old in earlier:
@@ -329,6 +334,28 @@ def _show_layers(stage_nodes: StageNodes, image, labels, opacity: float, views) 
         show_overlay(image, labels, opacity, views)
     else:  # only some slices
         show_overlay(source, labels, opacity, views, foreground=image)
+
+
+def _has_nodes_for(stage_nodes: StageNodes, stages: Stages, whole: Volume) -> bool:
+    """Whether the stages in the scene are those of `stages`, each with a node of its own or the uLDCT's."""
+    shares_uldct = stage_nodes.nodes.get("uldct") is stage_nodes.source
+    return (
+        {key for key in stage_nodes.nodes if _node(stage_nodes, key)} == {stage.key for stage in stage_list(stages)}
+        and shares_uldct == same_grid(whole, stages.uldct)
+    )
+
+
+def _refill(target, stage_nodes: StageNodes, stages: Stages, facts: dict) -> None:
+    own = {stage: node for stage in stage_list(stages) if (node := stage_nodes.nodes[stage.key]).GetAttribute(_KEY)}
+    with undoable_step(target, list(own.values())):
+        for stage, node in own.items():
+            if stage.kind == "mask":
+                fill_labels(node, _labels(stages, stage.key), stages.uldct)
+            else:
+                fill_volume(node, getattr(stages, stage.key))
+            if stage.kind == "difference":
+                node.GetDisplayNode().SetWindowLevel(2 * nice_limit(getattr(stages, stage.key).array), 0)
+            set_provenance(node, facts)
 
 
 def _add_node(target, stages: Stages, stage: Stage, name: str, uldct_node):

@@ -152,8 +152,12 @@ def test_the_same_name_again_replaces_the_stages(fresh, uldct_node, pair, stages
     again = purify(pair.uldct, pair.ndct, Settings(seed=5))
     second = add_stages(again, uldct_node)
     assert (len(node_ids(fresh)), sorted(tree_of(fresh))) == (count, tree)
-    assert first.stages == [STAGES[0]]
+    assert second.nodes == first.nodes
     same_stages(stages_of(second), again)
+    fewer = purify(pair.uldct, pair.ndct, Settings(add_noise=False))
+    second = add_stages(fewer, uldct_node)
+    assert first.stages == [STAGES[0]]
+    same_stages(stages_of(second), fewer)
     other = add_stages(stages, uldct_node, name="other")
     assert [found.name for found in find_stages(fresh)] == ["scan purification", "other"]
     remove_stages(second)
@@ -164,6 +168,17 @@ def test_the_same_name_again_replaces_the_stages(fresh, uldct_node, pair, stages
     remove_stages(other)
     assert uldct_node.GetScene() is fresh
     assert fresh.GetNumberOfNodesByClass("vtkMRMLLabelMapVolumeNode") == 0
+
+
+def test_undo_brings_the_images_of_the_stages_before_back(fresh, uldct_node, pair, stages):
+    fresh.SetUndoOn()
+    nodes = add_stages(stages, uldct_node)
+    again = purify(pair.uldct, pair.ndct, Settings(seed=5, weak_strength=2.0))
+    add_stages(again, uldct_node)
+    same_stages(stages_of(nodes), again)
+    fresh.Undo()
+    (found,) = find_stages(fresh)
+    same_stages(stages_of(found), stages)
 
 
 def test_saved_stages_are_found_and_shown(fresh, uldct_node, stages, tmp_path):

@@ -149,7 +149,7 @@ class TestCheck:
     @FEW
     @given(arrays, geometries)
     def test_decides_for_any_values(self, array, geometry):
-        low, high = array.min(), array.max()
+        low, high = float(array.min()), float(array.max())
         acceptable = np.isfinite(array).all() and low != high and low < 0 and max(-low, high) > 10
         if acceptable:
             ct.check_ct(Volume(array, **geometry))

@@ -229,8 +229,6 @@ def _denoise_one(
         cancelled=console.cancelled,
     )  # fmt: skip
     facts = outputs.provenance("denoise", result.provenance, input=source.name)
-    if options.keep_outside_body:
-        facts["keep_outside_body"] = True
     found, table = {"provenance": facts}, ""
     if options.statistics:
         tell(end, "measuring noise and means by region")
@@ -487,6 +485,8 @@ def _train(options: argparse.Namespace, console: Console) -> None:
         outputs.check_folder(options.out, "train", False, *options.volumes)
     if options.model_out:
         _check_model_out(options.model_out, card)
+    if settings.start_from is not None:
+        _load_model(settings.start_from)
     console.progress(0.0, "reading")
     volumes = [_read(path) for path in options.volumes]
     run = training.train(

@@ -162,10 +162,7 @@ def train(
 
     torch.manual_seed(settings.seed)
     network = networks.build(settings.network, **settings.arguments).to(memory_format=torch.channels_last)
-    if settings.start_from is not None:
-        network.load_state_dict(_start(settings))
     average = networks.build(settings.network, **settings.arguments)
-    average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=1e-4)
     step, seconds = 0, 0.0
     if resume and (folder / "checkpoint.pt").exists():
@@ -174,6 +171,10 @@ def train(
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         step, seconds = state["step"], state["seconds"]
+    else:
+        if settings.start_from is not None:
+            _start(network, settings)
+        average.load_state_dict(network.state_dict())
 
     _cut_log(folder / "log.csv", step)
     cases = _Cases(volumes, targets, settings, step, workers)
@@ -295,18 +296,16 @@ def _check_targets(volumes: Sequence[ct.Volume], targets: Sequence[ct.Volume]) -
             raise InputError(f"target {number} does not lie on the grid of its volume: resample it first")
 
 
-def _start(settings: TrainingSettings) -> dict[str, torch.Tensor]:
-    """Weights of the model that a run starts from."""
+def _start(network: torch.nn.Module, settings: TrainingSettings) -> None:
+    """Give a network the weights of the model that its run starts from."""
     model = bundle.load(settings.start_from)
-    built = networks.build(settings.network, **settings.arguments)
-    weights = model.network().state_dict()
-    shapes = {name: value.shape for name, value in built.state_dict().items()}
-    if shapes != {name: value.shape for name, value in weights.items()}:
+    try:
+        network.load_state_dict(model.network().state_dict())
+    except RuntimeError as error:
         raise InputError(
             f"model {model.name} is a {model.card['network']['name']} with {model.card['network']['arguments']}, the "
             f"run trains a {settings.network} with {settings.arguments}: start from a model of the same network"
-        )
-    return weights
+        ) from error
 
 
 class _Cases:

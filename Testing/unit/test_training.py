@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -152,6 +153,8 @@ def test_a_run_starts_from_a_model_of_the_same_network(chest, tmp_path):
     other = settings(arguments={"channels": [4], "blocks": [1]}, start_from=str(first.folder))
     with pytest.raises(InputError, match="same network"):
         train([chest], tmp_path / "other", other)
+    shutil.rmtree(first.folder)
+    train([chest], second, resume=True, workers=0)  # goes on from its checkpoint
 
 
 def test_targets_must_match_their_volumes(chest, tmp_path):

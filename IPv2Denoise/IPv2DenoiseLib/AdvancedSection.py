@@ -137,12 +137,10 @@ class AdvancedSection:
 
     def _listDevices(self) -> None:
         chosen = self._parameterNode.device
-        texts = {"auto": _("Automatic"), "cpu": _("CPU"), chosen: chosen}
         slices = sliceEquivalents(self._parameterNode.inputVolume)
-        for each in self._devices:
-            texts[each["device"]] = deviceText(each, slices)
-        if chosen in ("auto", "cpu") and not any(each["device"] == chosen for each in self._devices):
-            texts[chosen] = {"auto": _("Automatic"), "cpu": _("CPU")}[chosen]
+        texts = {"auto": _("Automatic"), "cpu": _("CPU")}
+        texts |= {each["device"]: deviceText(each, slices) for each in self._devices}
+        texts.setdefault(chosen, chosen)
         self._deviceTexts = {text: device for device, text in texts.items()}
         selector = self._ui.deviceSelector
         selector.blockSignals(True)

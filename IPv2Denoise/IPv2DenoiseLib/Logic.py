@@ -134,7 +134,7 @@ class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
                 inputNode, [one.networkOutput for one in results], strength, results[0].provenance
             )
 
-        self._refuseWhileRunning()
+        self.runner.refuse_if_active()
         volumes = _volumes(scene_denoised.frames(inputNode))
         return self._startDenoising(inputNode.GetName(), volumes, finish, options, onProgress, onFinished, wait)
 
@@ -161,7 +161,7 @@ class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
     def _denoise(self, inputNodes, outputNodes, options, onProgress, onFinished, wait):
         from IPv2Lib import scene_denoised
 
-        self._refuseWhileRunning()
+        self.runner.refuse_if_active()
         for node in outputNodes:
             if node is not None and node in inputNodes:
                 raise InputError(f"the output '{node.GetName()}' is the input: choose another, inputs are not changed")
@@ -247,7 +247,7 @@ class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
 
         from .Tasks import purifyTask
 
-        self._refuseWhileRunning()
+        self.runner.refuse_if_active()
         _checkPair(uldctNode, ndctNode)
         uldct, ndct = _volumes([uldctNode, ndctNode])
 
@@ -332,18 +332,8 @@ class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
         self.onJobChanged = self._onProgress = self._onFinished = None
         self.abandonJob()
 
-    def _refuseWhileRunning(self) -> None:
-
-        if self.runner.state.active:
-            raise InputError(
-                _("'{title}' is still running: wait until it is done, or cancel it first").format(
-                    title=self.runner.task.title
-                )
-            )
-
     @staticmethod
     def _checkPresent(*nodes) -> None:
-
         for node in nodes:
             if not slicer.mrmlScene.IsNodePresent(node):
                 raise InputError(f"'{node.GetName()}' was removed from the scene while its job was running")
@@ -357,8 +347,7 @@ class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
         return keep
 
     def _run(self, kind: str, task, onProgress, onFinished, wait: bool):
-
-        self._refuseWhileRunning()
+        self.runner.refuse_if_active()
         ensurePackages()
         self.jobKind, self._onProgress, self._onFinished, self._result = kind, onProgress, onFinished, None
         self.runner.start(task)

@@ -169,8 +169,7 @@ class JobRunner:
         InputError
             If a job is active.
         """
-        if self.state.active:
-            raise InputError(f"'{self.task.title}' is still running: wait until it is done, or cancel it first")
+        self.refuse_if_active()
         self._reset(JobState.STARTING, task)
         self.message = "preparing"
         try:
@@ -182,6 +181,11 @@ class JobRunner:
         except OSError as error:
             self._fail(f"no place for temporary files or the log ({error}): nothing was changed")
         self._tell()
+
+    def refuse_if_active(self) -> None:
+        """Raise `InputError` while a job is active: for whoever has work to do before `start`."""
+        if self.state.active:
+            raise InputError(f"'{self.task.title}' is still running: wait until it is done, or cancel it first")
 
     def poll(self) -> JobState:
         """Go on with the job as far as is possible without waiting; returns the state."""

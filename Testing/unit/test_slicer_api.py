@@ -97,9 +97,12 @@ def own_names() -> set[str]:
 @pytest.fixture(scope="module")
 def known(all_uses) -> dict[str, tuple[bool, str | None]]:
     """Whether slicer-core and PySide6 have a name, and the signature where Python tells it."""
-    names = sorted({use.name for use in all_uses})
+    return look_up({use.name for use in all_uses})
+
+
+def look_up(names: set[str]) -> dict[str, tuple[bool, str | None]]:
     run = subprocess.run(
-        [sys.executable, "-c", LOOK_UP], input=json.dumps(names), capture_output=True, text=True, check=True
+        [sys.executable, "-c", LOOK_UP], input=json.dumps(sorted(names)), capture_output=True, text=True, check=True
     )
     return {name: tuple(answer) for name, answer in json.loads(run.stdout).items()}
 
@@ -125,11 +128,8 @@ def qt_base(name: str) -> str | None:
 
 
 def test_every_name_exists(all_uses, known):
-    bases = sorted({base for use in all_uses if (base := qt_base(use.name))})
-    run = subprocess.run(
-        [sys.executable, "-c", LOOK_UP], input=json.dumps(bases), capture_output=True, text=True, check=True
-    )
-    inherited = {name for name, (there, _) in json.loads(run.stdout).items() if there}
+    bases = {base for use in all_uses if (base := qt_base(use.name))}
+    inherited = {name for name, (there, _) in look_up(bases).items() if there}
     missing = {
         f"{use.name} ({use.place})"
         for use in all_uses

@@ -16,8 +16,8 @@ from IPv2Lib.training_data import Ranges
 
 FOLDER = Path(os.environ.get("IPV2_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 VOLUMES = ("lungdx_A0001", "lidc_0001", "acrin_042", "fda_phantom")
-# The last stage of the bundled weights; models.md has the ones before. From random weights: learning rate 1e-3, no
-# variance weight, about an hour, then this.
+# The last stage of the bundled weights, from those of the stage before; models.md has the others. Nobody has trained
+# it in one piece from random weights yet.
 SETTINGS = training.TrainingSettings(
     arguments={"channels": [32, 64, 128, 128], "blocks": [1, 2, 2, 2]},
     start_from="ipv2-unet",

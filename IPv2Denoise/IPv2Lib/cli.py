@@ -10,26 +10,33 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import __version__, outputs
+from . import __version__, cli_training, outputs
+from .cli_options import (
+    INPUT,
+    LOADING,
+    OUTPUT,
+    add_device,
+    add_model,
+    add_no_compress,
+    aligned,
+    load_model,
+    read,
+    whole_number,
+    with_prefix,
+)
 from .console import BAD_INPUT, SUCCESS, Console
 from .errors import InputError
 
 if TYPE_CHECKING:
     from .bundle import Bundle
-    from .ct import Volume
     from .purification import Settings, Stages
     from .regions import RegionStatistics
-    from .training import TrainingSettings
 
-_LOADING = "loading PyTorch"
-_INPUT = "an NRRD, NIfTI or MetaImage file, or a folder with one DICOM series; values in HU"
-_OUTPUT = "a file ending in .nrrd, .nii, .nii.gz, .mha or .mhd, or a new folder's name for a DICOM series"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,18 +113,18 @@ def _demo_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--out", type=Path, default=Path("ipv2-demo"), metavar="FOLDER", help="where to write (default: %(default)s)"
     )
-    _add_model(command)
-    _add_device(command)
-    command.add_argument("--seed", type=_whole_number, default=0, help="another number, another chest (default: 0)")
+    add_model(command)
+    add_device(command)
+    command.add_argument("--seed", type=whole_number, default=0, help="another number, another chest (default: 0)")
 
 
 def _demo(options: argparse.Namespace, console: Console) -> None:
-    console.progress(0.0, _LOADING)
+    console.progress(0.0, LOADING)
     from . import demo
     from .denoise import choose_device
 
     device = choose_device(options.device)
-    model = _load_model(options.model)
+    model = load_model(options.model)
     outputs.check_folder(options.out, "demo", overwrite=True)
     with outputs.new_folder(options.out) as folder:
         found = demo.run(
@@ -151,29 +158,29 @@ def _denoise_options(command: argparse.ArgumentParser) -> None:
         "  ipv2 denoise scan.nii.gz half.nii.gz --strength 0.5 --statistics\n"
         "  ipv2 denoise a.nrrd b.nrrd c.nrrd denoised      denoised/a.nrrd, denoised/b.nrrd, denoised/c.nrrd"
     )
-    command.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help=_INPUT)
-    command.add_argument("output", type=Path, metavar="OUTPUT", help=f"{_OUTPUT}; of several inputs, a new folder")
-    _add_model(command)
+    command.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help=INPUT)
+    command.add_argument("output", type=Path, metavar="OUTPUT", help=f"{OUTPUT}; of several inputs, a new folder")
+    add_model(command)
     command.add_argument(
         "--strength", type=float, default=1.0, metavar="S",
         help="0 (the input as it is) to 1 (all noise that the model finds removed) (default: %(default)s)",
     )  # fmt: skip
-    _add_device(command)
+    add_device(command)
     command.add_argument(
         "--keep-outside-body", action="store_true", help="leave the HU of room, table and clothes exactly as they are"
     )
     command.add_argument(
         "--statistics", action="store_true", help="show mean and noise of lung, soft tissue, bone, air before and after"
     )
-    _add_no_compress(command)
+    add_no_compress(command)
 
 
 def _denoise(options: argparse.Namespace, console: Console) -> None:
-    console.progress(0.0, _LOADING)
+    console.progress(0.0, LOADING)
     from .denoise import choose_device
 
     options.device = choose_device(options.device)
-    model = _load_model(options.model)
+    model = load_model(options.model)
     if len(options.inputs) > 1:
         _denoise_several(options, model, console)
         return
@@ -192,7 +199,7 @@ def _denoise_several(options: argparse.Namespace, model: Bundle, console: Consol
         raise InputError(f"{options.output} is one file for {len(options.inputs)} inputs: give a new folder's name")
     for index, source in enumerate(options.inputs):  # all are seen before any long work
         console.progress(0.05 * index / len(options.inputs), f"checking {source.name}")
-        _read(source)
+        read(source)
     names = outputs.unique_names(options.inputs)
     lines = [f"{options.output}: denoised with {model.name} at strength {options.strength:g}"]
     results = []
@@ -201,7 +208,7 @@ def _denoise_several(options: argparse.Namespace, model: Bundle, console: Consol
             tell = console.part(0.05 + 0.95 * index / len(names), 0.05 + 0.95 * (index + 1) / len(names))
             place = f"{index + 1} of {len(names)}, {source.name}: "
             facts, table = _denoise_one(
-                source, folder / f"{name}.nrrd", model, options, _with_prefix(tell, place), console
+                source, folder / f"{name}.nrrd", model, options, with_prefix(tell, place), console
             )
             output = options.output / f"{name}.nrrd"
             lines.append(f"  {output.name} from {source}{table}")
@@ -220,7 +227,7 @@ def _denoise_one(
     from .denoise import denoise
 
     tell(0.0, "reading")
-    volume = _read(source)
+    volume = read(source)
     end = 0.8 if options.statistics else 0.95
     result = denoise(
         volume, model, strength=options.strength, device=options.device,
@@ -244,7 +251,7 @@ def _denoise_one(
 def _region_table(rows: Sequence[RegionStatistics]) -> str:
     from .evaluation import number
 
-    return _aligned(
+    return aligned(
         [("in HU", "mean before", "after", "σ before", "after", "removed, %")]
         + [
             (
@@ -273,7 +280,7 @@ def _purify_options(command: argparse.ArgumentParser) -> None:
         "  ipv2 purify uldct.nrrd ndct.nrrd stages --strategy ipv1 --blend 0.2\n"
         "  ipv2 purify uldct.nrrd ndct.nrrd stages --no-add-noise       a row of the ablation"
     )
-    command.add_argument("uldct", type=Path, metavar="ULDCT", help=f"ultra-low-dose CT: {_INPUT}")
+    command.add_argument("uldct", type=Path, metavar="ULDCT", help=f"ultra-low-dose CT: {INPUT}")
     command.add_argument("ndct", type=Path, metavar="NDCT", help="normal-dose CT of the same patient, likewise")
     command.add_argument("folder", type=Path, metavar="FOLDER", help="new folder for the stages")
     command.add_argument(
@@ -282,7 +289,7 @@ def _purify_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--pictures", action=argparse.BooleanOptionalAction, default=True, help="draw stages.png (default: yes)"
     )
-    _add_no_compress(command)
+    add_no_compress(command)
     command.add_argument("--strategy", choices=("ipv1", "ipv2"), default="ipv2", help="(default: %(default)s)")
     modules = command.add_argument_group("modules, each on or off by itself (default: as the strategy has it)")
     for name, text in (
@@ -307,7 +314,7 @@ def _purify_options(command: argparse.ArgumentParser) -> None:
         "--kernel", metavar="NAME",
         help="look of the noise: soft, hann, ramp, sharp, a number from -1 to 2, or matched (default: hann)",
     )  # fmt: skip
-    details.add_argument("--seed", type=_whole_number, help="of the added noise (default: 0)")
+    details.add_argument("--seed", type=whole_number, help="of the added noise (default: 0)")
     details.add_argument(
         "--weak-strength", type=float, metavar="S", help="of the weak denoiser: 0 is off, 1 is usual (default: 1)"
     )
@@ -320,7 +327,7 @@ def _purify(options: argparse.Namespace, console: Console) -> None:
     settings = _purification_settings(options)
     outputs.check_folder(options.folder, "purify", options.overwrite, options.uldct, options.ndct)
     console.progress(0.0, "reading")
-    uldct, ndct = _read(options.uldct), _read(options.ndct)
+    uldct, ndct = read(options.uldct), read(options.ndct)
     stages = purify(uldct, ndct, settings, progress=console.part(0.05, 0.7), cancelled=console.cancelled)
     facts = outputs.provenance(
         "purify", uldct=options.uldct.name, ndct=options.ndct.name, strategy=options.strategy,
@@ -377,8 +384,8 @@ def _simulate_options(command: argparse.ArgumentParser) -> None:
         "  ipv2 simulate ndct.nrrd uldct.nrrd --dose 0.02              2 % of the dose\n"
         "  ipv2 simulate ndct.nrrd quarter.nrrd --dose 0.25 --match    noise like that of this very scan"
     )
-    command.add_argument("input", type=Path, metavar="NDCT", help=_INPUT)
-    command.add_argument("output", type=Path, metavar="OUTPUT", help=_OUTPUT)
+    command.add_argument("input", type=Path, metavar="NDCT", help=INPUT)
+    command.add_argument("output", type=Path, metavar="OUTPUT", help=OUTPUT)
     command.add_argument("--dose", type=float, required=True, help="dose fraction, above 0 to 1; 0.02 is 2 %%")
     command.add_argument(
         "--method", choices=("physical", "published"), default="physical",
@@ -392,19 +399,19 @@ def _simulate_options(command: argparse.ArgumentParser) -> None:
     look.add_argument(
         "--match", action="store_true", help="measure look and strength of the noise from the scan itself"
     )
-    command.add_argument("--seed", type=_whole_number, default=0, help="same seed, same noise (default: %(default)s)")
-    _add_device(command)
+    command.add_argument("--seed", type=whole_number, default=0, help="same seed, same noise (default: %(default)s)")
+    add_device(command)
 
 
 def _simulate(options: argparse.Namespace, console: Console) -> None:
-    console.progress(0.0, _LOADING)
+    console.progress(0.0, LOADING)
     from . import dose
     from .denoise import choose_device
 
     device = choose_device(options.device)
     outputs.check_output(options.output, options.input)
     console.progress(0.0, "reading")
-    volume = _read(options.input)
+    volume = read(options.input)
     kernel: Any = options.kernel
     photons = dose.PHOTONS
     if options.match:
@@ -430,131 +437,6 @@ def _simulate(options: argparse.Namespace, console: Console) -> None:
     )  # fmt: skip
 
 
-# --- train --------------------------------------------------------------------------------------------------
-
-
-def _train_options(command: argparse.ArgumentParser) -> None:
-    command.description = (
-        "Train a denoiser from normal-dose chest CT. Low dose, breath and reconstruction kernel are simulated at\n"
-        "random, the pairs purified. Ctrl-C stops after the present step and keeps a checkpoint; --resume goes on.\n"
-        "--model-out packs the result as a model for 'ipv2 denoise --model'."
-    )
-    command.epilog = (
-        "examples:\n"
-        "  ipv2 train a.nrrd b.nrrd --out run --minutes 120 --model-out my-model\n"
-        "  ipv2 train a.nrrd b.nrrd --out run --resume --model-out my-model\n"
-        "  ipv2 denoise scan.nrrd denoised.nrrd --model my-model"
-    )
-    command.add_argument("volumes", type=Path, nargs="+", metavar="NDCT", help=_INPUT)
-    command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
-    command.add_argument("--resume", action="store_true", help="go on with RUN, with its own settings")
-    command.add_argument("--model-out", type=Path, metavar="FOLDER", help="pack the trained model into FOLDER")
-    command.add_argument(
-        "--card", type=Path, metavar="FILE", help="JSON with title, description, training data, limits of the model"
-    )
-    settings = command.add_argument_group("settings of a new run")
-    length = settings.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=int, help="optimisation steps (default: 2000)")
-    length.add_argument("--minutes", type=float, help="train for so long instead")
-    settings.add_argument(
-        "--strategy", choices=("none", "ipv1", "ipv2"), help="how pairs are purified, none: not at all (default: ipv2)"
-    )
-    settings.add_argument("--network", metavar="NAME", help="unet or redcnn (default: unet)")
-    settings.add_argument(
-        "--dose", type=float, nargs=2, metavar=("LOW", "HIGH"),
-        help="range of the random dose fraction (default: 0.01 0.25)",
-    )  # fmt: skip
-    settings.add_argument("--batch", type=int, help="patches per step (default: 8)")
-    settings.add_argument("--patch", type=int, help="side of a patch in pixels (default: 128)")
-    settings.add_argument("--lr", type=float, dest="learning_rate", help="learning rate at the start (default: 0.001)")
-    settings.add_argument(
-        "--variance-weight", type=float, metavar="W",
-        help="hold back noise that looks like texture at moderate dose; 2.5 made the bundled model (default: 0)",
-    )  # fmt: skip
-    settings.add_argument("--start-from", metavar="NAME|FOLDER", help="a model of the same network to go on from")
-    settings.add_argument("--seed", type=_whole_number, help="of everything random (default: 0)")
-
-
-def _train(options: argparse.Namespace, console: Console) -> None:
-    console.progress(0.0, _LOADING)
-    from . import training
-
-    settings = _training_settings(options)
-    card = _card(options.card, options.volumes)
-    if not options.resume and not (options.out / "settings.json").exists():
-        outputs.check_folder(options.out, "train", False, *options.volumes)
-    if options.model_out:
-        _check_model_out(options.model_out, card)
-    if settings.start_from is not None:
-        _load_model(settings.start_from)
-    console.progress(0.0, "reading")
-    volumes = [_read(path) for path in options.volumes]
-    run = training.train(
-        volumes, options.out, settings, resume=options.resume,
-        progress=console.progress, cancelled=console.cancelled,
-    )  # fmt: skip
-    text, facts = f"{run}: trained, see log.csv", {"run": str(run)}
-    if options.model_out:
-        model = training.publish(run, options.model_out, card)
-        text += f"\n{model.folder}: model {model.name}, SHA-256 {model.hash[:12]}…"
-        facts |= {"model": str(model.folder), "sha256": model.hash}
-    console.result(text, command="train", **facts)
-
-
-def _training_settings(options: argparse.Namespace) -> TrainingSettings:
-    from .training import TrainingSettings
-    from .training_data import Ranges
-
-    names = (
-        "steps", "minutes", "strategy", "network", "batch", "patch", "learning_rate", "variance_weight", "start_from",
-        "seed",
-    )  # fmt: skip
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if options.dose:
-        low, high = options.dose
-        if not 0 < low <= high <= 1:
-            raise InputError(f"dose range {low:g} to {high:g}: give the lower first, both above 0 and up to 1")
-        given["ranges"] = Ranges(dose=(low, high))
-    return TrainingSettings(**given)
-
-
-def _check_model_out(folder: Path, card: dict[str, Any]) -> None:
-    """Refuse a card or a folder that could not hold the model, before hours of training and not after."""
-    from . import bundle, networks
-
-    if not (folder / bundle.CARD_FILE).exists():
-        outputs.check_folder(folder, "train", False)
-    with tempfile.TemporaryDirectory() as temporary:
-        untrained = networks.build("unet", channels=[4], blocks=[1])
-        bundle.save(
-            Path(temporary) / folder.name, "unet", {"channels": [4], "blocks": [1]}, untrained.state_dict(), card
-        )
-
-
-def _card(path: Path | None, volumes: Sequence[Path]) -> dict[str, Any]:
-    """What the person who trains says about the model, over what can be said without them."""
-    unknown = "not stated"
-    sources = [{"name": volume.name, "licence": unknown, "citation": unknown} for volume in volumes]
-    card = {
-        "title": f"Chest CT denoiser trained on {len(volumes)} volume{'s' if len(volumes) > 1 else ''}",
-        "description": "Trained with 'ipv2 train'.",
-        "intended_use": f"Denoising of low-dose chest CT. {outputs.RESEARCH}",
-        "limits": "Not evaluated.",
-        "hu_range": [-1024, 3071],
-        "training": {"data": sources, "settings": {}, "seed": 0},
-        "metrics": {},
-    }
-    if path is None:
-        return card
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"the card {path} cannot be read ({error}): give a JSON file") from error
-    if not isinstance(given, dict):
-        raise InputError(f'the card {path} is no JSON object: write {{"title": "...", ...}}')
-    return card | given
-
-
 # --- evaluate -----------------------------------------------------------------------------------------------
 
 
@@ -564,7 +446,7 @@ def _evaluate_options(command: argparse.ArgumentParser) -> None:
         "SSIM (values clipped to -1024 to 600 HU), and RMSE, bias and noise in room air, lung, soft tissue, bone."
     )
     command.epilog = "example:\n  ipv2 evaluate denoised.nrrd ndct.nrrd"
-    command.add_argument("result", type=Path, metavar="RESULT", help=_INPUT)
+    command.add_argument("result", type=Path, metavar="RESULT", help=INPUT)
     command.add_argument("reference", type=Path, metavar="REFERENCE", help="what RESULT should look like, likewise")
 
 
@@ -572,7 +454,7 @@ def _evaluate(options: argparse.Namespace, console: Console) -> None:
     from . import evaluation
 
     console.progress(0.0, "reading")
-    result, reference = _read(options.result), _read(options.reference)
+    result, reference = read(options.result), read(options.reference)
     console.progress(0.2, "comparing")
     scores = evaluation.compare(result, reference)
     console.result(
@@ -652,15 +534,15 @@ def _devices_options(command: argparse.ArgumentParser) -> None:
         "'auto' is what --device auto takes."
     )
     command.epilog = "examples:\n  ipv2 devices\n  ipv2 devices --model my-model"
-    _add_model(command)
+    add_model(command)
 
 
 def _devices(options: argparse.Namespace, console: Console) -> None:
-    console.progress(0.0, _LOADING)
+    console.progress(0.0, LOADING)
     from . import devices
 
     found, problems = devices.survey(
-        _load_model(options.model), progress=console.progress, cancelled=console.cancelled
+        load_model(options.model), progress=console.progress, cancelled=console.cancelled
     )
     for problem in problems:
         console.note(problem)
@@ -675,7 +557,7 @@ def _devices(options: argparse.Namespace, console: Console) -> None:
         )
         for each in found
     ]
-    console.result(_aligned(rows), command="devices", devices=[asdict(each) for each in found], auto=auto)
+    console.result(aligned(rows), command="devices", devices=[asdict(each) for each in found], auto=auto)
 
 
 # --- phantom ------------------------------------------------------------------------------------------------
@@ -691,12 +573,12 @@ def _phantom_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--overwrite", action="store_true", help="replace FOLDER if it holds the phantom of an earlier run"
     )
-    command.add_argument("--size", type=_whole_number, default=256, help="rows and columns (default: %(default)s)")
-    command.add_argument("--slices", type=_whole_number, default=24, help="(default: %(default)s)")
+    command.add_argument("--size", type=whole_number, default=256, help="rows and columns (default: %(default)s)")
+    command.add_argument("--slices", type=whole_number, default=24, help="(default: %(default)s)")
     command.add_argument("--dose", type=float, default=0.02, help="of the uLDCT, above 0 to 1 (default: %(default)s)")
     command.add_argument("--breath", type=float, default=8.0, metavar="MM", help="-30 to 30 (default: %(default)s)")
-    command.add_argument("--seed", type=_whole_number, default=0, help="another number, another chest (default: 0)")
-    _add_no_compress(command)
+    command.add_argument("--seed", type=whole_number, default=0, help="another number, another chest (default: 0)")
+    add_no_compress(command)
 
 
 def _phantom(options: argparse.Namespace, console: Console) -> None:
@@ -723,72 +605,10 @@ _COMMANDS = {
     "denoise": ("remove the noise of a low-dose chest CT", _denoise_options, _denoise),
     "purify": ("build training and test images from a uLDCT/NDCT pair", _purify_options, _purify),
     "simulate": ("add the noise of a lower dose to a CT", _simulate_options, _simulate),
-    "train": ("train a denoiser from normal-dose CT", _train_options, _train),
+    **cli_training.COMMANDS,
     "evaluate": ("score a result against a reference", _evaluate_options, _evaluate),
     "models": ("list the installed models, or show one's card", _models_options, _models),
     "devices": ("list what a model can run on, and how fast it is", _devices_options, _devices),
     "phantom": ("make a synthetic pair of scans", _phantom_options, _phantom),
 }
 """Name: one line of help, function that adds the options, function that runs the command."""
-
-
-# --- what several commands share ----------------------------------------------------------------------------
-
-
-def _add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--model", metavar="NAME|FOLDER", help="an installed model (see 'ipv2 models') or a model's folder"
-    )
-
-
-def _add_device(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--device", default="auto", metavar="DEVICE",
-        help="auto, cpu, cuda (or cuda:1, ...) or mps; auto takes the fastest there is (default: %(default)s)",
-    )  # fmt: skip
-
-
-def _add_no_compress(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--no-compress", action="store_false", dest="compress", help="larger files, written and read much faster"
-    )
-
-
-def _whole_number(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
-    return int(text)
-
-
-def _load_model(name_or_folder: str | None) -> Bundle:
-    from . import bundle
-
-    return bundle.load(bundle.default_name() if name_or_folder is None else name_or_folder)
-
-
-def _read(path: Path) -> Volume:
-    """Read a CT. The library checks every volume again, but cannot name the file."""
-    from . import ct
-
-    volume = ct.read(path)
-    try:
-        ct.check_ct(volume)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    return volume
-
-
-def _with_prefix(tell: Callable[[float, str], None], prefix: str) -> Callable[[float, str], None]:
-    return lambda fraction, message: tell(fraction, prefix + message)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Text in columns: the first one to the left, the others, numbers, to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )

@@ -13,7 +13,7 @@ LIBRARY = Path(IPv2Lib.__file__).parent
 ON_SLICER = {"scene.py", "scene_changes.py", "scene_denoised.py", "scene_stages.py", "pictures.py"}
 """What touches MRML, and what draws with it."""
 SLICER = {"slicer", "vtk", "vtkmodules", "qt", "ctk", "mrml"}
-LATER = {"torch", "skimage", "safetensors", "psutil"}
+LATER = {"torch", "skimage", "safetensors", "psutil", "torchmetrics", "dask", "distributed", "matplotlib"}
 """What a module installs after it was opened."""
 ENTRY_POINTS = {*ON_SLICER, "jobs.py", "cli.py", "__main__.py"}
 SOURCES = sorted(path.relative_to(LIBRARY).as_posix() for path in LIBRARY.rglob("*.py"))

@@ -1,0 +1,77 @@
+"""What the commands share: options that several have, reading with the file's name in the error, tables of text."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
+    from .ct import Volume
+
+LOADING = "loading PyTorch"
+INPUT = "an NRRD, NIfTI or MetaImage file, or a folder with one DICOM series; values in HU"
+OUTPUT = "a file ending in .nrrd, .nii, .nii.gz, .mha or .mhd, or a new folder's name for a DICOM series"
+
+
+def add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--model", metavar="NAME|FOLDER", help="an installed model (see 'ipv2 models') or a model's folder"
+    )
+
+
+def add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--device", default="auto", metavar="DEVICE",
+        help="auto, cpu, cuda (or cuda:1, ...) or mps; auto takes the fastest there is (default: %(default)s)",
+    )  # fmt: skip
+
+
+def add_no_compress(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--no-compress", action="store_false", dest="compress", help="larger files, written and read much faster"
+    )
+
+
+def whole_number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
+    return int(text)
+
+
+def load_model(name_or_folder: str | None) -> Bundle:
+    from . import bundle
+
+    return bundle.load(bundle.default_name() if name_or_folder is None else name_or_folder)
+
+
+def read(path: Path) -> Volume:
+    """Read a CT. The library checks every volume again, but cannot name the file."""
+    from . import ct
+
+    volume = ct.read(path)
+    try:
+        ct.check_ct(volume)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return volume
+
+
+def with_prefix(tell: Callable[[float, str], None], prefix: str) -> Callable[[float, str], None]:
+    return lambda fraction, message: tell(fraction, prefix + message)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Text in columns: the first one to the left, the others, numbers, to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

@@ -79,7 +79,7 @@ def test_the_first_use_prepares_and_the_second_only_runs(checkout):
     assert first.stdout == second.stdout == "</><denoise><a b>"
     assert first.returncode == second.returncode == 7
     (installation,) = checkout.installations()
-    assert f"{checkout.root}[slicer]" in installation
+    assert f"{checkout.root}[all]" in installation
 
 
 def test_a_chain_of_links_leads_to_the_same_environment(checkout, tmp_path):

@@ -43,10 +43,13 @@ def test_every_python_file_of_the_library_is_listed():
     assert sorted(listed) == sorted(files_below(LIBRARY, "*.py"))
 
 
-def test_slicer_installs_what_the_package_needs_and_slicer_does_not_bring():
-    project = (REPOSITORY / "pyproject.toml").read_text().partition("\ndependencies = [")[2].partition("]")[0]
+@pytest.mark.parametrize(
+    "file, section", [("requirements.txt", "dependencies"), ("requirements-train.txt", "train")]
+)
+def test_slicer_installs_what_the_package_needs_and_slicer_does_not_bring(file, section):
+    project = (REPOSITORY / "pyproject.toml").read_text().partition(f"\n{section} = [")[2].partition("]")[0]
     needed = {name.lower() for name in re.findall(r'"([\w-]+)', project)}
-    requirements = (REPOSITORY / "Resources" / "requirements.txt").read_text()
+    requirements = (REPOSITORY / "Resources" / file).read_text()
     installed = {name.lower() for name in re.findall(r"^([\w-]+)", requirements, re.MULTILINE)}
     assert installed == needed - {"torch", "numpy", "scipy", "simpleitk"}
 
@@ -72,5 +75,6 @@ def test_a_slicer_build_packages_library_models_and_requirements(tmp_path):
 
     packaged = files_below(build / "lib" / "Slicer" / "qt-scripted-modules" / "IPv2Lib")
     models = {f"Resources/Models/{name}" for name in files_below(source / "Resources" / "Models")}
+    requirements = {"Resources/requirements.txt", "Resources/requirements-train.txt"}
     assert "Resources/Models/added later/model.json" in models
-    assert packaged == files_below(LIBRARY, "*.py") | models | {"Resources/requirements.txt"}
+    assert packaged == files_below(LIBRARY, "*.py") | models | requirements

@@ -54,7 +54,7 @@ def models(tmp_path):
     return tmp_path / "models"
 
 
-@pytest.mark.parametrize("name", networks.names())
+@pytest.mark.parametrize("name", ["redcnn", "unet"])
 @pytest.mark.parametrize("half", [True, False])
 def test_weights_come_back(models, name, half):
     made = saved(models / "first", name, half)
@@ -167,7 +167,7 @@ def test_save_does_not_replace_what_is_not_a_model(models):
         ({"title": ""}, "'title'"),
         ({"limits": ...}, "'limits' is missing"),
         ({"network": "unet"}, "'network'.*arguments"),
-        ({"network": {"name": "vgg", "arguments": {}}}, "unknown network 'vgg'.*redcnn, unet"),
+        ({"network": {"name": "vgg", "arguments": {}}}, "unknown network 'vgg'.*redcnn, .*unet"),
         ({"hu_range": [1, 2, 3]}, "'hu_range'"),
         ({"hu_range": [float("nan"), 0]}, "'hu_range'"),
         ({"training": {"data": [{"name": "LIDC"}], "settings": {}, "seed": 0}}, "'training'.*licence"),

@@ -21,7 +21,7 @@ GEOMETRY = {
 }
 
 
-@pytest.fixture(scope="module", params=networks.names())
+@pytest.fixture(scope="module", params=sorted(ARGUMENTS))
 def model(request, tmp_path_factory):
     return random_model(tmp_path_factory.mktemp("models"), request.param)
 

@@ -5,7 +5,11 @@ denoised centre slice of `context` neighbouring ones. Both are HU / 1000, any si
 
 - `context`: slices that it reads, odd;
 - `multiple` (1 if absent): side of the blocks in which it sees pixels, so where a tile may start;
-- `halo`: pixels around a tile that matter for it (96 if absent).
+- `halo`: pixels around a tile that matter for it (96 if absent). `ffm` and `denomamba` see the whole slice: tiles of
+  them are valid results, but not the same.
+
+A generative one also has `steps`, and `training_error(x, target, uniform)`: an error image whose mean square training
+minimises, given numbers from 0 to 1 that the caller draws. A zero-shot one has no weights.
 
 Weights on disk belong to `bundle`, inference to `denoise`.
 """
@@ -13,6 +17,7 @@ Weights on disk belong to `bundle`, inference to `denoise`.
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
@@ -23,9 +28,59 @@ if TYPE_CHECKING:
 HU_PER_UNIT = 1000.0
 """HU per unit of what a network reads and returns."""
 
-_CLASSES = {
-    "redcnn": ("redcnn", "REDCNN"),
-    "unet": ("unet", "UNet"),
+
+@dataclass(frozen=True)
+class NetworkInfo:
+    """What one can know of a network without building it.
+
+    Attributes
+    ----------
+    name : str
+        As for `build`.
+    title, reference : str
+        For people: what it is called, and where it was published.
+    zero_shot : bool
+        It is fitted to each slice that it denoises: it has no weights, and there is nothing to train.
+    generative : bool
+        It goes from the noisy slice to the clean one in steps; its attribute `steps` says how many.
+    """
+
+    name: str
+    title: str
+    reference: str
+    zero_shot: bool = False
+    generative: bool = False
+
+
+@dataclass(frozen=True)
+class _Entry:
+    module: str
+    network_class: str
+    title: str
+    reference: str
+    zero_shot: bool = False
+    generative: bool = False
+    arguments: str | None = None  # name of a dict in the module: what differs from the defaults
+
+
+_NETWORKS = {
+    "denomamba": _Entry("denomamba", "DenoMamba", "DenoMamba", "Öztürk et al., IEEE J. Biomed. Health Inform. 2025"),
+    "dncnn": _Entry("dncnn", "DnCNN", "DnCNN", "Zhang et al., IEEE Trans. Image Process. 26(7), 2017"),
+    "ffm": _Entry("ffm", "FFM", "FFM, compact", "Gong et al., arXiv 2510.07492", generative=True),
+    "ffm-published": _Entry(
+        "ffm", "FFM", "FFM, published size", "Gong et al., arXiv 2510.07492", generative=True, arguments="PUBLISHED"
+    ),
+    "implicit": _Entry(
+        "implicit",
+        "Implicit",
+        "Implicit representation of one slice",
+        "Sitzmann et al., NeurIPS 2020; Kim et al., arXiv 2204.02405",
+        zero_shot=True,
+    ),
+    "redcnn": _Entry("redcnn", "REDCNN", "RED-CNN", "Chen et al., IEEE Trans. Med. Imaging 36(12), 2017"),
+    "scunet": _Entry("scunet", "SCUNet", "SCUNet", "Zhang et al., Machine Intelligence Research 20(6), 2023"),
+    "structkpn": _Entry("structkpn", "StructKPN", "StructKPN", "Xu et al., IEEE ICIP 2021"),
+    "unet": _Entry("unet", "UNet", "Compact residual U-Net", "blocks of Zhang et al., IEEE TPAMI 44(10), 2022"),
 }
 
 
@@ -35,9 +90,26 @@ def names() -> tuple[str, ...]:
     Examples
     --------
     >>> names()
-    ('redcnn', 'unet')
+    ('denomamba', 'dncnn', 'ffm', 'ffm-published', 'implicit', 'redcnn', 'scunet', 'structkpn', 'unet')
     """
-    return tuple(sorted(_CLASSES))
+    return tuple(sorted(_NETWORKS))
+
+
+def summary(name: str) -> NetworkInfo:
+    """What is known of a network without building it, and without importing torch.
+
+    Raises
+    ------
+    InputError
+        For an unknown name.
+
+    Examples
+    --------
+    >>> summary("redcnn").title
+    'RED-CNN'
+    """
+    entry = _entry(name)
+    return NetworkInfo(name, entry.title, entry.reference, entry.zero_shot, entry.generative)
 
 
 def build(name: str, **arguments) -> torch.nn.Module:
@@ -55,11 +127,17 @@ def build(name: str, **arguments) -> torch.nn.Module:
     InputError
         For an unknown name, or arguments that the network does not take.
     """
-    if name not in _CLASSES:
-        raise InputError(f"unknown network {name!r}: choose one of {', '.join(names())}")
-    module_name, class_name = _CLASSES[name]
-    network_class = getattr(importlib.import_module(f".{module_name}", __name__), class_name)
+    entry = _entry(name)
+    module = importlib.import_module(f".{entry.module}", __name__)
+    if entry.arguments:
+        arguments = getattr(module, entry.arguments) | arguments
     try:
-        return network_class(**arguments)
+        return getattr(module, entry.network_class)(**arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"network {name!r} cannot be built with {arguments}: {error}") from error
+
+
+def _entry(name: str) -> _Entry:
+    if name not in _NETWORKS:
+        raise InputError(f"unknown network {name!r}: choose one of {', '.join(names())}")
+    return _NETWORKS[name]

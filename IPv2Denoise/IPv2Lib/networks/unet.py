@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .blocks import pad_to_multiple
+
 
 class UNet(nn.Module):
     """Denoise the centre of `context` neighbouring slices.
@@ -55,8 +57,7 @@ class UNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows, columns = x.shape[-2:]
         centre = x[:, self.context // 2, None]
-        x = functional.pad(x, (0, -columns % self.multiple, 0, -rows % self.multiple), mode="replicate")
-        x = self.head(functional.pixel_unshuffle(x, self.unshuffle))
+        x = self.head(functional.pixel_unshuffle(pad_to_multiple(x, self.multiple), self.unshuffle))
         skips = []
         for block, shrink in zip(self.down, self.shrink, strict=True):
             x = block(x)

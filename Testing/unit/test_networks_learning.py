@@ -1,0 +1,87 @@
+"""Every network learns: it overfits one noisy slice; the zero-shot one denoises it without having learned."""
+
+import pytest
+import torch
+from IPv2Lib import networks, phantom
+
+NOISE_HU = 100.0
+SMALL = {  # arguments and steps
+    "denomamba": ({"width": 8, "blocks": (1, 1), "refinement": 0, "states": 4}, 60),
+    "dncnn": ({"filters": 16, "depth": 6}, 100),
+    "ffm": ({"width": 16, "multipliers": (1, 2), "blocks": 1}, 100),
+    "ffm-published": ({"width": 16, "multipliers": (1, 2), "blocks": 1, "steps": 3}, 100),
+    "redcnn": ({"filters": 16}, 300),
+    "scunet": ({"width": 16, "blocks": 2, "head": 8, "window": 2}, 60),
+    "structkpn": ({"filters": 16, "blocks": 2, "kernel": 7}, 200),
+    "unet": ({"channels": (16, 32), "blocks": (1, 1)}, 100),
+}
+
+
+@pytest.fixture(scope="module")
+def chest() -> torch.Tensor:
+    """A slice through lung, vessels and chest wall, HU / 1000."""
+    return torch.from_numpy(phantom.chest(0, 256, 1).array[0]).float() / networks.HU_PER_UNIT
+
+
+def noisy(truth: torch.Tensor) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return truth + NOISE_HU / networks.HU_PER_UNIT * torch.randn(truth.shape, generator=generator)
+
+
+def error_hu(output: torch.Tensor, truth: torch.Tensor) -> float:
+    return float((output - truth).square().mean().sqrt()) * networks.HU_PER_UNIT
+
+
+def test_every_network_that_has_weights_is_trained_here():
+    assert set(SMALL) == {name for name in networks.names() if not networks.summary(name).zero_shot}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_one_slice_is_learned(chest, name):
+    arguments, steps = SMALL[name]
+    torch.manual_seed(0)
+    network = networks.build(name, **arguments)
+    truth = chest[None, None, 100:132, 56:88]
+    x = noisy(truth)
+    before = error_hu(x, truth)
+    x = x.expand(1, network.context, -1, -1)
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    for _ in range(steps):
+        generative = networks.summary(name).generative
+        error = network.training_error(x, truth, torch.rand(1)) if generative else network(x) - truth
+        optimizer.zero_grad()
+        error.square().mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert error_hu(network.eval()(x), truth) < 0.4 * before
+
+
+def test_an_implicit_representation_denoises_without_training(chest):
+    truth = chest[None, None, 60:188, 40:168]
+    x = noisy(truth)
+    with torch.inference_mode():
+        output = networks.build("implicit")(x)
+    step = (truth[..., 1:, :-1] - truth[..., :-1, :-1]).abs() + (truth[..., :-1, 1:] - truth[..., :-1, :-1]).abs()
+    flat, edges = step < 0.02, step > 0.2
+    inner = (..., slice(None, -1), slice(None, -1))
+    assert error_hu(output[inner][flat], truth[inner][flat]) < 0.45 * NOISE_HU
+    assert error_hu(output[inner][edges], truth[inner][edges]) < 1.3 * NOISE_HU
+    assert abs(float((output - truth).mean())) * networks.HU_PER_UNIT < 3.0
+
+
+def test_more_steps_of_an_implicit_representation_follow_more_detail(chest):
+    truth = chest[None, None, 60:124, 40:104]
+
+    def fitted(**arguments):
+        return error_hu(networks.build("implicit", width=16, **arguments)(truth), truth)
+
+    assert fitted(steps=80) < 0.7 * fitted(steps=20)
+
+
+def test_smoothness_holds_variation_back(chest):
+    x = noisy(chest[None, None, 60:124, 40:104])
+
+    def variation(smoothness):
+        return networks.build("implicit", steps=60, width=16, smoothness=smoothness)(x).diff(dim=-1).abs().mean()
+
+    assert variation(3.0) < 0.8 * variation(0.0)

@@ -1,4 +1,5 @@
-"""The `ipv2` command: `demo`, `denoise`, `purify`, `simulate`, `train`, `evaluate`, `models`, `devices`, `phantom`.
+"""The `ipv2` command: `demo`, `denoise`, `purify`, `simulate`, `evaluate`, `models`, `devices`, `phantom`; more of them
+in the other files `cli_*`.
 
 Owns the options, the order of checking, reading and writing, and what is said at the end. It holds no image
 arithmetic. The library is imported inside the commands: `--help` needs no torch.
@@ -15,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import __version__, cli_training, outputs
+from . import __version__, cli_cohort, cli_dataset, cli_training, outputs
 from .cli_options import (
     INPUT,
     LOADING,
@@ -23,6 +24,7 @@ from .cli_options import (
     add_device,
     add_model,
     add_no_compress,
+    add_runner,
     aligned,
     load_model,
     read,
@@ -149,14 +151,17 @@ def _denoise_options(command: argparse.ArgumentParser) -> None:
         "Remove the noise of a low-dose chest CT. The result has the geometry of the input and its HU; padding\n"
         f"outside the field of view comes back unchanged. {outputs.RESEARCH}\n"
         "OUTPUT.json, beside the output, says which model made it, and how.\n"
-        "Several inputs are denoised one after another into the new folder OUTPUT, each as NAME.nrrd."
+        "Several inputs are denoised one after another into the new folder OUTPUT, each as NAME.nrrd.\n"
+        "With --workers, --scheduler or --retries, inputs that fail do not stop the others: OUTPUT/report.csv says\n"
+        "why, and the same command again goes on after a stop."
     )
     command.epilog = (
         "examples:\n"
         "  ipv2 denoise scan.nrrd denoised.nrrd\n"
         "  ipv2 denoise dicom-folder denoised-folder       a DICOM series that keeps patient and study\n"
         "  ipv2 denoise scan.nii.gz half.nii.gz --strength 0.5 --statistics\n"
-        "  ipv2 denoise a.nrrd b.nrrd c.nrrd denoised      denoised/a.nrrd, denoised/b.nrrd, denoised/c.nrrd"
+        "  ipv2 denoise a.nrrd b.nrrd c.nrrd denoised      denoised/a.nrrd, denoised/b.nrrd, denoised/c.nrrd\n"
+        "  ipv2 denoise cohort/* denoised --workers 4      as many as there are, four at a time"
     )
     command.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help=INPUT)
     command.add_argument("output", type=Path, metavar="OUTPUT", help=f"{OUTPUT}; of several inputs, a new folder")
@@ -173,14 +178,24 @@ def _denoise_options(command: argparse.ArgumentParser) -> None:
         "--statistics", action="store_true", help="show mean and noise of lung, soft tissue, bone, air before and after"
     )
     add_no_compress(command)
+    add_runner(command)
 
 
 def _denoise(options: argparse.Namespace, console: Console) -> None:
     console.progress(0.0, LOADING)
-    from .denoise import choose_device
+    from .cohort import Options
+    from .denoise import check_strength, choose_device
 
-    options.device = choose_device(options.device)
+    if options.scheduler is None:
+        options.device = choose_device(options.device)
+    check_strength(options.strength)
     model = load_model(options.model)
+    options.how = Options(
+        options.strength, options.device, options.keep_outside_body, options.statistics, options.compress
+    )
+    if cli_cohort.is_cohort(options):
+        cli_cohort.denoise_cohort(options, options.how, model, console)
+        return
     if len(options.inputs) > 1:
         _denoise_several(options, model, console)
         return
@@ -223,29 +238,17 @@ def _denoise_one(
     tell: Callable[[float, str], None], console: Console,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Read, denoise, write; return provenance and statistics, and the latter as a table for people."""
-    from . import regions
-    from .denoise import denoise
+    from .cohort import denoise_to_file
+    from .regions import StrengthStatistics
 
     tell(0.0, "reading")
     volume = read(source)
-    end = 0.8 if options.statistics else 0.95
-    result = denoise(
-        volume, model, strength=options.strength, device=options.device,
-        keep_outside_body=options.keep_outside_body,
-        progress=lambda fraction, message: tell(0.02 + (end - 0.02) * fraction, message),
-        cancelled=console.cancelled,
-    )  # fmt: skip
-    facts = outputs.provenance("denoise", result.provenance, input=source.name)
-    found, table = {"provenance": facts}, ""
-    if options.statistics:
-        tell(end, "measuring noise and means by region")
-        measured = regions.denoising_statistics(volume.array, result.network_output.array, volume.spacing)
-        table = f"\n{_region_table(measured.at(options.strength))}"
-        found["statistics"] = measured.as_dict()
-    tell(0.95, "writing")
-    description = f"IPv2 {model.name} strength {options.strength:g}"
-    outputs.save(result.volume, output, facts, source, description, compress=options.compress)
-    return found, table
+    facts = denoise_to_file(
+        volume, source, output, model, options.how, progress=tell, cancelled=console.cancelled
+    )
+    if not options.statistics:
+        return facts, ""
+    return facts, f"\n{_region_table(StrengthStatistics.from_dict(facts['statistics']).at(options.strength))}"
 
 
 def _region_table(rows: Sequence[RegionStatistics]) -> str:
@@ -605,6 +608,7 @@ _COMMANDS = {
     "denoise": ("remove the noise of a low-dose chest CT", _denoise_options, _denoise),
     "purify": ("build training and test images from a uLDCT/NDCT pair", _purify_options, _purify),
     "simulate": ("add the noise of a lower dose to a CT", _simulate_options, _simulate),
+    **cli_dataset.COMMANDS,
     **cli_training.COMMANDS,
     "evaluate": ("score a result against a reference", _evaluate_options, _evaluate),
     "models": ("list the installed models, or show one's card", _models_options, _models),

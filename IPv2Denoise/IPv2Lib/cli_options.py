@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
 
@@ -35,6 +35,26 @@ def add_no_compress(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--no-compress", action="store_false", dest="compress", help="larger files, written and read much faster"
     )
+
+
+def add_runner(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("many cases")
+    group.add_argument("--workers", type=whole_number, metavar="N", help="processes of this machine (default: 1)")
+    group.add_argument(
+        "--scheduler", metavar="ADDRESS", help="a Dask scheduler, such as tcp://host:8786, whose workers do it instead"
+    )
+    group.add_argument(
+        "--retries", type=whole_number, metavar="K", help="try a case that failed so many times again (default: 1)"
+    )
+
+
+def runner(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `cluster.run` that `add_runner` let the user give."""
+    return {
+        "workers": 1 if options.workers is None else options.workers,
+        "scheduler": options.scheduler,
+        "retries": 1 if options.retries is None else options.retries,
+    }
 
 
 def whole_number(text: str) -> int:

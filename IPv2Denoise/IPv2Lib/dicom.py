@@ -56,6 +56,20 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+def patient_id(path: Path) -> str:
+    """PatientID of a DICOM file, or of the first DICOM image of a folder; empty where there is none."""
+    try:
+        files = sorted(item for item in path.iterdir() if item.is_file()) if path.is_dir() else [path]
+        file = next((item for item in files if is_dicom(item)), None)
+        if file is None:
+            return ""
+        with _quiet():
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["PatientID"])
+            return str(header.get("PatientID") or "").strip()
+    except Exception:  # pydicom raises errors of many kinds on damaged files, which reading them will name
+        return ""
+
+
 def read_series(path: Path) -> Volume:
     """Read the series of a folder, or the series that a file belongs to.
 

@@ -6,13 +6,15 @@ Owns the rules for output files and folders and for the JSON beside them. How a 
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import itertools
 import json
 import os
 import platform
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -139,10 +141,25 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         os.replace(temporary, path)
 
 
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file with a line of column names, all of it or none."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    with _temporary(path, text.getvalue()) as temporary:
+        os.replace(temporary, path)
+
+
 @contextlib.contextmanager
 def _temporary_json(path: Path, content: dict[str, Any]) -> Iterator[Path]:
-    """A file beside `path` with all of the content, to be renamed; gone at the end if it was not."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
+    with _temporary(path, json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n") as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, text: str) -> Iterator[Path]:
+    """A file beside `path` with all of the text, to be renamed; gone at the end if it was not."""
     try:
         with tempfile.TemporaryDirectory(prefix=".ipv2-", dir=path.parent) as folder:
             temporary = Path(folder) / path.name

@@ -20,6 +20,7 @@ from scipy import ndimage
 from . import dose as dose_simulation
 from .ct import Volume, check_ct, overlap_fraction, resample_onto, same_grid, window_8bit
 from .errors import InputError
+from .mixing import mix_test_label, mix_training_input
 from .projection import kernel as reconstruction_kernel
 from .regions import Region, outside_field_of_view, segment
 from .weak_denoiser import weak_denoise
@@ -200,7 +201,7 @@ class Stages:
         """Test label minus that of IPv1, HU; None if all modules are off."""
         if not self.settings.has_modules:
             return None
-        plain = np.where(self.cm1, self.uldct.array, self.ndct.array)
+        plain = mix_test_label(self.uldct.array, self.ndct.array, self.cm1)
         return self.uldct.with_array(self.test_label.array - plain)
 
 
@@ -256,7 +257,53 @@ def purify(
     Cancelled
         If `cancelled` returned True.
     """
+    check_pair(uldct, ndct)
     return _purify(uldct, ndct, settings, ndct, 0, progress, cancelled)
+
+
+def purify_slices(
+    uldct: Volume,
+    ndct: Volume,
+    start: int,
+    stop: int,
+    settings: Settings = IPV2,
+    *,
+    cancelled: Callable[[], bool] | None = None,
+) -> Stages:
+    """`purify` of the slices `start` to `stop` - 1 of the uLDCT: the same values that they have in the whole.
+
+    So a long scan can be purified piece by piece, in little memory. That the two are CT and overlap is not checked
+    again for every piece: `check_pair` does it.
+
+    Parameters
+    ----------
+    uldct, ndct : Volume
+        All of both scans.
+    start, stop : int
+        Within the slices of the uLDCT.
+    settings : Settings
+    cancelled
+        Polled.
+
+    Raises
+    ------
+    Cancelled
+        If `cancelled` returned True.
+    """
+    block = _slab(uldct, start, stop)
+    return _purify(block, _around(ndct, block), settings, ndct, start, None, cancelled)
+
+
+def check_pair(uldct: Volume, ndct: Volume) -> None:
+    """Refuse (`InputError`) what cannot be purified: not CT, or an overlap below 10 % of the uLDCT."""
+    check_ct(uldct)
+    check_ct(ndct)
+    overlap = overlap_fraction(uldct, ndct)
+    if overlap < SMALLEST_OVERLAP:
+        raise InputError(
+            f"the NDCT covers {100 * overlap:.0f} % of the uLDCT, at least {100 * SMALLEST_OVERLAP:.0f} % is needed: "
+            "check that both are of one patient and one examination, or align the two scans first"
+        )
 
 
 def purify_slice(uldct: Volume, ndct: Volume, slice_index: int | None = None, settings: Settings = IPV2) -> Stages:
@@ -285,7 +332,9 @@ def purify_slice(uldct: Volume, ndct: Volume, slice_index: int | None = None, se
     if not 0 <= slice_index < count:
         raise InputError(f"there is no slice {slice_index}: use 0 to {count - 1}")
     one = _slab(uldct, slice_index, slice_index + 1)
-    return _purify(one, _around(ndct, one), settings, ndct, slice_index, None, None)
+    near = _around(ndct, one)
+    check_pair(one, near)
+    return _purify(one, near, settings, ndct, slice_index, None, None)
 
 
 def _purify(
@@ -299,23 +348,24 @@ def _purify(
 ) -> Stages:
     """`purify` of a part of a pair; `scan` is all of the NDCT, for kernels that are matched to it."""
     report = progress or (lambda fraction, text: None)
-    check_ct(uldct)
-    check_ct(ndct)
-    _check_overlap(uldct, ndct)
     report(0.0, "finding the common masks")
     outside = outside_field_of_view(uldct.array) | _without_data(ndct, uldct)
     ndct = resample_onto(ndct, uldct)
     masks = common_masks(uldct, ndct, settings, outside)
     simulated = weakly_denoised = None
-    if settings.add_noise:
+    if settings.add_noise and _is_blank(ndct):
+        simulated = ndct
+    elif settings.add_noise:
         simulated = _with_noise(ndct, scan, settings, first_slice, _part(progress, 0.15, 0.85), cancelled)
-    if settings.remove_noise:
+    if settings.remove_noise and _is_blank(uldct):
+        weakly_denoised = uldct
+    elif settings.remove_noise:
         weakly_denoised = weak_denoise(uldct, settings.weak_strength, progress=_part(progress, 0.85, 0.95))
     report(0.95, "composing the images")
     low, normal = (np.asarray(volume.array, np.float32) for volume in (uldct, ndct))
     common = masks.common(settings)
     mixed = mix_training_input(low, normal, simulated.array if simulated else normal, common, settings.blend)
-    test_label = np.where(common, weakly_denoised.array if weakly_denoised else low, normal)
+    test_label = mix_test_label(weakly_denoised.array if weakly_denoised else low, normal, common)
     labels = np.full(common.shape, BODY, np.uint8)
     labels[masks.background] = BACKGROUND
     labels[masks.cm2] = LUNG
@@ -370,14 +420,6 @@ def common_masks(
     if settings.drop_enclosed_air:
         room |= enclosed_air(cm1 & ~room, _outside_body(ndct))
     return CommonMasks(dark_uldct, dark_ndct, cm1, room, cm1 & ~room)
-
-
-def mix_training_input(
-    uldct: np.ndarray, ndct: np.ndarray, inside: np.ndarray, common: np.ndarray, blend: float
-) -> np.ndarray:
-    """M · inside + (1 - M) · ((1 - T) · L + T · N); `inside` is S(N) with *Add noise* and N without."""
-    mixed = (1 - blend) * uldct + blend * ndct if blend else uldct
-    return np.where(common, inside, mixed)
 
 
 def dark_mask(
@@ -533,13 +575,9 @@ def _checked(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _check_overlap(uldct: Volume, ndct: Volume) -> None:
-    overlap = overlap_fraction(uldct, ndct)
-    if overlap < SMALLEST_OVERLAP:
-        raise InputError(
-            f"the NDCT covers {100 * overlap:.0f} % of the uLDCT, at least {100 * SMALLEST_OVERLAP:.0f} % is needed: "
-            "check that both are of one patient and one examination, or align the two scans first"
-        )
+def _is_blank(part: Volume) -> bool:
+    """Whether part of a scan holds nothing: padding, or beyond the ends of the other scan."""
+    return bool(part.array.min() == part.array.max())
 
 
 def _without_data(ndct: Volume, uldct: Volume) -> np.ndarray:

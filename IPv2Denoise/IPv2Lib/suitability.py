@@ -1,7 +1,7 @@
 """Whether a volume is what a model was made for: questions that are asked before the model runs.
 
 Owns the sentences that warn and the limits behind them. What cannot be denoised at all is refused by
-`ct.check_ct`; nothing here refuses.
+`ct.check_ct`; nothing here refuses, though `unusable` says why training data should be.
 """
 
 from __future__ import annotations
@@ -70,6 +70,39 @@ def concerns(volume: Volume, card: Mapping[str, Any]) -> list[str]:
     return found + _about_geometry(volume)
 
 
+def unusable(volume: Volume) -> str:
+    """Why nothing about chest CT can be learned from a volume: no CT, values that are no HU, no lung.
+
+    Looks at as many slices as `concerns`.
+
+    Parameters
+    ----------
+    volume : Volume
+
+    Returns
+    -------
+    str
+        The first reason, as one sentence without a full stop; empty if the volume will do.
+
+    Examples
+    --------
+    >>> unusable(Volume(np.full((1, 8, 8), 40)))
+    'every voxel is 40: the volume holds no image'
+    """
+    try:
+        check_ct(volume)
+    except InputError as error:
+        return str(error)
+    sample = _sample(volume)
+    inside = ~outside_field_of_view(sample.array)
+    if doubts := _about_values(sample.array[inside]):
+        return doubts[0].rstrip(".")
+    share = _lung_share(_coarse_labels(sample))
+    if share < _LEAST_LUNG:
+        return f"hardly any lung was found (at most {100 * share:.0f} % of the body in a slice): give chest CT"
+    return ""
+
+
 def _sample(volume: Volume) -> Volume:
     array = volume.array
     if array.ndim != 3 or 0 in array.shape:
@@ -103,12 +136,8 @@ def _about_values(values: np.ndarray) -> list[str]:
 
 def _about_anatomy_and_noise(sample: Volume, inside: np.ndarray, card: Mapping[str, Any]) -> list[str]:
     found = []
-    step = max(1, min(sample.array.shape[1:]) // _COARSE_PIXELS)
-    x, y, z = sample.spacing
-    labels = segment(sample.array[:, ::step, ::step], (step * x, step * y, z))
-    lung = (labels == Region.LUNG).sum(axis=(1, 2))
-    body = (labels >= Region.LUNG).sum(axis=(1, 2))
-    share = float((lung / np.maximum(body, 1)).max())
+    labels = _coarse_labels(sample)
+    share = _lung_share(labels)
     if share < _LEAST_LUNG:
         found.append(
             f"Hardly any lung was found (at most {100 * share:.0f} % of the body in a slice): "
@@ -116,6 +145,7 @@ def _about_anatomy_and_noise(sample: Volume, inside: np.ndarray, card: Mapping[s
         )
     rows, columns = sample.array.shape[1:]
     tissue = labels == Region.SOFT_TISSUE
+    step = _coarse_step(sample)
     tissue = tissue.repeat(step, axis=1).repeat(step, axis=2)[:, :rows, :columns] & inside
     sigma = noise_sigma(sample.array, tissue)
     low, high = card.get("noise_hu", NOISE_HU)
@@ -130,6 +160,24 @@ def _about_anatomy_and_noise(sample: Volume, inside: np.ndarray, card: Mapping[s
             "there is little to remove, and fine structures may suffer."
         )
     return found
+
+
+def _coarse_step(sample: Volume) -> int:
+    return max(1, min(sample.array.shape[1:]) // _COARSE_PIXELS)
+
+
+def _coarse_labels(sample: Volume) -> np.ndarray:
+    """Regions of every few pixels, `_coarse_step` apart."""
+    step = _coarse_step(sample)
+    x, y, z = sample.spacing
+    return segment(sample.array[:, ::step, ::step], (step * x, step * y, z))
+
+
+def _lung_share(labels: np.ndarray) -> float:
+    """Part of the body that is lung, in the slice with most of it."""
+    lung = (labels == Region.LUNG).sum(axis=(1, 2))
+    body = (labels >= Region.LUNG).sum(axis=(1, 2))
+    return float((lung / np.maximum(body, 1)).max())
 
 
 def _about_geometry(volume: Volume) -> list[str]:

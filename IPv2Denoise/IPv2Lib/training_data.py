@@ -136,7 +136,7 @@ def make_case(
     )
 
 
-def breathe(ndct: np.ndarray, amplitude: float, rng: np.random.Generator) -> np.ndarray:
+def breathe(ndct: np.ndarray, amplitude: float, rng: np.random.Generator, pixel_mm: float = 1.0) -> np.ndarray:
     """Deform the lungs smoothly, as breath between two scans does; the chest wall stays where it is.
 
     Parameters
@@ -146,17 +146,20 @@ def breathe(ndct: np.ndarray, amplitude: float, rng: np.random.Generator) -> np.
     amplitude : float
         Largest displacement, in pixels.
     rng : numpy.random.Generator
+    pixel_mm : float
+        Pixel spacing, which sets how smooth the deformation is.
 
     Returns
     -------
     numpy.ndarray
         float32, same shape.
     """
-    lung = segment(ndct) == Region.LUNG
+    lung = segment(ndct, (pixel_mm, pixel_mm, 1.0)) == Region.LUNG
     # 0 at the border of the lungs and outside, 1 deep inside.
-    room = np.clip(2.0 * ndimage.gaussian_filter(lung.astype(np.float32), (0, 6, 6)) - 1.0, 0.0, 1.0)
+    sigma = 6.0 / pixel_mm
+    room = np.clip(2.0 * ndimage.gaussian_filter(lung.astype(np.float32), (0, sigma, sigma)) - 1.0, 0.0, 1.0)
     shape = ndct.shape[1:]
-    step = 8
+    step = max(1, round(8 / pixel_mm))
     moved = np.empty(ndct.shape, np.float32)
     field = rng.normal(size=(2, *(-(-n // step) for n in shape))).astype(np.float32)
     field = ndimage.gaussian_filter(field, (0, 5, 5))

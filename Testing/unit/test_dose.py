@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPv2Lib.ct import Volume
-from IPv2Lib.dose import match_scan, simulate
+from IPv2Lib.dose import match_scan, simulate, simulate_halves
 from IPv2Lib.errors import Cancelled, InputError
 from IPv2Lib.projection import kernel
 
@@ -156,3 +156,37 @@ def test_any_shape_comes_back_finite(shape, dose, method):
     volume = Volume(rng.uniform(-1000, 1500, shape).astype(np.float32))
     result = simulate(volume, dose, method=method, views=8)
     assert result.array.shape == shape and np.isfinite(result.array).all()
+
+
+# --- split projections ------------------------------------------------------------------------------------------
+
+
+def test_halves_have_independent_noise_of_twice_the_variance_and_the_whole_as_their_mean():
+    volume = water(slices=8)
+    options = {"source_dose": None, "views": 128, "seed": 3, "kernel": "ramp"}
+    whole = simulate(volume, 0.1, **options).array
+    even, odd = (half.array for half in simulate_halves(volume, 0.1, **options))
+    assert (even + odd) / 2 == pytest.approx(whole, abs=0.1)
+    middle = np.s_[:, 48:80, 48:80]
+    noise, first, second = ((image - volume.array)[middle] for image in (whole, even, odd))
+    assert first.var() == pytest.approx(2 * noise.var(), rel=0.05)
+    assert second.var() == pytest.approx(2 * noise.var(), rel=0.05)
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.03
+
+
+def test_halves_keep_padding_and_know_the_source_dose():
+    volume = water(slices=1)
+    rows, columns = np.mgrid[:128, :128] - 63.5
+    outside = np.hypot(rows, columns) > 63
+    padded = volume.with_array(np.where(outside, -2000, volume.array))
+    for half in simulate_halves(padded, 0.05, views=32):
+        assert (half.array[0][outside] == -2000).all() and half.array[0][~outside].min() > -2000
+    for half in simulate_halves(volume, 1.0, views=32):
+        assert np.array_equal(half.array, volume.array)
+
+
+def test_halves_refuse_and_stop_as_the_whole_does():
+    with pytest.raises(InputError, match="dose fraction 2"):
+        simulate_halves(water(), 2.0)
+    with pytest.raises(Cancelled):
+        simulate_halves(water(), 0.1, cancelled=lambda: True)

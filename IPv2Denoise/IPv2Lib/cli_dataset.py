@@ -1,0 +1,203 @@
+"""The command `prepare`: options, which cases are meant, and what is said at the end. The work is `preparation`'s."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .cli_options import LOADING, add_runner, runner, whole_number
+from .console import Console
+from .errors import Cancelled, InputError
+
+if TYPE_CHECKING:
+    from .cases import Case
+    from .preparation import Prepared
+    from .purification import Settings
+
+
+def _prepare_options(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Make a purified data set for 'ipv2 train' and 'ipv2 compare' in DATASET. An NDCT alone gets a simulated\n"
+        "uLDCT: its lungs are moved as a breath would, then its dose is lowered. Patients are drawn for training,\n"
+        "validation and test. What is there already is not made again: run the same command to go on after a stop,\n"
+        "or give more INPUTs, with the same options, to add them. A table is the whole data set."
+    )
+    command.epilog = (
+        "examples:\n"
+        "  ipv2 prepare a.nrrd b.nrrd c.nrrd --out dataset                 three patients, uLDCTs simulated\n"
+        "  ipv2 prepare --pair uldct.nrrd ndct.nrrd more/ --out dataset    a pair, and all that is in a folder\n"
+        "  ipv2 prepare cases.csv --out dataset --workers 4                a table, four cases at a time"
+    )
+    command.add_argument(
+        "inputs", type=Path, nargs="*", metavar="INPUT",
+        help="an NDCT file, a DICOM folder, a folder of stages from 'ipv2 purify', a folder with files named uldct "
+        "and ndct, a folder of such, or a table of cases (.csv)",
+    )  # fmt: skip
+    command.add_argument("--out", type=Path, required=True, metavar="DATASET", help="new folder, or a data set")
+    command.add_argument(
+        "--pair", type=Path, nargs=2, action="append", default=[], metavar=("ULDCT", "NDCT"),
+        help="two scans of one patient; may be given several times",
+    )  # fmt: skip
+    command.add_argument("--table", type=Path, metavar="FILE", help="a table of cases, instead of INPUTs")
+    command.add_argument(
+        "--split", type=float, nargs=3, default=(70.0, 15.0, 15.0), metavar=("TRAIN", "VALIDATION", "TEST"),
+        help="per cent of the patients (default: 70 15 15)",
+    )  # fmt: skip
+    command.add_argument(
+        "--prune", action="store_true", help="remove the shards of other settings or cases when all is done"
+    )
+    command.add_argument(
+        "--seed", type=whole_number, default=0, help="of the split, and of INPUTs' breath and noise (default: 0)"
+    )
+    simulated = command.add_argument_group("simulated uLDCTs of INPUTs (a table has columns for these)")
+    simulated.add_argument(
+        "--dose", type=float, nargs="+", metavar="D",
+        help="dose fraction, above 0 to 1; two: drawn between them (default: 0.02)",
+    )  # fmt: skip
+    simulated.add_argument("--method", choices=("physical", "published"), help="of the noise (default: physical)")
+    simulated.add_argument(
+        "--kernel", metavar="NAME",
+        help="look of the noise: soft, hann, ramp, sharp, a number from -1 to 2, or matched (default: hann)",
+    )  # fmt: skip
+    simulated.add_argument("--breath", type=float, metavar="MM", help="movement of the lungs (default: 6)")
+    simulated.add_argument("--realisations", type=int, metavar="N", help="uLDCTs of each NDCT (default: 1)")
+    simulated.add_argument(
+        "--split-projections", action="store_true", help="keep each uLDCT from half of the views too, for noise2inverse"
+    )
+    details = command.add_argument_group("purification")
+    details.add_argument(
+        "--drop-enclosed-air", action=argparse.BooleanOptionalAction,
+        help="air under table and clothes is background; off: masks exactly as published (default: yes)",
+    )  # fmt: skip
+    details.add_argument(
+        "--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="HU window of the masks (default: -1000 400)"
+    )
+    details.add_argument("--threshold-hu", type=float, metavar="HU", help="dark is at or below (default: by Otsu)")
+    details.add_argument(
+        "--weak-strength", type=float, metavar="S", help="of the weak denoiser: 0 is off, 1 is usual (default: 1)"
+    )
+    add_runner(command)
+
+
+def _prepare(options: argparse.Namespace, console: Console) -> None:
+    console.progress(0.0, LOADING)
+    from .preparation import prepare, unused_shards
+    from .shards import SHARDS_FOLDER, read_shard
+
+    cases = _cases(options)
+    try:
+        prepared = prepare(
+            cases, options.out, _settings(options), fractions=[value / 100 for value in options.split],
+            seed=options.seed, split_projections=options.split_projections, **runner(options),
+            progress=console.progress, cancelled=console.cancelled,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        raise Cancelled("stopped; finished cases stay, run it again to go on") from None
+    rows = []
+    for one in prepared:
+        slices = read_shard(options.out / SHARDS_FOLDER / one.keys[0]).shape[0] if one.keys else 0
+        rows.append(_row(one, slices))
+        if one.message:
+            console.note(f"case {one.case.name!r}: {one.message}")
+    if unused := unused_shards(options.out):
+        if options.prune:
+            for path in unused:
+                shutil.rmtree(path, ignore_errors=True)
+        else:
+            gigabytes = sum(file.stat().st_size for path in unused for file in path.iterdir()) / 1e9
+            console.note(
+                f"{len(unused)} shards of other settings or cases take up {gigabytes:.1f} GB; --prune removes them"
+            )
+    console.result(_text(options.out, prepared), command="prepare", folder=str(options.out), cases=rows)
+
+
+def _cases(options: argparse.Namespace) -> list[Case]:
+    """The table, or else what the data set has already and the inputs."""
+    from .cases import Case, cases_from_paths, named, read_table
+    from .shards import TABLE_FILE, is_dataset
+
+    tables = [path for path in options.inputs if path.suffix.lower() == ".csv"]
+    if options.table is not None:
+        tables.append(options.table)
+    paths = [path for path in options.inputs if path not in tables]
+    if tables:
+        if len(tables) > 1 or paths or options.pair:
+            raise InputError("a table is the whole data set: give one table and nothing else, or add rows to it")
+        if given := [name for name in ("dose", "method", "kernel", "breath", "realisations") if _given(options, name)]:
+            raise InputError(f"--{given[0]} is a column of the table: write it there")
+        return read_table(tables[0])
+    chosen: dict[str, Any] = {"seed": options.seed}
+    for option, field in (("method", "method"), ("kernel", "kernel"), ("breath", "breath_mm"), ("realisations",) * 2):
+        if _given(options, option):
+            chosen[field] = getattr(options, option)
+    if options.dose:
+        if len(options.dose) > 2:
+            raise InputError(f"--dose has {len(options.dose)} numbers: give one, or the lowest and the highest")
+        chosen["dose"], chosen["dose_high"] = (*options.dose, None)[:2]
+    for pair in options.pair:
+        for path in pair:
+            if not path.exists():
+                raise InputError(f"{path} does not exist")
+    found = cases_from_paths(paths)
+    found += [Case("", ndct=ndct, uldct=uldct) for uldct, ndct in options.pair]
+    found = [replace(case, **chosen) for case in found]
+    have = read_table(options.out / TABLE_FILE) if is_dataset(options.out) else []
+    return named(_added(have, found))
+
+
+def _given(options: argparse.Namespace, name: str) -> bool:
+    return getattr(options, name) is not None
+
+
+def _added(have: list[Case], found: list[Case]) -> list[Case]:
+    """The cases of a data set and more; one whose files are there already keeps its name, patient and split."""
+    places = {tuple(path.resolve() for path in case.sources): index for index, case in enumerate(have)}
+    result = list(have)
+    taken = {case.name.lower() for case in have}
+    for case in found:
+        index = places.get(tuple(path.resolve() for path in case.sources))
+        if index is not None:
+            earlier = have[index]
+            result[index] = replace(case, name=earlier.name, patient=earlier.patient, split=earlier.split)
+        else:
+            result.append(replace(case, name="") if case.name.lower() in taken else case)
+    return result
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    from .purification import IPV2
+
+    names = ("drop_enclosed_air", "threshold_hu", "weak_strength")
+    given = {name: getattr(options, name) for name in names if _given(options, name)}
+    if options.window:
+        given["low_hu"], given["high_hu"] = options.window
+    return replace(IPV2, **given)
+
+
+def _row(one: Prepared, slices: int) -> dict[str, Any]:
+    return {
+        "name": one.case.name,
+        "patient": one.case.patient,
+        "split": one.case.split,
+        "status": one.status,
+        "message": one.message,
+        "thumbnail": str(one.thumbnail) if one.thumbnail else None,
+        "slices": slices,
+    }
+
+
+def _text(folder: Path, prepared: list[Prepared]) -> str:
+    status = Counter(one.status for one in prepared)
+    splits = Counter(one.case.split for one in prepared if one.status != "failed")
+    counts = ", ".join(f"{count} {name}" for name, count in status.items())
+    lines = [f"{folder}: {len(prepared)} case{'s' if len(prepared) > 1 else ''} ({counts})"]
+    lines += [f"  {count} for {name}" for name, count in splits.items()]
+    return "\n".join(lines)
+
+
+COMMANDS = {"prepare": ("make a purified data set to train on", _prepare_options, _prepare)}
+"""Name: one line of help, function that adds the options, function that runs the command."""

@@ -1,0 +1,338 @@
+"""Purified data sets: what is in them, what is made again and what is not, and what happens to cases that fail."""
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from IPv2Lib import ct, phantom, preparation
+from IPv2Lib.cases import Case, read_table
+from IPv2Lib.ct import Volume
+from IPv2Lib.dose import simulate
+from IPv2Lib.errors import Cancelled, InputError
+from IPv2Lib.noise import noise_sigma
+from IPv2Lib.preparation import prepare
+from IPv2Lib.purification import IPV2, purify
+from IPv2Lib.regions import Region
+from IPv2Lib.shards import PurifiedDataset, is_dataset
+from IPv2Lib.stage_files import export_stages
+
+SIZE, SLICES = 64, 3
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory) -> Path:
+    """NDCTs of four patients, the uLDCT of the first, and scans that are of no use."""
+    folder = tmp_path_factory.mktemp("scans")
+    for seed in range(4):
+        pair = phantom.pair(seed=seed, size=SIZE, slices=SLICES)
+        ct.write(pair.ndct, folder / f"n{seed}.nrrd")
+        if seed == 0:
+            ct.write(pair.uldct, folder / "u0.nrrd")
+            far = Volume(pair.uldct.array, pair.uldct.spacing, (5000.0, 0.0, 0.0))
+            ct.write(far, folder / "far.nrrd")
+    rng = np.random.default_rng(0)
+    belly = np.where(np.hypot(*np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]) < 0.7, 40.0, -1000.0)
+    spacing = (5.5, 5.5, 5.0)
+    ct.write(Volume(belly + rng.normal(0, 10, (SLICES, SIZE, SIZE)), spacing), folder / "belly.nrrd")
+    ct.write(Volume(rng.integers(0, 900, (SLICES, SIZE, SIZE)).astype(np.int16), spacing), folder / "mri.nrrd")
+    ct.write(phantom.chest(size=SIZE, slices=1), folder / "one.nrrd")
+    return folder
+
+
+def alone(scans: Path, *numbers: int, **options) -> list[Case]:
+    return [Case(f"p{number}", ndct=scans / f"n{number}.nrrd", **options) for number in numbers]
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in folder.glob("shards/*/*")}
+
+
+def only_shard(folder: Path):
+    (shard,) = PurifiedDataset.read(folder).shards
+    return shard
+
+
+# --- what is in a shard -----------------------------------------------------------------------------------------
+
+
+def test_a_simulated_pair_is_breath_then_dose_then_purification(scans, tmp_path):
+    (case,) = alone(scans, 1, dose=0.05, breath_mm=25.0)
+    prepare([case], tmp_path / "data")
+    shard = only_shard(tmp_path / "data")
+    ndct = ct.read(scans / "n1.nrrd")
+    assert np.array_equal(shard.ndct, np.rint(ndct.array))
+    moved = np.abs(shard.truth - shard.ndct) > 50
+    assert 0.005 < moved.mean() < 0.2
+    near_lung = (shard.regions == Region.LUNG) | (shard.masks & 2 != 0)
+    assert moved[near_lung].sum() > 0.8 * moved.sum()  # the rest of the chest stays where it is
+    added = (shard.uldct - shard.truth.astype(np.float32))[shard.regions == Region.SOFT_TISSUE]
+    expected = simulate(ndct, 0.05, seed=3).array - ndct.array
+    assert added.std() == pytest.approx(expected[shard.regions == Region.SOFT_TISSUE].std(), rel=0.15)
+    stages = purify(
+        Volume(shard.uldct, shard.spacing, shard.facts["origin"], shard.facts["direction"]),
+        Volume(shard.ndct, shard.spacing, shard.facts["origin"], shard.facts["direction"]),
+        replace(IPV2, dose=0.05, seed=shard.facts["settings"]["seed"]),
+    )
+    assert np.abs(shard.simulated - stages.simulated.array).max() <= 0.51
+    assert np.abs(shard.weak - stages.weakly_denoised.array).max() <= 0.51
+    other = (shard.simulated - shard.ndct.astype(np.float32))[shard.regions == Region.SOFT_TISSUE]
+    assert abs(np.corrcoef(added, other)[0, 1]) < 0.15  # noise of its own
+
+
+def test_the_facts_say_how_a_shard_was_made(scans, tmp_path):
+    (case,) = alone(scans, 1, kernel="matched", patient="Q", seed=5)
+    sharp = ct.read(scans / "n1.nrrd")
+    (prepared,) = prepare([replace(case, kernel="ramp")], tmp_path / "data")
+    shard = only_shard(tmp_path / "data")
+    assert (shard.key,) == prepared.keys and shard.key.startswith("p1-0-")
+    assert prepared.status == "purified" and prepared.message == ""
+    assert prepared.thumbnail.read_bytes().startswith(b"\x89PNG")
+    facts = shard.facts
+    assert (facts["case"], facts["patient"], facts["kernel"], facts["seed"]) == ("p1", "Q", "ramp", 5)
+    assert (facts["paired"], facts["breath_mm"], facts["dose"]) == (False, 6.0, 0.02)
+    assert tuple(facts["origin"]) == pytest.approx(sharp.origin)
+    assert len(facts["inputs"]["ndct"]) == 64 and facts["seconds"] > 0 and "numpy" in facts["versions"]
+    assert read_table(tmp_path / "data" / "cases.csv") == [prepared.case]
+    assert prepared.case.split == "train"
+
+
+def test_the_thumbnail_shows_four_images_with_the_outline_of_the_lungs(scans, tmp_path):
+    (prepared,) = prepare(alone(scans, 1, dose=0.002), tmp_path)
+    picture = sitk.GetArrayFromImage(sitk.ReadImage(str(prepared.thumbnail))).astype(int)
+    height, width, _ = picture.shape
+    side = (width - 3 * 4) // 4
+    assert (height, width) == (224, 4 * 224 + 3 * 4)
+    panels = [picture[:, left : left + side] for left in range(0, width, side + 4)]
+    outlines = [(panel[..., 2] - panel[..., 0]) > 200 for panel in panels]
+    assert 100 < outlines[0].sum() < 0.1 * side * side
+    assert all(np.array_equal(outline, outlines[0]) for outline in outlines)
+    uldct, ndct, training_input, test_label = (panel[~outlines[0]][:, 0] for panel in panels)
+    assert np.abs(ndct - uldct).mean() > 1  # noise
+    assert np.abs(training_input - uldct).mean() < np.abs(training_input - ndct).mean()
+    assert np.abs(test_label - ndct).mean() < np.abs(test_label - uldct).mean()
+
+
+def test_pieces_of_a_scan_are_what_they_are_in_the_whole(scans, tmp_path, monkeypatch):
+    volume = phantom.chest(seed=2, size=SIZE, slices=7)
+    blank = volume.array.copy()
+    blank[-2:] = -1024  # nothing was scanned there
+    ct.write(volume.with_array(blank), tmp_path / "n.nrrd")
+    shifted = (*volume.origin[:2], volume.origin[2] + 3 * volume.spacing[2] + 1.5)
+    ct.write(Volume(volume.array, volume.spacing, shifted), tmp_path / "shifted.nrrd")
+    cases = [
+        Case("a", ndct=tmp_path / "n.nrrd"), Case("b", ndct=tmp_path / "shifted.nrrd", uldct=tmp_path / "n.nrrd"),
+    ]  # fmt: skip
+    prepare(cases, tmp_path / "whole", split_projections=True)
+    monkeypatch.setattr(preparation, "_BLOCK_PIXELS", 2 * SIZE * SIZE)
+    prepare(cases, tmp_path / "pieces", split_projections=True)
+    names = ("uldct", "truth", "ndct", "simulated", "weak", "masks", "regions", "half_a")
+    for whole, pieces in zip(
+        *(PurifiedDataset.read(tmp_path / name).shards for name in ("whole", "pieces")), strict=True
+    ):
+        for name in names:
+            first, second = getattr(whole, name), getattr(pieces, name)
+            if first is not None:
+                assert np.abs(first.astype(int) - second).max() <= (1 if first.dtype == np.int16 else 0), name
+    assert (whole.masks[:3] & 4).all() and not (whole.masks[4] & 4).all()  # beyond the NDCT there is no pair
+
+
+def test_a_pair_and_its_stages_make_the_same_shard(scans, tmp_path):
+    uldct, ndct = ct.read(scans / "u0.nrrd"), ct.read(scans / "n0.nrrd")
+    narrow = Volume(ndct.array[:, :, 20:], ndct.spacing, (ndct.origin[0] + 20 * ndct.spacing[0], *ndct.origin[1:]))
+    ct.write(narrow, tmp_path / "narrow.nrrd")
+    export_stages(purify(uldct, narrow), tmp_path / "stages")
+    prepare([Case("p", ndct=tmp_path / "narrow.nrrd", uldct=scans / "u0.nrrd")], tmp_path / "pair")
+    prepare([Case("p", stages=tmp_path / "stages")], tmp_path / "from stages")
+    first, second = only_shard(tmp_path / "pair"), only_shard(tmp_path / "from stages")
+    assert (first.masks[:, :, :20] & 4).all()
+    assert np.array_equal(first.masks & 4, second.masks & 4)
+    for strategy in ("none", "ipv2"):
+        for one, other in zip(first.pair(np.s_[:], strategy), second.pair(np.s_[:], strategy), strict=True):
+            assert np.mean(np.abs(one - other) > 1) < 0.02  # masks at the border of the narrow scan may differ
+    assert first.truth is None and first.facts["breath_mm"] is None and first.facts["paired"]
+
+
+def test_realisations_have_noise_breath_and_dose_of_their_own(scans, tmp_path):
+    prepare(alone(scans, 1, 2, dose=0.02, dose_high=0.2, realisations=3), tmp_path / "data")
+    dataset = PurifiedDataset.read(tmp_path / "data")
+    doses = [shard.dose for shard in dataset.shards]
+    assert len(set(doses)) == 6 and all(0.02 <= dose <= 0.2 for dose in doses)
+    assert len({shard.split for shard in dataset.shards if shard.case == "p1"}) == 1
+    first, second, third = (shard for shard in dataset.shards if shard.case == "p1")
+    assert not np.array_equal(first.truth, second.truth) and np.array_equal(first.ndct, third.ndct)
+    tissue = first.regions == Region.SOFT_TISSUE
+    by_dose = sorted((first, second, third), key=lambda shard: shard.dose)
+    sigmas = [noise_sigma(shard.uldct - shard.truth.astype(np.float32), tissue) for shard in by_dose]
+    assert sigmas == sorted(sigmas, reverse=True)
+
+
+# --- what is made again -----------------------------------------------------------------------------------------
+
+
+def test_a_second_run_makes_nothing_and_more_cases_are_only_added(scans, tmp_path):
+    data = tmp_path / "data"
+    assert [one.status for one in prepare(alone(scans, 1, 2), data)] == ["purified", "purified"]
+    before = times(data)
+    again = prepare(alone(scans, 1, 2), data)
+    assert [one.status for one in again] == ["cached", "cached"] and times(data) == before
+    splits = {one.case.name: one.case.split for one in again}
+    more = prepare(alone(scans, 3, 2, 1), data)
+    assert [one.status for one in more] == ["purified", "cached", "cached"]
+    assert times(data).items() > before.items()
+    assert {
+        one.case.name: one.case.split for one in more
+    }.items() >= splits.items()  # what was tested is not trained on
+    assert {shard.case for shard in PurifiedDataset.read(data).shards} == {"p1", "p2", "p3"}
+    fewer = prepare(alone(scans, 2), data)
+    assert [one.status for one in fewer] == ["cached"] and only_shard(data).case == "p2"
+
+
+@pytest.mark.parametrize(
+    "change", [{"dose": 0.04}, {"breath_mm": 9.0}, {"kernel": "soft"}, {"method": "published"}, {"seed": 1}]
+)
+def test_what_decides_the_result_decides_the_key(scans, tmp_path, change):
+    (case,) = alone(scans, 1)
+    (first,) = prepare([case], tmp_path)
+    (second,) = prepare([replace(case, **change)], tmp_path)
+    assert second.status == "purified" and second.keys != first.keys
+    (back,) = prepare([case], tmp_path)
+    assert back.status == "cached" and back.keys == first.keys
+
+
+def test_what_does_not_decide_it_does_not(scans, tmp_path):
+    (case,) = alone(scans, 1)
+    (first,) = prepare([case], tmp_path)
+    for same in (replace(case, split="test"), replace(case, patient="Q"), replace(case, dose_high=0.02)):
+        (one,) = prepare([same], tmp_path, fractions=(0.5, 0.25, 0.25), seed=9)
+        assert one.status == "cached" and one.keys == first.keys
+    (shard,) = PurifiedDataset.read(tmp_path).shards
+    (one,) = prepare([replace(case, patient="Q", split="test")], tmp_path)
+    (shard,) = PurifiedDataset.read(tmp_path).split("test")
+    assert shard.patient == "Q"
+
+
+def test_settings_and_contents_decide_the_key(scans, tmp_path):
+    file = tmp_path / "n.nrrd"
+    file.write_bytes((scans / "n1.nrrd").read_bytes())
+    case, data = Case("p", ndct=file), tmp_path / "data"
+    keys = [prepare([case], data)[0].keys]
+    keys.append(prepare([case], data, replace(IPV2, weak_strength=2.0))[0].keys)
+    keys.append(prepare([case], data, replace(IPV2, low_hu=-1024.0))[0].keys)
+    keys.append(prepare([case], data, split_projections=True)[0].keys)
+    file.write_bytes((scans / "n2.nrrd").read_bytes())
+    keys.append(prepare([case], data)[0].keys)
+    assert len(set(keys)) == 5
+    # modules and T are chosen when the data are read
+    assert prepare([case], data, replace(IPV2, add_noise=False, blend=0.2))[0].keys == keys[-1]
+
+
+def test_a_run_that_was_stopped_goes_on(scans, tmp_path):
+    cases = alone(scans, 1, 2, 3)
+    done = []
+
+    def stop_in_the_second(fraction, text):
+        if text.startswith("p2: purifying"):
+            done.append(text)
+
+    with pytest.raises(Cancelled):
+        prepare(cases, tmp_path, progress=stop_in_the_second, cancelled=lambda: bool(done))
+    assert done
+    before = times(tmp_path)
+    assert {name.split("/")[1].split("-")[0] for name in before} == {"p1"}
+    assert [path.name for path in (tmp_path / "shards").iterdir()] == [only_shard(tmp_path).key]  # nothing half done
+    assert [one.status for one in prepare(cases, tmp_path)] == ["cached", "purified", "purified"]
+    assert times(tmp_path).items() > before.items()
+
+
+def test_a_stop_before_the_first_shard_leaves_nothing(scans, tmp_path):
+    with pytest.raises(Cancelled):
+        prepare(alone(scans, 1), tmp_path / "data", cancelled=lambda: True)
+    assert not (tmp_path / "data").exists()
+
+
+def test_what_a_killed_run_left_is_removed_and_a_damaged_shard_made_again(scans, tmp_path):
+    (first,) = prepare(alone(scans, 1), tmp_path)
+    left = tmp_path / "shards" / f".p2-0-abc~1234~{preparation.socket.gethostname()}~{2**22 + 1}"
+    alive = tmp_path / "shards" / f".p2-0-abc~1234~{preparation.socket.gethostname()}~{preparation.os.getpid()}"
+    left.mkdir(), alive.mkdir()
+    weak = tmp_path / "shards" / first.keys[0] / "weak.npy"
+    good = weak.read_bytes()
+    weak.write_bytes(good[:100])
+    (again,) = prepare(alone(scans, 1), tmp_path)
+    assert again.status == "purified" and weak.read_bytes() == good
+    assert not left.exists() and alive.exists()
+
+
+def test_two_runs_into_one_folder_do_no_harm(scans, tmp_path):
+    cases, errors = alone(scans, 1, 2), []
+
+    def run():
+        try:
+            prepare(cases, tmp_path)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert [shard.case for shard in PurifiedDataset.read(tmp_path).shards] == ["p1", "p2"]
+    assert len(list((tmp_path / "shards").iterdir())) == 2
+    assert [one.status for one in prepare(cases, tmp_path)] == ["cached", "cached"]
+
+
+# --- failures ---------------------------------------------------------------------------------------------------
+
+
+def test_cases_that_fail_are_named_and_the_others_are_done(scans, tmp_path):
+    (scans / "broken.nrrd").write_text("no scan")
+    cases = [
+        Case("no lung", ndct=scans / "belly.nrrd"),
+        Case("mri", ndct=scans / "mri.nrrd"),
+        Case("broken", ndct=scans / "broken.nrrd"),
+        Case("far", ndct=scans / "n0.nrrd", uldct=scans / "far.nrrd"),
+        Case("one", ndct=scans / "one.nrrd"),
+        *alone(scans, 1),
+    ]
+    prepared = {one.case.name: one for one in prepare(cases, tmp_path)}
+    assert {name for name, one in prepared.items() if one.status == "failed"} == {"no lung", "mri", "broken", "far"}
+    for name, words in (
+        ("no lung", "belly.nrrd: hardly any lung"),
+        ("mri", "mri.nrrd: not a CT in HU"),
+        ("broken", "cannot read"),
+        ("far", "covers 0 %"),
+        ("one", "one slice"),
+    ):
+        assert words in prepared[name].message
+    assert prepared["one"].status == prepared["p1"].status == "purified"
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    assert [shard["case"] for shard in content["shards"]] == ["one", "p1"]
+    assert {entry["case"] for entry in content["failed"]} == {"no lung", "mri", "broken", "far"}
+    assert len(read_table(tmp_path / "cases.csv")) == 6
+
+
+def test_nothing_is_left_where_no_case_can_be_used(scans, tmp_path):
+    cases = [Case("a", ndct=scans / "belly.nrrd"), Case("b", ndct=scans / "mri.nrrd")]
+    with pytest.raises(InputError, match=r"no case could be purified: case 'a': .*hardly any lung.*; case 'b': "):
+        prepare(cases, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_folders_that_hold_something_else(scans, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for folder, words in ((tmp_path, "holds no data set"), (tmp_path / "notes.txt", "is a file")):
+        with pytest.raises(InputError, match=words):
+            prepare(alone(scans, 1), folder)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "dataset.json").write_text('{"format": 0}')
+    with pytest.raises(InputError, match="another version"):
+        prepare(alone(scans, 1), tmp_path / "old")
+    with pytest.raises(InputError, match="physical simulation only"):
+        prepare(alone(scans, 1, method="published"), tmp_path / "new", split_projections=True)
+    assert not is_dataset(tmp_path / "new")

@@ -143,6 +143,7 @@ CORE_MODULES = {
     "Volumes": "vtkSlicerVolumesLogic",
     "Sequences": "vtkSlicerSequencesLogic",
     "Colors": "vtkSlicerColorLogic",
+    "Plots": "vtkSlicerPlotsLogic",
     "Tables": "vtkSlicerTablesLogic",
     "Texts": "vtkSlicerTextsLogic",
     "Units": "vtkSlicerUnitsLogic",
@@ -177,6 +178,8 @@ def make_application() -> qSlicerApplication:
     _make_constants_immortal()
     if existing is None:
         os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+        if sys.platform.startswith("linux"):  # else VTK looks for a screen first, and says that there is none
+            os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
         QtCore.qInstallMessageHandler(_say)
         return qSlicerApplication()
     if not isinstance(existing, qSlicerApplication):

@@ -10,7 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from PySide6 import QtWidgets
+from PySide6 import QtCore, QtGui, QtWidgets
+
+from .errors import HostError
 
 _Box = QtWidgets.QMessageBox
 
@@ -22,7 +24,7 @@ class Message:
     Attributes
     ----------
     kind : str
-        "error", "warning", "info", "question", "file", "input" or "dialog".
+        "error", "warning", "info", "question", "file", "input", "menu", "open" or "dialog".
     text, title, detail : str
         Detail is the text behind "Show details".
     """
@@ -36,7 +38,8 @@ class Message:
 messages: list[Message] = []
 answers: deque = deque()
 """Values, or functions that take the `Message` and return one. True, False or a button for questions; a path or
-list of paths for file dialogs; a text for input dialogs; 1 or 0 for a dialog of its own."""
+list of paths for file dialogs; a text for input dialogs; an entry's text for menus; 1 or 0 for a dialog of its own.
+"""
 
 _KINDS = {_Box.Critical: "error", _Box.Warning: "warning", _Box.Information: "info", _Box.Question: "question"}
 _YES = (_Box.Yes, _Box.Ok, _Box.Retry, _Box.Save, _Box.Open, _Box.Apply)
@@ -150,4 +153,48 @@ class QDialog(QtWidgets.QDialog):
     exec_ = exec
 
 
-REPLACEMENTS = {each.__name__: each for each in (QMessageBox, QFileDialog, QInputDialog, QDialog)}
+class QMenu(QtWidgets.QMenu):
+    """Says its entries, one a line; the answer is the text of one. Without an answer nothing is chosen."""
+
+    def exec(self, *_):
+        """Trigger the chosen entry and return it, or None.
+
+        Raises
+        ------
+        HostError
+            The answer is no entry, or one that is disabled.
+        """
+        entries = {entry.text(): entry for entry in _entries(self)}
+        answer = say("menu", "\n".join(entries), self.title())
+        if answer is None:
+            return None
+        if answer not in entries or not entries[answer].isEnabled():
+            raise HostError(f"'{answer}' cannot be chosen from the menu: {list(entries)}")
+        entries[answer].trigger()
+        return entries[answer]
+
+    exec_ = exec
+
+
+class QDesktopServices(QtGui.QDesktopServices):
+    """Says what it would open."""
+
+    @staticmethod
+    def openUrl(url: QtCore.QUrl) -> bool:
+        return bool(say("open", url.toLocalFile() or url.toString(), default=True))
+
+
+def _entries(menu: QtWidgets.QMenu) -> list[QtGui.QAction]:
+    """The entries of a menu and of those below it."""
+    found = []
+    for action in menu.actions():
+        if action.menu() is not None:
+            found += _entries(action.menu())
+        elif not action.isSeparator() and action.isVisible():
+            found.append(action)
+    return found
+
+
+REPLACEMENTS = {
+    each.__name__: each for each in (QMessageBox, QFileDialog, QInputDialog, QDialog, QMenu, QDesktopServices)
+}

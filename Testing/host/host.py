@@ -157,13 +157,17 @@ class Host:
         Raises
         ------
         HostError
-            The module's code uses what Slicer does not have. Other errors as the module raises them.
+            The module's code uses what Slicer does not have, or a module that it depends on is not loaded. Other errors
+            as the module raises them.
         """
         path = Path(path).resolve()
         pythonqt.watch(path.parent)
-        for source in [path, *path.parent.glob(f"{path.stem}Lib/**/*.py")]:
+        for source in [path, *path.parent.glob("*Lib/**/*.py")]:
             pythonqt.check_enums(source)
         module = scripted_modules.qSlicerScriptedLoadableModule(path)
+        missing = set(module.dependencies) - set(self.app.moduleManager().modulesNames())
+        if missing:
+            raise HostError(f"module {path.stem} depends on {', '.join(sorted(missing))}: load that first")
         self.app.moduleManager()._add(path.stem, module)
         self.window.moduleSelector()._add(module)
         self.app.startupCompleted.emit()
@@ -212,6 +216,40 @@ class Host:
         if not (button.isEnabled() and button.isVisible()):
             raise HostError(f"button '{button.objectName()}' is {'hidden' if button.isEnabled() else 'disabled'}")
         QtCore.QTimer.singleShot(0, button.click)
+        self.process_events()
+
+    def click_cell(self, view: QtWidgets.QAbstractItemView, row: int, column: int = 0, *, keys: str = "") -> None:
+        """Click a cell of a table or an entry of a list or tree, scrolled to where needed.
+
+        Parameters
+        ----------
+        view : QAbstractItemView
+        row, column : int
+        keys : str
+            "Ctrl" or "Shift", held meanwhile.
+
+        Raises
+        ------
+        HostError
+            The view is hidden or disabled, or there is no such cell.
+        """
+        place = _cell_center(view, row, column)
+        held = {"": QtCore.Qt.NoModifier, "Ctrl": QtCore.Qt.ControlModifier, "Shift": QtCore.Qt.ShiftModifier}[keys]
+        QtCore.QTimer.singleShot(0, lambda: QtTest.QTest.mouseClick(view.viewport(), QtCore.Qt.LeftButton, held, place))
+        self.process_events()
+
+    def right_click_cell(self, view: QtWidgets.QAbstractItemView, row: int, column: int = 0) -> None:
+        """Ask for the context menu of a cell. What its menu returns comes from `answers`.
+
+        Raises
+        ------
+        HostError
+            As `click_cell`.
+        """
+        place = _cell_center(view, row, column)
+        area = view.viewport()
+        event = QtGui.QContextMenuEvent(QtGui.QContextMenuEvent.Mouse, place, area.mapToGlobal(place))
+        QtCore.QTimer.singleShot(0, lambda: QtCore.QCoreApplication.sendEvent(area, event))
         self.process_events()
 
     def press(self, keys: str) -> None:
@@ -292,7 +330,7 @@ class Host:
         return self.screenshot(path, self.window._scroll.widget(), scale)
 
     def cut_off_texts(self) -> list[str]:
-        """Texts of labels and buttons in the panel that are wider than the room they have."""
+        """Texts of labels, buttons and heads of tables in the panel that are wider than the room they have."""
         return [text for widget in self.window._holder.findChildren(QtWidgets.QWidget) for text in _cut_off(widget)]
 
     def run_self_test(self, name: str) -> None:
@@ -440,4 +478,23 @@ def _cut_off(widget: QtWidgets.QWidget) -> list[str]:
         return [widget.text()] if widget.sizeHint().width() > widget.width() else []
     if isinstance(widget, (QtWidgets.QAbstractButton,)) and widget.text():
         return [widget.text()] if widget.minimumSizeHint().width() > widget.width() else []
+    if isinstance(widget, QtWidgets.QHeaderView) and widget.orientation() == QtCore.Qt.Horizontal:
+        return _cut_off_heads(widget)
     return []
+
+
+def _cut_off_heads(header: QtWidgets.QHeaderView) -> list[str]:
+    shown = [section for section in range(header.count()) if not header.isSectionHidden(section)]
+    texts = {section: header.model().headerData(section, header.orientation()) for section in shown}
+    return [texts[section] for section in shown if header.sectionSizeHint(section) > header.sectionSize(section)]
+
+
+def _cell_center(view: QtWidgets.QAbstractItemView, row: int, column: int) -> QtCore.QPoint:
+    """Where in the viewport a cell is."""
+    if not (view.isEnabled() and view.isVisible()):
+        raise HostError(f"view '{view.objectName()}' is {'hidden' if view.isEnabled() else 'disabled'}")
+    index = view.model().index(row, column)
+    if not index.isValid():
+        raise HostError(f"view '{view.objectName()}' has no row {row}, column {column}")
+    view.scrollTo(index)
+    return view.visualRect(index).center()

@@ -1,4 +1,4 @@
-"""The views: slice views of the current layout, drawn by Slicer's slice pipeline, and `slicer.app.layoutManager()`."""
+"""`slicer.app.layoutManager()`, and its slice views, drawn by Slicer's slice pipeline."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from PySide6.QtCore import Qt, Signal, Slot
 
 from .errors import HostError
 from .observation import Observation
+from .plot_view import qMRMLPlotWidget
 from .stand_in import StandIn
+from .table_view import qMRMLTableWidget
 
 _COALESCE_MS = 15
 _OFFSET_STEPS = 1000
 _LEGEND_WIDTH, _MARGIN = 14, 8
+_SLICE_VIEW, _PLOT_VIEW, _TABLE_VIEW = "vtkMRMLSliceNode", "vtkMRMLPlotViewNode", "vtkMRMLTableViewNode"
+_MAKERS = {_PLOT_VIEW: qMRMLPlotWidget, _TABLE_VIEW: qMRMLTableWidget}
 _INK, _SHADOW = QtGui.QColor("#f0f0f0"), QtGui.QColor(0, 0, 0, 200)
 
 
@@ -239,8 +243,8 @@ class qMRMLSliceWidget(StandIn, QtWidgets.QWidget):
         self._logic.FitSliceToBackground()
 
 
-class _OtherView(QtWidgets.QWidget):
-    """In place of a 3-D, table or plot view, which are not drawn."""
+class _ThreeDView(QtWidgets.QWidget):
+    """In place of a 3-D view, which is not drawn."""
 
     def __init__(self, label: str):
         super().__init__()
@@ -263,7 +267,7 @@ class qSlicerLayoutManager(StandIn, QtCore.QObject):
     def __init__(self, viewport: QtWidgets.QWidget, scene, application_logic):
         super().__init__()
         self._viewport, self._scene, self._application = viewport, scene, application_logic
-        self._widgets: dict[str, qMRMLSliceWidget] = {}
+        self._widgets: dict[tuple[str, str], QtWidgets.QWidget] = {}  # by class and name of the view node
         self._shown, self._root = None, None
         self._box = QtWidgets.QVBoxLayout(viewport)
         self._box.setContentsMargins(0, 0, 0, 0)
@@ -274,8 +278,8 @@ class qSlicerLayoutManager(StandIn, QtCore.QObject):
         self._update()
 
     threeDViewCount = QtCore.Property(int, lambda self: 0)
-    tableViewCount = QtCore.Property(int, lambda self: 0)
-    plotViewCount = QtCore.Property(int, lambda self: 0)
+    tableViewCount = QtCore.Property(int, lambda self: len(self._view_nodes(_TABLE_VIEW)))
+    plotViewCount = QtCore.Property(int, lambda self: len(self._view_nodes(_PLOT_VIEW)))
 
     def _get_layout(self) -> int:
         return self._node.GetViewArrangement()
@@ -295,17 +299,30 @@ class qSlicerLayoutManager(StandIn, QtCore.QObject):
 
     def sliceViewNames(self) -> list[str]:
         """Names of the slice views that were ever shown."""
-        return list(self._widgets)
+        return [name for kind, name in self._widgets if kind == _SLICE_VIEW]
 
     def sliceWidget(self, name: str):
         """A slice view by name, or None."""
-        return self._widgets.get(name)
+        return self._widgets.get((_SLICE_VIEW, name))
+
+    def plotWidget(self, index: int):
+        """A plot view by its number, or None. Numbers have no order in Slicer; here they are the scene's."""
+        return self._nth_widget(_PLOT_VIEW, index)
+
+    def tableWidget(self, index: int):
+        """A table view by its number, or None."""
+        return self._nth_widget(_TABLE_VIEW, index)
+
+    def viewWidget(self, node):
+        """The widget of a view node, or None."""
+        known = node is not None and node.GetClassName() in (_SLICE_VIEW, *_MAKERS)
+        return self._widget(node) if known else None
 
     @Slot()
     def resetSliceViews(self) -> None:
         """Fit every slice view to its background."""
-        for widget in self._widgets.values():
-            widget.fitSliceToBackground()
+        for name in self.sliceViewNames():
+            self.sliceWidget(name).fitSliceToBackground()
 
     @Slot(bool)
     def setRenderPaused(self, paused: bool) -> None:
@@ -361,14 +378,30 @@ class qSlicerLayoutManager(StandIn, QtCore.QObject):
 
     def _view(self, element) -> QtWidgets.QWidget:
         class_name, name = element.get("class"), element.get("singletontag")
-        if class_name != "vtkMRMLSliceNode":
-            return _OtherView(element.findtext("property[@name='viewlabel']") or name or "")
-        if name not in self._widgets:
-            node = self._scene.GetSingletonNode(name, class_name)
-            if node is None:
-                raise HostError(f"the layout shows a slice view '{name}' for which the scene has no node")
-            self._widgets[name] = qMRMLSliceWidget(node, self._slice_logic(node))
-        return self._widgets[name]
+        if class_name not in (_SLICE_VIEW, *_MAKERS):
+            return _ThreeDView(element.findtext("property[@name='viewlabel']") or name or "")
+        node = self._scene.GetSingletonNode(name, class_name)
+        if node is None:
+            raise HostError(f"the layout shows a {class_name} '{name}' for which the scene has no node")
+        return self._widget(node)
+
+    def _widget(self, node) -> QtWidgets.QWidget:
+        """The widget of a view node, made where there is none."""
+        key = node.GetClassName(), node.GetSingletonTag() or node.GetID()
+        if key not in self._widgets:
+            if key[0] == _SLICE_VIEW:
+                self._widgets[key] = qMRMLSliceWidget(node, self._slice_logic(node))
+            else:
+                self._widgets[key] = _MAKERS[key[0]](node)
+        return self._widgets[key]
+
+    def _view_nodes(self, class_name: str) -> list:
+        count = self._scene.GetNumberOfNodesByClass(class_name)
+        return [self._scene.GetNthNodeByClass(index, class_name) for index in range(count)]
+
+    def _nth_widget(self, class_name: str, index: int):
+        nodes = self._view_nodes(class_name)
+        return self._widget(nodes[index]) if 0 <= index < len(nodes) else None
 
     def _slice_logic(self, node):
         """The logic of a slice node, made where there is none: the views of Slicer do that."""

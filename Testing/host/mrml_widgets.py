@@ -1,4 +1,4 @@
-"""Slicer's widgets that show nodes of the scene: selector, table view and the plain widgets that hold them."""
+"""Slicer's widgets that hold others or choose nodes of the scene, and the list of all that a .ui file may use."""
 
 from __future__ import annotations
 
@@ -9,26 +9,12 @@ from PySide6.QtCore import Signal, Slot
 
 from . import ctk_widgets, dialogs
 from .observation import Observation
-from .stand_in import StandIn, stored_property
+from .plot_view import qMRMLPlotView
+from .stand_in import StandIn, WithScene, stored_property
+from .table_view import qMRMLTableView
 
 
-class _WithScene(StandIn):
-    """Slot `setMRMLScene` and signal `mrmlSceneChanged`."""
-
-    _scene = None
-
-    def mrmlScene(self):
-        """The scene, or None."""
-        return self._scene
-
-    def setMRMLScene(self, scene) -> None:
-        """Slot: use a scene."""
-        if scene is not self._scene:
-            self._scene = scene
-            self.mrmlSceneChanged.emit(scene)
-
-
-class qMRMLWidget(_WithScene, QtWidgets.QWidget):
+class qMRMLWidget(WithScene, QtWidgets.QWidget):
     """The usual outermost widget of a module's .ui file."""
 
     mrmlSceneChanged = Signal(object)
@@ -330,74 +316,9 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
             {"rename": self.renameCurrentNode, "edit": self.editCurrentNode, "delete": self.removeCurrentNode}[kind]()
 
 
-class qMRMLTableView(_WithScene, QtWidgets.QTableView):
-    """Shows a vtkMRMLTableNode."""
-
-    mrmlSceneChanged = Signal(object)
-
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self._node, self._observation = None, None
-        self.setModel(QtGui.QStandardItemModel(self))
-
-    transposed = stored_property(bool, False, changed="_refresh")
-    firstRowLocked = stored_property(bool, False, changed="_refresh")
-    firstColumnLocked = stored_property(bool, False, changed="_refresh")
-
-    def mrmlTableNode(self):
-        """The shown node, or None."""
-        return self._node
-
-    def setMRMLTableNode(self, node) -> None:
-        """Slot: show a table node, or nothing."""
-        if self._node is not None:
-            self._observation.end()
-        self._node = node
-        if node is not None:
-            self._observation = Observation(self, node, vtk.vtkCommand.ModifiedEvent, self._refresh)
-        self._refresh()
-
-    @Slot(bool)
-    def setTransposed(self, transposed: bool) -> None:
-        self.setProperty("transposed", transposed)
-
-    @Slot(bool)
-    def setFirstRowLocked(self, locked: bool) -> None:
-        self.setProperty("firstRowLocked", locked)
-
-    @Slot(bool)
-    def setFirstColumnLocked(self, locked: bool) -> None:
-        self.setProperty("firstColumnLocked", locked)
-
-    def _refresh(self) -> None:
-        model = self.model()
-        model.clear()
-        if self._node is None:
-            return
-        table = self._node.GetTable()
-        columns = [table.GetColumn(index) for index in range(table.GetNumberOfColumns())]
-        names = [self._node.GetColumnTitle(column.GetName()) or column.GetName() for column in columns]
-        rows = [
-            [str(table.GetValue(row, index).ToString()) for index in range(len(columns))]
-            for row in range(table.GetNumberOfRows())
-        ]
-        first_row, first_column = self.property("firstRowLocked"), self.property("firstColumnLocked")
-        if first_row and rows:
-            names, rows = rows[0], rows[1:]
-        heads = [row[0] for row in rows] if first_column else [str(number + 1) for number in range(len(rows))]
-        if first_column:
-            names, rows = names[1:], [row[1:] for row in rows]
-        if self.property("transposed"):
-            names, heads, rows = heads, names, [list(column) for column in zip(*rows, strict=True)]
-        for row in rows:
-            model.appendRow([QtGui.QStandardItem(text) for text in row])
-        model.setHorizontalHeaderLabels(names)
-        model.setVerticalHeaderLabels(heads)
-
-
 def _has_attribute(node, name: str, value) -> bool:
     found = node.GetAttribute(name)
     return found is not None and (value is None or found == str(value))
 
 
-WIDGETS = {each.__name__: each for each in (qMRMLWidget, qMRMLNodeComboBox, qMRMLTableView)}
+WIDGETS = {each.__name__: each for each in (qMRMLWidget, qMRMLNodeComboBox, qMRMLPlotView, qMRMLTableView)}

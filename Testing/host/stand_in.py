@@ -27,6 +27,22 @@ class StandIn:
         raise HostError(f"{type(self).__name__} takes no <enum> or <set> for '{name}' in a .ui file here")
 
 
+class WithScene(StandIn):
+    """Slot `setMRMLScene`; the widget has the signal `mrmlSceneChanged`."""
+
+    _scene = None
+
+    def mrmlScene(self):
+        """The scene, or None."""
+        return self._scene
+
+    def setMRMLScene(self, scene) -> None:
+        """Slot: use a scene."""
+        if scene is not self._scene:
+            self._scene = scene
+            self.mrmlSceneChanged.emit(scene)
+
+
 def stored_property(kind, default, *, changed: str = ""):
     """A Qt property that is only kept; method `changed` of the widget, if named, is called when it is set.
 

@@ -17,13 +17,7 @@ import pytest
 from slicer_uses import Use, uses, widget_classes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MODULES = [REPOSITORY / "IPv2Denoise"]
-FILES = [
-    path
-    for module in MODULES
-    for pattern in (f"{module.name}.py", f"{module.name}Lib/*.py", "IPv2Lib/scene*.py")
-    for path in module.glob(pattern)
-]
+MODULES = [REPOSITORY / "IPv2Denoise", REPOSITORY / "IPv2Train"]
 UI_FILES = [path for module in MODULES for path in module.glob("Resources/UI/*.ui")]
 TABLE = json.loads(Path(__file__).with_name("slicer_api.json").read_text(encoding="utf-8"))
 
@@ -77,13 +71,20 @@ json.dump(answers, sys.stdout)
 def all_uses() -> list[Use]:
     pytest.importorskip("slicer", reason="pip install slicer-core")
     ours = own_names()
-    return [use for use in uses(FILES, UI_FILES) if use.name[1:] not in ours]
+    return [use for module in MODULES for use in module_uses(module) if use.name[1:] not in ours]
+
+
+def module_uses(module: Path) -> list[Use]:
+    """Every use in a module's own files, those that it shares with others, and the library's about the scene."""
+    patterns = (f"{module.name}.py", f"{module.name}Lib/*.py", "IPv2SlicerLib/*.py", "IPv2Lib/scene*.py")
+    files = [path for pattern in patterns for path in module.glob(pattern)]
+    return list(uses(files, list(module.glob("Resources/UI/*.ui"))))
 
 
 def own_names() -> set[str]:
     """What the project and the standard library define and call by such names: no business of Slicer's."""
     names = {"TemporaryDirectory", "ThreadPoolExecutor", *dir(unittest.TestCase)}
-    for path in (REPOSITORY / "IPv2Denoise").rglob("*.py"):
+    for path in (path for module in MODULES for path in module.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 names.add(node.name)
@@ -175,6 +176,12 @@ def parameters(signature: str) -> str:
         else:
             piece += letter
     return ", ".join(name for name in names if name)
+
+
+def test_every_qt_class_is_wrapped_for_python(all_uses):
+    """PySide6 has classes that PythonQt lacks."""
+    used = {use.name.split(".")[1] for use in all_uses if use.name.startswith("qt.")}
+    assert used == set(TABLE["qt"]["classes"]), "compare with the classes in the source that the table names"
 
 
 def test_the_table_is_sourced_and_holds_nothing_else(all_uses, known):

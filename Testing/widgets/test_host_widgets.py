@@ -174,32 +174,3 @@ def test_a_path_is_chosen_in_a_dialog(host, tmp_path):
     edit.browse()
     edit.browse()  # closed without a choice
     assert told == ["/a", str(tmp_path)]
-
-
-def test_a_table_is_shown_and_followed(host):
-    import slicer
-    import vtk
-
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode")
-    names, numbers = vtk.vtkStringArray(), vtk.vtkDoubleArray()
-    names.SetName("Region")
-    numbers.SetName("Mean (HU)")
-    for name, number in (("Lung", -850.5), ("Bone", 300.0)):
-        names.InsertNextValue(name)
-        numbers.InsertNextValue(number)
-    node.AddColumn(names)
-    node.AddColumn(numbers)
-    view = slicer.qMRMLTableView()
-    view.setMRMLScene(slicer.mrmlScene)
-    view.setMRMLTableNode(node)
-
-    def shown():
-        model = view.model()
-        return [[model.index(r, c).data() for c in range(model.columnCount())] for r in range(model.rowCount())]
-
-    assert shown() == [["Lung", "-850.5"], ["Bone", "300"]]
-    node.SetCellText(1, 0, "Ribs")
-    assert shown()[1][0] == "Ribs"
-    assert view.mrmlTableNode() is node
-    view.setMRMLTableNode(None)
-    assert shown() == []

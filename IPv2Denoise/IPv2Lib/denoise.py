@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -29,6 +29,7 @@ from .bundle import Bundle
 from .ct import Volume, check_ct
 from .errors import Cancelled, InputError, IPv2Error
 from .networks import HU_PER_UNIT
+from .torch_device import choose_device
 
 if TYPE_CHECKING:
     import torch
@@ -103,6 +104,7 @@ def denoise(
     batch: int | None = None,
     tile: int | None = None,
     keep_outside_body: bool = False,
+    slices: Sequence[int] | None = None,
     progress: Callable[[float, str], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Result:
@@ -128,6 +130,8 @@ def denoise(
         added); whole slices if not given, unless they are very large.
     keep_outside_body : bool
         HU outside the body (`regions.Region.BACKGROUND` of the input: room air, table, clothes) come back exactly.
+    slices : sequence of int, optional
+        Only these are denoised, as they would be in the whole volume; the others come back as they are.
     progress : callable, optional
         Gets the fraction done, 0 to 1, and what is being done.
     cancelled : callable, optional
@@ -148,6 +152,7 @@ def denoise(
     for name, value, least in (("batch", batch, 1), ("tile", tile, SMALLEST_TILE)):
         if value is not None and value < least:
             raise InputError(f"{name} is {value}; it must be at least {least}")
+    chosen = _chosen(slices, len(volume.array))
     began = time.perf_counter()
     report = progress or (lambda fraction, text: None)
     ask = cancelled or (lambda: False)
@@ -157,23 +162,23 @@ def denoise(
     runner = _Runner(bundle.network(), Plan(device, batch or first.batch, tile or first.tile), report, ask)
 
     array = volume.array
-    output = np.empty_like(array)
+    output = np.empty_like(array) if slices is None else array.copy()
     source = _Source(volume, bundle.hu_range, runner.network.context, runner.plan.batch, keep_outside_body)
-    steps = range(0, len(array), runner.plan.batch)
+    batches = [chosen[start : start + runner.plan.batch] for start in range(0, len(chosen), runner.plan.batch)]
     with ThreadPoolExecutor(1) as helper:
         # The helper prepares the next batch and finishes the last one while the network works on this one.
-        ahead = helper.submit(source.stack, steps[0], steps.step)
+        ahead = helper.submit(source.stack, batches[0])
         behind = None
-        for start in steps:
-            runner.fraction = start / len(array)
-            report(runner.fraction, f"denoising slice {start + 1} of {len(array)}")
+        for number, indices in enumerate(batches):
+            runner.fraction = number / len(batches)
+            report(runner.fraction, f"denoising slice {indices[0] + 1} of {len(array)}")
             stack = ahead.result()
-            if start + steps.step < len(array):
-                ahead = helper.submit(source.stack, start + steps.step, steps.step)
+            if number + 1 < len(batches):
+                ahead = helper.submit(source.stack, batches[number + 1])
             denoised = runner.run(stack)
             if behind:
                 behind.result()
-            behind = helper.submit(source.finish, start, denoised, output)
+            behind = helper.submit(source.finish, indices, denoised, output)
         behind.result()
 
     network_output = volume.with_array(output)
@@ -256,40 +261,6 @@ def blend_into(
         list(threads.map(work, range(len(before))))
 
 
-def choose_device(name: str = "auto") -> str:
-    """The torch device for a name, checked to be present.
-
-    `auto` is an NVIDIA or ROCm GPU if torch sees one, else the CPU; `mps` (Apple) is used when asked for.
-
-    Raises
-    ------
-    InputError
-        For another name, or a device that is absent.
-
-    Examples
-    --------
-    >>> choose_device("cpu")
-    'cpu'
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cpu":
-        return name
-    if name == "mps":
-        if not torch.backends.mps.is_available():
-            raise InputError("device 'mps' is absent: it needs an Apple GPU; choose 'auto' or 'cpu'")
-        return name
-    kind, _, number = name.partition(":")
-    if kind != "cuda" or name == "cuda:" or not (number.isdecimal() or name == "cuda"):
-        raise InputError(f"unknown device {name!r}: choose 'auto', 'cpu', 'cuda', 'cuda:0' or 'mps'")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if int(number or 0) >= count:
-        raise InputError(f"device {name!r} is absent: torch sees {count} CUDA devices; choose 'auto' or 'cpu'")
-    return name
-
-
 class _Source:
     """What the network sees of a volume, and what comes back of its answer; works slice by slice."""
 
@@ -304,7 +275,7 @@ class _Source:
         # Neighbours are shared by batches, and a batch is finished while the next one is already prepared.
         self.prepared = lru_cache(maxsize=2 * batch + context)(self._prepared)
 
-    def stack(self, start: int, batch: int) -> np.ndarray:
+    def stack(self, indices: Sequence[int]) -> np.ndarray:
         """Network input for a batch: (batch, context, rows, columns), HU / 1000; outer slices are repeated."""
         last = len(self.array) - 1
         return np.stack(
@@ -315,26 +286,26 @@ class _Source:
                         for offset in range(-self.reach, self.reach + 1)
                     ]
                 )
-                for index in range(start, min(start + batch, len(self.array)))
+                for index in indices
             ]
         )
 
-    def finish(self, start: int, denoised: np.ndarray, output: np.ndarray) -> None:
+    def finish(self, indices: Sequence[int], denoised: np.ndarray, output: np.ndarray) -> None:
         """Write a batch of network output, (batch, rows, columns), HU / 1000, into the volume `output`."""
-        for index, answer in enumerate(denoised, start):
+        for index, answer in zip(indices, denoised, strict=True):
             before, outside = self.array[index], self.prepared(index)[1]
             answer *= HU_PER_UNIT
             answer += np.maximum(before.astype(np.float32) - self.hu_range[1], 0)
             _store(output[index], answer)
             output[index][outside] = before[outside]
-        if self.keep_outside_body:
-            self._keep_background(slice(start, start + len(denoised)), output)
+            if self.keep_outside_body:
+                self._keep_background(index, output)
 
-    def _keep_background(self, slices: slice, output: np.ndarray) -> None:
+    def _keep_background(self, index: int, output: np.ndarray) -> None:
         from .regions import Region, segment
 
-        background = segment(self.array[slices], self.spacing) == Region.BACKGROUND
-        output[slices][background] = self.array[slices][background]
+        background = segment(self.array[index : index + 1], self.spacing)[0] == Region.BACKGROUND
+        output[index][background] = self.array[index][background]
 
     def _prepared(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Slice as the network sees it, HU / 1000, and its padding."""
@@ -462,6 +433,14 @@ class _Runner:
             self.report(self.fraction, f"not enough memory on {self.plan.device} for the network; using the CPU")
             self.plan = Plan("cpu", 1)
             self.network = self.network.to("cpu").to(memory_format=torch.channels_last)
+
+
+def _chosen(slices: Sequence[int] | None, count: int) -> list[int]:
+    if slices is None:
+        return list(range(count))
+    if not len(slices) or min(slices) < 0 or max(slices) >= count:
+        raise InputError(f"slices {list(slices)} of a volume that has {count}: give some from 0 to {count - 1}")
+    return sorted(set(map(int, slices)))
 
 
 def _first_plan(device: str, shape: tuple[int, int]) -> Plan:

@@ -14,19 +14,11 @@ import numpy as np
 from . import ct, regions
 from .ct import Volume
 from .errors import InputError
+from .measures import WINDOW_HU, psnr, ssim, windowed
 from .regions import Region
-
-WINDOW_HU = (-1024.0, 600.0)
-"""Values are clipped to this window (HU) before RMSE, PSNR and SSIM, so that metal does not decide."""
-
-DATA_RANGE_HU = WINDOW_HU[1] - WINDOW_HU[0]
-"""Data range of PSNR and SSIM: 1624 HU, the width of `WINDOW_HU`."""
 
 BODY = (Region.LUNG, Region.SOFT_TISSUE, Region.BONE)
 """The regions that make up the body, everything inside the skin."""
-
-SSIM_WINDOW = 7
-"""Side of the sliding window of SSIM in pixels (scikit-image's default)."""
 
 
 @dataclass(frozen=True)
@@ -140,14 +132,13 @@ def compare(result: Volume, reference: Volume, labels: np.ndarray | None = None)
             f"the labels have shape {labels.shape}, the volumes {reference.array.shape}: "
             "give one label for each voxel of the reference"
         )
-    window_result = np.clip(result.array, *WINDOW_HU).astype(np.float32)
-    window_reference = np.clip(reference.array, *WINDOW_HU).astype(np.float32)
+    window_result, window_reference = windowed(result.array), windowed(reference.array)
     squared_error = np.square(window_result - window_reference)
     statistics = regions.statistics(labels, reference.array, result.array)
     return Evaluation(
         body_rmse=_root_mean(squared_error[np.isin(labels, BODY)]),
-        psnr=_psnr(window_reference, window_result),
-        ssim=_ssim(window_reference, window_result),
+        psnr=psnr(window_reference, window_result),
+        ssim=float(np.mean(list(map(ssim, window_reference, window_result)))),
         regions=tuple(
             RegionScore(
                 region=Region(item.region),
@@ -216,28 +207,6 @@ def _describe(volume: Volume) -> str:
 
 def _root_mean(squared_error: np.ndarray) -> float:
     return math.sqrt(squared_error.mean(dtype=np.float64)) if squared_error.size else math.nan
-
-
-def _psnr(reference: np.ndarray, result: np.ndarray) -> float:
-    from skimage.metrics import peak_signal_noise_ratio
-
-    with np.errstate(divide="ignore"):  # identical volumes: infinite
-        return float(peak_signal_noise_ratio(reference, result, data_range=DATA_RANGE_HU))
-
-
-def _ssim(reference: np.ndarray, result: np.ndarray) -> float:
-    from skimage.metrics import structural_similarity
-
-    if min(reference.shape[1:]) < SSIM_WINDOW:
-        return math.nan
-    return float(
-        np.mean(
-            [
-                structural_similarity(before, after, win_size=SSIM_WINDOW, data_range=DATA_RANGE_HU)
-                for before, after in zip(reference, result, strict=True)
-            ]
-        )
-    )
 
 
 def _finite(value: float) -> float | None:

@@ -108,18 +108,27 @@ def noise_power_spectrum(patches: np.ndarray, spacing_mm: float = 1.0) -> tuple[
     power : numpy.ndarray
         HU² mm²; its integral over the frequency plane is the variance.
     """
+    return radial_power(detrended(patches), spacing_mm)
+
+
+def radial_power(patches: np.ndarray, spacing_mm: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """`noise_power_spectrum` of patches as they are: without a mean, or windowed."""
     size = patches.shape[-1]
-    axis = np.linspace(-1.0, 1.0, size)
-    plane = np.stack([np.ones((size, size)), *np.meshgrid(axis, axis)], -1).reshape(-1, 3)
-    flat = patches.reshape(len(patches), -1).astype(np.float64)
-    flat = flat - flat @ np.linalg.pinv(plane).T @ plane.T
-    spectrum = np.abs(np.fft.fft2(flat.reshape(patches.shape))) ** 2
-    power = spectrum.mean(0) * (spacing_mm / size) ** 2
+    power = (np.abs(np.fft.fft2(patches)) ** 2).mean(0) * (spacing_mm / size) ** 2
     f = np.fft.fftfreq(size)
     ring = np.rint(np.hypot(*np.meshgrid(f, f)) * size).astype(int)
     radial = np.bincount(ring.ravel(), power.ravel()) / np.bincount(ring.ravel())
     count = size // 2 + 1
     return np.arange(count) / size / spacing_mm, radial[:count]
+
+
+def detrended(patches: np.ndarray) -> np.ndarray:
+    """Patches (patches, size, size) less the plane that fits each one best, float64."""
+    size = patches.shape[-1]
+    axis = np.linspace(-1.0, 1.0, size)
+    plane = np.stack([np.ones((size, size)), *np.meshgrid(axis, axis)], -1).reshape(-1, 3)
+    flat = patches.reshape(len(patches), -1).astype(np.float64)
+    return (flat - flat @ np.linalg.pinv(plane).T @ plane.T).reshape(patches.shape)
 
 
 def _shifted(array: np.ndarray, axis: int, offset: int) -> np.ndarray:

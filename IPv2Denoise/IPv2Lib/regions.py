@@ -1,7 +1,7 @@
 """What a pixel of a chest CT is: outside the field of view, room air, lung, soft tissue or bone.
 
-Owns the region labels, their names and colours, and the statistics of a denoised volume per region. Every
-slice is treated by itself: in three dimensions the trachea connects the lungs to the room. Whether the
+Owns how they are found, and the statistics of a denoised volume per region. Every slice is treated by itself: in
+three dimensions the trachea connects the lungs to the room. The labels themselves are in `region_labels`. Whether the
 anatomy of two scans agrees is `purification`'s question; whether a result is good is `evaluation`'s.
 """
 
@@ -12,13 +12,13 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from .errors import InputError
+from .region_labels import Region
 
 AIR_HU = -1000.0
 """Padding lies below this value; a constant at or above it is air."""
@@ -38,41 +38,6 @@ LAGS = (6, 4, 2, 1)
 
 MOST_SLICES = 48
 """`denoising_statistics` measures in so many evenly spaced slices at most: more only take longer."""
-
-
-class Region(IntEnum):
-    """Label values of `segment`.
-
-    Examples
-    --------
-    >>> Region.LUNG.value, Region.LUNG.label
-    (2, 'Lung and airways')
-    """
-
-    OUTSIDE = 0
-    BACKGROUND = 1
-    LUNG = 2
-    SOFT_TISSUE = 3
-    BONE = 4
-
-    @property
-    def label(self) -> str:
-        """Name for people."""
-        return _APPEARANCE[self][0]
-
-    @property
-    def color(self) -> tuple[int, int, int]:
-        """Red, green, blue, 0 to 255."""
-        return _APPEARANCE[self][1]
-
-
-_APPEARANCE = {
-    Region.OUTSIDE: ("Outside the field of view", (0, 0, 0)),
-    Region.BACKGROUND: ("Outside the body", (70, 90, 120)),
-    Region.LUNG: ("Lung and airways", (90, 180, 230)),
-    Region.SOFT_TISSUE: ("Soft tissue", (220, 130, 100)),
-    Region.BONE: ("Bone", (245, 230, 180)),
-}
 
 
 @dataclass(frozen=True)

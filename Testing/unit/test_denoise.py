@@ -136,6 +136,15 @@ def test_tiles_agree_with_whole_slices(model, shape):
     np.testing.assert_allclose(tiled.volume.array, whole.volume.array, atol=0.01)
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_some_slices_are_those_of_the_whole(model, batch):
+    volume = noisy((7, 40, 48))
+    whole = denoise(volume, model, device="cpu").network_output.array
+    some = denoise(volume, model, device="cpu", batch=batch, slices=[6, 0, 3, 3]).network_output.array
+    assert np.allclose(some[[0, 3, 6]], whole[[0, 3, 6]], atol=0.01)
+    assert np.array_equal(some[[1, 2, 4, 5]], volume.array[[1, 2, 4, 5]])
+
+
 def test_batches_agree_with_single_slices(model):
     volume = noisy((7, 30, 30))
     single = denoise(volume, model, device="cpu").volume.array
@@ -306,6 +315,9 @@ def test_a_plan_ends_on_the_cpu():
         ({"device": "gpu"}, "unknown device 'gpu'"),
         ({"device": "cuda:x"}, "unknown device"),
         ({"device": "cuda:999"}, "'cuda:999' is absent"),
+        ({"slices": []}, "a volume that has 1"),
+        ({"slices": [0, 1]}, "from 0 to 0"),
+        ({"slices": [-1]}, "from 0 to 0"),
     ],
 )
 def test_parameters_out_of_range(unet, arguments, message):

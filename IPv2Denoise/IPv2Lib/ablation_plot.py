@@ -1,0 +1,70 @@
+"""The picture of an ablation: a panel per measure; in it a row per network and strategy, dots for seeds, their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .comparison_plot import GREY, clean, heading, new_figure, save, style
+from .scores import MEASURES
+
+_PANELS = (
+    "sigma_background_hu", "rmse_lung_hu", "rmse_body_hu", "ssim", "gmsd", "fid", "sigma_lung_hu", "f50_lung_ratio",
+)  # fmt: skip
+
+TITLES = {
+    "none": "not purified",
+    "ipv1": "IPv1",
+    "ipv1+remove-background": "+ Remove Background",
+    "ipv1+add-noise": "+ Add noise",
+    "ipv2": "IPv2 (both)",
+    "direct": "direct",
+    "noise2inverse": "Noise2Inverse",
+}
+
+
+def draw(path: Path, rows: Sequence[Mapping[str, Any]], runs: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> None:
+    """Draw an ablation into a PNG.
+
+    Parameters
+    ----------
+    path : Path
+    rows : sequence of mapping
+        Of the table; those of the first reference are drawn.
+    runs : mapping
+        Rows of single runs against that reference, by network, strategy and seed.
+    """
+    reference = rows[0]["reference"]
+    shown = [row for row in rows if row["reference"] == reference and row["network"]]
+    scan = next(row for row in rows if row["reference"] == reference and not row["network"])
+    several = len({row["network"] for row in shown}) > 1
+    colors = {strategy: style(place)["color"] for place, strategy in enumerate(TITLES)}
+    measures = {measure.name: measure for measure in MEASURES}
+    height = 0.9 + 0.26 * len(shown)
+    figure = new_figure(12, 2 * height + 0.3)
+    for place, axis in enumerate(figure.subplots(2, 4, sharey=True).ravel()):
+        name = _PANELS[place]
+        clean(axis)
+        axis.set_title(heading(measures[name]), fontsize=8, loc="left")
+        for line, row in enumerate(shown):
+            color = colors.get(row["strategy"], GREY)
+            if row[name] is None:
+                continue
+            axis.plot([row[name]] * 2, [line - 0.3, line + 0.3], color=color, linewidth=2)
+            values = [run[name] for key, run in runs.items() if key[:2] == (row["network"], row["strategy"])]
+            dots = [value for value in values if value is not None]
+            axis.plot(dots, [line] * len(dots), "o", color=color, markersize=4, alpha=0.7)
+        if scan[name] is not None and name in ("sigma_background_hu", "sigma_lung_hu"):
+            axis.set_xlabel(f"before denoising: {scan[name]:.1f}", fontsize=7, color=GREY)
+        titles = [_title(row, several) for row in shown]
+        axis.set_yticks(range(len(shown)), titles)
+        axis.set_ylim(len(shown) - 0.5, -0.5)
+    seeds = max(row["seeds"] for row in shown)
+    figure.suptitle(f"Against the {reference}; dots: {seeds} seeds, bars: their mean", fontsize=10, x=0.01, ha="left")
+    save(figure, path)
+
+
+def _title(row: Mapping[str, Any], several: bool) -> str:
+    title = TITLES.get(row["strategy"], row["strategy"])
+    return f"{row['network']}: {title}" if several else title

@@ -1,0 +1,277 @@
+"""Comparisons: rows that are right, files that agree, what is measured again and what is not, and what is refused."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from IPv2Lib import bundle, cli, ct, networks, phantom
+from IPv2Lib.cases import Case
+from IPv2Lib.comparison import compare
+from IPv2Lib.errors import BundleError, Cancelled, InputError
+from IPv2Lib.methods import find_methods
+from IPv2Lib.preparation import prepare
+from IPv2Lib.regions import Region
+from IPv2Lib.scores import MEASURES
+from IPv2Lib.shards import PurifiedDataset
+from IPv2Lib.training import train
+from IPv2Lib.training_settings import TrainingSettings
+
+TINY = {"channels": [4], "blocks": [1], "context": 3}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("comparison")
+
+
+@pytest.fixture(scope="module")
+def dataset(folder) -> PurifiedDataset:
+    """A scan to train on, and two to test on: one simulated, so with its truth, and one real pair."""
+    cases = []
+    for seed, split in enumerate(("train", "test", "test")):
+        pair = phantom.pair(seed=seed, size=96, slices=4) if seed == 2 else None
+        ndct = pair.ndct if pair else phantom.chest(seed=seed, size=96, slices=4)
+        ndct = ct.write(ndct, folder / f"n{seed}.nrrd")
+        uldct = ct.write(pair.uldct, folder / f"u{seed}.nrrd") if pair else None
+        cases.append(Case(f"case{seed}", ndct=ndct, uldct=uldct, patient=f"p{seed}", split=split))
+    prepare(cases, folder / "dataset")
+    return PurifiedDataset.read(folder / "dataset")
+
+
+def make_model(folder: Path, network: str = "unet", **arguments) -> Path:
+    """A model that nobody trained: the U-Net returns its input."""
+    card = {
+        "title": "Untrained", "description": "-", "intended_use": "-", "limits": "-", "hu_range": [-1024, 3071],
+        "training": {"data": [], "settings": {}, "seed": 0}, "metrics": {},
+    }  # fmt: skip
+    torch.manual_seed(0)
+    return bundle.save(folder, network, arguments, networks.build(network, **arguments).state_dict(), card).folder
+
+
+@pytest.fixture(scope="module")
+def model(folder) -> Path:
+    return make_model(folder / "untrained", **TINY)
+
+
+@pytest.fixture(scope="module")
+def run(folder, dataset) -> Path:
+    settings = TrainingSettings(arguments=TINY, steps=3, batch=2, patch=32, learning_rate=0.02, device="cpu")
+    return train(dataset, folder / "runs" / "three-steps", settings, workers=0)
+
+
+@pytest.fixture(scope="module")
+def found(folder, dataset, model, run):
+    return compare(dataset, ["input", model, run], folder / "all", bootstrap=100)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def parts(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (folder / "parts").glob("*.npz")}
+
+
+def test_a_model_that_changes_nothing_scores_as_the_input(found):
+    for reference in ("truth", "label"):
+        first, second = found.row("input", reference), found.row("untrained", reference)
+        for measure in MEASURES:
+            expected = None if first[measure.name] is None else pytest.approx(first[measure.name], rel=1e-3, abs=0.05)
+            assert second[measure.name] == expected, measure.name
+
+
+def test_errors_are_those_of_the_shards(dataset, found):
+    shards = {shard.case: shard for shard in dataset.split("test")}
+    simulated = shards["case1"]
+    lung = simulated.regions == Region.LUNG
+    difference = np.clip(simulated.scan(np.s_[:]), -1024, 600) - np.clip(simulated.truth.astype(float), -1024, 600)
+    row = found.row("input", "truth")
+    assert (row["patients"], row["slices"], row["resampled"]) == (1, 4, "slices")
+    assert row["rmse_lung_hu"] == pytest.approx(np.sqrt(np.mean(difference[lung] ** 2)), rel=1e-5)
+    assert found.row("input", "label")["patients"] == 2
+    biases = [
+        (shard.scan(np.s_[:]) - shard.test_label(np.s_[:], "ipv2"))[shard.regions == Region.SOFT_TISSUE].mean()
+        for shard in shards.values()
+    ]
+    # Lungs of both phantoms differ in size, slices of one patient do not weigh alike in the mean of pixels.
+    assert found.row("input", "label")["bias_soft_tissue_hu"] == pytest.approx(np.mean(biases), abs=0.3)
+
+
+def test_rows_files_and_notes_agree(dataset, found):
+    table = read_csv(found.files["table"])
+    assert [(row["method"], row["reference"]) for row in table] == [
+        (method, reference)
+        for reference in ("truth", "label")
+        for method in ("reference", "input", "untrained", "three-steps")
+    ]
+    for written, row in zip(table, found.rows, strict=True):
+        assert list(written) == list(row)
+        for name, value in row.items():
+            assert (
+                written[name] == ""
+                if value is None
+                else str(value) == written[name] or float(written[name]) == pytest.approx(value, rel=1e-4, abs=1e-12)
+            )
+    facts = json.loads(found.files["provenance"].read_text(encoding="utf-8"))
+    assert facts["methods"]["three-steps"]["step"] == 3
+    assert facts["methods"]["untrained"]["sha256"] == bundle.load(Path(facts["methods"]["untrained"]["folder"])).hash
+    assert facts["dataset"]["shards"] == [shard.key for shard in dataset.split("test")]
+    assert set(facts["measures"]) == {measure.name for measure in MEASURES}
+    assert any("too few to resample" in note for note in found.notes)
+    assert found.files["plot"].read_bytes().startswith(b"\x89PNG")
+    curves = read_csv(found.files["transfer"])
+    assert {row["method"] for row in curves} == {"reference", "input", "untrained", "three-steps"}
+
+
+def test_single_slices_are_in_the_scores(found):
+    scores = read_csv(found.files["scores"])
+    own = [row for row in scores if row["method"] == "input" and row["measure"] == "ssim"]
+    assert [(row["case"], row["slice"]) for row in own if row["reference"] == "truth"] == [
+        ("case1", str(index)) for index in range(4)
+    ]
+    mean = np.mean([float(row["value"]) for row in own if row["reference"] == "truth"])
+    assert mean == pytest.approx(found.row("input", "truth")["ssim"], rel=1e-4)
+
+
+def test_the_reference_has_its_own_noise_and_no_errors(found):
+    row = found.row("reference", "truth")
+    assert row["rmse_lung_hu"] is None and row["psnr_db"] is None
+    assert 0 < row["sigma_lung_hu"] < found.row("input", "truth")["sigma_lung_hu"]
+
+
+def test_limits_hold_the_value(found):
+    for row in found.rows[1:4]:
+        for name in ("rmse_lung_hu", "ssim", "gmsd", "sigma_lung_hu", "psnr_db"):
+            assert row[f"{name} low"] <= row[name] <= row[f"{name} high"]
+
+
+def test_what_was_measured_is_not_measured_again(dataset, model, tmp_path):
+    options = {"slices_per_case": 1, "bootstrap": 0}
+    first = compare(dataset, ["input"], tmp_path / "out", **options)
+    before = parts(tmp_path / "out")
+    more = compare(dataset, ["input", model], tmp_path / "out", **options)
+    after = parts(tmp_path / "out")
+    assert before.items() <= after.items() and len(after) == len(before) + 2
+    assert more.row("input", "truth") == first.row("input", "truth")
+    assert more.row("input", "truth")["slices"] == 1
+    next(iter((tmp_path / "out" / "parts").glob("*.npz"))).write_bytes(b"damaged")
+    assert compare(dataset, ["input", model], tmp_path / "out", **options).rows == more.rows
+
+
+def test_a_stopped_comparison_goes_on(dataset, tmp_path):
+    options = {"slices_per_case": 2, "bootstrap": 20}
+    polls = iter([False] * 3 + [True] * 100)
+    with pytest.raises(Cancelled, match="goes on"):
+        compare(dataset, ["input"], tmp_path / "out", cancelled=lambda: next(polls), **options)
+    kept = parts(tmp_path / "out")
+    assert kept
+    resumed = compare(dataset, ["input"], tmp_path / "out", **options)
+    assert kept.items() <= parts(tmp_path / "out").items()
+    assert resumed.rows == compare(dataset, ["input"], tmp_path / "new", **options).rows
+    assert not list((tmp_path / "out").glob("*/*.part"))
+
+
+def test_a_run_that_was_trained_on_is_measured_again(dataset, tmp_path):
+    settings = TrainingSettings(arguments=TINY, steps=2, batch=1, patch=32, learning_rate=0.05, device="cpu")
+    options = {"slices_per_case": 1, "bootstrap": 0, "reference": "label"}
+    rows = []
+    for seed in (0, 1):
+        run = train(
+            dataset, tmp_path / f"{seed}" / "run", TrainingSettings(**vars(settings) | {"seed": seed}), workers=0
+        )
+        rows.append(compare(dataset, [run], tmp_path / "out", **options).row("run", "label"))
+    assert rows[0]["rmse_lung_hu"] != rows[1]["rmse_lung_hu"]
+
+
+def test_a_network_that_needs_no_training(dataset, tmp_path):
+    found = compare(dataset, ["input", "implicit"], tmp_path, slices_per_case=1, bootstrap=0, reference="truth")
+    before, after = (found.row(method, "truth")["sigma_background_hu"] for method in ("input", "implicit"))
+    assert after < 0.8 * before
+
+
+def test_steps_of_flows(folder, dataset, tmp_path):
+    flow = make_model(folder / "flow", "ffm", width=16, multipliers=[1, 2])
+    for name, steps in (("own", None), ("two", 2), ("three", 3)):
+        (tmp_path / name).mkdir()
+        (method,) = find_methods([flow], tmp_path / name, steps)
+        assert method.model.network().steps == (steps or 4)
+    keys = {find_methods([flow], tmp_path / name, steps)[0].key for name, steps in (("own", 2), ("two", 2), ("own", 3))}
+    assert len(keys) == 2
+    with pytest.raises(InputError, match="50"):
+        compare(dataset, [flow], tmp_path / "out", flow_steps=51)
+
+
+def test_features_of_a_users_network(dataset, tmp_path):
+    with pytest.raises(InputError, match="features"):
+        compare(dataset, ["input"], tmp_path / "out", features=tmp_path / "features.pt")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_are_told_apart(model, folder, tmp_path):
+    other = make_model(folder / "elsewhere" / "untrained", **TINY)
+    found = find_methods([model, other, "input"], tmp_path)
+    assert [method.name for method in found] == ["untrained", "untrained-2", "input"]
+
+
+@pytest.mark.parametrize(
+    ("methods", "options", "words"),
+    [
+        ([], {}, "nothing to compare"),
+        (["unet"], {}, "without weights"),
+        (["input"], {"split": "validation"}, "no scans for validation"),
+        (["input"], {"split": "holdout"}, "holdout"),
+        (["input"], {"reference": "ndct"}, "ndct"),
+        (["input"], {"reference": "truth", "split": "test", "slices_per_case": 0}, "0 slices"),
+        (["input"], {"bootstrap": -1}, "-1 bootstrap"),
+        (["input"], {"device": "cuda:77"}, "cuda:77"),
+        (["input"], {"label_strategy": "direct"}, "direct"),
+    ],
+)
+def test_what_is_refused(dataset, tmp_path, methods, options, words):
+    with pytest.raises(InputError, match=words):
+        compare(dataset, methods, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_things_that_are_refused(run, dataset, tmp_path):
+    with pytest.raises(BundleError, match="no model 'nobody'"):
+        compare(dataset, ["nobody"], tmp_path / "out")
+    with pytest.raises(InputError, match=r"dataset\.json"):
+        compare(tmp_path, ["input"], tmp_path / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("Dear")
+    with pytest.raises(InputError, match="not empty"):
+        compare(dataset, ["input"], tmp_path / "mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "settings.json").write_bytes((run / "settings.json").read_bytes())
+    with pytest.raises(InputError, match="weights"):
+        compare(dataset, [tmp_path / "run"], tmp_path / "out")
+
+
+def test_real_scans_have_no_truth(folder, tmp_path):
+    cases = [Case("real", ndct=folder / "n2.nrrd", uldct=folder / "u2.nrrd", split="test")]
+    prepare(cases, tmp_path / "dataset")
+    found = compare(tmp_path / "dataset", ["input"], tmp_path / "out", slices_per_case=1, bootstrap=0)
+    assert {row["reference"] for row in found.rows} == {"label"}
+    with pytest.raises(InputError, match="truth"):
+        compare(tmp_path / "dataset", ["input"], tmp_path / "out", reference="truth")
+
+
+def test_the_command(dataset, model, tmp_path, capsys):
+    arguments = ["compare", str(dataset.folder), "--models", "input", str(model), "--out", str(tmp_path / "out")]
+    arguments += ["--slices", "1", "--bootstrap", "10"]
+    assert cli.main([*arguments, "--json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    fractions = [event["fraction"] for event in events if event["event"] == "progress"]
+    assert fractions == sorted(fractions) and fractions[-1] == 1
+    result = events[-1]
+    assert (result["command"], result["folder"]) == ("compare", str(tmp_path / "out"))
+    assert [row["method"] for row in result["table"][:3]] == ["reference", "input", "untrained"]
+    assert all(Path(path).is_file() for path in result["files"].values())
+    assert cli.main(arguments) == 0
+    text = capsys.readouterr().out
+    assert "RMSE in the lung, HU" in text and "Against the truth: 1 patient, 1 slice;" in text

@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import __version__, cli_cohort, cli_dataset, cli_training, outputs
+from . import __version__, cli_cohort, cli_comparison, cli_dataset, cli_training, outputs
 from .cli_options import (
     INPUT,
     LOADING,
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.run(options, console)
 
     try:
-        return console.run(f"ipv2 {argv[0]}" if known else "ipv2", run, finish_step=argv[0] == "train")
+        return console.run(f"ipv2 {argv[0]}" if known else "ipv2", run, finish_step=argv[0] in _FINISH_STEP)
     except SystemExit:  # --help and --version
         return SUCCESS
 
@@ -603,6 +603,9 @@ def _phantom(options: argparse.Namespace, console: Console) -> None:
     )  # fmt: skip
 
 
+_FINISH_STEP = ("train", "ablation")
+"""Commands that finish the step that they are at when they are asked to stop, and keep what they have."""
+
 _COMMANDS = {
     "demo": ("the whole method on a synthetic chest, with a report", _demo_options, _demo),
     "denoise": ("remove the noise of a low-dose chest CT", _denoise_options, _denoise),
@@ -610,6 +613,7 @@ _COMMANDS = {
     "simulate": ("add the noise of a lower dose to a CT", _simulate_options, _simulate),
     **cli_dataset.COMMANDS,
     **cli_training.COMMANDS,
+    **cli_comparison.COMMANDS,
     "evaluate": ("score a result against a reference", _evaluate_options, _evaluate),
     "models": ("list the installed models, or show one's card", _models_options, _models),
     "devices": ("list what a model can run on, and how fast it is", _devices_options, _devices),

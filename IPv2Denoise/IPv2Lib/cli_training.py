@@ -1,144 +1,328 @@
-"""The command `train`: options, checks before long work, and what is said at the end. The loop is `training`."""
+"""The commands `train` and `publish`: options, checks before long work, and what is said at the end.
+
+The loop is `training`, packing a model `publishing`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import outputs
-from .cli_options import INPUT, LOADING, load_model, read, whole_number
+from . import networks, outputs
+from .cli_options import INPUT, LOADING, whole_number
 from .console import Console
-from .errors import InputError
+from .distributed import ToldByFirst, of_environment
+from .errors import InputError, IPv2Error
+from .losses import LOSSES
 
 if TYPE_CHECKING:
-    from .training import TrainingSettings
+    from .bundle import Bundle
+    from .training_run import RunState
+    from .training_settings import TrainingSettings
+
+# --- train --------------------------------------------------------------------------------------------------
 
 
 def _train_options(command: argparse.ArgumentParser) -> None:
     command.description = (
-        "Train a denoiser from normal-dose chest CT. Low dose, breath and reconstruction kernel are simulated at\n"
-        "random, the pairs purified. Ctrl-C stops after the present step and keeps a checkpoint; --resume goes on.\n"
-        "--model-out packs the result as a model for 'ipv2 denoise --model'."
+        "Train a denoiser on a purified data set (see 'ipv2 prepare'), or on normal-dose chest CT, of which low dose,\n"
+        "breath and reconstruction kernel are simulated at random, the pairs purified.\n"
+        "RUN is a folder with settings, log, validation and checkpoints. Ctrl-C stops after the present step and\n"
+        "keeps a checkpoint; --resume goes on. 'ipv2 publish' packs the result as a model for 'ipv2 denoise --model'.\n"
+        "On several GPUs or machines: torchrun --nproc-per-node N -m IPv2Lib train ..."
     )
     command.epilog = (
         "examples:\n"
+        "  ipv2 train dataset --out run --epochs 20\n"
+        "  ipv2 train dataset --out run-redcnn --strategy ipv1 --network redcnn --minutes 60\n"
         "  ipv2 train a.nrrd b.nrrd --out run --minutes 120 --model-out my-model\n"
-        "  ipv2 train a.nrrd b.nrrd --out run --resume --model-out my-model\n"
-        "  ipv2 denoise scan.nrrd denoised.nrrd --model my-model"
+        "  ipv2 train --out run --resume"
     )
-    command.add_argument("volumes", type=Path, nargs="+", metavar="NDCT", help=INPUT)
-    command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
-    command.add_argument("--resume", action="store_true", help="go on with RUN, with its own settings")
-    command.add_argument("--model-out", type=Path, metavar="FOLDER", help="pack the trained model into FOLDER")
     command.add_argument(
-        "--card", type=Path, metavar="FILE", help="JSON with title, description, training data, limits of the model"
-    )
-    settings = command.add_argument_group("settings of a new run")
-    length = settings.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=int, help="optimisation steps (default: 2000)")
-    length.add_argument("--minutes", type=float, help="train for so long instead")
-    settings.add_argument(
-        "--strategy", choices=("none", "ipv1", "ipv2"), help="how pairs are purified, none: not at all (default: ipv2)"
-    )
-    settings.add_argument("--network", metavar="NAME", help="unet or redcnn (default: unet)")
-    settings.add_argument(
-        "--dose", type=float, nargs=2, metavar=("LOW", "HIGH"),
-        help="range of the random dose fraction (default: 0.01 0.25)",
+        "source", type=Path, nargs="*", metavar="DATASET|NDCT",
+        help=f"the folder of a purified data set; or normal-dose CTs: {INPUT}",
     )  # fmt: skip
-    settings.add_argument("--batch", type=int, help="patches per step (default: 8)")
-    settings.add_argument("--patch", type=int, help="side of a patch in pixels (default: 128)")
-    settings.add_argument("--lr", type=float, dest="learning_rate", help="learning rate at the start (default: 0.001)")
-    settings.add_argument(
+    command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    command.add_argument(
+        "--resume", action="store_true", help="go on with RUN, with its own settings and on its own data"
+    )
+    command.add_argument(
+        "--workers", type=whole_number, default=1, metavar="N",
+        help="processes that make batches meanwhile (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument("--model-out", type=Path, metavar="FOLDER", help="pack the trained model into FOLDER")
+    _add_card(command)
+    _add_what(command.add_argument_group("what is learned (of a new run, as all that follows)"))
+    _add_how(command.add_argument_group("how it is learned"))
+    _add_drawn(command.add_argument_group("drawn pairs"))
+    _add_machine(command.add_argument_group("machine"))
+
+
+def _add_what(group: argparse._ArgumentGroup) -> None:
+    names = ", ".join(name for name in networks.names() if not networks.summary(name).zero_shot)
+    group.add_argument("--network", metavar="NAME", help=f"{names} (default: unet)")
+    group.add_argument(
+        "--argument", action="append", default=[], metavar="NAME=VALUE",
+        help="of the network, as JSON, such as channels=[16,32]; may be given several times",
+    )  # fmt: skip
+    group.add_argument("--start-from", metavar="NAME|FOLDER", help="a model of the same network to go on from")
+    group.add_argument(
+        "--strategy", metavar="NAME",
+        help="how scans become pairs: ipv2; ipv1; one module more, ipv1+remove-background or ipv1+add-noise; none: as "
+        "they are; direct: to the truth of simulated scans; noise2inverse: halves of the views (default: ipv2)",
+    )  # fmt: skip
+    group.add_argument(
+        "--blend", type=float, metavar="T",
+        help="part of the NDCT in the input outside the mask, 0 to 1 (default: 0.1 for ipv1, else 0)",
+    )  # fmt: skip
+    group.add_argument(
+        "--pairs", metavar="KIND",
+        help="of a data set: purified, its pairs as they are, or drawn anew of its NDCTs (default: purified)",
+    )  # fmt: skip
+
+
+def _add_how(group: argparse._ArgumentGroup) -> None:
+    length = group.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, help="optimisation steps (default: 2000)")
+    length.add_argument("--epochs", type=float, help="as many pixels as the images have, so many times")
+    length.add_argument("--minutes", type=float, help="train for so long instead")
+    group.add_argument("--batch", type=int, help="patches per step (default: 8)")
+    group.add_argument("--patch", type=int, help="side of a patch in pixels (default: 128)")
+    group.add_argument("--lr", type=float, dest="learning_rate", help="learning rate at the start (default: 0.001)")
+    group.add_argument("--loss", metavar="NAME", help=f"{', '.join(LOSSES)} (default: relative)")
+    group.add_argument("--seed", type=whole_number, help="of everything random (default: 0)")
+    group.add_argument("--validate-every", type=int, metavar="STEPS", help="steps between validations (default: 200)")
+    group.add_argument("--checkpoint-minutes", type=float, metavar="M", help="between checkpoints (default: 2)")
+
+
+def _add_drawn(group: argparse._ArgumentGroup) -> None:
+    low_high = {"type": float, "nargs": 2, "metavar": ("LOW", "HIGH")}
+    group.add_argument("--dose", **low_high, help="range of the random dose fraction (default: 0.01 0.25)")
+    group.add_argument(
+        "--sharpness", **low_high, help="of the kernel of the noise, -1 soft to 2 very sharp (default: -1 2)"
+    )
+    group.add_argument("--breath", **low_high, help="movement of the lungs, mm (default: 2 10)")
+    group.add_argument("--zoom", **low_high, help="pixels of the scan per pixel of a patch (default: 0.9 1.8)")
+    group.add_argument(
         "--variance-weight", type=float, metavar="W",
         help="hold back noise that looks like texture at moderate dose; 2.5 made the bundled model (default: 0)",
     )  # fmt: skip
-    settings.add_argument("--start-from", metavar="NAME|FOLDER", help="a model of the same network to go on from")
-    settings.add_argument("--seed", type=whole_number, help="of everything random (default: 0)")
+
+
+def _add_machine(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda (or cuda:1, ...) or mps (default: auto)")
+    group.add_argument(
+        "--precision", metavar="NAME", help="of sums: float32, bfloat16, or float16 on NVIDIA GPUs (default: float32)"
+    )
+    group.add_argument(
+        "--compile", action="store_true", default=None, help="let torch.compile translate the network first"
+    )
 
 
 def _train(options: argparse.Namespace, console: Console) -> None:
-    console.progress(0.0, LOADING)
-    from . import training
+    with _first_speaks():
+        processes = of_environment()
+        tell = console.progress if processes.leads else lambda fraction, text: None
+        tell(0.0, LOADING)
+        settings = _training_settings(options)
+        source = _source(options)
+        card = _card(options)
+        if processes.leads:
+            _check_places(options, card)
+        from . import training
 
-    settings = _training_settings(options)
-    card = _card(options.card, options.volumes)
-    if not options.resume and not (options.out / "settings.json").exists():
-        outputs.check_folder(options.out, "train", False, *options.volumes)
+        tell(0.0, "reading")
+        run = training.train(
+            source, options.out, settings, resume=options.resume, workers=options.workers, progress=tell,
+            cancelled=console.cancelled,
+        )  # fmt: skip
+        if processes.leads:
+            _say_trained(run, options.model_out, card, console)
+
+
+@contextlib.contextmanager
+def _first_speaks() -> Iterator[None]:
+    """Of several processes let the first one speak; of those that fail before they meet, the first of each machine."""
+    processes = of_environment()
+    silent = contextlib.ExitStack()
+    if not processes.leads:
+        silent.enter_context(contextlib.redirect_stdout(open(os.devnull, "w")))  # noqa: SIM115
+    try:
+        with silent:
+            yield
+    except IPv2Error as error:
+        if isinstance(error, ToldByFirst) or processes.local:
+            sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        raise
+
+
+def _training_settings(options: argparse.Namespace) -> TrainingSettings:
+    from .training_settings import Ranges, TrainingSettings
+
+    names = (
+        "network", "start_from", "strategy", "blend", "pairs", "steps", "epochs", "minutes", "batch", "patch",
+        "learning_rate", "loss", "seed", "validate_every", "checkpoint_minutes", "variance_weight", "device",
+        "precision", "compile",
+    )  # fmt: skip
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    drawn = {"dose": options.dose, "sharpness": options.sharpness, "breath_mm": options.breath, "zoom": options.zoom}
+    ranges = {name: tuple(limits) for name, limits in drawn.items() if limits is not None}
+    arguments = dict(_argument(text) for text in options.argument)
+    if options.resume and (given or ranges or arguments):
+        raise InputError("a run that is resumed keeps its settings: leave the others out, or start a new run")
+    return TrainingSettings(**given, arguments=arguments, ranges=Ranges(**ranges))
+
+
+def _argument(text: str) -> tuple[str, Any]:
+    """An argument of a network, such as channels=[16,32]."""
+    name, equals, value = text.partition("=")
+    try:
+        if not (equals and name.isidentifier()):
+            raise ValueError("no NAME=VALUE")
+        return name, json.loads(value)
+    except ValueError as error:
+        raise InputError(f"--argument {text!r} cannot be read ({error}): write e.g. channels=[16,32]") from error
+
+
+def _source(options: argparse.Namespace) -> Path | list[Path] | None:
+    from .shards import is_dataset
+
+    datasets = [path for path in options.source if is_dataset(path)]
+    if datasets and len(options.source) > 1:
+        raise InputError(f"{datasets[0]} is a data set: give it alone; 'ipv2 prepare' adds cases to it")
+    if datasets:
+        return datasets[0]
+    if not options.source and not options.resume:
+        raise InputError("nothing to train on: give the folder of a data set, or normal-dose CTs")
+    return options.source or None
+
+
+def _check_places(options: argparse.Namespace, card: dict[str, Any]) -> None:
+    """Refuse what cannot be written at the end, before hours of training and not after."""
+    from . import training_run
+
+    if not options.resume and not training_run.is_run(options.out):
+        outputs.check_folder(options.out, "train", False, *options.source)
     if options.model_out:
         _check_model_out(options.model_out, card)
-    if settings.start_from is not None:
-        load_model(settings.start_from)
-    console.progress(0.0, "reading")
-    volumes = [read(path) for path in options.volumes]
-    run = training.train(
-        volumes, options.out, settings, resume=options.resume,
-        progress=console.progress, cancelled=console.cancelled,
-    )  # fmt: skip
-    text, facts = f"{run}: trained, see log.csv", {"run": str(run)}
-    if options.model_out:
-        model = training.publish(run, options.model_out, card)
-        text += f"\n{model.folder}: model {model.name}, SHA-256 {model.hash[:12]}…"
+
+
+def _check_model_out(folder: Path, card: dict[str, Any]) -> None:
+    from . import bundle
+
+    if not (folder / bundle.CARD_FILE).exists():
+        outputs.check_folder(folder, "train", False)
+    blank = {"title": "-", "description": "-", "intended_use": "-", "limits": "-", "hu_range": [-1, 1], "metrics": {}}
+    blank["training"] = {"data": [], "settings": {}, "seed": 0}
+    small = {"channels": [4], "blocks": [1]}
+    card = {**card, "training": blank["training"] | card.get("training", {})}
+    with tempfile.TemporaryDirectory() as temporary:
+        untrained = networks.build("unet", **small)
+        bundle.save(Path(temporary) / folder.name, "unet", small, untrained.state_dict(), blank | card)
+
+
+def _card(options: argparse.Namespace) -> dict[str, Any]:
+    """What the person who trains or publishes says about the model."""
+    card: dict[str, Any] = {}
+    if options.card is not None:
+        try:
+            card = json.loads(options.card.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"the card {options.card} cannot be read ({error}): give a JSON file") from error
+        if not isinstance(card, dict) or not isinstance(card.get("training", {}), dict):
+            raise InputError(f'the card {options.card} is no JSON object: write {{"title": "...", ...}}')
+    said = {name: getattr(options, name, None) for name in _TEXTS}
+    return card | {name: text for name, text in said.items() if text is not None}
+
+
+def _add_card(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--card", type=Path, metavar="FILE", help="JSON with title, description, training data, limits of the model"
+    )
+
+
+def _say_trained(run: Path, model_out: Path | None, card: dict[str, Any], console: Console) -> None:
+    from .training_run import read_run
+
+    state = read_run(run)
+    facts: dict[str, Any] = {
+        "run": str(run), "state": state.state, "step": state.step, "best_step": state.best_step,
+        "best_rmse_hu": state.best_rmse_hu,
+    }  # fmt: skip
+    text = f"{run}: {state.state} after {state.step} steps{_best(state)}"
+    if model_out:
+        from .publishing import publish
+
+        model = publish(run, model_out, card)
+        text += f"\n{_model_line(model)}"
         facts |= {"model": str(model.folder), "sha256": model.hash}
     console.result(text, command="train", **facts)
 
 
-def _training_settings(options: argparse.Namespace) -> TrainingSettings:
-    from .training import TrainingSettings
-    from .training_data import Ranges
-
-    names = (
-        "steps", "minutes", "strategy", "network", "batch", "patch", "learning_rate", "variance_weight", "start_from",
-        "seed",
-    )  # fmt: skip
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if options.dose:
-        low, high = options.dose
-        if not 0 < low <= high <= 1:
-            raise InputError(f"dose range {low:g} to {high:g}: give the lower first, both above 0 and up to 1")
-        given["ranges"] = Ranges(dose=(low, high))
-    return TrainingSettings(**given)
+def _best(state: RunState) -> str:
+    if state.best_rmse_hu is None:
+        return ""
+    to = {"truth": "the truth", "label": "the test label"}[str(state.validation["reference"][-1])]
+    return f"; best at step {state.best_step}, {state.best_rmse_hu:.1f} HU from {to}"
 
 
-def _check_model_out(folder: Path, card: dict[str, Any]) -> None:
-    """Refuse a card or a folder that could not hold the model, before hours of training and not after."""
-    from . import bundle, networks
-
-    if not (folder / bundle.CARD_FILE).exists():
-        outputs.check_folder(folder, "train", False)
-    with tempfile.TemporaryDirectory() as temporary:
-        untrained = networks.build("unet", channels=[4], blocks=[1])
-        bundle.save(
-            Path(temporary) / folder.name, "unet", {"channels": [4], "blocks": [1]}, untrained.state_dict(), card
-        )
+def _model_line(model: Bundle) -> str:
+    return f"{model.folder}: model {model.name}, SHA-256 {model.hash[:12]}…"
 
 
-def _card(path: Path | None, volumes: Sequence[Path]) -> dict[str, Any]:
-    """What the person who trains says about the model, over what can be said without them."""
-    unknown = "not stated"
-    sources = [{"name": volume.name, "licence": unknown, "citation": unknown} for volume in volumes]
-    card = {
-        "title": f"Chest CT denoiser trained on {len(volumes)} volume{'s' if len(volumes) > 1 else ''}",
-        "description": "Trained with 'ipv2 train'.",
-        "intended_use": f"Denoising of low-dose chest CT. {outputs.RESEARCH}",
-        "limits": "Not evaluated.",
-        "hu_range": [-1024, 3071],
-        "training": {"data": sources, "settings": {}, "seed": 0},
-        "metrics": {},
-    }
-    if path is None:
-        return card
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"the card {path} cannot be read ({error}): give a JSON file") from error
-    if not isinstance(given, dict):
-        raise InputError(f'the card {path} is no JSON object: write {{"title": "...", ...}}')
-    return card | given
+# --- publish ------------------------------------------------------------------------------------------------
+
+_TEXTS = ("title", "description", "intended_use", "limits")
 
 
-COMMANDS = {"train": ("train a denoiser from normal-dose CT", _train_options, _train)}
+def _publish_options(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Pack the best weights of a training run as a model, which 'ipv2 models' and IPv2 Denoise then list. Its card\n"
+        "is filled in from the run: data, settings, seed, step, validation. It may be done while the run goes on."
+    )
+    command.epilog = (
+        "examples:\n"
+        "  ipv2 publish run --name my-model --title 'For our scanner'\n"
+        "  ipv2 publish run --out models/my-model --card card.json"
+    )
+    command.add_argument("run_folder", type=Path, metavar="RUN", help="folder of the run")
+    place = command.add_mutually_exclusive_group()
+    place.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the model; its name is the model's")
+    place.add_argument(
+        "--name", metavar="NAME", help="of the model, in the folder of your own models (default: that of RUN)"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace a model that is there already")
+    command.add_argument("--last", action="store_true", help="the weights of the last checkpoint, not the best ones")
+    _add_card(command)
+    for name in _TEXTS:
+        command.add_argument(f"--{name.replace('_', '-')}", metavar="TEXT", help="on the card")
+
+
+def _publish(options: argparse.Namespace, console: Console) -> None:
+    console.progress(0.0, LOADING)
+    from . import bundle
+    from .publishing import publish
+
+    if options.name is not None and Path(options.name).name != options.name:
+        raise InputError(f"{options.name!r} is no name of a model: use letters, digits, '.', '_' and '-'")
+    folder = options.out or bundle.user_folder() / (options.name or options.run_folder.resolve().name)
+    if (folder / bundle.CARD_FILE).exists() and not options.overwrite:
+        raise InputError(f"{folder} is a model already: give another name, or replace it with --overwrite")
+    model = publish(options.run_folder, folder, _card(options), last=options.last)
+    console.result(
+        _model_line(model), command="publish", model=str(model.folder), name=model.name, sha256=model.hash
+    )
+
+
+COMMANDS = {
+    "train": ("train a denoiser on purified data, or on normal-dose CT", _train_options, _train),
+    "publish": ("pack a training run as a model", _publish_options, _publish),
+}
 """Name: one line of help, function that adds the options, function that runs the command."""

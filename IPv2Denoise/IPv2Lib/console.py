@@ -202,8 +202,11 @@ class Console:
 
     def _show_bar(self, fraction: float, message: str) -> None:
         if self._bar is None:
-            from tqdm import tqdm
-
+            try:
+                from tqdm import tqdm
+            except ImportError:  # a bare machine that trains
+                print(f"\r\x1b[K{fraction:4.0%} {message}", end="", file=sys.stderr, flush=True)
+                return
             layout = "{percentage:3.0f} % |{bar:30}| {elapsed}, {remaining} left  {desc}"
             self._bar = tqdm(total=1.0, bar_format=layout, leave=False, dynamic_ncols=True, desc=message)
         self._bar.n = fraction

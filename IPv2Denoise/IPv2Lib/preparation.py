@@ -44,6 +44,7 @@ from .shards import (
     DATASET_FILE,
     FORMAT,
     OUTSIDE,
+    SCANS_FOLDER,
     SHARD_FILE,
     SHARDS_FOLDER,
     TABLE_FILE,
@@ -205,7 +206,7 @@ def _check_folder(folder: Path) -> None:
     if is_dataset(folder):
         if _read_json(folder / DATASET_FILE).get("format") != FORMAT:
             raise InputError(f"{folder} is a data set of another version: give a new folder")
-    elif folder.is_dir() and any(entry.name != SHARDS_FOLDER for entry in folder.iterdir()):
+    elif folder.is_dir() and any(entry.name not in (SHARDS_FOLDER, SCANS_FOLDER) for entry in folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no data set: give a new folder's name")
     elif folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a new folder's name")

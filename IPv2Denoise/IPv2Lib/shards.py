@@ -27,6 +27,9 @@ FORMAT = 1
 DATASET_FILE, TABLE_FILE, SHARDS_FOLDER = "dataset.json", "cases.csv", "shards"
 SHARD_FILE, THUMBNAIL_FILE = "shard.json", "thumbnail.png"
 
+SCANS_FOLDER = "scans"
+"""Where scans may lie in the folder before the data set is made, such as those that IPv2 Train takes from a scene."""
+
 IMAGES = ("uldct", "ndct", "simulated", "weak", "truth", "half_a", "half_b")
 """int16 HU arrays of a shard, each in NAME.npy; the last three are not in every one."""
 

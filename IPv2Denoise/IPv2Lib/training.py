@@ -1,120 +1,48 @@
-"""Train a denoiser from normal-dose CT: the loop, its log and its checkpoints.
+"""Train a denoiser: the loop, and how it pauses, stops, ends and goes on.
 
-A run is a folder: `settings.json`, `log.csv` and `checkpoint.pt`. What a training case is made of is in
-`training_data`; packing the result as a model that the other commands list is `publish`.
+A run is a folder, see `training_run`. Where batches come from is `training_sources`' matter, what a step does
+`training_learner`'s, how good the network has become `training_validation`'s; `publishing` packs the result as a model.
+Training on a purified data set needs torch, numpy and safetensors only.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-import os
+import math
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from . import bundle, ct, networks
-from .errors import Cancelled, InputError, OutputError
-from .networks import HU_PER_UNIT
-from .training_data import STRATEGIES, Case, Ranges, make_case
+from . import distributed, training_run
+from .distributed import Processes, ToldByFirst
+from .errors import Cancelled, InputError, IPv2Error, OutputError
+from .shards import PurifiedDataset
+from .torch_device import choose_device
+from .training_learner import Learner
+from .training_run import BEST_FILE, CHECKPOINT_FILE, DATA_FILE, RunWriter, read_json
+from .training_settings import TrainingSettings, read_settings, write_settings
+from .training_sources import DrawnSource, ShardSource, open_source, reopen_source
+from .training_validation import Validation
 
 if TYPE_CHECKING:
     import torch
 
-_HU_RANGE = (-3000.0, 4000.0)  # nearly all that noise makes of the training cases
-_LOG_EVERY = 50  # steps
-_FLOOR_HU = 8.0  # noise below this is not worth more of the loss
-_TISSUE_HU = (-950.0, -300.0, 150.0, 400.0)  # between room air, lung, soft tissue, thin and dense bone
-_TISSUE_WEIGHT = 2.0  # of the bias per tissue, within that of bias
-_SMALL_ERROR = 0.1  # of the noise; below this the penalty is quadratic
-_MODERATE_HU = 40.0  # noise up to about this is held back by the variance weight
-_SURE_PIXELS = 2000
-_COARSE = 8  # pixels; the scale at which the loss looks for bias
+    from .ct import Volume
 
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How to train.
-
-    Attributes
-    ----------
-    network, arguments : name in the registry and keyword arguments of its class
-    start_from : name or folder of a model of this network whose weights to start from; None: random weights
-    strategy : "none", "ipv1" or "ipv2"
-    steps : optimisation steps
-    minutes : train for so long instead of `steps`
-    batch, patch : patches per step and their side in pixels
-    learning_rate : at the start; it falls to 1 % along a cosine
-    average : weight of the past in the exponential moving average of the weights, which is what is published
-    pool, steps_per_case : cases in memory, and steps until the oldest is replaced by a new one
-    bias_weight : weight of the loss on means, over 8 by 8 pixels and over each tissue, which keeps HU right
-    variance_weight : weight of the noise that comes through, on top of its part in the error. Of noise that looks
-        like the texture of the lung, the smallest error keeps most; this removes more of it, and some texture
-        with it. It counts for noise below about 40 HU, where an image is not made unreadable by its noise.
-        Doubles the time of a step
-    ranges : what is drawn at random for each case
-    seed : of everything random
-    precision : "float32" or "bfloat16" (about twice as fast on processors that have it)
-    checkpoint_minutes : time between checkpoints
-    """
-
-    network: str = "unet"
-    arguments: dict = field(default_factory=dict)
-    start_from: str | None = None
-    strategy: str = "ipv2"
-    steps: int = 2000
-    minutes: float | None = None
-    batch: int = 8
-    patch: int = 128
-    learning_rate: float = 1e-3
-    average: float = 0.999
-    pool: int = 16
-    steps_per_case: int = 20
-    bias_weight: float = 1.0
-    variance_weight: float = 0.0
-    ranges: Ranges = field(default_factory=Ranges)
-    seed: int = 0
-    precision: str = "float32"
-    checkpoint_minutes: float = 2.0
-
-    def __post_init__(self):
-        if self.network not in networks.names():
-            raise InputError(f"unknown network {self.network!r}: choose one of {', '.join(networks.names())}")
-        if self.strategy not in STRATEGIES:
-            raise InputError(f"unknown strategy {self.strategy!r}: choose one of {', '.join(STRATEGIES)}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise InputError(f"unknown precision {self.precision!r}: use float32 or bfloat16")
-        for name in (
-            "steps",
-            "batch",
-            "patch",
-            "learning_rate",
-            "pool",
-            "steps_per_case",
-            "checkpoint_minutes",
-        ):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
-        for name in ("bias_weight", "variance_weight"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be 0 or more")
-        if self.seed < 0:
-            raise InputError(f"seed {self.seed} is negative: use 0 or more")
-        if self.minutes is not None and not self.minutes > 0:
-            raise InputError(f"minutes is {self.minutes}: it must be above 0")
+_LOG_STEPS = 10
+_PROGRESS_SECONDS = 1.0
+_WARM_UP_STEPS = 200  # a tenth of the steps, if that is less
+_GO, _PAUSE, _STOP = 0, 1, 2
 
 
 def train(
-    volumes: Sequence[ct.Volume | Path | str],
+    source: PurifiedDataset | Path | str | Sequence[Volume | Path | str] | None,
     folder: Path | str,
     settings: TrainingSettings | None = None,
     *,
-    targets: Sequence[ct.Volume | Path | str] | None = None,
+    targets: Sequence[Volume | Path | str] | None = None,
     resume: bool = False,
     workers: int = 1,
     progress: Callable[[float, str], None] | None = None,
@@ -122,376 +50,306 @@ def train(
 ) -> Path:
     """Train a network; return the folder of the run.
 
-    With `settings.steps` the result is the same on the same machine however often the run was interrupted and
-    resumed; with `settings.minutes` it depends on the machine's speed.
+    The result is the same on the same machine however often the run was interrupted and resumed, unless its length is
+    given in minutes. Under `torchrun` every process calls this with the same arguments, and makes its part of every
+    batch; folders must be the same for all of them, only the first one writes.
 
     Parameters
     ----------
-    volumes : sequence of Volume or path
-        Normal-dose CT, HU, axial.
+    source : PurifiedDataset or its folder, normal-dose CT or sequence of such (Volume or path), or None
+        What to train on. None, to resume: what the run trained on before.
     folder : path
         The run. Must not hold a run already, unless `resume`.
     settings : TrainingSettings
         Ignored when a run is resumed: its own are read.
     targets : sequence of Volume or path, optional
-        One for each of `volumes`: the same scan on the same grid with less noise, to be learned in its place.
+        For normal-dose CT, one for each: the same scan on the same grid with less noise, to be learned in its place.
     resume : bool
-        Go on from the checkpoint in `folder`; from the start if it was stopped before the first one.
+        Go on from the checkpoint in `folder`; from the start if it was interrupted before the first one.
     workers : int
-        Processes that make cases while the network trains.
+        Processes that make batches, or simulate blocks, while the network trains.
     progress, cancelled
-        Called with (fraction, text), and polled, at every step. A cancelled run can be resumed.
+        Called with (fraction, text) about once a second, and polled at every step.
 
     Raises
     ------
     InputError
-        Without volumes, for targets on other grids, a folder that holds another run, a run that cannot be
-        resumed, or a model to start from that has another network.
+        Nothing to train on, or not what the settings need; a folder that holds another run, or one that is being
+        trained; a run that cannot be resumed; a model to start from that has another network; a device that is absent,
+        a batch that the processes cannot share, or too little memory on the GPU.
     Cancelled
-        If `cancelled` returned True; the checkpoint is written.
+        If `cancelled` returned True, or the run was asked to pause (`training_run.request`); the checkpoint is written,
+        and it can be resumed.
+    IPv2Error
+        The loss is no number any more, or something cannot be written (`OutputError`); earlier checkpoints stay.
     """
-    import torch
-
     folder = Path(folder)
-    settings = _open_run(folder, settings or TrainingSettings(), resume)
-    volumes = _read(volumes)
-    if not volumes:
-        raise InputError("no volumes to train on: give at least one normal-dose CT")
-    targets = volumes if targets is None else _read(targets)
-    _check_targets(volumes, targets)
-
-    torch.manual_seed(settings.seed)
-    network = networks.build(settings.network, **settings.arguments).to(memory_format=torch.channels_last)
-    average = networks.build(settings.network, **settings.arguments)
-    optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=1e-4)
-    step, seconds = 0, 0.0
-    if resume and (folder / "checkpoint.pt").exists():
-        state = torch.load(folder / "checkpoint.pt", weights_only=True)
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, seconds = state["step"], state["seconds"]
-    else:
-        if settings.start_from is not None:
-            _start(network, settings)
-        average.load_state_dict(network.state_dict())
-
-    _cut_log(folder / "log.csv", step)
-    cases = _Cases(volumes, targets, settings, step, workers)
-    losses: list[float] = []
-    started = saved = time.monotonic()
-    waited = 0.0
-    with cases, open(folder / "log.csv", "a", newline="") as log_file:
-        log = csv.writer(log_file)
-        if log_file.tell() == 0:
-            log.writerow(["step", "seconds", "learning_rate", "loss", "waiting"])
-        while (done := _fraction(settings, step, seconds + time.monotonic() - started)) < 1.0:
-            if cancelled and cancelled():
-                _save(folder, network, average, optimizer, step, seconds + time.monotonic() - started)
-                raise Cancelled(f"training stopped at step {step}; resume it with the same folder, {folder}")
-            before = time.monotonic()
-            pool = cases.at(step)
-            waited += time.monotonic() - before
-            rate = settings.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + np.cos(np.pi * done)))
-            rate = float(rate * min(1.0, (step + 1) / 200))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            x, target = _batch(pool, network.context, settings, step)
-            with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
-                output = network(x)
-            loss = _loss(output.float(), target, x[:, network.context // 2, None], settings)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            _update_average(average, network, min(settings.average, (step + 1) / (step + 10)))
-            losses.append(float(loss.detach()))
-            step += 1
-            now = time.monotonic()
-            if step % _LOG_EVERY == 0:
-                total = seconds + now - started
-                log.writerow([step, f"{total:.1f}", f"{rate:.2e}", f"{np.mean(losses):.5f}", f"{waited:.2f}"])
-                log_file.flush()
-                if progress:
-                    progress(done, f"step {step}, loss {np.mean(losses):.4f}")
-                losses.clear()
-                waited = 0.0
-            if now - saved > 60 * settings.checkpoint_minutes:
-                _save(folder, network, average, optimizer, step, seconds + now - started)
-                saved = now
-        _save(folder, network, average, optimizer, step, seconds + time.monotonic() - started)
-    if progress:
-        progress(1.0, f"{step} steps done")
+    processes = distributed.of_environment()
+    settings = read_settings(folder) if resume else settings or TrainingSettings()
+    if settings.batch % processes.world:
+        raise InputError(
+            f"a batch of {settings.batch} cannot be shared by {processes.world} processes: use a multiple of that"
+        )
+    device = _device(settings, processes)
+    with distributed.joined(processes):
+        processes.first(lambda: _check_folder(folder, resume))
+        # First what is soon found out; reading many scans takes long.
+        learner = Learner(settings, device, processes)
+        if resume and (folder / CHECKPOINT_FILE).exists():
+            learner.load(folder / CHECKPOINT_FILE)
+        elif settings.start_from is not None:
+            learner.start_from(settings.start_from)
+        if resume:
+            opened = reopen_source(source, read_json(folder / DATA_FILE) or {}, settings, targets, workers)
+        else:
+            opened = open_source(source if source is not None else [], settings, targets, workers)
+            processes.first(lambda: _begin(folder, settings, opened))
+        _Run(folder, settings, learner, opened, processes, progress, cancelled).go_on()
     return folder
 
 
-def publish(run: Path | str, destination: Path | str, card: dict) -> bundle.Bundle:
-    """Pack the averaged weights of a run as a bundle.
-
-    Parameters
-    ----------
-    run : path
-        Folder of the run.
-    destination : path
-        Folder of the bundle; its name is the model's name.
-    card : dict
-        What only people know: title, description, data with licences, metrics, intended use, limits. The
-        network, the settings, the seed and the number of steps are filled in.
-
-    Raises
-    ------
-    InputError
-        If `run` holds no checkpoint.
-    """
-    import torch
-
-    run = Path(run)
-    settings = read_settings(run)
-    try:
-        state = torch.load(run / "checkpoint.pt", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{run} holds no checkpoint yet: train for longer") from None
-    training = dict(card.get("training", {}))
-    training |= {"settings": asdict(settings) | {"steps": state["step"]}, "seed": settings.seed}
-    return bundle.save(
-        Path(destination),
-        settings.network,
-        settings.arguments,
-        state["average"],
-        {"hu_range": list(_HU_RANGE)} | card | {"training": training},
-    )
-
-
-def read_settings(run: Path | str) -> TrainingSettings:
-    """Settings of a run on disk.
-
-    Raises
-    ------
-    InputError
-        If the folder holds no run.
-    """
-    path = Path(run) / "settings.json"
-    try:
-        values = json.loads(path.read_text())
-        ranges = Ranges(**{name: tuple(limits) for name, limits in values.pop("ranges").items()})
-        return TrainingSettings(**values, ranges=ranges)
-    except FileNotFoundError:
-        raise InputError(f"{run} is not a training run: it has no settings.json") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read ({error}): start a new run in another folder") from error
-
-
-def _read(volumes: Sequence[ct.Volume | Path | str]) -> list[ct.Volume]:
-    volumes = [v if isinstance(v, ct.Volume) else ct.read(v) for v in volumes]
-    for volume in volumes:
-        ct.check_ct(volume)
-    return volumes
-
-
-def _check_targets(volumes: Sequence[ct.Volume], targets: Sequence[ct.Volume]) -> None:
-    if len(targets) != len(volumes):
-        raise InputError(f"there are {len(volumes)} volumes and {len(targets)} targets: give one target for each")
-    for number, (volume, target) in enumerate(zip(volumes, targets, strict=True), 1):
-        if not ct.same_grid(volume, target):
-            raise InputError(f"target {number} does not lie on the grid of its volume: resample it first")
-
-
-def _start(network: torch.nn.Module, settings: TrainingSettings) -> None:
-    """Give a network the weights of the model that its run starts from."""
-    model = bundle.load(settings.start_from)
-    try:
-        network.load_state_dict(model.network().state_dict())
-    except RuntimeError as error:
-        raise InputError(
-            f"model {model.name} is a {model.card['network']['name']} with {model.card['network']['arguments']}, the "
-            f"run trains a {settings.network} with {settings.arguments}: start from a model of the same network"
-        ) from error
-
-
-class _Cases:
-    """The pool of cases at any step: case number i enters at step (i - pool + 1) · steps_per_case."""
+class _Run:
+    """A run while it goes on: when to log, validate, save and end."""
 
     def __init__(
         self,
-        volumes: list[ct.Volume],
-        targets: list[ct.Volume],
+        folder: Path,
         settings: TrainingSettings,
-        step: int,
-        workers: int,
+        learner: Learner,
+        source: ShardSource | DrawnSource,
+        processes: Processes,
+        progress: Callable[[float, str], None] | None,
+        cancelled: Callable[[], bool] | None,
     ):
+        self.folder, self.settings, self.learner, self.source = folder, settings, learner, source
+        self.processes = processes
+        self.progress = progress or (lambda fraction, text: None)
+        self.cancelled = cancelled or (lambda: False)
+        self.steps = _steps(settings, source.voxels)
+        self.validation = None
+        self.writer = None
+        if processes.leads:
+            self.writer = RunWriter(folder, learner.step)
+            if source.validation:
+                self.validation = Validation(source.validation, learner.network.context)
+        self.validated = learner.step
+        self.loss: float | None = None
+        self.losses: list[torch.Tensor] = []
+        self.waited = 0.0
+        self.first_step = learner.step
+        self.began = self.saved = self.told = time.monotonic()
+
+    def go_on(self) -> None:
+        """Train until the end, a pause or a stop, and say in the folder how it ended."""
         import torch
 
-        newest = step // settings.steps_per_case + settings.pool - 1
-        self._next = newest - settings.pool + 1
-        self._settings = settings
-        self._pool: deque[Case] = deque(maxlen=settings.pool)
-        self._loader = torch.utils.data.DataLoader(
-            _CaseDataset(volumes, targets, settings),
-            batch_size=None,
-            sampler=_From(self._next),
-            num_workers=workers,
-            prefetch_factor=8 if workers else None,
-            worker_init_fn=_one_thread,
-            multiprocessing_context="fork" if workers and os.name == "posix" else None,
-        )
+        try:
+            self._tell(training_run.RUNNING)
+            batches = self.source.batches(self.learner.network.context, self.learner.step, self.processes)
+            with closing(batches):
+                wish = self._train(batches)
+            if wish == _PAUSE:
+                self._save()
+                raise Cancelled(
+                    f"training paused at step {self.learner.step}; resume it with the same folder, {self.folder}"
+                )
+            self._end(training_run.STOPPED if wish == _STOP else training_run.COMPLETED)
+        except (Cancelled, KeyboardInterrupt) as stop:
+            self._tell(training_run.PAUSED, str(stop))
+            if self.processes.leads:
+                raise
+            raise ToldByFirst(str(stop)) from stop
+        except torch.cuda.OutOfMemoryError as error:
+            message = "the memory of the GPU does not suffice: use a smaller batch, patch or network"
+            self._tell(training_run.FAILED, message)
+            raise InputError(message) from error
+        except Exception as error:
+            self._tell(training_run.FAILED, " ".join(str(error).split()) or type(error).__name__)
+            raise
+        finally:
+            if self.writer:
+                self.writer.close()
 
-    def __enter__(self):
-        self._stream = iter(self._loader)
-        return self
-
-    def __exit__(self, *_):
-        del self._stream
-
-    def at(self, step: int) -> deque[Case]:
-        while self._next <= step // self._settings.steps_per_case + self._settings.pool - 1:
-            self._pool.append(next(self._stream))
-            self._next += 1
-        return self._pool
-
-
-@dataclass(frozen=True)
-class _CaseDataset:
-    volumes: list[ct.Volume]
-    targets: list[ct.Volume]
-    settings: TrainingSettings
-
-    def __getitem__(self, index: int) -> Case:
-        settings = self.settings
-        return make_case(
-            self.volumes, index, settings.seed, settings.strategy, ranges=settings.ranges, targets=self.targets
-        )
-
-
-@dataclass(frozen=True)
-class _From:
-    """Sampler: every whole number from `first` on."""
-
-    first: int
-
-    def __iter__(self):
-        index = self.first
+    def _train(self, batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> int:
+        """Train step by step; returns what was wished for when it ended."""
+        learner, settings = self.learner, self.settings
         while True:
-            yield index
-            index += 1
+            done, wish = self._decide()
+            if done >= 1.0 or wish != _GO:
+                return _GO if done >= 1.0 else wish
+            before = time.monotonic()
+            batch = next(batches)
+            self.waited += time.monotonic() - before
+            rate = _learning_rate(settings, self.steps, learner.step, done)
+            self.losses.append(learner.train(*batch, rate))
+            if learner.step % _LOG_STEPS == 0:
+                self._log(rate)
+            if learner.step % settings.validate_every == 0:
+                self._validate()
+            if time.monotonic() - self.saved > 60 * settings.checkpoint_minutes:
+                self._save()
+            if time.monotonic() - self.told > _PROGRESS_SECONDS:
+                self._report()
+            self._tell(training_run.RUNNING)
+
+    def _decide(self) -> tuple[float, int]:
+        """How much is done, and what is wished for, the same in every process."""
+        wish = _PAUSE if self.cancelled() else _GO
+        if not self.processes.leads:
+            return self._agreed(0.0, wish)
+        asked = {None: _GO, "pause": _PAUSE, "stop": _STOP}[self.writer.asked()]
+        return self._agreed(self._fraction(), max(wish, asked))
+
+    def _agreed(self, done: float, wish: int) -> tuple[float, int]:
+        done, wish = self.processes.highest(done, wish)
+        return done, int(wish)
+
+    def _log(self, rate: float) -> None:
+        self._count_losses()
+        if self.writer:
+            self.writer.log(self.learner.step, self._seconds(), rate, self.loss, self.waited)
+            self._report()
+        self.waited = 0.0
+
+    def _count_losses(self) -> None:
+        """Make one number of the losses since the last time, and be sure that it is one."""
+        import torch
+
+        if not self.losses:
+            return
+        self.loss = float(torch.stack(self.losses).mean())
+        self.losses.clear()
+        if not math.isfinite(self.loss):
+            self.loss = None
+            raise IPv2Error(
+                f"the loss is not a number any more at step {self.learner.step}: begin again with a lower learning "
+                "rate, or with precision float32; the last checkpoint is kept"
+            )
+
+    def _validate(self) -> None:
+        if self.validation is None:
+            return
+        learner = self.learner
+        self.validated = learner.step
+        score = self.validation.score(learner.average)
+        self.writer.validation(
+            learner.step, self._seconds(), score.rmse_hu, score.rmse_lung_hu, score.reference
+        )
+        self.writer.slice(**self.validation.picture(learner.average), step=learner.step)
+        rmse = score.rmse_hu if math.isfinite(score.rmse_hu) else None  # of windows without a body
+        if learner.best_rmse is None or (rmse is not None and rmse < learner.best_rmse):
+            learner.best_step, learner.best_rmse = learner.step, rmse
+            learner.write_best(self.folder / BEST_FILE)
+
+    def _save(self) -> None:
+        self._count_losses()
+        if not self.processes.leads:
+            return
+        if self.validation is None:
+            self.learner.best_step = self.learner.step
+            self.learner.write_best(self.folder / BEST_FILE)
+        self.learner.save(self.folder / CHECKPOINT_FILE, self._seconds())
+        self.saved = time.monotonic()
+
+    def _end(self, state: str) -> None:
+        if self.learner.step > self.validated:
+            self._validate()
+        self._save()
+        self._tell(state)
+        self.progress(1.0, f"{self.learner.step} steps done")
+
+    def _tell(self, state: str, message: str = "") -> None:
+        if not self.writer:
+            return
+        if state != training_run.RUNNING:
+            training_run.remove_request(self.folder)
+        self.writer.status(
+            state,
+            step=self.learner.step,
+            steps=self.steps,
+            fraction=round(self._fraction(), 6),
+            seconds_left=self._seconds_left() if state == training_run.RUNNING else None,
+            loss=self.loss,
+            best_step=self.learner.best_step,
+            best_rmse_hu=self.learner.best_rmse,
+            message=message,
+        )
+
+    def _report(self) -> None:
+        if not self.processes.leads:
+            return
+        self.told = time.monotonic()
+        of_all = f" of {self.steps}" if self.steps else ""
+        loss = "" if self.loss is None else f", loss {self.loss:.4g}"
+        left = self._seconds_left()
+        rest = "" if left is None else f", {_duration(left)} left"
+        self.progress(self._fraction(), f"step {self.learner.step}{of_all}{loss}{rest}")
+
+    def _seconds(self) -> float:
+        return self.learner.seconds + time.monotonic() - self.began
+
+    def _fraction(self) -> float:
+        if self.steps is None:
+            return min(1.0, self._seconds() / (60.0 * self.settings.minutes))
+        return min(1.0, self.learner.step / self.steps)
+
+    def _seconds_left(self) -> float | None:
+        if self.steps is None:
+            return max(0.0, 60.0 * self.settings.minutes - self._seconds())
+        done = self.learner.step - self.first_step
+        return (time.monotonic() - self.began) / done * (self.steps - self.learner.step) if done else None
 
 
-def _one_thread(_worker: int) -> None:
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def _batch(
-    pool: Sequence[Case], context: int, settings: TrainingSettings, step: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random patches, turned and mirrored at random; in HU / 1000. With a variance weight the second half of the
-    batch is the first with the negative of its noise."""
-    import torch
-
-    rng = np.random.default_rng([settings.seed, 1, step])
-    inputs, mirrored, targets = [], [], []
-    while len(inputs) < settings.batch:
-        case = pool[rng.integers(len(pool))]
-        count, rows, columns = case.input.shape
-        size = min(settings.patch, rows, columns)
-        k = rng.integers(count)
-        i, j = rng.integers(rows - size + 1), rng.integers(columns - size + 1)
-        window = (slice(i, i + size), slice(j, j + size))
-        target = case.target[(k, *window)]
-        if np.mean(target > -950.0) < 0.1 and rng.random() < 0.8:
-            continue  # mostly room air: a few are enough
-        neighbours = np.clip(np.arange(k - context // 2, k + context // 2 + 1), 0, count - 1)
-        if rng.random() < 0.5:
-            neighbours = neighbours[::-1]
-        every = np.concatenate([case.input[(neighbours, *window)], case.mirrored[(neighbours, *window)], target[None]])
-        every = np.rot90(every, rng.integers(4), axes=(1, 2))
-        if rng.random() < 0.5:
-            every = every[:, :, ::-1]
-        inputs.append(every[:context])
-        mirrored.append(every[context:-1])
-        targets.append(every[-1:])
-    if settings.variance_weight:
-        inputs, targets = inputs + mirrored, targets + targets
-    x, target = (torch.from_numpy(np.stack(a)).float() / HU_PER_UNIT for a in (inputs, targets))
-    return x.contiguous(memory_format=torch.channels_last), target
+def _device(settings: TrainingSettings, processes: Processes) -> str:
+    device = processes.device(choose_device(settings.device))
+    if settings.precision == "float16" and not device.startswith("cuda"):
+        raise InputError(f"precision float16 needs an NVIDIA GPU, not device {device!r}: use bfloat16 or float32")
+    return device
 
 
-def _loss(output, target, noisy, settings: TrainingSettings) -> torch.Tensor:
-    """Error relative to the noise of each patch, so that every dose counts alike.
-
-    A Charbonnier penalty; the squared error of means over blocks of pixels; the squared mean error of each tissue
-    in the batch, without which what is blurred, such as thin bone, comes out too low; and the noise that comes
-    through, half of the difference between two results whose noise is each other's negative.
-    """
-    import torch
-
-    scale = ((noisy - target) ** 2).mean((1, 2, 3), keepdim=True).sqrt() + _FLOOR_HU / HU_PER_UNIT
-    mirrored = None
-    if settings.variance_weight:
-        # The negative of the noise has the negative of its mean, too, which no scan has: nothing else is learned of it.
-        half = len(output) // 2
-        output, mirrored = output[:half], output[half:]
-        target, scale = target[:half], scale[:half]
-    error = (output - target) / scale
-    fine = ((error**2 + _SMALL_ERROR**2).sqrt() - _SMALL_ERROR).mean()
-    coarse = (torch.nn.functional.avg_pool2d(error, _COARSE) ** 2).mean()
-    tissue = torch.bucketize(target.contiguous(), torch.tensor(_TISSUE_HU) / HU_PER_UNIT)
-    biases = []
-    for index in tissue.unique():
-        here = error[tissue == index]
-        # The mean of a few pixels is mostly noise: it counts for little.
-        biases.append(here.mean().square() * (len(here) / (len(here) + _SURE_PIXELS)))
-    loss = fine + settings.bias_weight * (coarse + _TISSUE_WEIGHT * torch.stack(biases).sum())
-    if mirrored is not None:
-        passed = ((output - mirrored) / (2 * scale)).square().mean((1, 2, 3))
-        moderate = torch.exp(-((scale.flatten() * HU_PER_UNIT / _MODERATE_HU) ** 2))
-        loss = loss + settings.variance_weight * (moderate * passed).mean()
-    return loss
-
-
-def _update_average(average: torch.nn.Module, network: torch.nn.Module, keep: float) -> None:
-    import torch
-
-    with torch.no_grad():
-        for slow, fast in zip(average.parameters(), network.parameters(), strict=True):
-            slow.lerp_(fast, 1.0 - keep)
-
-
-def _fraction(settings: TrainingSettings, step: int, seconds: float) -> float:
-    return step / settings.steps if settings.minutes is None else seconds / (60.0 * settings.minutes)
-
-
-def _open_run(folder: Path, settings: TrainingSettings, resume: bool) -> TrainingSettings:
-    path = folder / "settings.json"
-    if resume:
-        return read_settings(folder)
-    if path.exists():
+def _check_folder(folder: Path, resume: bool) -> None:
+    if not resume and training_run.is_run(folder):
         raise InputError(f"{folder} already holds a training run: resume it, or choose another folder")
+    if resume and training_run.is_trained_now(folder):
+        pid = training_run.read_run(folder).pid
+        raise InputError(
+            f"{folder} is being trained by process {pid}: wait for it or pause it first; if it is not, remove "
+            f"{folder / training_run.STATUS_FILE}"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"the run cannot be written to {folder}: it is a file")
+    training_run.remove_request(folder)  # that nobody obeyed
+
+
+def _begin(folder: Path, settings: TrainingSettings, source: ShardSource | DrawnSource) -> None:
+    """Make the folder of a new run."""
+    pairs = "drawn" if isinstance(source, DrawnSource) else "purified"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(settings), indent=2) + "\n")
     except OSError as error:
         raise OutputError(f"the run cannot be written to {folder}: {error.strerror or error}") from error
-    return settings
+    training_run.write_json(folder / DATA_FILE, source.described)
+    write_settings(replace(settings, pairs=pairs), folder)
 
 
-def _save(folder, network, average, optimizer, step, seconds) -> None:
-    import torch
-
-    state = {
-        "network": network.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "step": step,
-        "seconds": seconds,
-    }
-    temporary = folder / "checkpoint.pt.part"
-    torch.save(state, temporary)
-    os.replace(temporary, folder / "checkpoint.pt")
+def _steps(settings: TrainingSettings, voxels: int) -> int | None:
+    """Steps of a run; None if it ends by the clock."""
+    if settings.minutes is not None:
+        return None
+    if settings.epochs is None:
+        return settings.steps
+    return max(1, math.ceil(settings.epochs * voxels / (settings.batch * settings.patch**2)))
 
 
-def _cut_log(path: Path, step: int) -> None:
-    """Drop what was logged after the checkpoint: those steps are done again."""
-    if path.exists():
-        head, *lines = path.read_text().splitlines(keepends=True)
-        path.write_text("".join([head, *(line for line in lines if int(line.split(",")[0]) <= step)]))
+def _learning_rate(settings: TrainingSettings, steps: int | None, step: int, done: float) -> float:
+    warm_up = _WARM_UP_STEPS if steps is None else min(_WARM_UP_STEPS, max(1, steps // 10))
+    cosine = 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * done))
+    return settings.learning_rate * cosine * min(1.0, (step + 1) / warm_up)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

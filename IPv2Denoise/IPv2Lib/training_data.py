@@ -1,12 +1,12 @@
-"""Training cases from normal-dose CT: augmentation, breath, dose and purification, all from a seed.
+"""Training pairs drawn from normal-dose CT: augmentation, breath, dose and purification, all from a seed.
 
-A case is a block of a few neighbouring slices, as a network would see them (input) and what it should make of
-them (target). Owns the random choices; the physics is in `dose`, the masks are in `purification`.
+A block is a few neighbouring slices, as a network would see them (input) and what it should make of them (target). Owns
+the random choices; the physics is in `dose`, the masks are in `purification`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,91 +15,83 @@ from scipy import ndimage
 from .ct import Volume
 from .dose import physical_noise
 from .errors import InputError
+from .mixing import mix_training_input
 from .projection import kernel
-from .purification import IPV1, IPV2, Settings, common_masks, mix_training_input
+from .purification import ABLATION, IPV1, common_masks
 from .regions import Region, outside_field_of_view, segment
-
-STRATEGIES: dict[str, Settings | None] = {"none": None, "ipv1": IPV1, "ipv2": IPV2}
-"""Settings of purification by the name of the strategy; None pairs the two scans as they are."""
+from .shards import check_strategy
+from .training_settings import Ranges
 
 _VIEWS = 384  # the noise of fewer views looks the same, and is made sooner
 
 
 @dataclass(frozen=True)
-class Ranges:
-    """What is drawn at random for each case; every pair is (lowest, highest).
+class Block:
+    """A few slices to train on.
 
     Attributes
     ----------
-    dose : dose fraction, drawn with equal weight on each octave
-    photons : N₀ per ray at dose 1, likewise
-    sharpness : reconstruction kernel of the noise, see `projection.kernel`
-    zoom : pixels of the scan per pixel of the case; above 1 makes structures finer and the scan's noise less
-    breath_mm : largest displacement of the lungs between the two scans
-    """
-
-    dose: tuple[float, float] = (0.01, 0.25)
-    photons: tuple[float, float] = (0.7e5, 3.0e5)
-    sharpness: tuple[float, float] = (-1.0, 2.0)
-    zoom: tuple[float, float] = (0.9, 1.8)
-    breath_mm: tuple[float, float] = (2.0, 10.0)
-
-    def __post_init__(self):
-        lowest = {"dose": 1e-4, "photons": 1.0, "sharpness": -1.0, "zoom": 0.25, "breath_mm": 0.0}
-        highest = {"dose": 1.0, "photons": 1e9, "sharpness": 2.0, "zoom": 4.0, "breath_mm": 50.0}
-        for name, least in lowest.items():
-            low, high = getattr(self, name)
-            if not least <= low <= high <= highest[name]:
-                raise InputError(
-                    f"range of {name} is {low:g} to {high:g}: give the lower one first, both within "
-                    f"{least:g} to {highest[name]:g}"
-                )
-
-
-@dataclass(frozen=True)
-class Case:
-    """A training case: `input`, `mirrored` and `target`, all (slices, rows, columns) float32 in HU, with air outside
-    the field of view, and the dose fraction and kernel sharpness that were drawn. `mirrored` is the input with
-    its simulated noise turned into its negative.
+    input, target : ndarray of float32, shape (slices, rows, columns)
+        HU, with air outside the field of view.
+    mirrored : ndarray or None
+        The input with its simulated noise turned into its negative; None unless it was asked for.
+    dose, sharpness : float
+        The dose fraction and the kernel that were drawn.
     """
 
     input: np.ndarray
-    mirrored: np.ndarray
+    mirrored: np.ndarray | None
     target: np.ndarray
     dose: float
     sharpness: float
 
 
-def make_case(
+def make_block(
     volumes: Sequence[Volume],
     index: int,
     seed: int,
     strategy: str = "ipv2",
+    *,
+    blend: float | None = None,
     slices: int = 6,
     ranges: Ranges | None = None,
     targets: Sequence[Volume] | None = None,
-) -> Case:
-    """Make training case number `index`: the same for the same arguments, whatever was made before.
+    mirrored: bool = False,
+) -> Block:
+    """Make block number `index`: the same for the same arguments, whatever was made before.
 
     Parameters
     ----------
     volumes : sequence of Volume
         Normal-dose CT, HU, axial.
     index, seed : int
-        Which case of which training run.
-    strategy : {"none", "ipv1", "ipv2"}
-        How the two scans become a pair, see `STRATEGIES`.
+        Which block of which training run.
+    strategy : str
+        How the two scans become a pair: one of `shards.STRATEGIES` but noise2inverse, whose halves of the views only
+        prepared data have.
+    blend : float, optional
+        T of the training input outside the common mask. Default: 0.1 for ipv1, as published, else 0.
     slices : int
-        Slices of the case; fewer where the volume has fewer.
+        Slices of the block; fewer where the volume has fewer.
     ranges : Ranges
         What is drawn at random.
     targets : sequence of Volume, optional
-        The same scans with less noise of their own, on the same grids: what the case asks for. The input is made
+        The same scans with less noise of their own, on the same grids: what the block asks for. The input is made
         from `volumes`, so the noise that a real scan has of its own is learned, too. Default: `volumes`.
+    mirrored : bool
+        Make `Block.mirrored`.
+
+    Raises
+    ------
+    InputError
+        An unknown strategy, one that cannot be drawn, or a blend that does not go with it.
     """
+    check_strategy(strategy, blend)
+    if strategy == "noise2inverse":
+        raise InputError("noise2inverse needs split projections: train on a data set prepared with --split-projections")
     ranges = ranges or Ranges()
     rng = np.random.default_rng([seed, index])
-    (ndct, target), spacing_mm = _block(volumes, targets or volumes, rng, slices, rng.uniform(*ranges.zoom))
+    (ndct, target), spacing_mm = _slices(volumes, targets or volumes, rng, slices, rng.uniform(*ranges.zoom))
     dose, photons = (_log_uniform(rng, *limits) for limits in (ranges.dose, ranges.photons))
     sharpness = rng.uniform(*ranges.sharpness)
     gain = kernel(sharpness)
@@ -117,22 +109,29 @@ def make_case(
         )
         return _correlated(simulated, blur_z)
 
-    def case(image: np.ndarray, noise: np.ndarray) -> Case:
+    def block(image: np.ndarray, noise: np.ndarray, target: np.ndarray) -> Block:
         low = -1024.0 if rng.random() < 0.5 else -np.inf  # as most scanners store it, in 12 bits
-        return Case(*(np.clip(image + sign * noise, low, 3071.0) for sign in (1, -1)), target, dose, sharpness)
+        source = np.clip(image + noise, low, 3071.0)
+        negative = np.clip(image - noise, low, 3071.0) if mirrored else None
+        return Block(source, negative, target, dose, sharpness)
 
-    settings = STRATEGIES[strategy]
-    breathed = breathe(ndct, rng.uniform(*ranges.breath_mm) / spacing_mm, rng)
+    move = _breath(ndct, rng.uniform(*ranges.breath_mm) / spacing_mm, rng, spacing_mm)
+    breathed = move(ndct)
     breathed_noise = noise(breathed)
-    if settings is None:
-        return case(breathed, breathed_noise)
+    if strategy == "none":
+        return block(breathed, breathed_noise, target)
+    if strategy == "direct":
+        return block(breathed, breathed_noise, breathed if target is ndct else move(target))
+    settings = ABLATION[strategy]
+    share = (IPV1.blend if strategy == "ipv1" else settings.blend) if blend is None else blend
     spacing = (spacing_mm, spacing_mm, 1.0)
     uldct = Volume(breathed + breathed_noise, spacing)
     common = common_masks(uldct, Volume(ndct, spacing), settings).common(settings)
     inside_noise = noise(ndct) if settings.add_noise else np.zeros_like(ndct)
-    return case(
-        mix_training_input(breathed, ndct, ndct, common, settings.blend),
-        mix_training_input(breathed_noise, np.zeros_like(ndct), inside_noise, common, settings.blend),
+    return block(
+        mix_training_input(breathed, ndct, ndct, common, share),
+        mix_training_input(breathed_noise, np.zeros_like(ndct), inside_noise, common, share),
+        target,
     )
 
 
@@ -154,25 +153,42 @@ def breathe(ndct: np.ndarray, amplitude: float, rng: np.random.Generator, pixel_
     numpy.ndarray
         float32, same shape.
     """
+    return _breath(ndct, amplitude, rng, pixel_mm)(ndct)
+
+
+def _breath(
+    ndct: np.ndarray, amplitude: float, rng: np.random.Generator, pixel_mm: float
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The deformation that `breathe` makes of a scan, to be applied to it and to others on its grid."""
     lung = segment(ndct, (pixel_mm, pixel_mm, 1.0)) == Region.LUNG
     # 0 at the border of the lungs and outside, 1 deep inside.
     sigma = 6.0 / pixel_mm
     room = np.clip(2.0 * ndimage.gaussian_filter(lung.astype(np.float32), (0, sigma, sigma)) - 1.0, 0.0, 1.0)
     shape = ndct.shape[1:]
     step = max(1, round(8 / pixel_mm))
-    moved = np.empty(ndct.shape, np.float32)
     field = rng.normal(size=(2, *(-(-n // step) for n in shape))).astype(np.float32)
     field = ndimage.gaussian_filter(field, (0, 5, 5))
     field = np.stack([ndimage.zoom(f, step, order=1)[: shape[0], : shape[1]] for f in field])
     field *= amplitude / max(float(np.abs(field).max()), 1e-6)
     grid = np.indices(shape, dtype=np.float32)
-    for k, image in enumerate(ndct):
-        weight = np.minimum(room[k] * 1.5, 1.0)
-        moved[k] = ndimage.map_coordinates(image.astype(np.float32), grid + field * weight, order=1, mode="nearest")
+
+    def moved(scan: np.ndarray) -> np.ndarray:
+        result = np.empty(scan.shape, np.float32)
+        for k, image in enumerate(scan.astype(np.float32)):
+            weight = np.minimum(room[k] * 1.5, 1.0)
+            result[k] = ndimage.map_coordinates(image, grid + field * weight, order=1, mode="nearest")
+        return result
+
     return moved
 
 
-def _block(volumes, targets, rng, slices, zoom) -> tuple[list[np.ndarray], float]:
+def zoomed(shape: tuple[int, int], zoom: float) -> tuple[int, int]:
+    """Rows and columns of a block of a scan with `shape`, of pixels `zoom` times as large."""
+    rows, columns = (2 * round(length / zoom / 2) for length in shape)
+    return rows, columns
+
+
+def _slices(volumes, targets, rng, slices, zoom) -> tuple[list[np.ndarray], float]:
     """A random block of neighbouring slices of a volume and of its target, pixels `zoom` times as large; and the
     new pixel spacing in mm."""
     sizes = np.array([len(v.array) for v in volumes])
@@ -183,7 +199,7 @@ def _block(volumes, targets, rng, slices, zoom) -> tuple[list[np.ndarray], float
     here = slice(first, first + count)
     outside = outside_field_of_view(volume.array[here])
     alike = rng.random() < 0.15  # neighbours that tell nothing: thick or distant slices
-    rows, columns = (2 * round(n / zoom / 2) for n in volume.array.shape[1:])
+    rows, columns = zoomed(volume.array.shape[1:], zoom)
     blocks = []
     for hu in [volume.array[here]] if target is volume else [volume.array[here], target.array[here]]:
         hu = np.where(outside, -1000.0, hu).astype(np.float32)

@@ -11,14 +11,16 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from IPv2Lib import ct, phantom, training
-from IPv2Lib.training_data import Ranges
+from IPv2Lib import ct, phantom
+from IPv2Lib.publishing import publish
+from IPv2Lib.training import train
+from IPv2Lib.training_settings import Ranges, TrainingSettings
 
 FOLDER = Path(os.environ.get("IPV2_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 VOLUMES = ("lungdx_A0001", "lidc_0001", "acrin_042", "fda_phantom")
 # The last stage of the bundled weights, from those of the stage before; models.md has the others. Nobody has trained
 # it in one piece from random weights yet.
-SETTINGS = training.TrainingSettings(
+SETTINGS = TrainingSettings(
     arguments={"channels": [32, 64, 128, 128], "blocks": [1, 2, 2, 2]},
     start_from="ipv2-unet",
     minutes=31,
@@ -40,10 +42,10 @@ def main() -> None:
     volumes = [ct.read(FOLDER / f"{name}.nrrd") for name in VOLUMES]
     # Without noise of their own: they teach to remove all of it, where real scans teach to keep theirs.
     volumes += [phantom.chest(seed=seed, size=512, slices=16) for seed in range(101, 107)]
-    training.train(volumes, run, SETTINGS, resume=(run / "checkpoint.pt").exists(), progress=print)
+    train(volumes, run, SETTINGS, resume=(run / "checkpoint.pt").exists(), progress=print)
     if len(sys.argv) > 2:
         card = json.loads((Path(__file__).parent / "train_bundled.json").read_text())
-        training.publish(run, sys.argv[2], card)
+        publish(run, sys.argv[2], card)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ from IPv2Lib.regions import Region, StrengthStatistics
 from small_chest import small_chest
 
 LIBRARY_PARENT = Path(bundle.__file__).resolve().parents[1]
-COMMANDS = ("demo", "denoise", "purify", "simulate", "train", "evaluate", "models", "devices", "phantom")
+COMMANDS = (
+    "demo", "denoise", "purify", "simulate", "train", "compare", "ablation", "evaluate", "models", "devices", "phantom",
+)  # fmt: skip
 
 
 def start(*arguments: object, cwd: Path) -> subprocess.Popen:

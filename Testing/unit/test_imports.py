@@ -10,7 +10,7 @@ import IPv2Lib
 import pytest
 
 LIBRARY = Path(IPv2Lib.__file__).parent
-ON_SLICER = {"scene.py", "scene_changes.py", "scene_denoised.py", "scene_stages.py", "pictures.py"}
+ON_SLICER = {"scene.py", "scene_changes.py", "scene_denoised.py", "scene_stages.py", "scene_training.py", "pictures.py"}
 """What touches MRML, and what draws with it."""
 SLICER = {"slicer", "vtk", "vtkmodules", "qt", "ctk", "mrml"}
 LATER = {"torch", "skimage", "safetensors", "psutil", "torchmetrics", "dask", "distributed", "matplotlib"}

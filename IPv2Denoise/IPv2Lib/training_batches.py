@@ -1,0 +1,176 @@
+"""Batches of patches, from purified pairs or from blocks of slices, made by other processes ahead of time.
+
+Owns the choice of patches, how they are turned, and which part of a batch each of several training processes makes.
+Batch number `step` is the same whenever and wherever it is made, so a run can be resumed anywhere. A batch is an input
+(patches, context, rows, columns) and a target (patches, 1, rows, columns), HU / 1000. What simulates blocks
+(`training_data`) is imported only where blocks are drawn.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .distributed import Processes
+from .networks import HU_PER_UNIT
+from .shards import Shard
+
+if TYPE_CHECKING:
+    import torch
+
+    from .ct import Volume
+    from .training_data import Block
+    from .training_settings import TrainingSettings
+
+    Batch = tuple[torch.Tensor, torch.Tensor]
+
+_AIR_HU = -950.0
+_LEAST_BODY, _SKIPPED = 0.1, 0.8  # of the patches with less body than this, so many are passed over
+
+
+@dataclass(frozen=True)
+class ShardBatches:
+    """Of purified pairs: item number `step` is that part of batch `step` that this process makes."""
+
+    shards: list[Shard]
+    settings: TrainingSettings
+    context: int
+    processes: Processes
+
+    def __getitem__(self, step: int) -> Batch:
+        weights = np.sqrt([math.prod(shard.shape) for shard in self.shards])
+        weights /= weights.sum()
+        patches = []
+        for index in range(self.processes.rank, self.settings.batch, self.processes.world):
+            rng = np.random.default_rng([self.settings.seed, 1, step, index])
+            patches.append(self._patch(self.shards[rng.choice(len(self.shards), p=weights)], rng))
+        inputs, targets = zip(*patches, strict=True)
+        return _tensors(inputs, targets)
+
+    def _patch(self, shard: Shard, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        settings, reach = self.settings, self.context // 2
+        count = shard.shape[0]
+        while True:
+            k = int(rng.integers(count))
+            window = _window(rng, shard.shape, settings.patch)
+            if _is_worth_it(shard.ndct[(k, *window)], rng):
+                break
+        where = (_neighbours(rng, k, self.context, count), *window)
+        swap = bool(rng.random() < 0.5)
+        image, target = shard.pair(where, settings.strategy, settings.blend, swap)
+        turned = _turned(np.concatenate([image, target[reach, None]]), rng)
+        return turned[:-1], turned[-1:]
+
+
+def drawn_batch(
+    pool: Sequence[Block], context: int, settings: TrainingSettings, step: int, processes: Processes
+) -> Batch:
+    """The part of batch `step` that this process makes of the blocks in memory.
+
+    With a variance weight, its second half is the first with the negative of its noise.
+    """
+    inputs, mirrored, targets = [], [], []
+    for index in range(processes.rank, settings.batch, processes.world):
+        rng = np.random.default_rng([settings.seed, 1, step, index])
+        while True:
+            block = pool[rng.integers(len(pool))]
+            count = len(block.input)
+            k = int(rng.integers(count))
+            window = _window(rng, block.input.shape, settings.patch)
+            target = block.target[(k, *window)]
+            if _is_worth_it(target, rng):
+                break
+        where = (_neighbours(rng, k, context, count), *window)
+        images = [block.input[where], target[None]]
+        if settings.variance_weight:
+            images.append(block.mirrored[where])
+        turned = _turned(np.concatenate(images), rng)
+        inputs.append(turned[:context])
+        targets.append(turned[context, None])
+        if settings.variance_weight:
+            mirrored.append(turned[context + 1 :])
+    return _tensors(inputs + mirrored, targets + targets if mirrored else targets)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Item number `index` is block number `index` of `training_data.make_block`."""
+
+    volumes: list[Volume]
+    targets: list[Volume]
+    settings: TrainingSettings
+
+    def __getitem__(self, index: int) -> Block:
+        from .training_data import make_block
+
+        settings = self.settings
+        return make_block(
+            self.volumes, index, settings.seed, settings.strategy, blend=settings.blend, ranges=settings.ranges,
+            targets=self.targets, mirrored=settings.variance_weight > 0,
+        )  # fmt: skip
+
+
+def items(dataset: ShardBatches | Blocks, first: int, workers: int, ready: int) -> Generator[Any, None, None]:
+    """Items of a data set from number `first` on, in order, made by other processes ahead of time."""
+    import torch
+
+    yield from torch.utils.data.DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=_From(first),
+        num_workers=workers,
+        prefetch_factor=ready if workers else None,
+        worker_init_fn=_one_thread,
+        multiprocessing_context="fork" if workers and os.name == "posix" else None,
+    )
+
+
+def _window(rng: np.random.Generator, shape: tuple[int, ...], patch: int) -> tuple[slice, slice]:
+    i, j = (int(rng.integers(length - patch + 1)) for length in shape[1:])
+    return slice(i, i + patch), slice(j, j + patch)
+
+
+def _is_worth_it(target: np.ndarray, rng: np.random.Generator) -> bool:
+    """Whether a patch is used: of those that are mostly room air a few are enough."""
+    return np.mean(target > _AIR_HU) >= _LEAST_BODY or rng.random() >= _SKIPPED
+
+
+def _neighbours(rng: np.random.Generator, k: int, context: int, count: int) -> np.ndarray:
+    """Slices around one, in either order; at the ends the last one again."""
+    indices = np.clip(np.arange(k - context // 2, k + context // 2 + 1), 0, count - 1)
+    return indices[::-1] if rng.random() < 0.5 else indices
+
+
+def _turned(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Turned and mirrored at random."""
+    images = np.rot90(images, rng.integers(4), axes=(1, 2))
+    return images[:, :, ::-1] if rng.random() < 0.5 else images
+
+
+def _tensors(inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Batch:
+    import torch
+
+    x, target = (torch.from_numpy(np.stack(images)).float() / HU_PER_UNIT for images in (inputs, targets))
+    return x, target
+
+
+@dataclass(frozen=True)
+class _From:
+    """Sampler: every whole number from `first` on."""
+
+    first: int
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.first)
+
+
+def _one_thread(_worker: int) -> None:
+    import torch
+
+    torch.set_num_threads(1)

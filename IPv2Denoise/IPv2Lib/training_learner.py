@@ -1,0 +1,253 @@
+"""What learns: a network, the average of its weights, and the optimiser; one step, checkpoints, and weights on disk.
+
+Owns `checkpoint.pt` and `best.safetensors`. When to step, save and validate is decided in `training`, what is minimised
+is in `losses`.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import bundle, networks
+from .distributed import Processes
+from .errors import InputError, OutputError
+from .losses import mean_square, training_loss
+from .training_run import BEST_FILE, CHECKPOINT_FILE, written_whole
+from .training_settings import TrainingSettings, read_settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Learner:
+    """A network that is being trained.
+
+    Attributes
+    ----------
+    network, average : torch.nn.Module
+        As it is, and with the moving average of its weights, in evaluation mode.
+    step, seconds : int, float
+        Steps done, and the time that they took until the checkpoint that was loaded.
+    best_step, best_rmse : int or None, float or None
+        Of the weights in `best.safetensors`.
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+    device : str
+    processes : Processes
+        Those that train together.
+
+    Raises
+    ------
+    InputError
+        The network cannot be built with its arguments.
+    """
+
+    def __init__(self, settings: TrainingSettings, device: str, processes: Processes):
+        import torch
+
+        self.settings, self.device, self.processes = settings, device, processes
+        self.kind = torch.device(device).type
+        torch.manual_seed(settings.seed)
+        self.network = networks.build(settings.network, **settings.arguments)
+        self.average = networks.build(settings.network, **settings.arguments).to(device).eval().requires_grad_(False)
+        self.average.load_state_dict(self.network.state_dict())
+        if processes.world > 1 and self.kind == "cuda":
+            self.network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+        self.network.to(device, memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), settings.learning_rate, weight_decay=1e-4)
+        # PyTorch 2.2 has it in another place.
+        make_scaler = getattr(torch.amp, "GradScaler", torch.cuda.amp.GradScaler)
+        self.scaler = make_scaler(enabled=settings.precision == "float16")
+        self.has_own_error = hasattr(self.network, "training_error")
+        self.step, self.seconds = 0, 0.0
+        self.best_step: int | None = None
+        self.best_rmse: float | None = None
+        self._answer: Callable[..., torch.Tensor] | None = None
+
+    def start_from(self, name: str) -> None:
+        """Take the weights of a model.
+
+        Raises
+        ------
+        InputError
+            There is no such model, or it has another network.
+        """
+        model = bundle.load(name)
+        weights = model.network().state_dict()
+        for network in (self.network, self.average):
+            try:
+                network.load_state_dict(weights)
+            except RuntimeError as error:
+                of_model = model.card["network"]
+                raise InputError(
+                    f"model {model.name} is a {of_model['name']} with {of_model['arguments']}, the run trains a "
+                    f"{self.settings.network} with {self.settings.arguments}: start from a model of the same network"
+                ) from error
+
+    def train(self, x: torch.Tensor, target: torch.Tensor, rate: float) -> torch.Tensor:
+        """One step with this process's part of a batch; returns the loss of the whole batch."""
+        import torch
+
+        settings, total = self.settings, self.processes.total
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        x = x.to(self.device, memory_format=torch.channels_last)
+        target = target.to(self.device)
+        uniform = np.random.default_rng([settings.seed, 2, self.step]).random(settings.batch, np.float32)
+        uniform = torch.from_numpy(uniform[self.processes.rank :: self.processes.world]).to(self.device)
+        if self._answer is None:
+            self._answer = self._wrapped()
+        precision = getattr(torch, settings.precision)
+        with torch.autocast(self.kind, precision if precision != torch.float32 else None, precision != torch.float32):
+            answer = self._answer(x, target, uniform)
+        if self.has_own_error:
+            loss = mean_square(answer.float(), total)
+        else:
+            loss = training_loss(
+                answer.float(), target, x[:, self.network.context // 2, None], loss=settings.loss,
+                bias_weight=settings.bias_weight, variance_weight=settings.variance_weight, total=total,
+            )  # fmt: skip
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        self._update_average(min(settings.average, self.step / (self.step + 9)))
+        return loss.detach()
+
+    def save(self, path: Path, seconds: float) -> None:
+        """Write the checkpoint, all of it or none."""
+        import torch
+
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "seconds": seconds,
+            "best_step": self.best_step,
+            "best_rmse": self.best_rmse,
+        }
+        try:
+            with written_whole(path) as temporary:
+                torch.save(state, temporary)
+        except RuntimeError as error:  # what PyTorch makes of a full disk
+            raise OutputError(f"{path} cannot be written ({error}): make room and resume the run") from error
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises
+        ------
+        InputError
+            It cannot be read.
+        """
+        import torch
+
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            for name in ("network", "average", "optimizer"):
+                getattr(self, name).load_state_dict(state[name])
+            if state.get("scaler"):
+                self.scaler.load_state_dict(state["scaler"])
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.best_step, self.best_rmse = state.get("best_step"), state.get("best_rmse")
+        except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path} cannot be read ({reason}): remove it to begin the run again") from error
+
+    def write_best(self, path: Path) -> None:
+        """Write the averaged weights, with the step that they are of."""
+        from safetensors.torch import save
+
+        weights = {name: tensor.cpu().contiguous() for name, tensor in self.average.state_dict().items()}
+        data = save(weights, {"step": str(self.step)})
+        with written_whole(path) as temporary:
+            temporary.write_bytes(data)
+
+    def _wrapped(self) -> Callable[..., torch.Tensor]:
+        """What is called with a batch: shared between the processes and compiled, if so."""
+        import torch
+
+        class Answer(torch.nn.Module):
+            """Result of a network, or its own idea of its error: what DistributedDataParallel has to see."""
+
+            def __init__(self, network: torch.nn.Module, has_own_error: bool):
+                super().__init__()
+                self.network, self.has_own_error = network, has_own_error
+
+            def forward(self, x: torch.Tensor, target: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+                return self.network.training_error(x, target, uniform) if self.has_own_error else self.network(x)
+
+        self.network.train()
+        answer: torch.nn.Module = Answer(self.network, self.has_own_error)
+        if self.settings.compile:
+            answer = torch.compile(answer)
+        if self.processes.world > 1:
+            devices = [self.device] if self.kind == "cuda" else None
+            answer = torch.nn.parallel.DistributedDataParallel(answer, devices)
+        return answer
+
+    def _update_average(self, keep: float) -> None:
+        import torch
+
+        with torch.no_grad():
+            for slow, fast in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                slow.lerp_(fast, 1.0 - keep)
+            for slow, fast in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                slow.copy_(fast)
+
+
+def load_network(run: Path | str, *, last: bool = False) -> torch.nn.Module:
+    """The network of a run with its best averaged weights, in evaluation mode, on the CPU.
+
+    Parameters
+    ----------
+    run : path
+    last : bool
+        The weights of the last checkpoint instead.
+
+    Raises
+    ------
+    InputError
+        If `run` is no run, or holds no weights yet.
+    """
+    settings = read_settings(run)
+    network = networks.build(settings.network, **settings.arguments)
+    network.load_state_dict(load_weights(run, last=last)[0])
+    return network.eval().requires_grad_(False)
+
+
+def load_weights(run: Path | str, *, last: bool = False) -> tuple[dict[str, torch.Tensor], int]:
+    """The averaged weights of `load_network`, and the step that they are of.
+
+    Raises
+    ------
+    InputError
+        If there are none yet, or they cannot be read.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(run) / (CHECKPOINT_FILE if last else BEST_FILE)
+    if not path.exists():
+        other = "" if last else ", or take the last ones"
+        raise InputError(f"{run} holds no {'checkpoint' if last else 'best weights'} yet: train for longer{other}")
+    try:
+        if last:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            return state["average"], state["step"]
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, int(file.metadata()["step"])  # noqa: SIM118
+    except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read ({error}): resume the run, which writes it again") from error

@@ -117,7 +117,10 @@ def _add_drawn(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_machine(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda (or cuda:1, ...) or mps (default: auto)")
+    group.add_argument(
+        "--device", metavar="DEVICE",
+        help="auto, cpu, cuda (or cuda:1, ...) or mps; may be another one when a run is resumed (default: auto)",
+    )  # fmt: skip
     group.add_argument(
         "--precision", metavar="NAME", help="of sums: float32, bfloat16, or float16 on NVIDIA GPUs (default: float32)"
     )
@@ -140,8 +143,8 @@ def _train(options: argparse.Namespace, console: Console) -> None:
 
         tell(0.0, "reading")
         run = training.train(
-            source, options.out, settings, resume=options.resume, workers=options.workers, progress=tell,
-            cancelled=console.cancelled,
+            source, options.out, settings, resume=options.resume, workers=options.workers,
+            device=options.device, progress=tell, cancelled=console.cancelled,
         )  # fmt: skip
         if processes.leads:
             _say_trained(run, options.model_out, card, console)
@@ -175,7 +178,7 @@ def _training_settings(options: argparse.Namespace) -> TrainingSettings:
     drawn = {"dose": options.dose, "sharpness": options.sharpness, "breath_mm": options.breath, "zoom": options.zoom}
     ranges = {name: tuple(limits) for name, limits in drawn.items() if limits is not None}
     arguments = dict(_argument(text) for text in options.argument)
-    if options.resume and (given or ranges or arguments):
+    if options.resume and (given.keys() - {"device"} or ranges or arguments):
         raise InputError("a run that is resumed keeps its settings: leave the others out, or start a new run")
     return TrainingSettings(**given, arguments=arguments, ranges=Ranges(**ranges))
 

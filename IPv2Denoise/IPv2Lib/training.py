@@ -45,6 +45,7 @@ def train(
     targets: Sequence[Volume | Path | str] | None = None,
     resume: bool = False,
     workers: int = 1,
+    device: str | None = None,
     progress: Callable[[float, str], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Path:
@@ -68,6 +69,8 @@ def train(
         Go on from the checkpoint in `folder`; from the start if it was interrupted before the first one.
     workers : int
         Processes that make batches, or simulate blocks, while the network trains.
+    device : str, optional
+        In place of that of the settings, for a run that is resumed elsewhere.
     progress, cancelled
         Called with (fraction, text) about once a second, and polled at every step.
 
@@ -86,6 +89,7 @@ def train(
     folder = Path(folder)
     processes = distributed.of_environment()
     settings = read_settings(folder) if resume else settings or TrainingSettings()
+    settings = replace(settings, device=device or settings.device)
     if settings.batch % processes.world:
         raise InputError(
             f"a batch of {settings.batch} cannot be shared by {processes.world} processes: use a multiple of that"
@@ -141,8 +145,6 @@ class _Run:
 
     def go_on(self) -> None:
         """Train until the end, a pause or a stop, and say in the folder how it ended."""
-        import torch
-
         try:
             self._tell(training_run.RUNNING)
             batches = self.source.batches(self.learner.network.context, self.learner.step, self.processes)
@@ -159,13 +161,12 @@ class _Run:
             if self.processes.leads:
                 raise
             raise ToldByFirst(str(stop)) from stop
-        except torch.cuda.OutOfMemoryError as error:
-            message = "the memory of the GPU does not suffice: use a smaller batch, patch or network"
-            self._tell(training_run.FAILED, message)
-            raise InputError(message) from error
         except Exception as error:
-            self._tell(training_run.FAILED, " ".join(str(error).split()) or type(error).__name__)
-            raise
+            told = _in_our_words(error)
+            self._tell(training_run.FAILED, " ".join(str(told).split()) or type(error).__name__)
+            if told is error:
+                raise
+            raise told from error
         finally:
             if self.writer:
                 self.writer.close()
@@ -330,6 +331,24 @@ def _begin(folder: Path, settings: TrainingSettings, source: ShardSource | Drawn
         raise OutputError(f"the run cannot be written to {folder}: {error.strerror or error}") from error
     training_run.write_json(folder / DATA_FILE, source.described)
     write_settings(replace(settings, pairs=pairs), folder)
+
+
+def _in_our_words(error: Exception) -> Exception:
+    """What torch could not do, as an error of ours; other errors as they are."""
+    import torch
+
+    text = str(error)
+    if isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in text:
+        return InputError("there is too little memory: use a smaller batch, patch or network, or another device")
+    if "DataLoader worker" in text and "exited unexpectedly" in text:
+        return IPv2Error(
+            "a process that makes batches was ended from outside, perhaps for lack of (shared) memory: resume the run "
+            "with 0 workers"
+        )
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        reason = (text.splitlines() or ["?"])[0]
+        return InputError(f"the network cannot be compiled here ({reason}): train without compiling it")
+    return error
 
 
 def _steps(settings: TrainingSettings, voxels: int) -> int | None:

@@ -63,7 +63,7 @@ class Learner:
         self.network.to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), settings.learning_rate, weight_decay=1e-4)
         # PyTorch 2.2 has it in another place.
-        make_scaler = getattr(torch.amp, "GradScaler", torch.cuda.amp.GradScaler)
+        make_scaler = torch.amp.GradScaler if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler
         self.scaler = make_scaler(enabled=settings.precision == "float16")
         self.has_own_error = hasattr(self.network, "training_error")
         self.step, self.seconds = 0, 0.0

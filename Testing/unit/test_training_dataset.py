@@ -280,6 +280,18 @@ def test_networks_with_running_means_or_an_error_of_their_own(folder, tmp_path, 
     assert np.isfinite(read_run(run).best_rmse_hu)
 
 
+def test_a_run_can_be_resumed_on_another_device(folder, tmp_path):
+    count = iter(range(100))
+    with pytest.raises(Cancelled):
+        train(folder, tmp_path / "run", settings(), workers=0, cancelled=lambda: next(count) == 2)
+    gone = json.loads((tmp_path / "run" / "settings.json").read_text()) | {"device": "cuda:77"}
+    (tmp_path / "run" / "settings.json").write_text(json.dumps(gone))
+    with pytest.raises(InputError, match="'cuda:77' is absent"):
+        train(None, tmp_path / "run", resume=True)
+    train(None, tmp_path / "run", resume=True, workers=0, device="cpu")
+    assert read_run(tmp_path / "run").state == "completed"
+
+
 def test_a_loss_that_is_no_number_ends_the_run_and_says_so(folder, tmp_path):
     with pytest.raises(IPv2Error, match="lower learning rate"):
         train(folder, tmp_path / "run", settings(learning_rate=1e30, steps=40, validate_every=100), workers=0)

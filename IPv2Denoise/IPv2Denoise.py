@@ -119,7 +119,7 @@ class IPv2DenoiseWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onReload(self) -> None:
         """Developer's button: reload the library as well."""
         for name in list(sys.modules):
-            if name.partition(".")[0] in ("IPv2DenoiseLib", "IPv2Lib"):
+            if name.partition(".")[0] in ("IPv2DenoiseLib", "IPv2Lib", "IPv2SlicerLib"):
                 del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
 
@@ -144,7 +144,7 @@ class IPv2DenoiseWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def initializeParameterNode(self) -> None:
         """Ensure that the parameter node exists and is observed; choose the first volume if none is chosen."""
-        from IPv2DenoiseLib.Views import firstVolume
+        from IPv2SlicerLib.Views import firstVolume
 
         self.setParameterNode(self.logic.getParameterNode())
         if not self._parameterNode.inputVolume:

@@ -8,11 +8,13 @@ import qt
 from IPv2Lib import bundle
 from IPv2Lib.errors import BundleError
 from IPv2Lib.jobs import JobState, default_log_folder
+from IPv2SlicerLib.Folders import openFolder
+from IPv2SlicerLib.Messages import about, sentence
+from IPv2SlicerLib.Views import inputVolumes
 from slicer.i18n import tr as _
 
 from .Logic import IPv2DenoiseLogic
-from .Messages import about, errorsShown, sentence, showError
-from .Views import inputVolumes
+from .Messages import errorsShown, showError
 
 
 class AdvancedSection:
@@ -131,7 +133,7 @@ class AdvancedSection:
 
     def _onModelsFolder(self) -> None:
         with errorsShown():
-            _openFolder(bundle.user_folder())
+            openFolder(bundle.user_folder())
 
     # --- device ---
 
@@ -199,7 +201,7 @@ class AdvancedSection:
 
     def _onLogFolder(self) -> None:
         with errorsShown():
-            _openFolder(default_log_folder())
+            openFolder(default_log_folder())
 
 
 def cardHtml(model: bundle.Bundle) -> str:
@@ -256,8 +258,3 @@ def sliceEquivalents(node) -> float | None:
         return None
     columns, rows, slices = image.GetDimensions()
     return slices * rows * columns / 512**2
-
-
-def _openFolder(folder) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))

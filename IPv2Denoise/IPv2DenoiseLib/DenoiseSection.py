@@ -3,14 +3,15 @@
 import slicer
 from IPv2Lib.errors import InputError
 from IPv2Lib.jobs import JobState
+from IPv2SlicerLib.JobDisplay import JobDisplay
+from IPv2SlicerLib.Messages import sentence
+from IPv2SlicerLib.Timers import singleShot
 from slicer.i18n import tr as _
 
 from .AdvancedSection import AdvancedSection
-from .JobDisplay import JobDisplay
 from .Logic import IPv2DenoiseLogic
-from .Messages import errorsShown, sentence, showError
+from .Messages import boxes, errorsShown, showError
 from .Results import Results
-from .Timers import singleShot
 
 SETTLE_MSEC = 30
 """A slider that is dragged says many values; the result follows when it has been still for so long."""
@@ -38,6 +39,7 @@ class DenoiseSection:
             ("denoise", "devices"),
             self._onDenoise,
             logic.cancel,
+            boxes,
         )
         self._advanced = AdvancedSection(ui, logic, self._display.say)
         self._strengthTimer = singleShot(SETTLE_MSEC, self._applyStrength)

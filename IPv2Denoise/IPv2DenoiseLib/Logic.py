@@ -3,23 +3,20 @@
 Importing this file must stay cheap, Slicer does it when it starts: what needs numpy comes in with the first job.
 """
 
-import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import qt
 import slicer
 from IPv2Lib import bundle
-from IPv2Lib.errors import Cancelled, InputError, IPv2Error
-from IPv2Lib.jobs import JobRunner, JobState
+from IPv2Lib.errors import InputError
+from IPv2SlicerLib.Jobs import Jobs
+from IPv2SlicerLib.Packages import ensurePackages
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from .Packages import ensurePackages
+from .Messages import TITLE
 from .Parameters import IPv2DenoiseParameterNode
 
 
@@ -33,22 +30,11 @@ class _Options:
     keepOutsideBody: bool
 
 
-class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
+class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
     """Denoises and purifies in another process, with or without the panel.
 
-    One job at a time. Every method that starts one takes `wait`: True returns its result when it is done, while
-    the application stays usable, and raises `IPv2Lib.errors.IPv2Error` if it failed and `Cancelled` if it was
-    cancelled; False returns None at once, and `onFinished(result)` is called when the job is over, with None unless
-    it succeeded. `onProgress(fraction, message)` is called on the way.
-
-    Attributes
-    ----------
-    runner : IPv2Lib.jobs.JobRunner
-        State, progress and log of the present or last job.
-    jobKind : str
-        What it is: "denoise", "purify", "sample pair", "devices".
-    onJobChanged : callable or None
-        Called without arguments when something about the job has changed.
+    Every method that starts a job takes `onProgress`, `onFinished` and `wait`, see `Jobs`. Its `jobKind` is
+    "denoise", "purify", "sample pair" or "devices".
 
     Examples
     --------
@@ -58,19 +44,9 @@ class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
     'CTChest denoised'
     """
 
-    POLL_MSEC = 100
-
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
-        self.runner = JobRunner(python=workerPython(), on_change=self._runnerChanged)
-        self.jobKind = ""
-        self.onJobChanged: Callable[[], None] | None = None
-        self._onProgress: Callable[[float, str], None] | None = None
-        self._onFinished: Callable[[Any], None] | None = None
-        self._result: Any = None
-        self._timer = qt.QTimer()
-        self._timer.setInterval(self.POLL_MSEC)
-        self._timer.timeout.connect(self._poll)
+        Jobs.__init__(self, lambda: ensurePackages(TITLE))
 
     def getParameterNode(self) -> IPv2DenoiseParameterNode:
         """The parameter node of the scene, made if there is none."""
@@ -107,7 +83,7 @@ class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
         keepOutsideBody : bool
             HU outside the body come back exactly.
         onProgress, onFinished, wait
-            See the class.
+            See `Jobs`.
 
         Returns
         -------
@@ -193,13 +169,13 @@ class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
         task = denoiseTask(
             _("Denoise {name}").format(name=name),
             volumes,
-            self._keeping(finish),
+            self.keeping(finish),
             strength=options.strength,
             model=options.model or bundle.default_name(),
             device=options.device,
             keepOutsideBody=options.keepOutsideBody,
         )
-        return self._run("denoise", task, onProgress, onFinished, wait)
+        return self.run("denoise", task, onProgress, onFinished, wait)
 
     def measureDevices(
         self,
@@ -212,9 +188,9 @@ class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
         from .Tasks import devicesTask
 
         task = devicesTask(
-            _("Measure devices"), self._keeping(lambda found: found), model=model or bundle.default_name()
+            _("Measure devices"), self.keeping(lambda found: found), model=model or bundle.default_name()
         )
-        return self._run("devices", task, onProgress, onFinished, wait)
+        return self.run("devices", task, onProgress, onFinished, wait)
 
     # --- purification ---
 
@@ -236,7 +212,7 @@ class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
         settings : IPv2Lib.purification.Settings, optional
             Default: IPv2 as published.
         onProgress, onFinished, wait
-            See the class.
+            See `Jobs`.
 
         Returns
         -------
@@ -256,8 +232,8 @@ class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
             return scene_stages.add_stages(stages, uldctNode, name=f"{uldctNode.GetName()} purification")
 
         title = _("Purify {name}").format(name=uldctNode.GetName())
-        task = purifyTask(title, uldct, ndct, settings or IPV2, self._keeping(finish))
-        return self._run("purify", task, onProgress, onFinished, wait)
+        task = purifyTask(title, uldct, ndct, settings or IPV2, self.keeping(finish))
+        return self.run("purify", task, onProgress, onFinished, wait)
 
     def previewSlice(
         self,
@@ -281,7 +257,7 @@ class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
         """
         from IPv2Lib import purification, scene, scene_stages
 
-        ensurePackages()
+        ensurePackages(TITLE)
         _checkPair(uldctNode, ndctNode)
         # Without a copy: only a few slices are read.
         uldct, ndct = scene.node_view(uldctNode), scene.node_view(ndctNode)
@@ -303,7 +279,7 @@ class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
         size, slices : int
             Rows and columns, and slices.
         onProgress, onFinished, wait
-            See the class.
+            See `Jobs`.
         """
         from IPv2Lib import scene
 
@@ -313,67 +289,14 @@ class IPv2DenoiseLogic(ScriptedLoadableModuleLogic):
             uldct, ndct = pair
             return scene.volume_to_node(uldct, "Phantom uLDCT"), scene.volume_to_node(ndct, "Phantom NDCT")
 
-        task = phantomTask(_("Make a sample pair"), self._keeping(finish), size=size, slices=slices)
-        return self._run("sample pair", task, onProgress, onFinished, wait)
-
-    # --- jobs ---
-
-    def cancel(self) -> None:
-        """End the running job, if there is one; nothing is changed."""
-        self.runner.cancel()
-
-    def abandonJob(self) -> None:
-        """End the running job and wait for its end, a second at most."""
-        self.runner.close()
-        self._timer.stop()
-
-    def close(self) -> None:
-        """End what is running and tell nobody any more: for module reload and quitting."""
-        self.onJobChanged = self._onProgress = self._onFinished = None
-        self.abandonJob()
+        task = phantomTask(_("Make a sample pair"), self.keeping(finish), size=size, slices=slices)
+        return self.run("sample pair", task, onProgress, onFinished, wait)
 
     @staticmethod
     def _checkPresent(*nodes) -> None:
         for node in nodes:
             if not slicer.mrmlScene.IsNodePresent(node):
                 raise InputError(f"'{node.GetName()}' was removed from the scene while its job was running")
-
-    def _keeping(self, finish: Callable[[Any], Any]) -> Callable[[Any], None]:
-        """`finish` of a task that keeps what was put into the scene as the job's result."""
-
-        def keep(collected: Any) -> None:
-            self._result = finish(collected)
-
-        return keep
-
-    def _run(self, kind: str, task, onProgress, onFinished, wait: bool):
-        self.runner.refuse_if_active()
-        ensurePackages()
-        self.jobKind, self._onProgress, self._onFinished, self._result = kind, onProgress, onFinished, None
-        self.runner.start(task)
-        if not wait:
-            self._timer.start()
-            return None
-        state = self.runner.wait(tick=slicer.app.processEvents)
-        if state is JobState.FAILED:
-            raise IPv2Error(self.runner.error)
-        if state is JobState.CANCELLED:
-            raise Cancelled(self.runner.message)
-        return self._result
-
-    def _poll(self) -> None:
-        self.runner.poll()
-        if not self.runner.state.active:
-            self._timer.stop()
-
-    def _runnerChanged(self, runner) -> None:
-        if self._onProgress and runner.state.active:
-            self._onProgress(runner.fraction, runner.message)
-        if self.onJobChanged:
-            self.onJobChanged()
-        if not runner.state.active and self._onFinished:
-            onFinished, self._onFinished = self._onFinished, None
-            onFinished(self._result)
 
 
 def _first(onFinished: Callable[[Any], None] | None) -> Callable[[Any], None] | None:
@@ -401,8 +324,3 @@ def _checkPair(uldctNode, ndctNode) -> None:
             raise InputError(f"no {role} is chosen: choose or load one")
     if uldctNode is ndctNode:
         raise InputError(f"uLDCT and NDCT are both '{uldctNode.GetName()}': choose two scans of one patient")
-
-
-def workerPython() -> Path:
-    """Slicer's PythonSlicer, which knows Slicer's packages; outside of Slicer this Python itself."""
-    return Path(shutil.which("PythonSlicer") or sys.executable)

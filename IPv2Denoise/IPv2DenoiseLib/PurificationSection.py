@@ -6,14 +6,14 @@ from pathlib import Path
 import qt
 import slicer
 from IPv2Lib.jobs import JobState
+from IPv2SlicerLib.JobDisplay import JobDisplay
+from IPv2SlicerLib.Views import currentSliceIndex, showInSliceViews
 from slicer.i18n import tr as _
 
-from .JobDisplay import JobDisplay
 from .Logic import IPv2DenoiseLogic
-from .Messages import errorsShown, showError
+from .Messages import boxes, errorsShown, showError
 from .Parameters import Simulator, Strategy, Threshold
 from .Stages import StageList
-from .Views import currentSliceIndex, showInSliceViews
 
 
 class PurificationSection:
@@ -37,6 +37,7 @@ class PurificationSection:
             ("purify", "sample pair"),
             self._onPurify,
             logic.cancel,
+            boxes,
         )
         ui.previewButton.clicked.connect(self._onPreview)
         ui.samplePairButton.clicked.connect(self._onSamplePair)

@@ -30,12 +30,12 @@ def registerSampleData() -> None:
 
 def registerLayouts() -> None:
     """Let Slicer know the layouts, for scenes that were saved with one: their views would be missing otherwise."""
-    from IPv2Lib.layouts import MOST_VIEWS, compare_layout
+    from IPv2Lib.layouts import all_layouts
 
     node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
     if node is None:  # Slicer without a main window
         return
-    for layout in (compare_layout(count) for count in range(1, MOST_VIEWS + 1)):
+    for layout in all_layouts():
         node.AddLayoutDescription(layout.number, layout.description)
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import qt
 import slicer
 import vtk
+from IPv2SlicerLib.Views import currentSliceIndex
 from slicer.i18n import tr as _
 
 from .Export import exportDicom, fileFilter, saveVolume
 from .Messages import errorsShown
-from .Views import currentSliceIndex
 
 
 class Results:

@@ -23,14 +23,15 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
     def setUp(self) -> None:
         """An empty scene with a synthetic pair."""
         from IPv2Lib import scene
+        from IPv2SlicerLib.Packages import ensurePackages, missingPackages
 
         from .Logic import IPv2DenoiseLogic
-        from .Packages import ensurePackages, missingPackages
+        from .Messages import TITLE
 
         missing = missingPackages()
         if missing and slicer.app.testingEnabled():
             self.skipTest(f"{', '.join(missing)} not installed")
-        ensurePackages()
+        ensurePackages(TITLE)
         slicer.mrmlScene.Clear()
         pair = _pair()
         self.uldct = scene.volume_to_node(pair.uldct, "uLDCT")

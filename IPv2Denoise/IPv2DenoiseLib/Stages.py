@@ -4,11 +4,11 @@ import html
 
 import qt
 import slicer
+from IPv2SlicerLib.Views import currentSliceIndex, showRedView
 from slicer.i18n import tr as _
 
 from .Export import newFolder
 from .Messages import errorsShown
-from .Views import currentSliceIndex, showRedView
 
 SHORTCUTS = (("Ctrl+Shift+Down", "next"), ("Ctrl+Shift+Up", "previous"), ("Ctrl+Shift+M", "toggleOverlay"))
 """Keys, and the method of `StageList` that each calls; they work wherever the focus is while the module is open."""

@@ -87,12 +87,16 @@ class Task:
         ``--json``. Runs in a thread.
     finish : callable
         ``finish(collected)`` puts the complete result where it belongs. Runs in the thread that polls.
+    collect_stopped : callable, optional
+        ``collect_stopped(folder, reason)`` instead of `collect` where the command stopped by itself before its end,
+        as a training does that is paused. Without it that is a failure.
     """
 
     title: str
     prepare: Callable[[Path], Sequence[str | Path]]
     collect: Callable[[Path, dict[str, Any]], Any]
     finish: Callable[[Any], None]
+    collect_stopped: Callable[[Path, str], Any] | None = None
 
 
 class JobRunner:
@@ -312,11 +316,9 @@ class JobRunner:
     def _worker_ended(self, exit_code: int) -> None:
         self._close_worker()
         if exit_code == SUCCESS and self.result:
-            self.state = JobState.IMPORTING
-            self.fraction = _COMPUTED
-            self.message = "reading the result"
-            self.remaining_seconds = None
-            self._helper = _in_thread(self.task.collect, self._folder, self.result)
+            self._read(self.task.collect, self.result)
+        elif exit_code == STOPPED and self._reason and self.task.collect_stopped:
+            self._read(self.task.collect_stopped, self._reason)
         elif exit_code == BAD_INPUT and self._reason:
             self._fail(self._reason)
         else:
@@ -327,6 +329,13 @@ class JobRunner:
             else:
                 how = f"exit code {exit_code}"
             self._fail(f"the worker ended unexpectedly ({how}): nothing was changed; see {self.log_path}")
+
+    def _read(self, collect: Callable[[Path, Any], Any], said: Any) -> None:
+        self.state = JobState.IMPORTING
+        self.fraction = max(self.fraction, _COMPUTED)
+        self.message = "reading the result"
+        self.remaining_seconds = None
+        self._helper = _in_thread(collect, self._folder, said)
 
     def _import(self) -> None:
         if self._helper_is_busy():

@@ -369,11 +369,11 @@ def show_compare(
     *,
     orientation: str | None = None,
     slice_index: int | None = None,
+    layout: Layout | None = None,
 ) -> list[slicer.vtkMRMLSliceNode]:
     """Show volumes side by side in linked slice views: one moves, all move.
 
-    The layout is registered with the layout node, so that Slicer lists and restores it; all views show the same
-    plane with the same zoom, that of the first volume.
+    All views show the same plane with the same zoom, that of the first volume.
 
     Parameters
     ----------
@@ -383,6 +383,8 @@ def show_compare(
         Along the axes of the first volume; default: its own slices, as its array has them.
     slice_index : int, optional
         Slice of the first volume; default: the middle one.
+    layout : Layout, optional
+        One with a slice view for each volume; default: `layouts.compare_layout`.
 
     Returns
     -------
@@ -398,9 +400,9 @@ def show_compare(
     if not 1 <= count <= MOST_VIEWS:
         raise InputError(f"{count} volumes cannot be compared side by side: choose 1 to {MOST_VIEWS}")
     target = volumes[0].GetScene()
-    layout = compare_layout(count)
+    layout = layout or compare_layout(count)
     plane = _plane(volumes[0], orientation, slice_index)
-    _set_layout(target, layout)
+    set_layout(target, layout)
     views = [target.GetSingletonNode(name, "vtkMRMLSliceNode") for name in layout.views]
     sizes = [view.GetDimensions()[:2] for view in views]
     pixel_mm = max(plane.pixel_mm(size) for size in sizes)
@@ -413,6 +415,26 @@ def show_compare(
         composite.SetHotLinkedControl(True)
         _aim(view, plane, size, pixel_mm)
     return views
+
+
+def set_layout(target: slicer.vtkMRMLScene, layout: Layout) -> None:
+    """Show the views of a layout, which Slicer lists and restores from then on.
+
+    Raises
+    ------
+    InputError
+        There are no views.
+    """
+    application_logic(target)
+    node = target.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    if node is None:
+        raise InputError("there are no views: Slicer was started without its main window")
+    if not node.AddLayoutDescription(layout.number, layout.description):
+        node.SetLayoutDescription(layout.number, layout.description)
+    node.SetViewArrangement(layout.number)
+    if _is_application(target):
+        # New views get their size from the event loop, and keep the height of what they show, not its width.
+        slicer.app.processEvents()
 
 
 def view_of_name(target: slicer.vtkMRMLScene, name: str) -> slicer.vtkMRMLSliceNode:
@@ -805,19 +827,6 @@ def _color_table(target, name: str, colors: np.ndarray):
 
 def _scene_or_default(target):
     return scene() if target is None else target
-
-
-def _set_layout(target, layout: Layout) -> None:
-    application_logic(target)
-    node = target.GetFirstNodeByClass("vtkMRMLLayoutNode")
-    if node is None:
-        raise InputError("there are no views: Slicer was started without its main window")
-    if not node.AddLayoutDescription(layout.number, layout.description):
-        node.SetLayoutDescription(layout.number, layout.description)
-    node.SetViewArrangement(layout.number)
-    if _is_application(target):
-        # New views get their size from the event loop, and keep the height of what they show, not its width.
-        slicer.app.processEvents()
 
 
 def _composite(view):

@@ -37,15 +37,18 @@ def files_below(folder: Path, pattern: str = "*") -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob(pattern) if path.is_file()}
 
 
-def test_every_python_file_of_the_library_is_listed():
-    text = (REPOSITORY / "IPv2Denoise" / "CMakeLists.txt").read_text()
-    listed = re.findall(r"^\s+IPv2Lib/(\S+\.py)$", text, re.MULTILINE)
-    assert sorted(listed) == sorted(files_below(LIBRARY, "*.py"))
+@pytest.mark.parametrize("module", ["IPv2Denoise", "IPv2Train"])
+def test_every_file_of_the_modules_is_listed(module):
+    folder = REPOSITORY / module
+    text = (folder / "CMakeLists.txt").read_text()
+    listed = re.findall(r"^\s+((?:IPv2\w*Lib|Resources)/\S+)$", text, re.MULTILINE)
+    there = [
+        name for name in files_below(folder) if "__pycache__" not in name and name.endswith((".py", ".ui", ".png"))
+    ]
+    assert sorted(listed) == sorted(name for name in there if "/" in name)
 
 
-@pytest.mark.parametrize(
-    "file, section", [("requirements.txt", "dependencies"), ("requirements-train.txt", "train")]
-)
+@pytest.mark.parametrize("file, section", [("requirements.txt", "dependencies"), ("requirements-train.txt", "train")])
 def test_slicer_installs_what_the_package_needs_and_slicer_does_not_bring(file, section):
     project = (REPOSITORY / "pyproject.toml").read_text().partition(f"\n{section} = [")[2].partition("]")[0]
     needed = {name.lower() for name in re.findall(r'"([\w-]+)', project)}

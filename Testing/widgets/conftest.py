@@ -1,6 +1,8 @@
 """The stand-in for Slicer's application, for tests of widgets."""
 
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +32,21 @@ def make_host() -> Iterator[Callable[..., Host]]:
 def host(make_host) -> Host:
     """The stand-in with its default options."""
     return make_host()
+
+
+@pytest.fixture(scope="session")
+def _template(tmp_path_factory) -> Path:
+    """A purified data set of four small synthetic patients, with a run of a few steps."""
+    from train_panel import prepare_dataset, train_briefly
+
+    dataset = prepare_dataset(tmp_path_factory.mktemp("train"), 4, size=64, slices=2)
+    train_briefly(dataset, dataset / "runs" / "finished")
+    return dataset
+
+
+@pytest.fixture
+def dataset(_template, tmp_path, monkeypatch) -> Path:
+    """A copy of the data set to do with as one likes; published models go into a folder beside it."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "home"))
+    return Path(shutil.copytree(_template, tmp_path / "data"))

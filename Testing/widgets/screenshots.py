@@ -1,15 +1,16 @@
-"""Pictures of IPv2 Denoise in every state that people meet, made in the stand-in for Slicer.
+"""Pictures of both modules in every state that people meet, made in the stand-in for Slicer.
 
-    python Testing/widgets/screenshots.py FOLDER [--scan SCAN.nrrd] [--dark-only | --light-only]
+    python Testing/widgets/screenshots.py FOLDER [--module denoise|train] [--scan SCAN] [--dark-only | --light-only]
 
 Each state is a picture of the window and one of the whole panel, light and dark. Without a scan the synthetic chest is
-denoised.
+denoised; IPv2 Train works on synthetic patients, with a training of some minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +19,11 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "IPv2Denoise"
 
 from host import Host  # noqa: E402
 from IPv2Lib import ct, phantom, scene  # noqa: E402
+from IPv2Lib.training_run import COMPLETED, is_run, read_run  # noqa: E402
 from panel import MODULE, expand, finish_job  # noqa: E402
 from PySide6 import QtWidgets  # noqa: E402
 from PySide6.QtCore import Qt  # noqa: E402
+from train_panel import finish, open_panel, write_scans  # noqa: E402
 
 PANEL_WIDTH = 350
 
@@ -87,6 +90,52 @@ def states(host: Host, scan: Path | None, size: int, slices: int) -> Iterator[st
     yield "difference"
 
 
+def train_states(host: Host, folder: Path, size: int, slices: int) -> Iterator[str]:
+    """Bring IPv2 Train from one state to the next in an empty folder; yields the name of each."""
+    from IPv2Lib.cases import write_table
+
+    rows = write_scans(folder / "scans", 7, size=size, slices=slices, paired=(0, 1))
+    write_table(rows, folder / "cases.csv")
+    widget = open_panel(host, folder / "dataset")
+    ui, parameters = widget.ui, widget._parameterNode
+    host.process_events(0.3)
+    yield "train-opened"
+
+    host.answers.append(str(folder / "cases.csv"))
+    host.click(ui.openTableButton)
+    host.process_events(0.3)
+    host.click(ui.purifyButton)
+    finish(host, widget.logic, 1200)
+    host.click_cell(ui.casesTable, 0, 0)
+    host.process_events(0.5)
+    yield "train-data"
+
+    ui.dataCollapsibleButton.setProperty("collapsed", True)
+    expand(host, ui.trainCollapsibleButton)
+    parameters.length, parameters.patch, parameters.batch, parameters.validateEvery = 400.0, 96, 4, 20
+    parameters.loss = "l1"
+    host.click(ui.startButton)
+    run = folder / "dataset" / "runs" / "ipv2-1"
+    host.wait_until(lambda: is_run(run) and read_run(run).step >= 300, 1200)
+    host.process_events(0.3)
+    yield "train-run"
+
+    host.wait_until(lambda: read_run(run).state == COMPLETED and not widget.logic.training.runner.state.active, 1200)
+    host.process_events(0.3)
+    ui.trainCollapsibleButton.setProperty("collapsed", True)
+    expand(host, ui.evaluateCollapsibleButton)
+    for row in range(ui.methodsList.count()):
+        ui.methodsList.item(row).setCheckState(Qt.Checked if row < 3 else Qt.Unchecked)
+    host.click(ui.compareButton)
+    finish(host, widget.logic, 1200)
+    host.process_events(0.5)
+    yield "train-comparison"
+
+    ui.evaluateCollapsibleButton.setProperty("collapsed", True)
+    expand(host, ui.publishCollapsibleButton)
+    yield "train-publish"
+
+
 def message_box(host: Host) -> QtWidgets.QMessageBox:
     """The last message as a box in the middle of the window; the stand-in itself only keeps what boxes say."""
     message = host.messages[-1]
@@ -103,6 +152,7 @@ def main() -> None:
     """Make the pictures and say which texts are cut off."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--module", choices=("denoise", "train"), default="denoise", help="(default: %(default)s)")
     parser.add_argument("--scan", type=Path, help="a chest CT to denoise; default: the synthetic chest")
     parser.add_argument("--size", type=int, default=256, help="pixels of the synthetic chest (default: %(default)s)")
     parser.add_argument("--slices", type=int, default=12, help="of the synthetic chest (default: %(default)s)")
@@ -114,8 +164,12 @@ def main() -> None:
     for dark in (False, True):
         if (dark and options.light_only) or (not dark and options.dark_only):
             continue
-        with Host(panel_width=PANEL_WIDTH, dark=dark) as host:
-            for name in states(host, options.scan, options.size, options.slices):
+        with tempfile.TemporaryDirectory() as temporary, Host(panel_width=PANEL_WIDTH, dark=dark) as host:
+            if options.module == "denoise":
+                shown = states(host, options.scan, options.size, options.slices)
+            else:
+                shown = train_states(host, Path(temporary), options.size, options.slices)
+            for name in shown:
                 stem = f"{name}-dark" if dark else name
                 host.screenshot(options.folder / f"{stem}.png")
                 host.panel_screenshot(options.folder / f"panel-{stem}.png")

@@ -190,10 +190,10 @@ def test_reload_and_quit_while_running(make_host):
 
 def test_packages_that_are_declined(host, monkeypatch):
     widget, *_ = open_panel(host)
-    packages = __import__("IPv2DenoiseLib.Packages", fromlist=["x"])
+    packages = __import__("IPv2SlicerLib.Packages", fromlist=["x"])
     requirements = Path(tempfile.mkdtemp()) / "requirements.txt"
     requirements.write_text("ipv2-package-that-is-not-there>=1\n")
-    monkeypatch.setattr(packages, "requirementsPath", lambda: requirements)
+    monkeypatch.setattr(packages, "requirementsPath", lambda name: requirements)
     host.answers.append(False)
     host.click(widget.ui.denoiseButton)
     assert [message.kind for message in host.messages] == ["question"]

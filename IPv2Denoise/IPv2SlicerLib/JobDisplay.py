@@ -5,7 +5,7 @@ from collections.abc import Callable
 from IPv2Lib.jobs import JobRunner, JobState
 from slicer.i18n import tr as _
 
-from .Messages import about, errorsShown, sentence
+from .Messages import MessageBoxes, about, sentence
 
 
 class JobDisplay:
@@ -15,24 +15,37 @@ class JobDisplay:
     ----------
     button, progressBar, statusLabel : QPushButton, QProgressBar (0 to 1000), QLabel
     kinds : tuple of str
-        Jobs that are shown here, see `IPv2DenoiseLogic.jobKind`.
+        Jobs that are shown here, see `Jobs.jobKind`.
     start, cancel : callable
         What a click does, without and with a job of these kinds.
+    boxes : MessageBoxes
+        Say what went wrong in them.
+    cancelTip : str
+        Tooltip of Cancel; default: that nothing is changed.
 
     Examples
     --------
     >>> display = JobDisplay(ui.denoiseButton, ui.denoiseProgressBar, ui.denoiseStatusLabel, ("denoise",),
-    ...                      self.onDenoise, self.logic.cancel)
+    ...                      self.onDenoise, self.logic.cancel, boxes)
     >>> display.update(logic.runner, logic.jobKind)
     """
 
     def __init__(
-        self, button, progressBar, statusLabel, kinds: tuple[str, ...], start: Callable[[], None], cancel: Callable
+        self,
+        button,
+        progressBar,
+        statusLabel,
+        kinds: tuple[str, ...],
+        start: Callable[[], None],
+        cancel: Callable[[], None],
+        boxes: MessageBoxes,
+        cancelTip: str = "",
     ):
         self._button, self._progressBar, self._statusLabel = button, progressBar, statusLabel
         self._kinds = kinds
-        self._start, self._cancel = start, cancel
+        self._start, self._cancel, self._boxes = start, cancel, boxes
         self._startText, self._startTip = button.property("text"), button.property("toolTip")
+        self._cancelTip = cancelTip or _("Stop; nothing is changed.")
         self._running = False
         self._heard = ""  # of the job, last
         self.say("")
@@ -56,7 +69,7 @@ class JobDisplay:
         self._button.setText(_("Cancel") if self._running else self._startText)
         self._button.setEnabled(runner.state is not JobState.CANCELLING if self._running else not active)
         if self._running:
-            self._button.setToolTip(_("Stop; nothing is changed."))
+            self._button.setToolTip(self._cancelTip)
         elif active:
             self._button.setToolTip(_("Wait until this is done: {title}").format(title=runner.task.title))
         else:
@@ -70,7 +83,7 @@ class JobDisplay:
             self.say(text)
 
     def _onClicked(self, checked: bool = False) -> None:
-        with errorsShown():
+        with self._boxes.errorsShown():
             if self._running:
                 self._cancel()
             else:

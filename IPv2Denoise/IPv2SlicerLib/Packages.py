@@ -13,13 +13,17 @@ import slicer
 from IPv2Lib.errors import Cancelled, InputError
 from slicer.i18n import tr as _
 
-from .Messages import TITLE
-
 TORCH_VERSION = ">=2.2"
+REQUIREMENTS, TRAINING_REQUIREMENTS = "requirements.txt", "requirements-train.txt"
 
 
-def ensurePackages() -> None:
-    """Install what is missing, with a question first.
+def ensurePackages(requester: str) -> None:
+    """Install what denoising and purification lack, with a question first.
+
+    Parameters
+    ----------
+    requester : str
+        Who asks: the module's name.
 
     Raises
     ------
@@ -29,32 +33,47 @@ def ensurePackages() -> None:
     Cancelled
         The user declined.
     """
-    missing = missingPackages()
+    _refuseInTests(missingPackages())
+    _ensureRequirements(requirementsPath(REQUIREMENTS), requester)
+    if importlib.util.find_spec("torch") is None:
+        _installTorch()
+
+
+def ensureTrainingPackages(requester: str) -> None:
+    """The same for IPv2 Train, which needs more; that comes after torch, since pip would fetch a torch by itself."""
+    _refuseInTests(missingTrainingPackages())
+    ensurePackages(requester)
+    _ensureRequirements(requirementsPath(TRAINING_REQUIREMENTS), requester)
+
+
+def missingPackages() -> list[str]:
+    """What `ensurePackages` would install."""
+    torch = [] if importlib.util.find_spec("torch") else ["torch"]
+    return missingRequirements(requirementsPath(REQUIREMENTS)) + torch
+
+
+def missingTrainingPackages() -> list[str]:
+    """What `ensureTrainingPackages` would install."""
+    return missingPackages() + missingRequirements(requirementsPath(TRAINING_REQUIREMENTS))
+
+
+def requirementsPath(name: str) -> Path:
+    """A list of packages: in the library where it is packaged, at the root of a checkout otherwise."""
+    library = Path(IPv2Lib.__file__).resolve().parent
+    places = [library / "Resources", library.parents[1] / "Resources"]
+    return next(place / name for place in places if (place / name).exists())
+
+
+def _refuseInTests(missing: list[str]) -> None:
     if missing and slicer.app.testingEnabled():
         raise InputError(
             _("the Python packages {names} are missing: install them before the tests run").format(
                 names=", ".join(missing)
             )
         )
-    _ensureRequirements(requirementsPath())
-    if importlib.util.find_spec("torch") is None:
-        _installTorch()
 
 
-def missingPackages() -> list[str]:
-    """What `ensurePackages` would install."""
-    torch = [] if importlib.util.find_spec("torch") else ["torch"]
-    return missingRequirements(requirementsPath()) + torch
-
-
-def requirementsPath() -> Path:
-    """The list of packages: in the library where it is packaged, at the root of a checkout otherwise."""
-    library = Path(IPv2Lib.__file__).resolve().parent
-    places = [library / "Resources", library.parents[1] / "Resources"]
-    return next(place / "requirements.txt" for place in places if (place / "requirements.txt").exists())
-
-
-def _ensureRequirements(path: Path) -> None:
+def _ensureRequirements(path: Path, requester: str) -> None:
     if not missingRequirements(path):
         return
     try:
@@ -63,9 +82,9 @@ def _ensureRequirements(path: Path) -> None:
         packaging = None
     try:
         if packaging:
-            packaging.pip_ensure(packaging.load_requirements(path), requester=TITLE)
+            packaging.pip_ensure(packaging.load_requirements(path), requester=requester)
         else:
-            _askAndInstall(missingRequirements(path))
+            _askAndInstall(missingRequirements(path), requester)
     except Cancelled:
         raise
     except RuntimeError as error:  # pip_ensure's word for "declined"
@@ -78,9 +97,9 @@ def _ensureRequirements(path: Path) -> None:
         ) from error
 
 
-def _askAndInstall(missing: list[str]) -> None:
+def _askAndInstall(missing: list[str], requester: str) -> None:
     question = _("These Python packages have to be installed first: {names}. Install them now?")
-    if not slicer.util.confirmOkCancelDisplay(question.format(names=", ".join(missing)), windowTitle=TITLE):
+    if not slicer.util.confirmOkCancelDisplay(question.format(names=", ".join(missing)), windowTitle=requester):
         raise Cancelled("the installation of packages was declined")
     with slicer.util.WaitCursor():
         slicer.util.pip_install(missing)

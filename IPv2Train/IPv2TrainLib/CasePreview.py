@@ -1,0 +1,81 @@
+"""What a purified case looks like: its picture in the panel, its volumes in the views."""
+
+from pathlib import Path
+
+import qt
+import slicer
+from IPv2Lib.cases import Case
+from IPv2Lib.shards import SHARDS_FOLDER, THUMBNAIL_FILE, read_shard
+from slicer.i18n import tr as _
+
+from .Cases import CaseState
+from .Messages import errorsShown
+
+WIDTH = 136
+"""Pixels of each picture; two fit side by side into a narrow panel."""
+
+_GAP = 4  # between the four pictures of a thumbnail
+
+
+class CasePreview:
+    """Shows one case below the table.
+
+    Parameters
+    ----------
+    ui : object
+        The widgets of the .ui file by name.
+    """
+
+    def __init__(self, ui):
+        self._ui = ui
+        self._pictures = (ui.uldctPicture, ui.ndctPicture, ui.inputPicture, ui.testLabelPicture)
+        self._folder: Path | None = None  # of the shard
+        self._name = ""
+        self._shown: tuple = ()
+        ui.showCaseButton.clicked.connect(self._onShow)
+
+    def show(self, dataset: Path | None, case: Case | None, state: CaseState | None) -> None:
+        """Show a case of a data set, or nothing."""
+        shown = dataset, case and case.name, state
+        if shown == self._shown:
+            return
+        self._shown = shown
+        self._folder = dataset / SHARDS_FOLDER / state.key if dataset and state and state.key else None
+        self._name = case.name if case else ""
+        text = self._name
+        if state and state.message:
+            text += f": {state.message}"
+        self._ui.casePreview.setVisible(bool(case and (self._folder or text != self._name)))
+        self._ui.caseLabel.setText(text)
+        self._ui.showCaseButton.setEnabled(self._folder is not None)
+        self._showPictures(self._folder / THUMBNAIL_FILE if self._folder else None)
+
+    def cleanup(self) -> None:
+        """The widget goes away."""
+        self._shown = ()
+
+    def _showPictures(self, path: Path | None) -> None:
+        sheet = qt.QPixmap(str(path)) if path and path.exists() else None
+        isThere = sheet is not None and not sheet.isNull()
+        for widget in (
+            *self._pictures,
+            self._ui.uldctCaption,
+            self._ui.ndctCaption,
+            self._ui.inputCaption,
+            self._ui.testLabelCaption,
+        ):
+            widget.setVisible(isThere)
+        if not isThere:
+            return
+        width = (sheet.width() - 3 * _GAP) // 4
+        for number, label in enumerate(self._pictures):
+            part = sheet.copy(number * (width + _GAP), 0, width, sheet.height())
+            label.setPixmap(part.scaledToWidth(WIDTH, qt.Qt.SmoothTransformation))
+
+    def _onShow(self) -> None:
+        from IPv2Lib import scene_training
+
+        with errorsShown(), slicer.util.WaitCursor():
+            nodes = scene_training.add_case(slicer.mrmlScene, read_shard(self._folder))
+            scene_training.show_case(nodes)
+            slicer.util.showStatusMessage(_("{name} is in the scene").format(name=self._name), 3000)

@@ -1,0 +1,333 @@
+"""The section *Data*: the table of cases, where they come from, how they are split, and making the data set."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import qt
+import slicer
+from IPv2Lib.cases import Case, check_cases, check_fractions, identified, split_by_patient
+from IPv2Lib.errors import InputError
+from IPv2Lib.jobs import JobState
+from IPv2Lib.shards import SCANS_FOLDER, SPLITS, is_dataset
+from IPv2SlicerLib.JobDisplay import JobDisplay
+from IPv2SlicerLib.Messages import sentence
+from IPv2SlicerLib.PathField import PathField
+from slicer.i18n import tr as _
+
+from . import CaseSources
+from .CasePreview import CasePreview
+from .Cases import (
+    PURIFIED,
+    CaseState,
+    casesFromText,
+    casesOfDataset,
+    caseStates,
+    casesToText,
+    countsOfSplits,
+    joined,
+    withSplit,
+)
+from .CaseTable import NAME, CaseTable
+from .Logic import IPv2TrainLogic
+from .Messages import boxes, errorsShown, showError
+
+MOST_FAILURES_SHOWN = 5
+
+LAST_DATASET = "IPv2Train/dataset"
+"""Key in the application's settings: what a new scene, or Slicer after a restart, offers."""
+
+
+class DataSection:
+    """Connects the widgets of the section with the logic; the widget class hands parameter nodes and events on.
+
+    Parameters
+    ----------
+    ui : object
+        The widgets of the .ui file by name.
+    logic : IPv2TrainLogic
+    """
+
+    def __init__(self, ui, logic: IPv2TrainLogic):
+        self._ui, self._logic = ui, logic
+        self._parameterNode = None
+        self._cases: list[Case] = []
+        self._states: dict[str, CaseState] = {}
+        self._shown: tuple = ()
+        self._heard: object = None  # of the job, last
+        self._dataset = PathField(ui.datasetPathLineEdit, self._onDataset)
+        self._table = CaseTable(ui.casesTable, self._onEdited, self._onSelected)
+        self._preview = CasePreview(ui)
+        self._display = JobDisplay(
+            ui.purifyButton,
+            ui.purifyProgressBar,
+            ui.purifyStatusLabel,
+            ("prepare",),
+            self._onPurify,
+            logic.cancel,
+            boxes,
+            cancelTip=_("Stop; finished cases stay."),
+        )
+        for button, ask in (
+            (ui.addFilesButton, CaseSources.askForFiles),
+            (ui.addPairButton, CaseSources.askForPair),
+            (ui.addDicomButton, lambda: CaseSources.askForFolder(_("A folder with DICOM series"))),
+            (ui.addStagesButton, lambda: CaseSources.askForFolder(_("A folder of stages, or of such folders"))),
+            (ui.openTableButton, CaseSources.askForTable),
+        ):
+            button.clicked.connect(lambda checked=False, ask=ask: self._onAdd(ask, ask is CaseSources.askForTable))
+        ui.addFromSceneButton.clicked.connect(self._onAddFromScene)
+        ui.removeButton.clicked.connect(self._onRemove)
+        ui.drawAgainButton.clicked.connect(self._onDrawAgain)
+        for text in ("", _("drawn"), *SPLITS):
+            ui.splitSelector.addItem(text)
+        ui.splitSelector.activated.connect(self._onSplitChosen)
+
+    def setParameterNode(self, parameterNode) -> None:
+        """Use a parameter node, or none while the module is not shown."""
+        self._parameterNode = parameterNode
+        self._shown = ()
+        if not parameterNode:
+            self._display.forget()
+        elif not parameterNode.dataset:
+            self._offerLastDataset()
+        self.parametersChanged()
+
+    def parametersChanged(self) -> None:
+        """Follow a change of any parameter."""
+        parameters = self._parameterNode
+        if not parameters:
+            return
+        self._dataset.show(parameters.dataset)
+        wanted = (
+            parameters.dataset,
+            parameters.cases,
+            parameters.trainPercent,
+            parameters.validationPercent,
+            parameters.splitSeed,
+        )
+        if wanted != self._shown:
+            self._shown = wanted
+            self._cases = casesFromText(parameters.cases)
+            self._showCases()
+        self._ui.kernelSelector.setEnabled(parameters.simulator.value == "physical")
+
+    def jobChanged(self) -> None:
+        """Show where the job is, and which cases are done."""
+        runner = self._logic.runner
+        self._display.update(runner, self._logic.jobKind)
+        if self._logic.jobKind == "prepare" and self._parameterNode:
+            heard = runner.state, runner.message
+            if heard != self._heard:
+                self._heard = heard
+                self._showCases()
+
+    def enter(self) -> None:
+        """The module is opened: the data set may have been changed meanwhile."""
+        if self._parameterNode:
+            self._showCases()
+        self.jobChanged()
+
+    def exit(self) -> None:
+        """Another module is opened; a running job goes on."""
+
+    def cleanup(self) -> None:
+        """The widget goes away."""
+        self._dataset.cleanup()
+        self._preview.cleanup()
+
+    # --- what is shown ---
+
+    @property
+    def _folder(self) -> Path | None:
+        return Path(self._parameterNode.dataset) if self._parameterNode and self._parameterNode.dataset else None
+
+    @property
+    def _fractions(self) -> tuple[float, float, float]:
+        train, validation = self._parameterNode.trainPercent / 100, self._parameterNode.validationPercent / 100
+        return train, validation, 1 - train - validation
+
+    def _drawn(self) -> list[Case]:
+        return split_by_patient(self._cases, self._fractions, self._parameterNode.splitSeed)
+
+    def _showCases(self) -> None:
+        self._states = caseStates(self._cases, self._folder)
+        try:
+            drawn, problem = self._drawn(), ""
+        except InputError as error:
+            drawn, problem = self._cases, sentence(str(error))
+        self._table.show(self._cases, drawn, self._states)
+        self._ui.splitPreviewLabel.setText(problem or splitText(drawn))
+        self._onSelected()
+
+    def _onSelected(self) -> None:
+        names = self._table.selectedNames()
+        for widget in (self._ui.removeButton, self._ui.splitSelector):
+            widget.setEnabled(bool(names) and not self._isPurifying)
+        splits = {case.split for case in self._cases if case.name in names}
+        one = next(iter(splits)) if len(splits) == 1 else None
+        self._ui.splitSelector.setCurrentIndex(0 if one is None else 2 + SPLITS.index(one) if one else 1)
+        chosen = next((case for case in self._cases if names and case.name == names[-1]), None)
+        self._preview.show(self._folder, chosen, self._states.get(chosen.name) if chosen else None)
+
+    @property
+    def _isPurifying(self) -> bool:
+        return self._logic.runner.state.active and self._logic.jobKind == "prepare"
+
+    # --- the data set and its cases ---
+
+    def _offerLastDataset(self) -> None:
+        path = qt.QSettings().value(LAST_DATASET, "")
+        if path and is_dataset(path):
+            with contextlib.suppress(InputError):  # damaged: it is said when somebody chooses it
+                cases = casesToText(casesOfDataset(Path(path)))
+                self._parameterNode.dataset, self._parameterNode.cases = path, cases
+
+    def _onDataset(self, path: str) -> None:
+        if not self._parameterNode:
+            return
+        with errorsShown():
+            cases = self._cases
+            if path and is_dataset(path):
+                waiting = [
+                    case for case in cases if case.name not in self._states or self._states[case.name].state != PURIFIED
+                ]
+                cases = joined(casesOfDataset(Path(path)), waiting)
+                qt.QSettings().setValue(LAST_DATASET, path)
+            with slicer.util.NodeModify(self._parameterNode.parameterNode):
+                self._parameterNode.dataset = path
+                self._parameterNode.cases = casesToText(cases)
+
+    def _onAdd(self, ask, isTable: bool) -> None:
+        with errorsShown():
+            found = ask()
+            self._add(found if isTable else [replace(case, **self._settings()) for case in found])
+
+    def _onAddFromScene(self) -> None:
+        with errorsShown():
+            parameters = self._parameterNode
+            self._dataset.settle()
+            if not parameters.dataset:
+                raise InputError(_("the folder of the data set is missing: choose one, the scans are written into it"))
+            with slicer.util.WaitCursor():
+                case = CaseSources.fromScene(parameters.ndctVolume, parameters.uldctVolume, self._folder / SCANS_FOLDER)
+            self._add([replace(case, **self._settings())])
+            parameters.ndctVolume = parameters.uldctVolume = None
+
+    def _settings(self) -> dict:
+        """Of new cases."""
+        parameters = self._parameterNode
+        dose, high = parameters.dosePercent / 100, parameters.doseHighPercent / 100
+        return {
+            "dose": dose,
+            "dose_high": high or None,
+            "method": parameters.simulator.value,
+            "kernel": parameters.kernel,
+            "breath_mm": parameters.breathMm,
+            "realisations": parameters.realisations,
+            "seed": parameters.splitSeed,
+        }
+
+    def _add(self, found: Sequence[Case]) -> None:
+        if not found or not self._parameterNode:
+            return
+        cases = joined(self._cases, identified(found))
+        check_cases(cases)
+        added = len(cases) - len(self._cases)
+        self._keep(cases)
+        known = len(found) - added
+        text = _("{count} added.").format(count=added)
+        self._display.say(text if not known else text + " " + _("{count} known already.").format(count=known))
+
+    def _keep(self, cases: Sequence[Case]) -> None:
+        if self._isPurifying:
+            raise InputError(_("the cases are being purified: wait until that is done, or cancel it"))
+        self._parameterNode.cases = casesToText(cases)
+
+    def _onRemove(self) -> None:
+        with errorsShown():
+            names = self._table.selectedNames()
+            self._keep([case for case in self._cases if case.name not in names])
+
+    def _onEdited(self, name: str, column: int, text: str) -> None:
+        field = "name" if column == NAME else "patient"
+        with errorsShown():
+            try:
+                if not text:
+                    raise InputError(_("a case needs a name and a patient: the old one stays"))
+                cases = [replace(case, **{field: text}) if case.name == name else case for case in self._cases]
+                check_cases(cases)
+                self._keep(cases)
+            finally:
+                self._table.forget()
+                self._showCases()
+
+    # --- split ---
+
+    def _onSplitChosen(self, index: int = 0) -> None:
+        index = self._ui.splitSelector.property("currentIndex")
+        if index < 1 or not self._parameterNode:
+            return
+        with errorsShown():
+            names = self._table.selectedNames()
+            patients = {case.patient for case in self._cases if case.name in names}
+            self._keep(withSplit(self._cases, patients, "" if index == 1 else SPLITS[index - 2]))
+
+    def _onDrawAgain(self) -> None:
+        with errorsShown():
+            check_fractions(self._fractions)
+            self._keep([replace(case, split="") for case in self._cases])
+
+    # --- work ---
+
+    def _onPurify(self) -> None:
+        parameters = self._parameterNode
+        self._dataset.settle()
+        check_cases(self._cases)
+        self._logic.prepare(
+            self._drawn(),
+            parameters.dataset,
+            fractions=self._fractions,
+            seed=parameters.splitSeed,
+            splitProjections=parameters.splitProjections,
+            workers=parameters.workers,
+            onFinished=self._onPurified,
+            wait=False,
+        )
+
+    def _onPurified(self, rows) -> None:
+        runner = self._logic.runner
+        if runner.state is JobState.FAILED:
+            showError(runner.error)
+        if runner.state is JobState.CANCELLED:
+            self._display.say(_("Cancelled; finished cases stay."))
+        if rows is None or not self._parameterNode:
+            return
+        with errorsShown():
+            self._parameterNode.cases = casesToText(casesOfDataset(self._folder))
+            qt.QSettings().setValue(LAST_DATASET, str(self._folder))
+            self._showCases()
+            failed = [row for row in rows if row["status"] == "failed"]
+            done = len(rows) - len(failed)
+            self._display.say(_("{done} of {all} cases are purified.").format(done=done, all=len(rows)))
+            if failed:
+                showError(failureText(failed, len(rows)))
+
+
+def splitText(cases: Sequence[Case]) -> str:
+    """What each split consists of, in a line."""
+    if not cases:
+        return _("No case yet: add some.")
+    names = {"train": _("Training"), "validation": _("validation"), "test": _("test")}
+    parts = [f"{names[split]} {count}/{patients}" for split, (count, patients) in countsOfSplits(cases).items()]
+    return _("{splits} (cases/patients)").format(splits=" · ".join(parts))
+
+
+def failureText(failed: Sequence[dict], count: int) -> str:
+    """Which cases could not be purified, and why."""
+    lines = [f"• {row['name']}: {row['message']}" for row in failed[:MOST_FAILURES_SHOWN]]
+    if len(failed) > MOST_FAILURES_SHOWN:
+        lines.append(_("… and {count} more").format(count=len(failed) - MOST_FAILURES_SHOWN))
+    head = _("{failed} of {count} cases could not be purified:").format(failed=len(failed), count=count)
+    return "\n".join([head, *lines])

@@ -1,0 +1,242 @@
+"""The section *Evaluate*: what is compared, on which cases, the ablation, and their tables and plots."""
+
+from pathlib import Path
+
+import qt
+import slicer
+from IPv2Lib import bundle, networks
+from IPv2Lib.errors import InputError
+from IPv2Lib.jobs import JobState
+from IPv2SlicerLib.Folders import openFolder
+from IPv2SlicerLib.JobDisplay import JobDisplay
+from IPv2SlicerLib.PathField import PathField
+from slicer.i18n import tr as _
+
+from .Logic import IPv2TrainLogic, addComparison
+from .Messages import boxes, errorsShown, showError
+from .Runs import Runs, checkedName, proposedName
+from .Settings import trainingSettings
+from .TrainSection import runsFolder
+
+INPUT = "input"
+"""The scan as it is, among the methods."""
+
+COMPARISONS_FOLDER, ABLATION_FOLDER = "comparisons", "ablation"
+"""In the folder of a data set."""
+
+
+class EvaluateSection:
+    """Connects the widgets of the section with the logic; the widget class hands parameter nodes and events on.
+
+    Parameters
+    ----------
+    ui : object
+        The widgets of the .ui file by name.
+    logic : IPv2TrainLogic
+    runs : Runs
+        Shared with the other sections.
+    """
+
+    def __init__(self, ui, logic: IPv2TrainLogic, runs: Runs):
+        self._ui, self._logic, self._runs = ui, logic, runs
+        self._parameterNode = None
+        self._listed: list[str] = []  # methods, by row
+        self._models: list[bundle.Bundle] = []
+        self._output: Path | None = None  # of the present or last comparison
+        self._features = PathField(ui.featuresPathLineEdit, self._onFeatures)
+        tip = _("Stop; what is done already stays, and the next time goes on with it.")
+        self._comparison = JobDisplay(
+            ui.compareButton,
+            ui.compareProgressBar,
+            ui.compareStatusLabel,
+            ("compare",),
+            self._onCompare,
+            logic.cancel,
+            boxes,
+            cancelTip=tip,
+        )
+        self._ablation = JobDisplay(
+            ui.ablationButton,
+            ui.ablationProgressBar,
+            ui.ablationStatusLabel,
+            ("ablation",),
+            self._onAblation,
+            logic.cancel,
+            boxes,
+            cancelTip=tip,
+        )
+        ui.methodsList.itemChanged.connect(self._onTicked)
+        ui.showComparisonButton.clicked.connect(lambda checked=False: self._onShow(self._comparisonFolder))
+        ui.openComparisonButton.clicked.connect(lambda checked=False: self._onOpen(self._comparisonFolder))
+        ui.showAblationButton.clicked.connect(lambda checked=False: self._onShow(self._ablationFolder))
+        ui.openAblationButton.clicked.connect(lambda checked=False: self._onOpen(self._ablationFolder))
+
+    def setParameterNode(self, parameterNode) -> None:
+        """Use a parameter node, or none while the module is not shown."""
+        self._parameterNode = parameterNode
+        if parameterNode:
+            self._models, _problems = bundle.scan()
+        else:
+            for display in (self._comparison, self._ablation):
+                display.forget()
+        self.parametersChanged()
+
+    def parametersChanged(self) -> None:
+        """Follow a change of any parameter."""
+        parameters, ui = self._parameterNode, self._ui
+        if not parameters:
+            return
+        self._features.show(parameters.features)
+        self._listMethods()
+        ui.comparisonLineEdit.setPlaceholderText(self._proposed())
+        for buttons, folder in (
+            ((ui.showComparisonButton, ui.openComparisonButton), self._comparisonFolder()),
+            ((ui.showAblationButton, ui.openAblationButton), self._ablationFolder()),
+        ):
+            for button in buttons:
+                button.setEnabled(folder is not None and folder.is_dir())
+
+    def jobChanged(self) -> None:
+        """Show where the job is."""
+        for display in (self._comparison, self._ablation):
+            display.update(self._logic.runner, self._logic.jobKind)
+
+    def enter(self) -> None:
+        """The module is opened: there may be other models and runs than before."""
+        self._models, _problems = bundle.scan()
+        self.parametersChanged()
+        self.jobChanged()
+
+    def exit(self) -> None:
+        """Another module is opened; a running job goes on."""
+
+    def runsChanged(self) -> None:
+        """A run has come, or has got weights."""
+        if self._parameterNode:
+            self._listMethods()
+
+    def cleanup(self) -> None:
+        """The widget goes away."""
+        self._features.cleanup()
+
+    # --- what is compared ---
+
+    def _listMethods(self) -> None:
+        entries = {INPUT: _("Input, as it is")}
+        entries |= {model.name: _("Model {name}").format(name=model.name) for model in self._models}
+        for run in self._runs.inFolder(runsFolder(self._parameterNode)):
+            if run.has_weights:
+                entries[str(run.folder)] = _("Run {name}").format(name=run.folder.name)
+        for name in networks.names():
+            network = networks.summary(name)
+            if network.zero_shot:
+                entries[name] = _("{title} (no training, slow)").format(title=network.title)
+        chosen = list(self._parameterNode.methods)
+        entries |= {method: _("{name} (gone)").format(name=method) for method in chosen if method not in entries}
+        self._ui.methodsList.blockSignals(True)
+        if list(entries) != self._listed:
+            self._listed = list(entries)
+            self._ui.methodsList.clear()
+            for text in entries.values():
+                item = qt.QListWidgetItem(text)
+                item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
+                self._ui.methodsList.addItem(item)
+        for row, method in enumerate(self._listed):
+            item = self._ui.methodsList.item(row)
+            item.setToolTip(method)
+            item.setCheckState(qt.Qt.Checked if method in chosen else qt.Qt.Unchecked)
+        self._ui.methodsList.blockSignals(False)
+
+    def _onTicked(self, item) -> None:
+        if self._parameterNode:
+            items = [self._ui.methodsList.item(row) for row in range(len(self._listed))]
+            self._parameterNode.methods = [
+                method for method, item in zip(self._listed, items, strict=True) if item.checkState() == qt.Qt.Checked
+            ]
+
+    def _onFeatures(self, path: str) -> None:
+        if self._parameterNode:
+            self._parameterNode.features = path
+
+    # --- folders ---
+
+    def _proposed(self) -> str:
+        parent = self._parent()
+        return proposedName(parent, "comparison") if parent else "comparison-1"
+
+    def _parent(self) -> Path | None:
+        parameters = self._parameterNode
+        return Path(parameters.dataset) / COMPARISONS_FOLDER if parameters and parameters.dataset else None
+
+    def _comparisonFolder(self) -> Path | None:
+        """Of the comparison that is named, or else the last one."""
+        parent = self._parent()
+        name = self._parameterNode.comparison.strip() if self._parameterNode else ""
+        if parent is None or (not name and self._output is None):
+            return None
+        return parent / name if name else self._output
+
+    def _ablationFolder(self) -> Path | None:
+        parameters = self._parameterNode
+        return Path(parameters.dataset) / ABLATION_FOLDER if parameters and parameters.dataset else None
+
+    # --- work ---
+
+    def _onCompare(self) -> None:
+        parameters = self._parameterNode
+        self._features.settle()
+        if not parameters.dataset:
+            raise InputError(_("no data set is chosen: choose its folder in section 1"))
+        name = checkedName(parameters.comparison or self._proposed(), _("a comparison"))
+        output = self._parent() / name
+        self._logic.compare(
+            parameters.dataset,
+            [method for method in parameters.methods if method in self._listed],
+            output,
+            split=parameters.testSplit.value,
+            slicesPerCase=parameters.slicesPerCase or None,
+            features=parameters.features or None,
+            device=parameters.device,
+            onFinished=self._onFinished,
+            wait=False,
+        )
+        self._output = output
+
+    def _onAblation(self) -> None:
+        parameters = self._parameterNode
+        if not parameters.dataset:
+            raise InputError(_("no data set is chosen: choose its folder in section 1"))
+        self._logic.ablation(
+            parameters.dataset,
+            self._ablationFolder(),
+            trainingSettings(parameters, steps=parameters.ablationSteps),
+            seeds=parameters.ablationSeeds,
+            slicesPerCase=parameters.slicesPerCase or None,
+            onFinished=self._onFinished,
+            wait=False,
+        )
+
+    def _onFinished(self, nodes) -> None:
+        if self._logic.runner.state is JobState.FAILED:
+            showError(self._logic.runner.error)
+        if self._logic.runner.state is JobState.CANCELLED:
+            for display, kind in ((self._comparison, "compare"), (self._ablation, "ablation")):
+                if self._logic.jobKind == kind:
+                    display.say(_("Cancelled; what is done stays."))
+        if self._parameterNode:
+            self.parametersChanged()
+        if nodes is not None:
+            from IPv2Lib import scene_training
+
+            with errorsShown():
+                scene_training.show_comparison(nodes)
+
+    def _onShow(self, folder) -> None:
+        from IPv2Lib import scene_training
+
+        with errorsShown(), slicer.util.WaitCursor():
+            scene_training.show_comparison(addComparison(folder()))
+
+    def _onOpen(self, folder) -> None:
+        with errorsShown():
+            openFolder(folder())

@@ -1,0 +1,422 @@
+"""The module's work without its panel: starts jobs, pauses and stops runs, and puts results into the scene.
+
+Importing this file must stay cheap, Slicer does it when it starts: what needs numpy comes in with the first job.
+"""
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import slicer
+from IPv2Lib import bundle
+from IPv2Lib.errors import InputError, IPv2Error
+from IPv2SlicerLib.Jobs import Jobs
+from IPv2SlicerLib.Packages import ensureTrainingPackages
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+from .Messages import TITLE
+from .Parameters import IPv2TrainParameterNode
+
+PAUSE_SECONDS = 10.0
+"""How long a running training may take to write its checkpoint when Slicer quits."""
+
+
+class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
+    """Makes data sets, trains, compares and publishes in other processes, with or without the panel.
+
+    Two jobs may run at the same time: a training, which is `training`'s, and one of the others. A data set, a run and a
+    comparison are folders: neither the scene nor Slicer has to stay open for them. Every method that starts a job takes
+    `onProgress`, `onFinished` and `wait`, see `IPv2SlicerLib.Jobs`. Kinds of jobs are "prepare", "compare",
+    "ablation" and "publish".
+
+    Attributes
+    ----------
+    training : Jobs
+        The training that was started here; its kind is "train".
+    trainedRun : Path or None
+        The run that it trains, or trained last.
+
+    Examples
+    --------
+    >>> from IPv2Train import IPv2TrainLogic
+    >>> from IPv2Lib.cases import cases_from_paths
+    >>> from IPv2Lib.training_settings import TrainingSettings
+    >>> logic = IPv2TrainLogic()
+    >>> logic.prepare(cases_from_paths(["scans"]), "dataset")
+    >>> logic.train("dataset", "dataset/runs/first", TrainingSettings(strategy="ipv2", minutes=60)).best_rmse_hu
+    >>> logic.compare("dataset", ["input", "dataset/runs/first", "ipv2-unet"], "dataset/comparisons/first").table
+    >>> logic.publish("dataset/runs/first", "my-model")
+    """
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        Jobs.__init__(self, _ensurePackages)
+        self.training = Jobs(_ensurePackages)
+        self.trainedRun: Path | None = None
+
+    def getParameterNode(self) -> IPv2TrainParameterNode:
+        """The parameter node of the scene, made if there is none."""
+        return IPv2TrainParameterNode(super().getParameterNode())
+
+    # --- data ---
+
+    def prepare(
+        self,
+        cases: Sequence[Any],
+        dataset: str | Path,
+        *,
+        fractions: Sequence[float] = (0.7, 0.15, 0.15),
+        seed: int = 0,
+        splitProjections: bool = False,
+        workers: int = 1,
+        onProgress: Callable[[float, str], None] | None = None,
+        onFinished: Callable[[Any], None] | None = None,
+        wait: bool = True,
+    ) -> list[dict[str, Any]] | None:
+        """Make a purified data set of some cases, or complete one; what is there already is not made again.
+
+        Parameters
+        ----------
+        cases : sequence of IPv2Lib.cases.Case
+            All that the data set consists of.
+        dataset : path
+            Its folder.
+        fractions, seed, splitProjections, workers
+            See `IPv2Lib.preparation.prepare`.
+        onProgress, onFinished, wait
+            See `Jobs`.
+
+        Returns
+        -------
+        list of dict
+            Of each case name, patient, split, status ("purified", "cached" or "failed"), message, thumbnail, slices;
+            None without `wait`.
+
+        Raises
+        ------
+        IPv2Lib.errors.InputError
+            The cases cannot be used (`IPv2Lib.cases.check_cases`), or none of them could be purified.
+        """
+        from IPv2Lib.cases import check_cases, check_fractions
+
+        from .Tasks import prepareTask
+
+        self.runner.refuse_if_active()
+        check_cases(cases)
+        check_fractions(fractions)
+        dataset = _folder(dataset, _("a folder for the data set"))
+        task = prepareTask(
+            _("Purify {name}").format(name=dataset.name),
+            cases,
+            dataset,
+            self.keeping(lambda rows: rows),
+            fractions=fractions,
+            seed=seed,
+            splitProjections=splitProjections,
+            workers=workers,
+        )
+        return self.run("prepare", task, onProgress, onFinished, wait)
+
+    # --- training ---
+
+    def train(
+        self,
+        dataset: str | Path,
+        run: str | Path,
+        settings=None,
+        *,
+        onProgress: Callable[[float, str], None] | None = None,
+        onFinished: Callable[[Any], None] | None = None,
+        wait: bool = True,
+    ):
+        """Begin a run, and train until it is done, paused or stopped.
+
+        Parameters
+        ----------
+        dataset : path
+            A purified data set.
+        run : path
+            A new folder.
+        settings : IPv2Lib.training_settings.TrainingSettings, optional
+        onProgress, onFinished, wait
+            See `Jobs`.
+
+        Returns
+        -------
+        IPv2Lib.training_run.RunState; None without `wait`
+        """
+        from IPv2Lib.shards import PurifiedDataset
+        from IPv2Lib.training_run import is_run
+        from IPv2Lib.training_settings import TrainingSettings
+
+        self.training.runner.refuse_if_active()
+        settings = settings or TrainingSettings()
+        dataset = _folder(dataset, _("the folder of a data set"))
+        run = _folder(run, _("a folder for the run"))
+        if is_run(run):
+            raise InputError(f"{run} is a run already: resume it, or give the new one another name")
+        for shard in PurifiedDataset.read(dataset).split("train"):
+            if settings.pairs == "purified" and (reason := shard.lacks(settings.strategy)):
+                raise InputError(reason)
+        return self._train(dataset, run, settings, onProgress, onFinished, wait)
+
+    def resume(
+        self,
+        run: str | Path,
+        *,
+        onProgress: Callable[[float, str], None] | None = None,
+        onFinished: Callable[[Any], None] | None = None,
+        wait: bool = True,
+    ):
+        """Go on with a run that was paused, stopped or ended without a word; see `train`."""
+        from IPv2Lib.training_run import read_run
+
+        self.training.runner.refuse_if_active()
+        run = _folder(run, _("the folder of a run"))
+        state = read_run(run)
+        if not state.can_resume:
+            raise InputError(f"{run.name} is {state.state}: there is nothing to resume")
+        return self._train(None, run, None, onProgress, onFinished, wait)
+
+    def pause(self, run: str | Path | None = None) -> None:
+        """Ask a run, by default the one that was started here, to write a checkpoint and end; it can be resumed."""
+        self._ask(run, "pause")
+
+    def stop(self, run: str | Path | None = None) -> None:
+        """Ask a run, by default the one that was started here, to end for good; its best weights stay."""
+        self._ask(run, "stop")
+
+    def _train(self, dataset, run, settings, onProgress, onFinished, wait):
+        from .Tasks import trainTask
+
+        task = trainTask(
+            _("Train {name}").format(name=run.name), dataset, run, settings, self.training.keeping(lambda state: state)
+        )
+        self.trainedRun = run
+        return self.training.run("train", task, onProgress, onFinished, wait)
+
+    def _ask(self, run, word: str) -> None:
+        from IPv2Lib.training_run import is_run, is_trained_now, request
+
+        run = Path(run or self.trainedRun or "")
+        if is_trained_now(run):
+            request(run, word)
+        elif self.training.runner.state.active and run == self.trainedRun:
+            self.training.cancel()  # nothing is trained yet
+        elif is_run(run):
+            raise InputError(f"nobody trains {run.name} at the moment: it can be resumed")
+        else:
+            raise InputError(f"{run} is no training run: choose one")
+
+    # --- evaluation ---
+
+    def compare(
+        self,
+        dataset: str | Path,
+        methods: Sequence[str],
+        folder: str | Path,
+        *,
+        split: str = "test",
+        slicesPerCase: int | None = None,
+        features: str | Path | None = None,
+        device: str = "auto",
+        onProgress: Callable[[float, str], None] | None = None,
+        onFinished: Callable[[Any], None] | None = None,
+        wait: bool = True,
+    ):
+        """Score models, runs and the input on a part of a data set, and put table and plots into the scene.
+
+        Parameters
+        ----------
+        dataset : path
+        methods : sequence of str
+            "input", names or folders of models, folders of runs, names of zero-shot networks.
+        folder : path
+            Gets CSV files and a plot.
+        split, slicesPerCase, features, device
+            See `IPv2Lib.comparison.compare`.
+        onProgress, onFinished, wait
+            See `Jobs`.
+
+        Returns
+        -------
+        IPv2Lib.scene_training.ComparisonNodes; None without `wait`
+        """
+        from IPv2Lib.shards import PurifiedDataset
+
+        from .Tasks import compareTask
+
+        self.runner.refuse_if_active()
+        dataset = _folder(dataset, _("the folder of a data set"))
+        if not PurifiedDataset.read(dataset).split(split):
+            raise InputError(f"{dataset.name} has no case for {split}: change the split, or choose another")
+        if not methods:
+            raise InputError(_("nothing is ticked: choose what to compare"))
+        folder = _folder(folder, _("a folder for the comparison"))
+        task = compareTask(
+            _("Compare {count} methods").format(count=len(methods)),
+            dataset,
+            methods,
+            folder,
+            self.keeping(addComparison),
+            split=split,
+            slicesPerCase=slicesPerCase,
+            features=features and Path(features).absolute(),
+            device=device,
+        )
+        return self.run("compare", task, onProgress, onFinished, wait)
+
+    def ablation(
+        self,
+        dataset: str | Path,
+        folder: str | Path,
+        settings=None,
+        *,
+        seeds: int = 3,
+        slicesPerCase: int | None = None,
+        onProgress: Callable[[float, str], None] | None = None,
+        onFinished: Callable[[Any], None] | None = None,
+        wait: bool = True,
+    ):
+        """Train the four rows of the paper's ablation with the same budget, and compare them.
+
+        Parameters
+        ----------
+        dataset : path
+        folder : path
+            Gets the runs and the tables; of an earlier ablation it goes on with what is not done.
+        settings : IPv2Lib.training_settings.TrainingSettings, optional
+            Network, steps, batch, patch and learning rate are used.
+        seeds : int
+            Runs of each row.
+        slicesPerCase, onProgress, onFinished, wait
+            As for `compare`.
+
+        Returns
+        -------
+        IPv2Lib.scene_training.ComparisonNodes; None without `wait`
+        """
+        from IPv2Lib.shards import PurifiedDataset
+        from IPv2Lib.training_settings import TrainingSettings
+
+        from .Tasks import ablationTask
+
+        self.runner.refuse_if_active()
+        dataset = _folder(dataset, _("the folder of a data set"))
+        PurifiedDataset.read(dataset)
+        task = ablationTask(
+            _("Ablation on {name}").format(name=dataset.name),
+            dataset,
+            _folder(folder, _("a folder for the ablation")),
+            self.keeping(addComparison),
+            settings=settings or TrainingSettings(steps=600),
+            seeds=seeds,
+            slicesPerCase=slicesPerCase,
+        )
+        return self.run("ablation", task, onProgress, onFinished, wait)
+
+    # --- publishing ---
+
+    def publish(
+        self,
+        run: str | Path,
+        name: str,
+        *,
+        title: str = "",
+        description: str = "",
+        limits: str = "",
+        folder: str | Path | None = None,
+        overwrite: bool = False,
+        onProgress: Callable[[float, str], None] | None = None,
+        onFinished: Callable[[Any], None] | None = None,
+        wait: bool = True,
+    ) -> dict[str, Any] | None:
+        """Pack the best weights of a run as a model.
+
+        Parameters
+        ----------
+        run : path
+        name : str
+            Of the model: letters, digits, ``-``, ``_`` and ``.``.
+        title, description, limits : str
+            What only people know, for its card; empty: said in general words.
+        folder : path, optional
+            Where models are; default: the user's own folder, in which IPv2 Denoise looks.
+        overwrite : bool
+            Replace a model of this name.
+        onProgress, onFinished, wait
+            See `Jobs`.
+
+        Returns
+        -------
+        dict
+            Folder ("model"), name and SHA-256 of the model; None without `wait`.
+        """
+        from IPv2Lib.training_run import read_run
+
+        from .Tasks import publishTask
+
+        self.runner.refuse_if_active()
+        run = _folder(run, _("the folder of a run"))
+        if not read_run(run).has_weights:
+            raise InputError(f"{run.name} has no weights yet: train it for longer")
+        model = modelFolder(name, folder)
+        if model.exists() and not overwrite:
+            raise InputError(f"there is a model {name!r} already: choose another name, or let it be replaced")
+        card = {"title": title, "description": description, "limits": limits}
+        task = publishTask(
+            _("Publish {name}").format(name=name),
+            run,
+            model,
+            {key: text.strip() for key, text in card.items() if text.strip()},
+            self.keeping(lambda result: result),
+        )
+        return self.run("publish", task, onProgress, onFinished, wait)
+
+    # --- the end ---
+
+    def close(self) -> None:
+        """Let a training pause, end what else is running, and tell nobody any more: for module reload and quitting."""
+        self.training.onJobChanged = None
+        if self.training.runner.state.active:
+            with contextlib.suppress(IPv2Error):  # it ends anyway
+                self.pause()
+            until = time.monotonic() + PAUSE_SECONDS
+            while self.training.runner.poll().active and time.monotonic() < until:
+                time.sleep(0.02)
+        self.training.close()
+        Jobs.close(self)
+
+
+def modelFolder(name: str, folder: str | Path | None = None) -> Path:
+    """Where a model of this name goes.
+
+    Raises
+    ------
+    InputError
+        For a name that is none.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise InputError(f"a model cannot be called {name!r}: use letters, digits, - and _, a letter or digit first")
+    return Path(folder or bundle.user_folder()) / name
+
+
+def addComparison(folder: Path):
+    """Put the tables of a comparison or an ablation into the scene; `IPv2Lib.scene_training.ComparisonNodes`."""
+    from IPv2Lib import scene_training
+
+    return scene_training.add_comparison(slicer.mrmlScene, folder, folder.name)
+
+
+def _folder(path: str | Path, wanted: str) -> Path:
+    if not str(path).strip():
+        raise InputError(_("{wanted} is missing: choose one").format(wanted=wanted))
+    return Path(path).expanduser().absolute()
+
+
+def _ensurePackages() -> None:
+    ensureTrainingPackages(TITLE)

@@ -1,0 +1,167 @@
+"""Everything that a user can set in the module; saved with the scene."""
+
+import enum
+from typing import Annotated
+
+from IPv2Lib import networks
+from IPv2Lib.losses import LOSSES
+from slicer import vtkMRMLScalarVolumeNode
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+
+NETWORKS = [name for name in networks.names() if not networks.summary(name).zero_shot]
+"""Names of those that there is something to train of."""
+
+
+class Simulator(enum.Enum):
+    """How the noise of a lower dose is made; the values are those of `cases.Case.method`."""
+
+    PHYSICAL = "physical"
+    PUBLISHED = "published"
+
+    def label(self) -> str:
+        """Text in the selector."""
+        return _("Physical") if self is Simulator.PHYSICAL else _("As published")
+
+
+class Strategy(enum.Enum):
+    """How pairs are purified; the values are those of `shards.STRATEGIES`."""
+
+    NONE = "none"
+    IPV1 = "ipv1"
+    REMOVE_BACKGROUND = "ipv1+remove-background"
+    ADD_NOISE = "ipv1+add-noise"
+    IPV2 = "ipv2"
+    DIRECT = "direct"
+    NOISE2INVERSE = "noise2inverse"
+
+    def label(self) -> str:
+        """Text in the selector."""
+        return {
+            Strategy.NONE: _("No purification"),
+            Strategy.IPV1: "IPv1",
+            Strategy.REMOVE_BACKGROUND: _("IPv1 + Remove Background"),
+            Strategy.ADD_NOISE: _("IPv1 + Add noise"),
+            Strategy.IPV2: _("IPv2 (both modules)"),
+            Strategy.DIRECT: _("Direct: the truth as target"),
+            Strategy.NOISE2INVERSE: _("Noise2Inverse: split projections"),
+        }[self]
+
+
+class Pairs(enum.Enum):
+    """Where training pairs come from; the values are those of `TrainingSettings.pairs`."""
+
+    PURIFIED = "purified"
+    DRAWN = "drawn"
+
+    def label(self) -> str:
+        """Text in the selector."""
+        return _("Purified, as they are") if self is Pairs.PURIFIED else _("Drawn anew all the time")
+
+
+class LengthUnit(enum.Enum):
+    """What the length of a run counts; the values are names of `TrainingSettings`."""
+
+    STEPS = "steps"
+    EPOCHS = "epochs"
+    MINUTES = "minutes"
+
+    def label(self) -> str:
+        """Text in the selector."""
+        return {LengthUnit.STEPS: _("steps"), LengthUnit.EPOCHS: _("epochs"), LengthUnit.MINUTES: _("minutes")}[self]
+
+
+class Split(enum.Enum):
+    """Parts of a data set; the values are those of `shards.SPLITS`."""
+
+    TEST = "test"
+    VALIDATION = "validation"
+    TRAIN = "train"
+
+    def label(self) -> str:
+        """Text in the selector."""
+        return {Split.TEST: _("Test"), Split.VALIDATION: _("Validation"), Split.TRAIN: _("Training")}[self]
+
+
+@parameterNodeWrapper
+class IPv2TrainParameterNode:
+    """Everything that a user can set; saved with the scene.
+
+    Data:
+    dataset - Folder of the purified data set.
+    cases - The table of cases as JSON, see CaseTable.casesToText.
+    ndctVolume, uldctVolume - What "Add" adds from the scene.
+    dosePercent ... realisations - Of new cases, see IPv2Lib.cases.Case.
+    trainPercent, validationPercent, splitSeed - How patients are split; the rest is the test.
+    splitProjections, workers - See IPv2Lib.preparation.prepare.
+
+    Train:
+    runsFolder - Folder of the runs; empty: the folder "runs" of the data set.
+    run - Name of the run that is shown, in that folder.
+    newRun - Name of the run that Start begins; empty: a proposed one.
+    strategy ... compileNetwork - See IPv2Lib.training_settings.TrainingSettings.
+
+    Evaluate:
+    testSplit, slicesPerCase, features - See IPv2Lib.comparison.compare.
+    methods - What is compared: "input", models, names or folders of runs.
+    comparison - Name of the comparison's folder; empty: a proposed one.
+    ablationSeeds, ablationSteps - See IPv2Lib.ablation.
+
+    Publish:
+    publishedRun - Name of the run.
+    modelName, modelTitle, modelDescription, modelLimits - Of the model; empty: from the run.
+    """
+
+    dataset: str = ""
+    cases: str = ""
+    ndctVolume: vtkMRMLScalarVolumeNode
+    uldctVolume: vtkMRMLScalarVolumeNode
+    dosePercent: Annotated[float, WithinRange(0.1, 100)] = 2.0
+    doseHighPercent: Annotated[float, WithinRange(0, 100)] = 0.0
+    simulator: Simulator = Simulator.PHYSICAL
+    kernel: Annotated[str, Choice(["soft", "hann", "ramp", "sharp", "matched"])] = "hann"
+    breathMm: Annotated[float, WithinRange(0, 50)] = 6.0
+    realisations: Annotated[int, WithinRange(1, 100)] = 1
+    trainPercent: Annotated[int, WithinRange(0, 100)] = 70
+    validationPercent: Annotated[int, WithinRange(0, 100)] = 15
+    splitSeed: Annotated[int, WithinRange(0, 999999)] = 0
+    splitProjections: bool = False
+    workers: Annotated[int, WithinRange(1, 64)] = 1
+
+    runsFolder: str = ""
+    run: str = ""
+    newRun: str = ""
+    strategy: Strategy = Strategy.IPV2
+    network: Annotated[str, Choice(NETWORKS)] = "unet"
+    networkArguments: str = ""
+    loss: Annotated[str, Choice(list(LOSSES))] = "relative"
+    pairs: Pairs = Pairs.PURIFIED
+    drawnDoseLowPercent: Annotated[float, WithinRange(0.1, 100)] = 1.0
+    drawnDoseHighPercent: Annotated[float, WithinRange(0.1, 100)] = 25.0
+    drawnKernelLow: Annotated[float, WithinRange(-1, 2)] = -1.0
+    drawnKernelHigh: Annotated[float, WithinRange(-1, 2)] = 2.0
+    length: Annotated[float, WithinRange(0.1, 10000000)] = 2000.0
+    lengthUnit: LengthUnit = LengthUnit.STEPS
+    patch: Annotated[int, WithinRange(8, 512)] = 128
+    batch: Annotated[int, WithinRange(1, 1024)] = 8
+    learningRate: Annotated[float, WithinRange(0.000001, 1)] = 0.001
+    seed: Annotated[int, WithinRange(0, 999999)] = 0
+    startFrom: str = ""
+    device: Annotated[str, Choice(["auto", "cpu", "cuda", "mps"])] = "auto"
+    precision: Annotated[str, Choice(["float32", "bfloat16", "float16"])] = "float32"
+    validateEvery: Annotated[int, WithinRange(1, 1000000)] = 200
+    compileNetwork: bool = False
+
+    testSplit: Split = Split.TEST
+    methods: list[str]
+    slicesPerCase: Annotated[int, WithinRange(0, 10000)] = 0
+    features: str = ""
+    comparison: str = ""
+    ablationSeeds: Annotated[int, WithinRange(1, 100)] = 3
+    ablationSteps: Annotated[int, WithinRange(1, 10000000)] = 600
+
+    publishedRun: str = ""
+    modelName: str = ""
+    modelTitle: str = ""
+    modelDescription: str = ""
+    modelLimits: str = ""

@@ -1,0 +1,144 @@
+"""The section *Publish*: the best weights of a run become a model that IPv2 Denoise lists."""
+
+import re
+
+import slicer
+from IPv2Lib.errors import Cancelled, InputError
+from IPv2Lib.jobs import JobState
+from IPv2Lib.training_run import RunState
+from IPv2SlicerLib.JobDisplay import JobDisplay
+from slicer.i18n import tr as _
+
+from .Logic import IPv2TrainLogic, modelFolder
+from .Messages import TITLE, boxes, showError
+from .Runs import Runs, factsHtml
+from .TrainSection import runsFolder
+
+
+class PublishSection:
+    """Connects the widgets of the section with the logic; the widget class hands parameter nodes and events on.
+
+    Parameters
+    ----------
+    ui : object
+        The widgets of the .ui file by name.
+    logic : IPv2TrainLogic
+    runs : Runs
+        Shared with the other sections.
+    """
+
+    def __init__(self, ui, logic: IPv2TrainLogic, runs: Runs):
+        self._ui, self._logic, self._runs = ui, logic, runs
+        self._parameterNode = None
+        self._listed: list[RunState] = []
+        self._facts = ""
+        self._display = JobDisplay(
+            ui.publishButton,
+            ui.publishProgressBar,
+            ui.publishStatusLabel,
+            ("publish",),
+            self._onPublish,
+            logic.cancel,
+            boxes,
+        )
+        ui.publishedRunSelector.activated.connect(self._onRun)
+
+    def setParameterNode(self, parameterNode) -> None:
+        """Use a parameter node, or none while the module is not shown."""
+        self._parameterNode = parameterNode
+        if not parameterNode:
+            self._display.forget()
+        self.parametersChanged()
+
+    def parametersChanged(self) -> None:
+        """Follow a change of any parameter."""
+        if self._parameterNode:
+            self._listRuns()
+
+    def runsChanged(self) -> None:
+        """A run has come, or has got weights."""
+        self.parametersChanged()
+
+    def jobChanged(self) -> None:
+        """Show where the job is."""
+        self._display.update(self._logic.runner, self._logic.jobKind)
+
+    def enter(self) -> None:
+        """The module is opened."""
+        self.parametersChanged()
+        self.jobChanged()
+
+    def exit(self) -> None:
+        """Another module is opened; a running job goes on."""
+
+    def cleanup(self) -> None:
+        """The widget goes away."""
+
+    # --- what is shown ---
+
+    def _listRuns(self) -> None:
+        """The runs that have weights; the one of section 2, unless another one was chosen."""
+        selector = self._ui.publishedRunSelector
+        found = [run for run in self._runs.inFolder(runsFolder(self._parameterNode)) if run.has_weights]
+        names = [run.folder.name for run in found]
+        selector.blockSignals(True)
+        if names != [run.folder.name for run in self._listed]:
+            selector.clear()
+            for name in names:
+                selector.addItem(name)
+        self._listed = found
+        chosen = self._run()
+        selector.setCurrentIndex(found.index(chosen) if chosen else -1)
+        selector.blockSignals(False)
+        text = factsHtml(chosen) if chosen else _("No run has weights yet: train one in section 2.")
+        if text != self._facts:  # else it would scroll back to its top
+            self._facts = text
+            self._ui.cardText.setHtml(text)
+        self._ui.modelNameLineEdit.setPlaceholderText(_proposedName(chosen))
+
+    def _run(self) -> RunState | None:
+        wanted = (self._parameterNode.publishedRun, self._parameterNode.run)
+        for name in wanted:
+            for run in self._listed:
+                if run.folder.name == name:
+                    return run
+        return self._listed[-1] if self._listed else None
+
+    def _onRun(self, index: int = 0) -> None:
+        index = self._ui.publishedRunSelector.property("currentIndex")
+        if self._parameterNode and 0 <= index < len(self._listed):
+            self._parameterNode.publishedRun = self._listed[index].folder.name
+
+    # --- work ---
+
+    def _onPublish(self) -> None:
+        parameters, run = self._parameterNode, self._run()
+        if run is None:
+            raise InputError(_("no run has weights yet: train one in section 2"))
+        name = parameters.modelName.strip() or _proposedName(run)
+        overwrite = modelFolder(name).exists()
+        if overwrite and not slicer.util.confirmYesNoDisplay(
+            _("There is a model {name} already. Replace it?").format(name=name), windowTitle=TITLE
+        ):
+            raise Cancelled("nothing was published")
+        self._logic.publish(
+            run.folder,
+            name,
+            title=parameters.modelTitle,
+            description=parameters.modelDescription,
+            limits=parameters.modelLimits,
+            overwrite=overwrite,
+            onFinished=self._onPublished,
+            wait=False,
+        )
+
+    def _onPublished(self, model) -> None:
+        if self._logic.runner.state is JobState.FAILED:
+            showError(self._logic.runner.error)
+        if model:
+            self._display.say(_("IPv2 Denoise lists the model {name} now.").format(name=model["name"]))
+
+
+def _proposedName(run: RunState | None) -> str:
+    """A model's name made of a run's."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", run.folder.name).strip("-._") if run else ""

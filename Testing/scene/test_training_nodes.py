@@ -1,0 +1,211 @@
+"""A training run, a purified case and a comparison in the scene: real MRML nodes, filled from files."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from IPv2Lib.errors import InputError
+from IPv2Lib.training_run import RunWriter, read_run, validation_slice, write_json
+
+slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
+
+from IPv2Lib import scene, scene_training  # noqa: E402
+from IPv2Lib.layouts import comparison_layout, training_layout  # noqa: E402
+from IPv2Lib.scores import MEASURES  # noqa: E402
+from IPv2Lib.shards import PurifiedDataset  # noqa: E402
+
+
+@pytest.fixture
+def fresh():
+    return slicer.vtkMRMLScene()
+
+
+def write_run(folder: Path, steps=(10, 20), pictured: bool = True) -> Path:
+    """A run as `ipv2 train` leaves it, with loss 1 / step and an error of 100 / step HU."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "settings.json", {"network": "unet", "loss": "relative", "strategy": "ipv2"})
+    writer = RunWriter(folder, steps[0] - 1)
+    for step in steps:
+        writer.log(step, step / 10, 1e-3, 1 / step, 0.0)
+        writer.validation(step, step / 10, 100 / step, 200 / step, "truth")
+    if pictured:
+        ramp = np.arange(20, dtype=np.float32).reshape(4, 5)
+        images = {"input": ramp + steps[-1], "output": ramp, "label": -ramp}
+        writer.slice(**images, step=steps[-1], spacing=np.array([0.7, 0.8]), case="a")
+    writer.status("paused", step=steps[-1], steps=100, fraction=steps[-1] / 100)
+    writer.close()
+    return folder
+
+
+def column(table, name: str) -> list[float]:
+    array = table.GetTable().GetColumnByName(name)
+    return [array.GetValue(row) for row in range(array.GetNumberOfValues())]
+
+
+def series_of(chart) -> dict:
+    found = [chart.GetNthPlotSeriesNode(number) for number in range(chart.GetNumberOfPlotSeriesNodes())]
+    return {each.GetName(): (each.GetTableNode(), each.GetXColumnName(), each.GetYColumnName()) for each in found}
+
+
+def add(target, folder):
+    return scene_training.add_run(target, read_run(folder), validation_slice(folder))
+
+
+def test_curves_and_slice_of_a_run(fresh, tmp_path):
+    nodes = add(fresh, write_run(tmp_path / "first"))
+    assert nodes.log.GetName() == "first log"
+    np.testing.assert_allclose(column(nodes.log, "loss"), [0.1, 0.05])
+    assert series_of(nodes.loss_chart) == {"loss": (nodes.log, "step", "loss")}
+    assert nodes.loss_chart.GetYAxisLogScale()
+    errors = series_of(nodes.error_chart)
+    assert {name: column(table, y) for name, (table, x, y) in errors.items()} == {"body": [10, 5], "lung": [20, 10]}
+    assert "truth" in nodes.error_chart.GetTitle()
+    array, volume = scene.node_array(nodes.images["input"]), scene.node_to_volume(nodes.images["input"])
+    np.testing.assert_array_equal(array[0], np.arange(20).reshape(4, 5) + 20)
+    assert volume.spacing[:2] == pytest.approx((0.7, 0.8))
+    assert scene.provenance(nodes.images["label"])["step"] == "20"
+
+
+def test_a_run_that_goes_on_changes_its_nodes_and_adds_none(fresh, tmp_path):
+    folder = write_run(tmp_path / "first", pictured=False)
+    nodes = add(fresh, folder)
+    assert nodes.images == {}
+    write_run(folder, (30, 40))
+    scene_training.update_run(nodes, read_run(folder), validation_slice(folder))
+    count = fresh.GetNumberOfNodes()
+    assert column(nodes.log, "step") == [10, 20, 30, 40] and set(nodes.images) == {"input", "output", "label"}
+    write_run(folder, (50,))
+    scene_training.update_run(nodes, read_run(folder), validation_slice(folder))
+    assert fresh.GetNumberOfNodes() == count
+    assert scene.node_array(nodes.images["input"])[0, 0, 0] == 50
+    assert add(fresh, folder).log is nodes.log and fresh.GetNumberOfNodes() == count
+    other = add(fresh, write_run(tmp_path / "second"))
+    assert other.log is not nodes.log and other.log.GetName() == "second log"
+
+
+def test_a_run_without_validation_or_log(fresh, tmp_path):
+    write_json(tmp_path / "settings.json", {"network": "unet"})
+    nodes = add(fresh, tmp_path)
+    assert nodes.log.GetNumberOfRows() == 0 and nodes.images == {} and nodes.present
+    assert series_of(nodes.loss_chart) == series_of(nodes.error_chart) == {}
+    fresh.RemoveNode(nodes.loss_chart)
+    assert not nodes.present and scene_training.find_run(fresh, tmp_path) is None
+
+
+def test_the_layout_of_a_run_shows_its_charts_and_images(tmp_path):
+    target = scene.scene()
+    target.Clear()
+    nodes = add(target, write_run(tmp_path / "first"))
+    scene_training.show_run(nodes)
+    layout = training_layout()
+    assert target.GetFirstNodeByClass("vtkMRMLLayoutNode").GetViewArrangement() == layout.number
+    plots = [target.GetSingletonNode(name, "vtkMRMLPlotViewNode").GetPlotChartNode() for name in layout.plots]
+    assert plots == [nodes.loss_chart, nodes.error_chart]
+    shown = {each.GetLayoutName(): each for each in scene.nodes_of_class(target, "vtkMRMLSliceCompositeNode")}
+    assert [shown[name].GetBackgroundVolumeID() for name in layout.views] == [
+        nodes.images[name].GetID() for name in ("input", "output", "label")
+    ]
+
+
+def write_table(path: Path, rows: list[dict]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def score(method: str, reference: str, value: float, limits=(" low", " high")) -> dict:
+    row = {"method": method, "reference": reference, "patients": 5}
+    for number, measure in enumerate(MEASURES):
+        row |= {measure.name: value + number, f"{measure.name}{limits[0]}": value, f"{measure.name}{limits[1]}": 99}
+    return row
+
+
+def write_comparison(folder: Path) -> Path:
+    rows = [score("input", "truth", 20.0), score("mine", "truth", 10.0), score("mine", "label", 15.0)]
+    rows[0]["ssim"] = rows[0]["ssim low"] = rows[0]["ssim high"] = ""
+    write_table(folder / "table.csv", rows)
+    spectrum = [
+        {"method": method, "reference": "truth", "frequency_per_mm": f, "power_hu2_mm2": power / (1 + f)}
+        for method, power in (("input", 100), ("mine", 10)) for f in (0.1, 0.2, 0.4)
+    ]  # fmt: skip
+    write_table(folder / "nps.csv", spectrum)
+    return folder
+
+
+def test_a_comparison_is_a_table_and_two_charts(fresh, tmp_path):
+    nodes = scene_training.add_comparison(fresh, write_comparison(tmp_path), "scores")
+    place = [measure.name for measure in MEASURES].index("rmse_body_hu")
+    assert column(nodes.table, "method") == ["input", "mine", "mine"]
+    assert column(nodes.table, "rmse_body_hu")[1] == f"{10 + place:.1f} (10.0 to 99.0)"
+    assert column(nodes.table, "patients") == ["5", "5", "5"] and "rmse_body_hu low" not in column_names(nodes.table)
+    assert not any(character.isdigit() for character in column(nodes.table, "ssim")[0])
+    assert nodes.table.GetColumnTitle("rmse_body_hu") == "RMSE in the body"
+    assert nodes.table.GetColumnUnitLabel("rmse_body_hu") == "HU"
+    errors, noise = nodes.charts
+    bars = {name: column(table, y) for name, (table, x, y) in series_of(errors).items()}
+    assert bars == {"input": [20.0 + place], "mine": [10.0 + place]} and "truth" in errors.GetTitle()
+    curves = {name: column(table, y) for name, (table, x, y) in series_of(noise).items()}
+    np.testing.assert_allclose(curves["mine"], np.array(curves["input"]) / 10)
+    assert scene_training.add_comparison(fresh, tmp_path, "scores").table.GetName() == "scores_1"
+
+
+def test_without_spectra_the_second_chart_is_about_the_lung(fresh, tmp_path):
+    (write_comparison(tmp_path) / "nps.csv").unlink()
+    nodes = scene_training.add_comparison(fresh, tmp_path, "scores")
+    place = [measure.name for measure in MEASURES].index("rmse_lung_hu")
+    bars = {name: column(table, y) for name, (table, x, y) in series_of(nodes.charts[1]).items()}
+    assert bars == {"input": [20.0 + place], "mine": [10.0 + place]}
+
+
+def column_names(table) -> list[str]:
+    return [table.GetColumnName(number) for number in range(table.GetNumberOfColumns())]
+
+
+def test_an_ablation_has_the_spread_of_its_seeds(fresh, tmp_path):
+    row = score("", "truth", 3.0, (" min", " max"))
+    row = {"network": "unet", "strategy": "ipv1"} | {name: value for name, value in row.items() if name != "method"}
+    write_table(tmp_path / "ablation.csv", [row])
+    nodes = scene_training.add_comparison(fresh, tmp_path, "ablation")
+    assert column(nodes.table, "psnr_db") == ["3.00 (3.00 to 99.00)"] and nodes.charts == ()
+
+
+def test_a_comparison_is_one_step_of_undo_and_a_folder_without_one_is_refused(fresh, tmp_path):
+    fresh.SetUndoOn()
+    with pytest.raises(InputError, match="compare first"):
+        scene_training.add_comparison(fresh, tmp_path, "scores")
+    before = fresh.GetNumberOfNodes()
+    scene_training.add_comparison(fresh, write_comparison(tmp_path), "scores")
+    assert fresh.GetNumberOfNodes() > before
+    fresh.Undo()
+    assert not scene.nodes_of_class(fresh, "vtkMRMLTableNode")
+
+
+def test_the_layout_of_a_comparison_shows_table_and_charts(tmp_path):
+    target = scene.scene()
+    target.Clear()
+    nodes = scene_training.add_comparison(target, write_comparison(tmp_path), "scores")
+    scene_training.show_comparison(nodes)
+    layout = comparison_layout()
+    assert target.GetSingletonNode(layout.tables[0], "vtkMRMLTableViewNode").GetTableNode() is nodes.table
+    plots = [target.GetSingletonNode(name, "vtkMRMLPlotViewNode").GetPlotChartNode() for name in layout.plots]
+    assert plots == list(nodes.charts)
+
+
+def test_a_case_is_four_volumes_that_are_used_again(fresh, tmp_path):
+    from IPv2Lib import cases, ct, phantom, preparation
+
+    pair = phantom.pair(size=48, slices=2)
+    case = cases.Case(
+        "a", ndct=ct.write(pair.ndct, tmp_path / "n.nrrd"), uldct=ct.write(pair.uldct, tmp_path / "u.nrrd")
+    )
+    preparation.prepare([case], tmp_path / "data")
+    shard = PurifiedDataset.read(tmp_path / "data").shards[0]
+    nodes = scene_training.add_case(fresh, shard)
+    assert [node.GetName() for node in nodes] == ["a uLDCT", "a NDCT", "a training input", "a test label"]
+    volumes = [scene.node_to_volume(node) for node in nodes]
+    np.testing.assert_array_equal(volumes[0].array, shard.uldct)
+    np.testing.assert_array_equal(volumes[2].array, shard.pair(np.s_[:], "ipv2")[0])
+    assert all(ct.same_grid(volume, pair.uldct) for volume in volumes)
+    assert scene_training.add_case(fresh, shard) == nodes

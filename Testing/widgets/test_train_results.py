@@ -1,0 +1,126 @@
+"""What a researcher does in sections Evaluate and Publish of IPv2 Train, and the module's self-test."""
+
+import csv
+
+from IPv2Lib import bundle
+from IPv2Lib.layouts import comparison_layout
+from panel import expand
+from PySide6.QtCore import Qt
+from train_panel import errors, finish, make_tiny, open_panel, train_briefly
+
+
+def tick(widget, *texts: str) -> None:
+    methods = widget.ui.methodsList
+    for row in range(methods.count()):
+        if methods.item(row).text() in texts:
+            methods.item(row).setCheckState(Qt.Checked)
+
+
+def test_a_comparison_with_its_table_and_files(host, dataset):
+    import slicer
+
+    widget = open_panel(host, dataset)
+    ui = widget.ui
+    expand(host, ui.evaluateCollapsibleButton)
+    host.click(ui.compareButton)
+    assert "Nothing is ticked" in errors(host)[0]
+    assert not ui.showComparisonButton.isEnabled()
+    tick(widget, "Input, as it is", "Run finished")
+    assert list(widget._parameterNode.methods) == ["input", str(dataset / "runs" / "finished")]
+    widget._parameterNode.slicesPerCase = 1
+    host.click(ui.compareButton)
+    finish(host, widget.logic)
+    assert errors(host) == []
+    folder = dataset / "comparisons" / "comparison-1"
+    with open(folder / "table.csv", newline="", encoding="utf-8") as file:
+        methods = [row["method"] for row in csv.DictReader(file)]
+    node = slicer.util.getNode("comparison-1")
+    assert [node.GetCellText(row, 0) for row in range(node.GetNumberOfRows())] == methods
+    assert {"input", "finished"} <= set(methods)
+    assert host.app.layoutManager().tableWidget(0).mrmlTableViewNode().GetTableNode() is node
+    layout = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    assert layout.GetViewArrangement() == comparison_layout().number
+    host.click(ui.openComparisonButton)
+    assert host.messages[-1].kind == "open" and host.messages[-1].text == str(folder)
+
+    slicer.mrmlScene.Clear()
+    host.process_events()
+    widget._parameterNode.comparison = "comparison-1"
+    host.click(ui.showComparisonButton)
+    assert slicer.util.getNode("comparison-1").GetNumberOfRows() == len(methods)
+
+
+def test_an_ablation_is_one_button(host, dataset):
+    import slicer
+
+    widget = open_panel(host, dataset)
+    ui = widget.ui
+    expand(host, ui.evaluateCollapsibleButton, ui.ablationCollapsibleButton)
+    make_tiny(widget)
+    widget._parameterNode.ablationSeeds, widget._parameterNode.ablationSteps = 1, 1
+    widget._parameterNode.slicesPerCase = 1
+    host.click(ui.ablationButton)
+    finish(host, widget.logic, 240)
+    assert errors(host) == []
+    table = slicer.util.getNode("ablation")
+    assert {"ipv1", "ipv2"} <= {table.GetCellText(row, 1) for row in range(table.GetNumberOfRows())}
+    assert (dataset / "ablation" / "ablation.csv").exists() and ui.showAblationButton.isEnabled()
+
+
+def test_a_model_is_published_and_listed_by_the_other_module(host, dataset):
+    import slicer
+
+    widget = open_panel(host, dataset)
+    ui, parameters = widget.ui, widget._parameterNode
+    expand(host, ui.publishCollapsibleButton)
+    assert ui.publishedRunSelector.currentText() == "finished"
+    assert "2 cases of 2 patients" in ui.cardText.toPlainText() and "step 4 of 4" in ui.cardText.toPlainText()
+    parameters.modelName = "no/name"
+    host.click(ui.publishButton)
+    assert "cannot be called" in errors(host)[0]
+    parameters.modelName, parameters.modelTitle, parameters.modelLimits = "mine", "For our scanner", "Phantoms only."
+    host.click(ui.publishButton)
+    finish(host, widget.logic)
+    assert errors(host) == [] and "mine" in ui.publishStatusLabel.text()
+    model = bundle.load("mine")
+    assert model.folder.parent == bundle.user_folder()
+    assert (model.card["title"], model.card["limits"]) == ("For our scanner", "Phantoms only.")
+    slicer.util.selectModule("IPv2Denoise")
+    denoise = slicer.modules.ipv2denoise.widgetRepresentation().self()
+    names = [denoise.ui.modelSelector.itemText(row) for row in range(denoise.ui.modelSelector.count())]
+    assert "mine" in names
+
+    # a second time it asks first
+    slicer.util.selectModule("IPv2Train")
+    before = model.hash
+    host.answers.append(False)
+    host.click(ui.publishButton)
+    assert [message.kind for message in host.messages] == ["question"] and not widget.logic.runner.state.active
+    train_briefly(dataset, dataset / "runs" / "other", steps=6)
+    host.wait_until(lambda: ui.publishedRunSelector.count() == 2)
+    parameters.publishedRun = "other"
+    host.answers.append(True)
+    host.click(ui.publishButton)
+    finish(host, widget.logic)
+    assert bundle.load("mine").hash != before
+
+
+def test_packages_that_only_training_needs_are_asked_for_and_may_be_declined(host, dataset, tmp_path, monkeypatch):
+    widget = open_panel(host, dataset)
+    packages = __import__("IPv2SlicerLib.Packages", fromlist=["x"])
+    known = packages.requirementsPath
+    more = tmp_path / "requirements.txt"
+    more.write_text("ipv2-package-that-is-not-there>=1\n")
+    monkeypatch.setattr(
+        packages, "requirementsPath", lambda name: more if name == packages.TRAINING_REQUIREMENTS else known(name)
+    )
+    host.answers.append(False)
+    host.click(widget.ui.purifyButton)
+    assert [message.kind for message in host.messages] == ["question"]
+    assert "ipv2-package-that-is-not-there" in host.messages[0].detail
+    assert not widget.logic.runner.state.active and host.installed_packages == []
+
+
+def test_the_self_test(host):
+    open_panel(host)
+    host.run_self_test("IPv2Train")

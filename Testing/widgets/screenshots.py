@@ -107,6 +107,8 @@ def train_states(host: Host, folder: Path, size: int, slices: int) -> Iterator[s
     host.click(ui.purifyButton)
     finish(host, widget.logic, 1200)
     host.click_cell(ui.casesTable, 0, 0)
+    host.process_events(0.2)
+    host.click(ui.showCaseButton)
     host.process_events(0.5)
     yield "train-data"
 

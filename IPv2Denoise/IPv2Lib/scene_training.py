@@ -31,6 +31,7 @@ IMAGES = ("input", "output", "label")
 """Of the validation slice, from left to right."""
 
 _ROLE, _FOLDER = "IPv2.training", "IPv2.folder"  # attributes: which node it is, and of which folder
+_BARS_RANGE = (-0.5, 0.5)  # VTK puts the bars of a group side by side around its position, here 0, less than 1 wide
 _LIMITS = ((" low", " high"), (" min", " max"))  # behind a measure's name: of an interval, of several seeds
 
 
@@ -376,6 +377,8 @@ def _error_chart(target, name: str, folder: Path, rows, region: str) -> slicer.v
     for number, method in enumerate(values):
         _add_series(chart, bars, method, "", method, COLORS[number % len(COLORS)])
         chart.GetNthPlotSeriesNode(number).SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeBar)
+    chart.SetXAxisRangeAuto(False)  # an automatic range begins inside the first bar
+    chart.SetXAxisRange(*_BARS_RANGE)
     return chart
 
 

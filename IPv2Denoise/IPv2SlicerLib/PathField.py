@@ -24,7 +24,9 @@ class PathField:
         self._widget, self._chosen = widget, chosen
         self._shown = ""
         self._timer = singleShot(SETTLE_MSEC, self._settled)
+        widget.setCurrentPath("")  # a new one may show the latest path of the history, which nobody chose here
         widget.currentPathChanged.connect(self._onChanged)
+        widget.validInputChanged.connect(self._onChanged)  # all that it says when it is cleared
 
     def show(self, path: str) -> None:
         """Show a path, unless something else is just being typed."""
@@ -42,7 +44,7 @@ class PathField:
         """The widget goes away."""
         self._timer.stop()
 
-    def _onChanged(self, path: str = "") -> None:
+    def _onChanged(self, news: str | bool = "") -> None:
         if self._text() != self._shown:
             self._timer.start()
 

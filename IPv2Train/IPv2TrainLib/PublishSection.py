@@ -42,6 +42,10 @@ class PublishSection:
             boxes,
         )
         ui.publishedRunSelector.activated.connect(self._onRun)
+        # Slicer would write what is typed back into a QTextEdit, which puts the cursor at its start with every letter.
+        self._texts = {"modelDescription": ui.modelDescriptionText, "modelLimits": ui.modelLimitsText}
+        for name, widget in self._texts.items():
+            widget.textChanged.connect(lambda name=name: self._onText(name))
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node, or none while the module is not shown."""
@@ -54,6 +58,9 @@ class PublishSection:
         """Follow a change of any parameter."""
         if self._parameterNode:
             self._listRuns()
+            for name, widget in self._texts.items():
+                if widget.toPlainText() != getattr(self._parameterNode, name):
+                    widget.setPlainText(getattr(self._parameterNode, name))
 
     def runsChanged(self) -> None:
         """A run has come, or has got weights."""
@@ -108,6 +115,10 @@ class PublishSection:
         index = self._ui.publishedRunSelector.property("currentIndex")
         if self._parameterNode and 0 <= index < len(self._listed):
             self._parameterNode.publishedRun = self._listed[index].folder.name
+
+    def _onText(self, name: str) -> None:
+        if self._parameterNode:
+            setattr(self._parameterNode, name, self._texts[name].toPlainText())
 
     # --- work ---
 

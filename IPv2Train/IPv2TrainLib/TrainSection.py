@@ -72,6 +72,8 @@ class TrainSection:
                 self._choose(self._logic.trainedRun)  # the scene was closed; what is trained is shown all the same
             self._describeChoices()
             self._timer.start()
+        else:
+            self._ui.lengthSpinBox.setDecimals(1)  # or the length of the next parameter node would be rounded
         self.parametersChanged()
 
     def parametersChanged(self) -> None:
@@ -86,7 +88,9 @@ class TrainSection:
             ui.networkInfoLabel.setText(f"{network.title} ({network.reference}).")
             self._listModels()
         ui.lossSelector.setEnabled(not network.generative)
-        ui.lengthSpinBox.setDecimals(0 if parameters.lengthUnit is LengthUnit.STEPS else 1)
+        isSteps = parameters.lengthUnit is LengthUnit.STEPS
+        ui.lengthSpinBox.setMinimum(1.0 if isSteps else 0.1)  # first: without decimals, 0.1 would become 0
+        ui.lengthSpinBox.setDecimals(0 if isSteps else 1)
         for widget in (
             ui.drawnDoseLowSpinBox,
             ui.drawnDoseHighSpinBox,

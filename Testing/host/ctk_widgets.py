@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import ModuleType
 
 from PySide6 import QtCore, QtGui, QtWidgets
@@ -376,6 +375,7 @@ class ctkPathLineEdit(StandIn, QtWidgets.QWidget):
     def __init__(self, parent=None):
         super().__init__(parent)
         self._filters = {"Files", "Executable", "NoDot", "NoDotDot", "AllEntries"}
+        self._is_valid = False
         self._combo = QtWidgets.QComboBox()
         self._combo.setEditable(True)
         self._combo.setSizePolicy(QtWidgets.QSizePolicy.Ignored, QtWidgets.QSizePolicy.Fixed)
@@ -437,8 +437,11 @@ class ctkPathLineEdit(StandIn, QtWidgets.QWidget):
             self._combo.addItem(self._combo.currentText())
 
     def _edited(self, path: str) -> None:
-        self.currentPathChanged.emit(path)
-        self.validInputChanged.emit(Path(path).exists())
+        was_valid, self._is_valid = self._is_valid, bool(path)  # no text at all is no input
+        if self._is_valid:
+            self.currentPathChanged.emit(path)
+        if self._is_valid != was_valid:
+            self.validInputChanged.emit(self._is_valid)
 
 
 class ctkDirectoryButton(StandIn, QtWidgets.QPushButton):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import vtk
 from IPv2Lib.errors import InputError
 from IPv2Lib.training_run import RunWriter, read_run, validation_slice, write_json
 
@@ -157,6 +158,23 @@ def test_without_spectra_the_second_chart_is_about_the_lung(fresh, tmp_path):
     place = [measure.name for measure in MEASURES].index("rmse_lung_hu")
     bars = {name: column(table, y) for name, (table, x, y) in series_of(nodes.charts[1]).items()}
     assert bars == {"input": [20.0 + place], "mine": [10.0 + place]}
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_every_bar_of_a_chart_is_within_its_axis(fresh, tmp_path, count):
+    write_table(tmp_path / "table.csv", [score(f"model {number}", "truth", 10.0 + number) for number in range(count)])
+    errors = scene_training.add_comparison(fresh, tmp_path, "scores").charts[0]
+    chart, bars = vtk.vtkChartXY(), []
+    for table, _x, y in series_of(errors).values():
+        bars.append(vtk.vtkPlotBar())  # drawn at its row's number, 0, as by Slicer
+        bars[-1].SetUseIndexForXSeries(True)
+        bars[-1].SetInputData(table.GetTable(), y, y)
+        chart.AddPlot(bars[-1])
+    chart.Update()
+    reach = max(abs(bar.GetOffset()) + bar.GetWidth() / 2 for bar in bars)
+    low, high = errors.GetXAxisRange()
+    assert len(bars) == count and not errors.GetXAxisRangeAuto()
+    assert low < -reach < reach < high and high - low < 3 * reach
 
 
 def column_names(table) -> list[str]:

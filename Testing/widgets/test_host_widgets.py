@@ -163,6 +163,18 @@ def test_a_slider_keeps_to_its_range_and_tells_once(host):
     assert slider.value == 5.0
 
 
+def test_a_path_that_is_cleared_is_told_as_invalid_only(host):
+    import ctk
+
+    edit = ctk.ctkPathLineEdit()
+    told = []
+    edit.currentPathChanged.connect(told.append)
+    edit.validInputChanged.connect(told.append)
+    for path in ("/a", "/b", ""):
+        edit.setCurrentPath(path)
+    assert told == ["/a", True, "/b", False]
+
+
 def test_a_path_is_chosen_in_a_dialog(host, tmp_path):
     import ctk
 

@@ -105,6 +105,22 @@ def test_a_model_is_published_and_listed_by_the_other_module(host, dataset):
     assert bundle.load("mine").hash != before
 
 
+def test_what_is_typed_about_a_model_comes_out_as_typed(host, dataset):
+    from PySide6 import QtTest
+
+    widget = open_panel(host, dataset)
+    ui, parameters = widget.ui, widget._parameterNode
+    expand(host, ui.publishCollapsibleButton)
+    parameters.modelLimits = "None"
+    assert ui.modelLimitsText.toPlainText() == "None"
+    QtTest.QTest.keyClicks(ui.modelDescriptionText, "for children")
+    assert parameters.modelDescription == ui.modelDescriptionText.toPlainText() == "for children"
+    assert parameters.modelLimits == "None"
+    widget.setParameterNode(None)
+    widget.setParameterNode(widget.logic.getParameterNode())
+    assert ui.modelDescriptionText.toPlainText() == "for children"
+
+
 def test_packages_that_only_training_needs_are_asked_for_and_may_be_declined(host, dataset, tmp_path, monkeypatch):
     widget = open_panel(host, dataset)
     packages = __import__("IPv2SlicerLib.Packages", fromlist=["x"])

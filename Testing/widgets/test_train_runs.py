@@ -209,3 +209,38 @@ def test_what_a_choice_means_is_said_and_what_has_no_effect_is_grey(host, datase
     assert [ui.startFromSelector.itemText(row) for row in range(ui.startFromSelector.count())] == ["Random weights"]
     parameters.network = "unet"
     assert ui.startFromSelector.itemText(1) == "ipv2-unet"
+
+
+def test_a_length_in_steps_is_whole_and_another_one_is_not_rounded(host, dataset):
+    widget = open_panel(host, dataset)
+    spinBox, parameters = widget.ui.lengthSpinBox, widget._parameterNode
+    units = type(parameters.lengthUnit)
+    parameters.lengthUnit, parameters.length = units.MINUTES, 0.4
+    assert spinBox.value() == 0.4
+    parameters.lengthUnit = units.STEPS
+    assert (spinBox.value(), spinBox.minimum(), parameters.length) == (1, 1, 1)
+    widget.setParameterNode(None)  # as before a scene with other parameters is shown
+    node = widget.logic.getParameterNode()
+    node.lengthUnit, node.length = units.MINUTES, 2.4
+    widget.setParameterNode(node)
+    assert (spinBox.value(), node.length) == (2.4, 2.4)
+
+
+def test_the_history_of_a_path_is_not_taken_for_a_choice(host):
+    import ctk
+    from IPv2SlicerLib.PathField import PathField
+
+    edit, chosen = ctk.ctkPathLineEdit(), []
+    edit.setCurrentPath("/of/another/module")  # as with a history in the application's settings
+    field = PathField(edit, chosen.append)
+    field.show("")
+    field.settle()
+    assert edit.property("currentPath") == "" and chosen == []
+
+
+def test_a_folder_of_runs_that_is_cleared_is_the_one_of_the_data_set_again(host, dataset, tmp_path):
+    widget = open_panel(host, dataset)
+    edit, parameters = widget.ui.runsPathLineEdit, widget._parameterNode
+    for path in (str(tmp_path), ""):
+        edit.setCurrentPath(path)
+        host.wait_until(lambda path=path: parameters.runsFolder == path)

@@ -252,6 +252,8 @@ def save(
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     full = {key: full[key] for key in (*_REQUIRED, *full) if key in full}
+    if not _is_name(full["name"]):
+        raise BundleError(f"{full['name']!r} is no name of a model: use letters, digits, '.', '_' and '-'")
     try:
         text = json.dumps(full, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:

@@ -179,8 +179,19 @@ def cases_from_paths(paths: Iterable[str | Path]) -> list[Case]:
 
 
 def identified(cases: Iterable[Case]) -> list[Case]:
-    """The cases with every empty `patient` filled in: the PatientID of a DICOM series, else the name of the case."""
-    return [case if case.patient else replace(case, patient=_patient_id(case) or case.name) for case in cases]
+    """The cases with every empty `patient` filled in.
+
+    It is the PatientID of a DICOM series, else that of another case with the same file, else the name of the case.
+    """
+    cases = [case if case.patient else replace(case, patient=_patient_id(case)) for case in cases]
+    patients = {path.resolve(): case.patient for case in cases if case.patient for path in case.sources}
+    result = []
+    for case in cases:
+        files = [path.resolve() for path in case.sources]
+        patient = case.patient or next((patients[file] for file in files if file in patients), case.name)
+        patients.update(dict.fromkeys(files, patient))
+        result.append(replace(case, patient=patient))
+    return result
 
 
 def split_by_patient(cases: Sequence[Case], fractions: Sequence[float] = FRACTIONS, seed: int = 0) -> list[Case]:
@@ -243,7 +254,7 @@ def check_cases(cases: Sequence[Case]) -> None:
     ------
     InputError
         No case; a name twice; half of a pair; a file that is missing; a value out of range; a patient in two
-        splits. The case is named.
+        splits; a file of two patients. The case is named.
     """
     if not cases:
         raise InputError("there is no case: give NDCT files, DICOM folders, pairs, or a table of cases")
@@ -256,7 +267,9 @@ def check_cases(cases: Sequence[Case]) -> None:
             _check_values(case)
         except InputError as error:
             raise InputError(f"case {case.name!r}: {error}") from error
-    _given_splits(identified(cases))
+    cases = identified(cases)
+    _check_patients(cases)
+    _given_splits(cases)
 
 
 # --- files ------------------------------------------------------------------------------------------------------
@@ -350,6 +363,19 @@ def _given_splits(cases: Iterable[Case]) -> dict[str, str]:
                 "patient into one split"
             )
     return {patient: next(iter(found)) for patient, found in given.items()}
+
+
+def _check_patients(cases: Iterable[Case]) -> None:
+    """A scan under two patients would be trained on and tested."""
+    first: dict[Path, Case] = {}
+    for case in cases:
+        for path in case.sources:
+            other = first.setdefault(path.resolve(), case)
+            if other.patient != case.patient:
+                raise InputError(
+                    f"case {case.name!r}: {path} is of patient {case.patient!r} here and of {other.patient!r} in case "
+                    f"{other.name!r}: give both the same patient"
+                )
 
 
 def _check_sources(case: Case) -> None:

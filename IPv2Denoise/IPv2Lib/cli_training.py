@@ -313,15 +313,31 @@ def _publish(options: argparse.Namespace, console: Console) -> None:
     from . import bundle
     from .publishing import publish
 
-    if options.name is not None and Path(options.name).name != options.name:
+    if options.name is not None and (not options.name or Path(options.name).name != options.name):
         raise InputError(f"{options.name!r} is no name of a model: use letters, digits, '.', '_' and '-'")
     folder = options.out or bundle.user_folder() / (options.name or options.run_folder.resolve().name)
     if (folder / bundle.CARD_FILE).exists() and not options.overwrite:
         raise InputError(f"{folder} is a model already: give another name, or replace it with --overwrite")
+    _check_name(folder)
     model = publish(options.run_folder, folder, _card(options), last=options.last)
     console.result(
         _model_line(model), command="publish", model=str(model.folder), name=model.name, sha256=model.hash
     )
+
+
+def _check_name(folder: Path) -> None:
+    """Refuse a name in the folder of the user's own models that already stands for something else."""
+    from . import bundle
+    from .methods import INPUT
+
+    name, folder = folder.name, folder.resolve()
+    if folder.parent != bundle.user_folder().resolve():
+        return
+    if name == INPUT or (name in networks.names() and networks.summary(name).zero_shot):
+        raise InputError(f"{name!r} means something else in 'ipv2 compare': give another name")
+    for model in bundle.available():
+        if model.name == name and model.folder.resolve() != folder:
+            raise InputError(f"{name!r} is the name of the model {model.folder} already: give another name")
 
 
 COMMANDS = {

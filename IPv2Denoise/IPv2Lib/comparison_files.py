@@ -133,7 +133,7 @@ def _notes(pools: Mapping[tuple[str, str], Pool], features: str) -> list[str]:
     for reference, pool in {reference: pool for (_, reference), pool in pools.items()}.items():
         if pool.resampled == "slices":
             notes.append(
-                f"{reference}: {pool.patients} patients are too few to resample (fewer than {LEAST_PATIENTS}); "
+                f"{reference}: patients are too few to resample ({pool.patients}, fewer than {LEAST_PATIENTS}); "
                 "intervals come from slices and say nothing of other patients"
             )
         if pool.patches < LEAST_PATCHES:

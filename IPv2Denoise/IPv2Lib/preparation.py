@@ -205,7 +205,7 @@ class _Order:
 def _check_folder(folder: Path) -> None:
     if is_dataset(folder):
         if _read_json(folder / DATASET_FILE).get("format") != FORMAT:
-            raise InputError(f"{folder} is a data set of another version: give a new folder")
+            raise InputError(f"{folder / DATASET_FILE} is damaged or of another version: give a new folder")
     elif folder.is_dir() and any(entry.name not in (SHARDS_FOLDER, SCANS_FOLDER) for entry in folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no data set: give a new folder's name")
     elif folder.exists() and not folder.is_dir():

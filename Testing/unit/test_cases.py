@@ -129,6 +129,17 @@ def test_the_patient_is_that_of_the_dicom_header(scans):
     assert identified([Case("z", ndct=scans / "series", patient="Q")])[0].patient == "Q"
 
 
+def test_a_scan_in_two_cases_is_of_one_patient(scans):
+    ndct, uldct = scans / "alone.nrrd", scans / "other.nii.gz"
+    simulated, pair = Case("a", ndct=ndct), Case("b", ndct=ndct, uldct=uldct)
+    assert [case.patient for case in identified([simulated, pair])] == ["a", "a"]
+    assert [case.patient for case in identified([simulated, replace(pair, patient="Q")])] == ["Q", "Q"]
+    split = split_by_patient([simulated, replace(pair, split="test"), Case("c", ndct=scans / "series")])
+    assert [case.split for case in split] == ["test", "test", "train"]
+    with pytest.raises(InputError, match=r"'b'.*alone.nrrd is of patient 'Q' here and of 'P' in case 'a'"):
+        check_cases([replace(simulated, patient="P"), replace(pair, patient="Q")])
+
+
 def test_paths_that_hold_no_scan(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         cases_from_paths([tmp_path / "missing"])

@@ -121,7 +121,7 @@ def test_rows_files_and_notes_agree(dataset, found):
     assert facts["methods"]["untrained"]["sha256"] == bundle.load(Path(facts["methods"]["untrained"]["folder"])).hash
     assert facts["dataset"]["shards"] == [shard.key for shard in dataset.split("test")]
     assert set(facts["measures"]) == {measure.name for measure in MEASURES}
-    assert any("too few to resample" in note for note in found.notes)
+    assert any("patients are too few to resample (" in note for note in found.notes)
     assert found.files["plot"].read_bytes().startswith(b"\x89PNG")
     curves = read_csv(found.files["transfer"])
     assert {row["method"] for row in curves} == {"reference", "input", "untrained", "three-steps"}

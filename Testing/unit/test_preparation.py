@@ -330,9 +330,10 @@ def test_folders_that_hold_something_else(scans, tmp_path):
         with pytest.raises(InputError, match=words):
             prepare(alone(scans, 1), folder)
     (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "dataset.json").write_text('{"format": 0}')
-    with pytest.raises(InputError, match="another version"):
-        prepare(alone(scans, 1), tmp_path / "old")
+    for content in ('{"format": 0}', "{"):
+        (tmp_path / "old" / "dataset.json").write_text(content)
+        with pytest.raises(InputError, match=r"dataset\.json is damaged or of another version"):
+            prepare(alone(scans, 1), tmp_path / "old")
     with pytest.raises(InputError, match="physical simulation only"):
         prepare(alone(scans, 1, method="published"), tmp_path / "new", split_projections=True)
     assert not is_dataset(tmp_path / "new")

@@ -66,6 +66,10 @@ def test_options_become_settings_and_a_run_becomes_a_model(ipv2, folder, tmp_pat
     (tmp_path / "card.json").write_text('{"title": "Other"}')
     assert ipv2("publish", "run", "--name", "mine", "--overwrite", "--last", "--card", "card.json")[0] == 0
     assert bundle.load("mine").card["title"] == "Other"
+    for taken in ("input", "implicit", bundle.default_name(), "my model", ""):
+        code, _, err = ipv2("publish", "run", "--name", taken)
+        assert code == 2 and repr(taken) in err and "name" in err and "model.json" not in err
+    assert [path.name for path in bundle.user_folder().iterdir()] == ["mine"]
     assert ipv2("publish", "run", "--out", "models/there")[0] == 0
     assert bundle.load(tmp_path / "models" / "there").name == "there"
 

@@ -17,7 +17,6 @@ import numpy as np
 
 from . import bundle, networks, outputs
 from .bundle import Bundle
-from .ct import Volume
 from .errors import BundleError, InputError
 from .training_run import is_run
 
@@ -78,6 +77,7 @@ class Method:
         """
         if self.model is None:
             return shard.scan(list(slices))
+        from .ct import Volume
         from .denoise import denoise
 
         scan = Volume(shard.scan(np.s_[:]), shard.spacing)

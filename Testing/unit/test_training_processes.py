@@ -93,7 +93,7 @@ def command(*arguments) -> list[str]:
 
 
 def run(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess:
-    done = subprocess.run(arguments, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(arguments, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -111,7 +111,7 @@ def run_two(arguments: list[str], cwd: Path) -> list[tuple[int, str]]:
         )
         for rank in "01"
     ]  # fmt: skip
-    outputs = [process.communicate(timeout=120)[0] for process in both]
+    outputs = [process.communicate(timeout=600)[0] for process in both]
     return [(process.returncode, output) for process, output in zip(both, outputs, strict=True)]
 
 

@@ -76,7 +76,6 @@ def test_a_run_watched_paused_resumed_and_stopped(host, panel, dataset):
     nodes = set(node_names(slicer.mrmlScene))
 
     host.click(ui.pauseButton)
-    assert "Pausing" in ui.trainStatusLabel.text() and buttons(panel) == {"stop"}
     finish(host, panel.logic.training)
     paused = read_run(run)
     assert paused.state == "paused" and buttons(panel) == {"start", "resume"} and host.messages == []

@@ -1,6 +1,6 @@
 """From nothing to a model that denoises in Slicer, as a researcher would do it, on synthetic chests.
 
-    python Testing/end_to_end/training_path.py FOLDER [--steps 600] [--size 256] [--slices 16] [--dose 0.005]
+    python Testing/end_to_end/training_path.py FOLDER [--steps 1300] [--size 256] [--slices 16] [--dose 0.005]
 
 Scans of six synthetic patients, one of them without a uLDCT → purified data set → training (about two minutes), once in
 one go and once killed in the middle and resumed, which must give the same weights → comparison with the input and the
@@ -139,7 +139,7 @@ def main() -> None:
     """Run it and print what came out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=1300)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--slices", type=int, default=16)
     parser.add_argument(

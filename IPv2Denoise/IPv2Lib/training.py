@@ -207,19 +207,19 @@ class _Run:
 
     def _log(self, rate: float) -> None:
         self._count_losses()
+        self.losses.clear()
         if self.writer:
             self.writer.log(self.learner.step, self._seconds(), rate, self.loss, self.waited)
             self._report()
         self.waited = 0.0
 
     def _count_losses(self) -> None:
-        """Make one number of the losses since the last time, and be sure that it is one."""
+        """Make one number of the losses since the last line of the log, and be sure that it is one."""
         import torch
 
         if not self.losses:
             return
         self.loss = float(torch.stack(self.losses).mean())
-        self.losses.clear()
         if not math.isfinite(self.loss):
             self.loss = None
             raise IPv2Error(

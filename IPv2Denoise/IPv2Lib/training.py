@@ -108,7 +108,10 @@ def train(
         else:
             opened = open_source(source if source is not None else [], settings, targets, workers)
             processes.first(lambda: _begin(folder, settings, opened))
-        _Run(folder, settings, learner, opened, processes, progress, cancelled).go_on()
+        try:
+            _Run(folder, settings, learner, opened, processes, progress, cancelled).go_on()
+        finally:
+            learner.release()
     return folder
 
 
@@ -138,7 +141,6 @@ class _Run:
                 self.validation = Validation(source.validation, learner.network.context)
         self.validated = learner.step
         self.loss: float | None = None
-        self.losses: list[torch.Tensor] = []
         self.waited = 0.0
         self.first_step = learner.step
         self.began = self.saved = self.told = time.monotonic()
@@ -182,7 +184,7 @@ class _Run:
             batch = next(batches)
             self.waited += time.monotonic() - before
             rate = _learning_rate(settings, self.steps, learner.step, done)
-            self.losses.append(learner.train(*batch, rate))
+            learner.train(*batch, rate)
             if learner.step % _LOG_STEPS == 0:
                 self._log(rate)
             if learner.step % settings.validate_every == 0:
@@ -207,7 +209,7 @@ class _Run:
 
     def _log(self, rate: float) -> None:
         self._count_losses()
-        self.losses.clear()
+        self.learner.losses.clear()
         if self.writer:
             self.writer.log(self.learner.step, self._seconds(), rate, self.loss, self.waited)
             self._report()
@@ -217,9 +219,9 @@ class _Run:
         """Make one number of the losses since the last line of the log, and be sure that it is one."""
         import torch
 
-        if not self.losses:
+        if not self.learner.losses:
             return
-        self.loss = float(torch.stack(self.losses).mean())
+        self.loss = float(torch.stack(self.learner.losses).mean())
         if not math.isfinite(self.loss):
             self.loss = None
             raise IPv2Error(

@@ -33,6 +33,8 @@ class Learner:
         As it is, and with the moving average of its weights, in evaluation mode.
     step, seconds : int, float
         Steps done, and the time that they took until the checkpoint that was loaded.
+    losses : list of Tensor
+        Of the steps since the last line of the log.
     best_step, best_rmse : int or None, float or None
         Of the weights in `best.safetensors`.
 
@@ -67,9 +69,14 @@ class Learner:
         self.scaler = make_scaler(enabled=settings.precision == "float16")
         self.has_own_error = hasattr(self.network, "training_error")
         self.step, self.seconds = 0, 0.0
+        self.losses: list[torch.Tensor] = []
         self.best_step: int | None = None
         self.best_rmse: float | None = None
         self._answer: Callable[..., torch.Tensor] | None = None
+
+    def release(self) -> None:
+        """Let go of what shares gradients: its threads must end before the connection that they use."""
+        self._answer = None
 
     def start_from(self, name: str) -> None:
         """Take the weights of a model.
@@ -91,8 +98,8 @@ class Learner:
                     f"{self.settings.network} with {self.settings.arguments}: start from a model of the same network"
                 ) from error
 
-    def train(self, x: torch.Tensor, target: torch.Tensor, rate: float) -> torch.Tensor:
-        """One step with this process's part of a batch; returns the loss of the whole batch."""
+    def train(self, x: torch.Tensor, target: torch.Tensor, rate: float) -> None:
+        """One step with this process's part of a batch; adds the loss of the whole batch to `losses`."""
         import torch
 
         settings, total = self.settings, self.processes.total
@@ -122,7 +129,7 @@ class Learner:
         self.scaler.update()
         self.step += 1
         self._update_average(min(settings.average, self.step / (self.step + 9)))
-        return loss.detach()
+        self.losses.append(loss.detach())
 
     def save(self, path: Path, seconds: float) -> None:
         """Write the checkpoint, all of it or none."""
@@ -135,6 +142,7 @@ class Learner:
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "seconds": seconds,
+            "losses": self.losses,
             "best_step": self.best_step,
             "best_rmse": self.best_rmse,
         }
@@ -161,6 +169,7 @@ class Learner:
             if state.get("scaler"):
                 self.scaler.load_state_dict(state["scaler"])
             self.step, self.seconds = state["step"], state["seconds"]
+            self.losses = list(state.get("losses", []))
             self.best_step, self.best_rmse = state.get("best_step"), state.get("best_rmse")
         except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
             reason = " ".join(str(error).split())

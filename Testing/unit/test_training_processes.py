@@ -56,6 +56,7 @@ with joined(here):
         raise AssertionError("nothing was raised")
     except (InputError, ToldByFirst) as error:
         assert isinstance(error, ToldByFirst) == (here.rank == 1)
+    del shared
 """
 BARE = """
 import sys
@@ -133,13 +134,12 @@ def test_two_processes_train_as_one_and_the_first_one_speaks(folder, whole, tmp_
     events = [json.loads(line)["event"] for line in done.stdout.splitlines()]
     assert events.count("result") == 1 and events[-1] == "result"
     one, two = read_run(whole), read_run(tmp_path / "two")
-    # Sums in another order differ in their last digits, and training makes more of that with every step.
-    np.testing.assert_allclose(two.log["loss"][:3], one.log["loss"][:3], rtol=1e-4)
-    np.testing.assert_allclose(two.log["loss"], one.log["loss"], rtol=0.1)
-    np.testing.assert_allclose(two.validation["rmse_hu"], one.validation["rmse_hu"], rtol=0.1)
+    np.testing.assert_allclose(two.log["loss"], one.log["loss"], rtol=1e-4)
+    np.testing.assert_allclose(two.validation["rmse_hu"], one.validation["rmse_hu"], rtol=1e-3)
+    assert weights_differ_by(whole, tmp_path / "two") < 2e-3
     (first, said), (second, silent) = run_two(command("train", folder, "--out", "two", *OPTIONS), tmp_path)
     assert (first, second) == (2, 2)
-    assert "already holds a training run" in said and "ipv2" not in silent
+    assert "already holds a training run" in said and not silent
 
 
 def test_killed_and_resumed_equals_uninterrupted(folder, whole, tmp_path):

@@ -24,17 +24,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import ablation_plot, networks, outputs
-from .comparison import LABEL_STRATEGIES, Comparison, check_packages, compare, scans_to_score
+from .comparison import Comparison, check_packages, compare, scans_to_score
 from .errors import Cancelled, InputError
 from .methods import INPUT
 from .scores import MEASURES, spread
-from .shards import PurifiedDataset
+from .shards import PURIFIED, PurifiedDataset
 from .training_run import COMPLETED, is_run, read_run
 
 if TYPE_CHECKING:
     from .training_settings import TrainingSettings
 
-ROWS = LABEL_STRATEGIES
+ROWS = PURIFIED
 """The strategies of the paper's ablation, in its order: the last one is to be best, the first one worst."""
 
 JUDGED = ("sigma_background_hu", "rmse_lung_hu")

@@ -26,16 +26,13 @@ from .comparison_files import OWN
 from .errors import Cancelled, InputError, OutputError
 from .methods import Method, find_methods
 from .scores import Origin, Pool, Reference, SliceSums
-from .shards import PurifiedDataset, Shard
+from .shards import PURIFIED, PurifiedDataset, Shard
 
 if TYPE_CHECKING:
     from .distances import Features
 
 REFERENCES = ("truth", "label")
 """What results are scored against: the scan before its dose was lowered, and the test label of the purification."""
-
-LABEL_STRATEGIES = ("ipv1", "ipv1+remove-background", "ipv1+add-noise", "ipv2")
-"""Those that have a test label."""
 
 _FORMAT = 1  # of the parts; another number where anything is measured in another way
 _PARTS = "parts"
@@ -112,7 +109,7 @@ def compare(
     reference : {"both", "truth", "label"}
         Each has rows of its own; those of the truth come from the scans that have one.
     label_strategy : str
-        Whose test label is used: one of `LABEL_STRATEGIES`, see `Shard.test_label`.
+        Whose test label is used: one of `shards.PURIFIED`, see `Shard.test_label`.
     features : path, optional
         TorchScript network for Fréchet and kernel distances; `distances.RANDOM_CONV` if not given.
     flow_steps : int, optional
@@ -148,8 +145,8 @@ def compare(
     dataset = dataset if isinstance(dataset, PurifiedDataset) else PurifiedDataset.read(dataset)
     shards = scans_to_score(dataset, split)
     references = _references(shards, reference)
-    if label_strategy not in LABEL_STRATEGIES:
-        raise InputError(f"there is no test label by {label_strategy!r}: use one of {', '.join(LABEL_STRATEGIES)}")
+    if label_strategy not in PURIFIED:
+        raise InputError(f"there is no test label by {label_strategy!r}: use one of {', '.join(PURIFIED)}")
     for name, value, least in (("slices per case", slices_per_case, 1), ("bootstrap resamples", bootstrap, 0)):
         if value is not None and value < least:
             raise InputError(f"{value} {name}: give {least} or more")

@@ -56,7 +56,10 @@ _MODULES = {
 
 _PUBLISHED_BLEND = {"ipv1": 0.1}
 
-STRATEGIES = ("none", *_MODULES, "direct", "noise2inverse")
+PURIFIED = tuple(_MODULES)
+"""The strategies that purify, and so have a test label: the rows of the paper's ablation, in its order."""
+
+STRATEGIES = ("none", *PURIFIED, "direct", "noise2inverse")
 """How a window becomes input and target, see `Shard.pair`."""
 
 

@@ -252,8 +252,7 @@ def save(
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     full = {key: full[key] for key in (*_REQUIRED, *full) if key in full}
-    if not _is_name(full["name"]):
-        raise BundleError(f"{full['name']!r} is no name of a model: use letters, digits, '.', '_' and '-'")
+    check_name(full["name"])
     try:
         text = json.dumps(full, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
@@ -270,6 +269,14 @@ def save(
     except OSError as error:
         raise OutputError(f"the model cannot be written to {folder}: {error.strerror or error}") from error
     return load(folder)
+
+
+def check_name(name: str) -> None:
+    """Refuse (`BundleError`) what cannot be the name of a model."""
+    if not _is_name(name):
+        raise BundleError(
+            f"{name!r} is no name of a model: use letters, digits, '.', '_' and '-', a letter or digit first"
+        )
 
 
 def _put_in_place(fresh: Path, folder: Path, old: Path) -> None:

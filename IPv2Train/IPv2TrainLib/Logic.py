@@ -4,7 +4,6 @@ Importing this file must stay cheap, Slicer does it when it starts: what needs n
 """
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -397,11 +396,10 @@ def modelFolder(name: str, folder: str | Path | None = None) -> Path:
 
     Raises
     ------
-    InputError
+    BundleError
         For a name that is none.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise InputError(f"a model cannot be called {name!r}: use letters, digits, - and _, a letter or digit first")
+    bundle.check_name(name)
     return Path(folder or bundle.user_folder()) / name
 
 

@@ -77,7 +77,7 @@ def test_a_model_is_published_and_listed_by_the_other_module(host, dataset):
     assert "2 cases of 2 patients" in ui.cardText.toPlainText() and "step 4 of 4" in ui.cardText.toPlainText()
     parameters.modelName = "no/name"
     host.click(ui.publishButton)
-    assert "cannot be called" in errors(host)[0]
+    assert "is no name of a model" in errors(host)[0]
     parameters.modelName, parameters.modelTitle, parameters.modelLimits = "mine", "For our scanner", "Phantoms only."
     host.click(ui.publishButton)
     finish(host, widget.logic)

@@ -4,17 +4,12 @@ Long work runs in other processes; data sets and runs are folders (`IPv2Lib.shar
 scene is `IPv2Lib.scene_training`'s, the panel's sections are `IPv2TrainLib`'s. Opening the module imports no torch.
 """
 
-import sys
-
-import slicer
-import vtk
+from IPv2SlicerLib.PanelWidget import PanelWidget
 from IPv2TrainLib.Logic import IPv2TrainLogic
-from IPv2TrainLib.Parameters import IPv2TrainParameterNode
 from IPv2TrainLib.SelfTest import IPv2TrainTest
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleWidget
-from slicer.util import VTKObservationMixin
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 __all__ = ["IPv2Train", "IPv2TrainLogic", "IPv2TrainTest", "IPv2TrainWidget"]
 
@@ -54,16 +49,8 @@ class IPv2Train(ScriptedLoadableModule):
 #
 
 
-class IPv2TrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: loads the .ui file and gives its sections the parameter node and the jobs' news."""
-
-    def __init__(self, parent=None) -> None:
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic = None
-        self._sections = self._users = ()  # users: of the runs
-        self._parameterNode = None
-        self._parameterNodeGuiTag = None
+class IPv2TrainWidget(PanelWidget):
+    """The panel: sections Data, Train, Evaluate, Publish and Log. What is running does not need the scene."""
 
     def setup(self) -> None:
         """Called when the user opens the module the first time."""
@@ -74,101 +61,19 @@ class IPv2TrainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from IPv2TrainLib.Runs import Runs
         from IPv2TrainLib.TrainSection import TrainSection
 
-        ScriptedLoadableModuleWidget.setup(self)
-        uiWidget = slicer.util.loadUI(self.resourcePath("UI/IPv2Train.ui"))
-        self.layout.addWidget(uiWidget)
-        self.ui = slicer.util.childWidgetVariables(uiWidget)
-        uiWidget.setMRMLScene(slicer.mrmlScene)
-
+        PanelWidget.setup(self)
         self.logic = IPv2TrainLogic()
+        self.logic.onJobChanged = self.logic.training.onJobChanged = self._jobChanged
         runs = Runs()
         self._log = JobLog(self.ui, self.logic, self.logic.training)
-        self._users = (EvaluateSection(self.ui, self.logic, runs), PublishSection(self.ui, self.logic, runs))
-        self._sections = (
-            DataSection(self.ui, self.logic),
-            TrainSection(self.ui, self.logic, runs, self._runsChanged),
-            *self._users,
-        )
-        self.logic.onJobChanged = self.logic.training.onJobChanged = self._jobChanged
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartImportEvent, self.onSceneStartImport)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
-        self.initializeParameterNode()
-
-    def cleanup(self) -> None:
-        """Called when the application closes or the module is reloaded: a training pauses, other work ends."""
-        if self.logic is None:  # `setup` failed
-            return
-        self.logic.close()
-        for section in self._sections:
-            section.cleanup()
-        self.setParameterNode(None)
-        self.removeObservers()
-
-    def enter(self) -> None:
-        """Called each time the user opens this module."""
-        self.initializeParameterNode()
-        for section in self._sections:
-            section.enter()
-
-    def exit(self) -> None:
-        """Called each time the user opens a different module; what is running goes on."""
-        for section in self._sections:
-            section.exit()
-        self.setParameterNode(None)
-
-    def onReload(self) -> None:
-        """Developer's button: reload the library as well."""
-        for name in list(sys.modules):
-            if name.partition(".")[0] in ("IPv2TrainLib", "IPv2Lib", "IPv2SlicerLib"):
-                del sys.modules[name]
-        ScriptedLoadableModuleWidget.onReload(self)
-
-    def onSceneStartClose(self, caller, event) -> None:
-        """Called just before the scene is closed; what is running does not need it."""
-        self.setParameterNode(None)
-
-    def onSceneEndClose(self, caller, event) -> None:
-        """Called just after the scene is closed."""
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
-    def onSceneStartImport(self, caller, event) -> None:
-        """Called before a scene is loaded: selectors that meet its first volume must not change its parameters."""
-        self.setParameterNode(None)
-
-    def onSceneEndImport(self, caller, event) -> None:
-        """Called after a scene was loaded: shows its parameters."""
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
-    def initializeParameterNode(self) -> None:
-        """Ensure that the parameter node exists and is observed."""
-        self.setParameterNode(self.logic.getParameterNode())
-
-    def setParameterNode(self, parameterNode: IPv2TrainParameterNode | None) -> None:
-        """Connect the panel with a parameter node, or with none."""
-        if self._parameterNode:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self._parameterNodeGuiTag = None
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._parametersChanged)
-        self._parameterNode = parameterNode
-        if parameterNode:
-            self._parameterNodeGuiTag = parameterNode.connectGui(self.ui)
-            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self._parametersChanged)
-        for section in self._sections:
-            section.setParameterNode(parameterNode)
-
-    def _parametersChanged(self, caller=None, event=None) -> None:
-        for section in self._sections:
-            section.parametersChanged()
+        self._usersOfRuns = (EvaluateSection(self.ui, self.logic, runs), PublishSection(self.ui, self.logic, runs))
+        data = DataSection(self.ui, self.logic)
+        self.begin((data, TrainSection(self.ui, self.logic, runs, self._runsChanged), *self._usersOfRuns))
 
     def _runsChanged(self) -> None:
-        for section in self._users:
+        for section in self._usersOfRuns:
             section.runsChanged()
 
     def _jobChanged(self) -> None:
-        for section in self._sections:
-            section.jobChanged()
+        PanelWidget._jobChanged(self)
         self._log.jobChanged()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from IPv2Lib.cases import PATHS, Case, named, read_table
 from IPv2Lib.errors import InputError
-from IPv2Lib.shards import DATASET_FILE, SHARDS_FOLDER, SPLITS, TABLE_FILE, THUMBNAIL_FILE, PurifiedDataset
+from IPv2Lib.shards import DATASET_FILE, SPLITS, TABLE_FILE, PurifiedDataset
 from IPv2Lib.training_run import read_json
 
 WAITING, PURIFIED, CHANGED, FAILED = "waiting", "purified", "changed", "failed"
@@ -93,11 +93,6 @@ def casesOfDataset(dataset: Path) -> list[Case]:
     """
     PurifiedDataset.read(dataset)
     return read_table(dataset / TABLE_FILE)
-
-
-def thumbnailOf(dataset: Path, key: str) -> Path:
-    """Where the picture of a shard is."""
-    return dataset / SHARDS_FOLDER / key / THUMBNAIL_FILE
 
 
 def withSplit(cases: Sequence[Case], patients: set[str], split: str) -> list[Case]:

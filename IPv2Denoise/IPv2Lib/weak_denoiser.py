@@ -40,8 +40,8 @@ def weak_denoise(
     """Remove part of the noise, slice by slice, by total variation (Chambolle 2004).
 
     Each slice u0 becomes an approximate minimiser of ``TV(u) + |u - u0|² / (2 w)``, w = 0.64 · strength · σ, where
-    σ is the noise measured in the tissue of that slice (`noise.noise_sigma`). Edges stay, and the mean of a slice
-    stays to rounding.
+    σ is the noise measured in the tissue of that slice (`noise.noise_sigma`). Edges stay, and so does the
+    mean of a slice without padding, to rounding.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from IPv2Lib.ct import Volume
 from IPv2Lib.errors import InputError
+from IPv2Lib.regions import outside_field_of_view
 from IPv2Lib.weak_denoiser import weak_denoise
 from scipy.ndimage import gaussian_filter1d
 
@@ -103,12 +104,14 @@ def test_nan_is_refused():
     st.floats(0, 2),
 )
 def test_any_small_slices(array, strength):
-    """Finite, within the range of the input, the mean of every slice kept."""
+    """Finite, within the range of the input, the mean of every slice without padding kept."""
     array[:, 0, 0], array[:, -1, -1] = -1000, 40
     result = weak_denoise(Volume(array), strength).array
     assert np.isfinite(result).all()
     assert result.min() >= array.min() - 0.1 * np.ptp(array) and result.max() <= array.max() + 0.1 * np.ptp(array)
-    np.testing.assert_allclose(result.mean((1, 2), dtype=float), array.mean((1, 2)), atol=1e-4 * np.ptp(array))
+    whole = ~outside_field_of_view(array).any((1, 2))
+    means = (each[whole].mean((1, 2), dtype=float) for each in (result, array))
+    np.testing.assert_allclose(*means, atol=1e-4 * np.ptp(array))
 
 
 def test_hardly_any_strength_changes_nothing():

@@ -33,7 +33,6 @@ class AdvancedSection:
         self._ui, self._logic, self._say = ui, logic, say
         self._parameterNode = None
         self._models: dict[str, bundle.Bundle] = {}  # by name
-        self._defaultModel = ""
         self._shownModel: str | None = None
         self._devices: list[dict[str, Any]] = []  # measured; see `IPv2DenoiseLogic.measureDevices`
         self._deviceTexts: dict[str, str] = {}  # text to device
@@ -51,7 +50,9 @@ class AdvancedSection:
 
     def card(self) -> dict[str, Any]:
         """The card of the chosen model; empty if it is not usable."""
-        chosen = self._models.get(self._parameterNode.model or self._defaultModel) if self._parameterNode else None
+        if not self._parameterNode:
+            return {}
+        chosen = self._models.get(self._parameterNode.model or self._defaultModel(self._parameterNode.device))
         return chosen.card if chosen else {}
 
     def setParameterNode(self, parameterNode) -> None:
@@ -109,27 +110,45 @@ class AdvancedSection:
                 self._saidProblems.add(problem)
                 self.log(sentence(problem))
         self._models = {each.name: each for each in found}
+
+    def _defaultModel(self, device: str) -> str:
         try:
-            self._defaultModel = bundle.default_name()
+            return bundle.default_name(device)
         except BundleError:
-            self._defaultModel = ""
+            return ""
 
     def _showModel(self) -> None:
         self._shownModel = self._parameterNode.model
-        name = self._shownModel or self._defaultModel
+        name = self._shownModel
         selector = self._ui.modelSelector
         selector.blockSignals(True)
         selector.clear()
+        selector.addItem(_("Automatic"))
         for each in {**self._models, **({name: None} if name else {})}:
             selector.addItem(each)
-        selector.setCurrentText(name)
+        selector.setCurrentText(name or _("Automatic"))
         selector.blockSignals(False)
-        model = self._models.get(name)
-        self._ui.modelCard.setHtml(cardHtml(model) if model else _("This model is not installed: choose another."))
+        if name:
+            model = self._models.get(name)
+            text = cardHtml(model) if model else _("This model is not installed: choose another.")
+        else:
+            text = self._automaticHtml()
+        self._ui.modelCard.setHtml(text)
+
+    def _automaticHtml(self) -> str:
+        """The card of the default model, or of both if that depends on the device."""
+        names = [self._defaultModel(device) for device in ("cpu", "cuda")]
+        texts = [cardHtml(self._models[name]) for name in dict.fromkeys(names) if name in self._models]
+        if not texts:
+            return _("No model is installed.")
+        if len(texts) == 1:
+            return texts[0]
+        which = _("{fast} on the CPU, {quality} on a GPU.").format(fast=names[0], quality=names[1])
+        return f"<p>{html.escape(which)}</p>" + "<hr>".join(texts)
 
     def _onModelChosen(self, name: str) -> None:
         if self._parameterNode and name:
-            self._parameterNode.model = "" if name == self._defaultModel else name
+            self._parameterNode.model = "" if name == _("Automatic") else name
 
     def _onModelsFolder(self) -> None:
         with errorsShown():

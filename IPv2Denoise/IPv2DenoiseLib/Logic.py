@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import slicer
-from IPv2Lib import bundle
 from IPv2Lib.errors import InputError
 from IPv2SlicerLib.Jobs import Jobs
 from IPv2SlicerLib.Packages import ensurePackages
@@ -77,7 +76,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         strength : float
             0 (the input) to 1 (all noise removed that the model finds).
         model : str, optional
-            Name of a model; default: the bundled one.
+            Name of a model; default: the one for the device.
         device : str
             "auto", "cpu", "cuda", "cuda:1" or "mps".
         keepOutsideBody : bool
@@ -171,7 +170,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             volumes,
             self.keeping(finish),
             strength=options.strength,
-            model=options.model or bundle.default_name(),
+            model=options.model,
             device=options.device,
             keepOutsideBody=options.keepOutsideBody,
         )
@@ -187,9 +186,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         """What this computer can run the network on: device, name, free and total bytes, seconds per 512² slice."""
         from .Tasks import devicesTask
 
-        task = devicesTask(
-            _("Measure devices"), self.keeping(lambda found: found), model=model or bundle.default_name()
-        )
+        task = devicesTask(_("Measure devices"), self.keeping(lambda found: found), model=model)
         return self.run("devices", task, onProgress, onFinished, wait)
 
     # --- purification ---

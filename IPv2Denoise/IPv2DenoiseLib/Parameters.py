@@ -47,7 +47,7 @@ class IPv2DenoiseParameterNode:
 
     inputVolume - Chest CT in HU, or a sequence of them.
     strengthPercent - Part of the noise that is removed, 0 to 100 %.
-    model - Name of the model; empty: the default one.
+    model - Name of the model; empty: the default one of the device.
     device - Where the network runs: auto, cpu, cuda:0, mps.
     outputVolume - Receives the result; none: a new volume.
     keepOutsideBody - HU outside the body come back exactly.

@@ -33,7 +33,7 @@ def denoiseTask(
     finish: Callable[[list[Denoised]], None],
     *,
     strength: float,
-    model: str,
+    model: str | None,
     device: str,
     keepOutsideBody: bool,
 ) -> Task:
@@ -49,8 +49,8 @@ def denoiseTask(
         Gets one `Denoised` per volume, in their order.
     strength : float
         That the results are blended with, 0 to 1.
-    model : str
-        Name of a bundle.
+    model : str or None
+        Name of a bundle; None: the default one of the device.
     device : str
         As for `denoise.choose_device`.
     keepOutsideBody : bool
@@ -62,10 +62,10 @@ def denoiseTask(
         for volume, path in zip(volumes, inputs, strict=True):
             ct.write(volume, path, compress=False)
         output = _outputs(folder, len(volumes))
-        options = ["--keep-outside-body"] if keepOutsideBody else []
+        options = [*_chosen(model), *(["--keep-outside-body"] if keepOutsideBody else [])]
         return [
             "denoise", *inputs, output[0] if len(volumes) == 1 else output[0].parent,
-            "--model", model, "--device", device, "--statistics", "--no-compress", *options,
+            "--device", device, "--statistics", "--no-compress", *options,
         ]  # fmt: skip
 
     def collect(folder: Path, result: dict[str, Any]) -> list[Denoised]:
@@ -137,11 +137,15 @@ def phantomTask(title: str, finish: Callable[[tuple[Volume, Volume]], None], *, 
     return Task(title, prepare, collect, finish)
 
 
-def devicesTask(title: str, finish: Callable[[list[dict[str, Any]]], None], *, model: str) -> Task:
-    """Look for devices and time the model on each; `finish` gets what `ipv2 devices` says of each."""
+def devicesTask(title: str, finish: Callable[[list[dict[str, Any]]], None], *, model: str | None) -> Task:
+    """Look for devices and time the model, or the default one of each; `finish` gets what `ipv2 devices` says."""
     return Task(
         title,
-        lambda folder: ["devices", "--model", model],
+        lambda folder: ["devices", *_chosen(model)],
         lambda folder, result: result["devices"],
         finish,
     )
+
+
+def _chosen(model: str | None) -> list[str]:
+    return ["--model", model] if model else []

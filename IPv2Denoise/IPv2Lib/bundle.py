@@ -117,8 +117,7 @@ def load(name_or_folder: str | Path) -> Bundle:
             known = ", ".join(sorted(bundle.name for bundle in found)) or "none"
             broken = f"; not usable: {'; '.join(map(str, problems))}" if problems else ""
             raise BundleError(
-                f"no model {name_or_folder!r}: give the name of an installed one ({known}) or "
-                f"the folder of one{broken}"
+                f"no model {name_or_folder!r}: give the name of an installed one ({known}) or the folder of one{broken}"
             )
     folder = Path(name_or_folder)
     return Bundle(folder, _read_card(folder))
@@ -162,8 +161,15 @@ def scan() -> tuple[list[Bundle], list[BundleError]]:
     return list(bundles.values()), problems
 
 
-def default_name() -> str:
-    """Name of the bundle to use if nobody chooses: the first with `"default": true`, else the first.
+def default_name(device: str = "cpu") -> str:
+    """Name of the bundle to use on a device if nobody chooses.
+
+    Parameters
+    ----------
+    device : str
+        As `torch_device.choose_device` returns it; "auto", not yet known, counts as "cpu". The card of a bundle can say
+        that it is the default on "cpu" or on "gpu", or with true on both. If none says so of this kind of device, it is
+        the first that is a default at all, else the first.
 
     Raises
     ------
@@ -176,7 +182,13 @@ def default_name() -> str:
             "no model is installed: give the folder of one, or set IPV2_MODELS to a folder of model folders"
             + "".join(f"; {problem}" for problem in problems)
         )
-    return next((bundle for bundle in bundles if bundle.card.get("default")), bundles[0]).name
+    kind = "cpu" if device in ("cpu", "auto") else "gpu"
+
+    def fits(bundle: Bundle) -> int:
+        default = bundle.card.get("default", False)
+        return 3 if default == kind else 2 if default is True else 1 if default else 0
+
+    return max(bundles, key=fits).name  # of several that fit alike the first
 
 
 def folders() -> list[Path]:
@@ -344,8 +356,8 @@ def _check_card(card: Any, path: Path) -> None:
             reject(f"key {key!r} is missing; it must be {expectation}")
         if not meets(card[key]):
             reject(f"key {key!r} is {_short(card[key])}; it must be {expectation}")
-    if not isinstance(card.get("default", False), bool):
-        reject(f"key 'default' is {_short(card['default'])}; it must be true or false")
+    if card.get("default", False) not in (True, False, "cpu", "gpu"):
+        reject(f"key 'default' is {_short(card['default'])}; it must be true, false, 'cpu' or 'gpu'")
     if unknown := sorted(set(card) - set(_REQUIRED) - {"default"}):
         reject(f"key {unknown[0]!r} is unknown; remove it or update this program")
     if (network := card["network"]["name"]) not in networks.names():

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from .regions import RegionStatistics
 
 
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -126,7 +125,7 @@ def _demo(options: argparse.Namespace, console: Console) -> None:
     from .denoise import choose_device
 
     device = choose_device(options.device)
-    model = load_model(options.model)
+    model = load_model(options.model, device)
     outputs.check_folder(options.out, "demo", overwrite=True)
     with outputs.new_folder(options.out) as folder:
         found = demo.run(
@@ -189,7 +188,7 @@ def _denoise(options: argparse.Namespace, console: Console) -> None:
     if options.scheduler is None:
         options.device = choose_device(options.device)
     check_strength(options.strength)
-    model = load_model(options.model)
+    model = load_model(options.model, options.device)
     options.how = Options(
         options.strength, options.device, options.keep_outside_body, options.statistics, options.compress
     )
@@ -243,9 +242,7 @@ def _denoise_one(
 
     tell(0.0, "reading")
     volume = read(source)
-    facts = denoise_to_file(
-        volume, source, output, model, options.how, progress=tell, cancelled=console.cancelled
-    )
+    facts = denoise_to_file(volume, source, output, model, options.how, progress=tell, cancelled=console.cancelled)
     if not options.statistics:
         return facts, ""
     return facts, f"\n{_region_table(StrengthStatistics.from_dict(facts['statistics']).at(options.strength))}"
@@ -489,17 +486,18 @@ def _models(options: argparse.Namespace, console: Console) -> None:
     models, problems = bundle.scan()
     for problem in problems:
         console.note(str(problem))
-    default = bundle.default_name()
+    defaults = {kind: bundle.default_name(device) for kind, device in (("CPU", "cpu"), ("GPU", "cuda"))}
     console.result(
-        "\n".join(_model_line(model, model.name == default) for model in models),
-        command="models", default=default,
+        "\n".join(_model_line(model, defaults) for model in models),
+        command="models", default=defaults["CPU"], default_on_gpu=defaults["GPU"],
         models=[{"folder": str(model.folder), "card": model.card} for model in models],
     )  # fmt: skip
 
 
-def _model_line(model: Bundle, is_default: bool) -> str:
+def _model_line(model: Bundle, defaults: dict[str, str]) -> str:
+    default_on = [kind for kind, name in defaults.items() if name == model.name]
     megabytes = sum(file.stat().st_size for file in model.folder.glob("model.*")) / 1e6
-    name = f"{model.name} (default)" if is_default else model.name
+    name = f"{model.name} (default on {' and '.join(default_on)})" if default_on else model.name
     network = model.card["network"]["name"]
     return f"{name}\n  {model.card['title']}\n  {network}, {megabytes:.1f} MB, {model.card['created']}, {model.folder}"
 
@@ -533,8 +531,8 @@ def _card_text(model: Bundle) -> str:
 
 def _devices_options(command: argparse.ArgumentParser) -> None:
     command.description = (
-        "List what a model can run on here: memory, and the measured time for a slice of 512×512 pixels.\n"
-        "'auto' is what --device auto takes."
+        "List what a model can run on here: memory, and the measured time for a slice of 512×512 pixels, by the\n"
+        "default model of each device if none is named. 'auto' is what --device auto takes."
     )
     command.epilog = "examples:\n  ipv2 devices\n  ipv2 devices --model my-model"
     add_model(command)
@@ -545,7 +543,7 @@ def _devices(options: argparse.Namespace, console: Console) -> None:
     from . import devices
 
     found, problems = devices.survey(
-        load_model(options.model), progress=console.progress, cancelled=console.cancelled
+        lambda device: load_model(options.model, device), progress=console.progress, cancelled=console.cancelled
     )
     for problem in problems:
         console.note(problem)

@@ -20,7 +20,9 @@ OUTPUT = "a file ending in .nrrd, .nii, .nii.gz, .mha or .mhd, or a new folder's
 
 def add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--model", metavar="NAME|FOLDER", help="an installed model (see 'ipv2 models') or a model's folder"
+        "--model",
+        metavar="NAME|FOLDER",
+        help="an installed model (see 'ipv2 models') or a model's folder (default: the one for the device)",
     )
 
 
@@ -63,10 +65,11 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
-def load_model(name_or_folder: str | None) -> Bundle:
+def load_model(name_or_folder: str | None, device: str) -> Bundle:
+    """The model that was asked for, else the default one of the device, see `torch_device.choose_device`."""
     from . import bundle
 
-    return bundle.load(bundle.default_name() if name_or_folder is None else name_or_folder)
+    return bundle.load(bundle.default_name(device) if name_or_folder is None else name_or_folder)
 
 
 def read(path: Path) -> Volume:

@@ -35,7 +35,7 @@ class Device:
         Memory that nobody uses now; None where it cannot be known.
     total_bytes : int
     seconds_per_slice : float
-        For 512×512 pixels, by the model that was given.
+        For 512×512 pixels, by the model that was chosen for it.
     """
 
     device: str
@@ -46,12 +46,19 @@ class Device:
 
 
 def survey(
-    bundle: Bundle,
+    choose: Callable[[str], Bundle],
     *,
     progress: Callable[[float, str], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> tuple[list[Device], list[str]]:
     """Try every device: one slice to warm up, then one that counts.
+
+    Parameters
+    ----------
+    choose : callable
+        Gives the model for a device.
+    progress, cancelled
+        Called with (fraction, text); polled now and then.
 
     Returns
     -------
@@ -63,7 +70,7 @@ def survey(
     Raises
     ------
     BundleError
-        If the model is damaged.
+        If a model is damaged.
     Cancelled
         When `cancelled()` is true.
     """
@@ -74,7 +81,7 @@ def survey(
         tell(index / len(names), f"measuring {device}")
         name, free, total = _describe(device)
         try:
-            seconds = _seconds_per_slice(device, bundle, cancelled)
+            seconds = _seconds_per_slice(device, choose(device), cancelled)
         except Cancelled:
             raise
         except (RuntimeError, IPv2Error) as error:  # RuntimeError: a driver or GPU that torch cannot use

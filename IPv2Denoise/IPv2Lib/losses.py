@@ -29,7 +29,6 @@ LOSSES = {
 _FLOOR_HU = 8.0  # noise below this is not worth more of the loss
 _TISSUE_HU = (-950.0, -300.0, 150.0, 400.0)  # between room air, lung, soft tissue, thin and dense bone
 _TISSUE_WEIGHT = 2.0  # of the bias per tissue, within that of bias
-_SMALL_ERROR = 0.1  # of the noise; below this the penalty is quadratic
 _MODERATE_HU = 40.0  # noise up to about this is held back by the variance weight
 _SURE_PIXELS = 2000
 _COARSE = 8  # pixels; the scale at which the loss looks for bias
@@ -46,6 +45,7 @@ def training_loss(
     noisy: torch.Tensor,
     *,
     loss: str = "relative",
+    small_error: float = 0.1,
     bias_weight: float = 1.0,
     variance_weight: float = 0.0,
     total: Total = lambda part: part,
@@ -59,7 +59,7 @@ def training_loss(
         half of the batch is the first with the negative of its noise.
     loss : str
         One of `LOSSES`.
-    bias_weight, variance_weight : float
+    small_error, bias_weight, variance_weight : float
         See `training_settings.TrainingSettings`; of "relative".
     total : callable
         Adds a tensor up over the processes that share the batch.
@@ -75,7 +75,7 @@ def training_loss(
     them as the patch has room for.
     """
     if loss == "relative":
-        return _relative(output, target, noisy, bias_weight, variance_weight, total)
+        return _relative(output, target, noisy, small_error, bias_weight, variance_weight, total)
     error = output - target
     if loss == "ms-ssim+l1":
         similarity, absolute = _means([_summed(_ms_ssim(output, target)), _summed(error.abs())], total)
@@ -90,7 +90,7 @@ def mean_square(error: torch.Tensor, total: Total = lambda part: part) -> torch.
     return _means([_summed(error.square())], total)[0]
 
 
-def _relative(output, target, noisy, bias_weight, variance_weight, total) -> torch.Tensor:
+def _relative(output, target, noisy, small_error, bias_weight, variance_weight, total) -> torch.Tensor:
     """Error relative to the noise of each patch, so that every dose counts alike.
 
     A Charbonnier penalty; the squared error of means over blocks of pixels; the squared mean error of each tissue
@@ -108,7 +108,7 @@ def _relative(output, target, noisy, bias_weight, variance_weight, total) -> tor
         target, scale = target[:half], scale[:half]
     error = (output - target) / scale
     coarse = torch.nn.functional.avg_pool2d(error, min(_COARSE, *error.shape[-2:]))
-    parts = [_summed(_charbonnier(error, _SMALL_ERROR)), _summed(coarse.square())]
+    parts = [_summed(_charbonnier(error, small_error)), _summed(coarse.square())]
     tissue = torch.bucketize(target.contiguous(), target.new_tensor(_TISSUE_HU) / HU_PER_UNIT)
     tissues = range(len(_TISSUE_HU) + 1)
     parts += [((error * (tissue == index)).sum(), (tissue == index).sum()) for index in tissues]

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import bundle, networks, outputs, training_run
 from .training_learner import load_weights
-from .training_settings import read_settings
+from .training_settings import TrainingSettings, read_settings
 
 _HU_RANGE = [-3000, 4000]  # nearly all that noise makes of what is trained on
 _NOT_STATED = "not stated"
@@ -85,11 +85,20 @@ def card_of(run: Path | str, step: int | None = None) -> dict[str, Any]:
         "hu_range": _HU_RANGE,
         "training": {
             "data": [{"name": name, "licence": _NOT_STATED, "citation": _NOT_STATED} for name in names],
-            "settings": asdict(settings) | {"steps": step},
+            "settings": _told(settings) | {"steps": step},
             "seed": settings.seed,
         },
         "metrics": metrics,
     }
+
+
+def _told(settings: TrainingSettings) -> dict[str, Any]:
+    """Settings for a card: without folders of the machine."""
+    told = asdict(settings)
+    del told["keep_blocks"]
+    if settings.start_from is not None:
+        told["start_from"] = Path(settings.start_from).name
+    return told
 
 
 def trained_on(data: Mapping[str, Any]) -> list[str]:

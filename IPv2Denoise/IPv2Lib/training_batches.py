@@ -8,11 +8,14 @@ Batch number `step` is the same whenever and wherever it is made, so a run can b
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import os
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,20 +103,41 @@ def drawn_batch(
 
 @dataclass(frozen=True)
 class Blocks:
-    """Item number `index` is block number `index` of `training_data.make_block`."""
+    """Item number `index` is block number `index` of `training_data.make_block`, or is read where it is kept."""
 
     volumes: list[Volume]
     targets: list[Volume]
     settings: TrainingSettings
 
     def __getitem__(self, index: int) -> Block:
+        from .training_data import load_block, save_block
+
+        index %= self.settings.blocks or index + 1
+        if self.settings.keep_blocks is None:
+            return self._make(index, mirrored=self.settings.variance_weight > 0)
+        path = Path(self.settings.keep_blocks) / f"{self._kind}-{index:06d}.npz"
+        if not path.is_file():
+            save_block(self._make(index, mirrored=True), path)
+        return load_block(path)
+
+    def _make(self, index: int, mirrored: bool) -> Block:
         from .training_data import make_block
 
         settings = self.settings
         return make_block(
             self.volumes, index, settings.seed, settings.strategy, blend=settings.blend, ranges=settings.ranges,
-            targets=self.targets, mirrored=settings.variance_weight > 0,
+            targets=self.targets, mirrored=mirrored,
         )  # fmt: skip
+
+    @cached_property
+    def _kind(self) -> str:
+        """Digest of all that makes a block but its number."""
+        settings = self.settings
+        found = hashlib.sha256(repr((settings.seed, settings.strategy, settings.blend, settings.ranges)).encode())
+        for volume in (*self.volumes, *self.targets):
+            found.update(repr((volume.array.shape, volume.array.dtype.str, volume.spacing)).encode())
+            found.update(np.ascontiguousarray(volume.array))
+        return found.hexdigest()[:12]
 
 
 def items(dataset: ShardBatches | Blocks, first: int, workers: int, ready: int) -> Generator[Any, None, None]:

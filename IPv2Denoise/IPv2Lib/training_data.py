@@ -6,8 +6,10 @@ the random choices; the physics is in `dose`, the masks are in `purification`.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
@@ -20,6 +22,7 @@ from .projection import kernel
 from .purification import ABLATION, IPV1, common_masks
 from .regions import Region, outside_field_of_view, segment
 from .shards import check_strategy
+from .training_run import written_whole
 from .training_settings import Ranges
 
 _VIEWS = 384  # the noise of fewer views looks the same, and is made sooner
@@ -31,7 +34,7 @@ class Block:
 
     Attributes
     ----------
-    input, target : ndarray of float32, shape (slices, rows, columns)
+    input, target : ndarray of float, shape (slices, rows, columns)
         HU, with air outside the field of view.
     mirrored : ndarray or None
         The input with its simulated noise turned into its negative; None unless it was asked for.
@@ -91,7 +94,7 @@ def make_block(
         raise InputError("noise2inverse needs split projections: train on a data set prepared with --split-projections")
     ranges = ranges or Ranges()
     rng = np.random.default_rng([seed, index])
-    (ndct, target), spacing_mm = _slices(volumes, targets or volumes, rng, slices, rng.uniform(*ranges.zoom))
+    (ndct, target), spacing_mm = _slices(volumes, targets or volumes, rng, slices, ranges)
     dose, photons = (_log_uniform(rng, *limits) for limits in (ranges.dose, ranges.photons))
     sharpness = rng.uniform(*ranges.sharpness)
     gain = kernel(sharpness)
@@ -133,6 +136,30 @@ def make_block(
         mix_training_input(breathed_noise, np.zeros_like(ndct), inside_noise, common, share),
         target,
     )
+
+
+def save_block(block: Block, path: Path) -> None:
+    """Write what `load_block` reads, rounded to float16: 0.5 HU for values around 1000 HU."""
+    arrays = {name: getattr(block, name) for name in ("input", "mirrored", "target")}
+    arrays = {name: array.astype(np.float16) for name, array in arrays.items() if array is not None}
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, dose=block.dose, sharpness=block.sharpness, **arrays)
+
+
+def load_block(path: Path) -> Block:
+    """A block that `save_block` wrote, in float16.
+
+    Raises
+    ------
+    InputError
+        It cannot be read.
+    """
+    try:
+        with np.load(path) as content:
+            arrays = {name: content.get(name) for name in ("input", "mirrored", "target")}
+            return Block(**arrays, dose=float(content["dose"]), sharpness=float(content["sharpness"]))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read ({error}): delete it, and it is made again") from error
 
 
 def breathe(ndct: np.ndarray, amplitude: float, rng: np.random.Generator, pixel_mm: float = 1.0) -> np.ndarray:
@@ -188,13 +215,15 @@ def zoomed(shape: tuple[int, int], zoom: float) -> tuple[int, int]:
     return rows, columns
 
 
-def _slices(volumes, targets, rng, slices, zoom) -> tuple[list[np.ndarray], float]:
-    """A random block of neighbouring slices of a volume and of its target, pixels `zoom` times as large; and the
+def _slices(volumes, targets, rng, slices, ranges) -> tuple[list[np.ndarray], float]:
+    """A random block of neighbouring slices of a volume and of its target, of random thickness and pixel size; and the
     new pixel spacing in mm."""
+    zoom, thickness = rng.uniform(*ranges.zoom), int(rng.integers(ranges.thickness[0], ranges.thickness[1] + 1))
     sizes = np.array([len(v.array) for v in volumes])
     chosen = rng.choice(len(volumes), p=np.sqrt(sizes) / np.sqrt(sizes).sum())
     volume, target = volumes[chosen], targets[chosen]
-    count = min(slices, len(volume.array))
+    thickness = min(thickness, len(volume.array))
+    count = min(slices, len(volume.array) // thickness) * thickness
     first = rng.integers(len(volume.array) - count + 1)
     here = slice(first, first + count)
     outside = outside_field_of_view(volume.array[here])
@@ -203,8 +232,9 @@ def _slices(volumes, targets, rng, slices, zoom) -> tuple[list[np.ndarray], floa
     blocks = []
     for hu in [volume.array[here]] if target is volume else [volume.array[here], target.array[here]]:
         hu = np.where(outside, -1000.0, hu).astype(np.float32)
+        hu = hu.reshape(-1, thickness, *hu.shape[1:]).mean(1)
         if alike:
-            hu = np.repeat(hu[count // 2, None], count, axis=0)
+            hu = np.repeat(hu[len(hu) // 2, None], len(hu), axis=0)
         blocks.append(np.clip(_resized(hu, rows, columns), -1024.0, 3071.0))
     return [blocks[0], blocks[-1]], volume.spacing[0] * volume.array.shape[2] / columns
 

@@ -119,7 +119,8 @@ class Learner:
         else:
             loss = training_loss(
                 answer.float(), target, x[:, self.network.context // 2, None], loss=settings.loss,
-                bias_weight=settings.bias_weight, variance_weight=settings.variance_weight, total=total,
+                small_error=settings.small_error, bias_weight=settings.bias_weight,
+                variance_weight=settings.variance_weight, total=total,
             )  # fmt: skip
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()

@@ -267,16 +267,17 @@ class RunWriter:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A name to write to, which becomes `path` if all goes well and vanishes if not.
+    """A name of this process to write to, which becomes `path` if all goes well and vanishes if not.
 
     Raises
     ------
     OutputError
         It cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             os.replace(temporary, path)
         finally:

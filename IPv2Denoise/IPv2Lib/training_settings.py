@@ -29,6 +29,8 @@ class Ranges:
     sharpness : reconstruction kernel of the noise, see `projection.kernel`
     zoom : pixels of the scan per pixel of the block; above 1 makes structures finer and the scan's noise less
     breath_mm : largest displacement of the lungs between the two scans
+    thickness : neighbouring slices, whole numbers, that are averaged into one, as thicker slices would show them; their
+        own noise falls
     """
 
     dose: tuple[float, float] = (0.01, 0.25)
@@ -36,10 +38,11 @@ class Ranges:
     sharpness: tuple[float, float] = (-1.0, 2.0)
     zoom: tuple[float, float] = (0.9, 1.8)
     breath_mm: tuple[float, float] = (2.0, 10.0)
+    thickness: tuple[int, int] = (1, 1)
 
     def __post_init__(self):
-        lowest = {"dose": 1e-4, "photons": 1.0, "sharpness": -1.0, "zoom": 0.25, "breath_mm": 0.0}
-        highest = {"dose": 1.0, "photons": 1e9, "sharpness": 2.0, "zoom": 4.0, "breath_mm": 50.0}
+        lowest = {"dose": 1e-4, "photons": 1.0, "sharpness": -1.0, "zoom": 0.25, "breath_mm": 0.0, "thickness": 1}
+        highest = {"dose": 1.0, "photons": 1e9, "sharpness": 2.0, "zoom": 4.0, "breath_mm": 50.0, "thickness": 8}
         for name, least in lowest.items():
             low, high = getattr(self, name)
             if not least <= low <= high <= highest[name]:
@@ -69,11 +72,15 @@ class TrainingSettings:
     learning_rate : at the start; it falls to 1 % along a cosine
     average : weight of the past in the exponential moving average of the weights, which is what is published
     loss : one of `losses.LOSSES`; networks that flow from the noisy to the clean slice have one of their own
+    small_error : of "relative", in units of the noise of a patch: errors below this count by their square, larger ones
+        as they are. Small values teach the median of what could be there, large ones the mean
     bias_weight : of the loss on means, over 8 by 8 pixels and over each tissue, which keeps HU right; of "relative"
     variance_weight : weight of the noise that comes through, on top of its part in the error. Of noise that looks
         like the texture of the lung, the smallest error keeps most; this removes more of it, and some texture
         with it. It counts for noise below about 40 HU, where an image is not made unreadable by its noise.
         Doubles the time of a step. Of drawn pairs and "relative"
+    blocks : so many different blocks of drawn pairs, then the same again; None: ever new ones
+    keep_blocks : folder in which drawn blocks are kept, for runs that draw the same ones; None: kept nowhere
     pool, steps_per_case : blocks in memory, and steps until the oldest is replaced by a new one, of drawn pairs
     seed : of everything random
     device : "auto", "cpu", "cuda" (each process of `torchrun` its own), "cuda:1", ..., "mps"
@@ -103,8 +110,11 @@ class TrainingSettings:
     learning_rate: float = 1e-3
     average: float = 0.999
     loss: str = "relative"
+    small_error: float = 0.1
     bias_weight: float = 1.0
     variance_weight: float = 0.0
+    blocks: int | None = None
+    keep_blocks: str | None = None
     pool: int = 16
     steps_per_case: int = 20
     seed: int = 0
@@ -127,7 +137,7 @@ class TrainingSettings:
                 raise InputError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
         for name in (
             "steps", "batch", "patch", "learning_rate", "pool", "steps_per_case", "validate_every", "epochs",
-            "minutes", "checkpoint_minutes",
+            "minutes", "checkpoint_minutes", "blocks", "small_error",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:

@@ -1,12 +1,17 @@
-"""How the bundled model was trained: `python Testing/benchmarks/train_bundled.py RUN [MODEL]`.
+"""How the bundled models, and those that they are compared with, were trained.
 
-Trains in the folder RUN, or goes on there, and packs the result as MODEL. Needs the training volumes in the folder
-that IPV2_DATA names, or ../shared/data. What was tried, and what came of it, is in models.md.
+    python Testing/benchmarks/train_bundled.py NAME FOLDER [--minutes M]
+
+NAME is one of fast, quality, redcnn, dncnn. Trains stage after stage in FOLDER/NAME-1, FOLDER/NAME-2, ... or goes on
+there, and packs the result as FOLDER/ipv2-NAME. Simulated blocks are kept in FOLDER/blocks: all four learn from the
+same. Needs the training volumes in the folder that IPV2_DATA names, or ../shared/data. What was tried, and what came of
+it, is in models.md.
 """
 
+import argparse
 import json
 import os
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -16,36 +21,66 @@ from IPv2Lib.publishing import publish
 from IPv2Lib.training import train
 from IPv2Lib.training_settings import Ranges, TrainingSettings
 
-FOLDER = Path(os.environ.get("IPV2_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
-VOLUMES = ("lungdx_A0001", "lidc_0001", "acrin_042", "fda_phantom")
-# The last stage of the bundled weights, from those of the stage before; models.md has the others. Nobody has trained
-# it in one piece from random weights yet.
-SETTINGS = TrainingSettings(
-    arguments={"channels": [32, 64, 128, 128], "blocks": [1, 2, 2, 2]},
-    start_from="ipv2-unet",
-    minutes=31,
-    batch=5,
-    learning_rate=1e-4,
-    average=0.9985,
-    bias_weight=4.0,
-    variance_weight=2.5,
-    pool=20,
-    steps_per_case=14,
+HERE = Path(__file__).resolve().parent
+FOLDER = Path(os.environ.get("IPV2_DATA") or HERE.parents[2] / "shared" / "data")
+VOLUMES = ("lungdx_A0001", "lidc_0001", "acrin_042")
+PHANTOM, PHANTOM_SLICES = "fda_phantom", 68  # the others are tested on
+CHESTS = range(101, 105)  # seeds of synthetic chests; without noise of their own: they teach to remove all of it
+
+FIRST = TrainingSettings(
+    network="ipv2net",
+    minutes=45,
+    batch=4,
+    learning_rate=2e-3,
+    strategy="direct",
+    pairs="drawn",
+    ranges=Ranges(dose=(0.01, 0.5), zoom=(0.8, 1.8), thickness=(1, 3)),
+    blocks=600,
+    pool=120,
+    steps_per_case=3,
+    small_error=0.3,
     precision="bfloat16",
-    ranges=Ranges(dose=(0.01, 0.7), zoom=(0.8, 1.8)),
-    seed=6,
+    seed=7,
 )
+LAST = replace(FIRST, learning_rate=1e-4, average=0.998, variance_weight=2.5, batch=5, minutes=12)
+"""Holds back noise that comes through: after the rest, since its steps take twice as long."""
+
+FAST = {"channels": [48, 80, 128, 192], "blocks": [1, 2, 2, 2]}
+QUALITY = {"channels": [80, 128, 208, 256], "blocks": [1, 2, 3, 3], "context": 5}
+STAGES = {
+    "fast": [replace(FIRST, arguments=FAST), replace(LAST, arguments=FAST)],
+    "quality": [replace(FIRST, arguments=QUALITY, minutes=78), replace(LAST, arguments=QUALITY)],
+    "redcnn": [replace(FIRST, network="redcnn", learning_rate=1e-4, patch=64, minutes=57)],
+    "dncnn": [replace(FIRST, network="dncnn", learning_rate=1e-3, patch=64, minutes=57)],
+}
+
+
+def volumes() -> list[ct.Volume]:
+    """What is trained on."""
+    found = [ct.read(FOLDER / f"{name}.nrrd") for name in VOLUMES]
+    whole = ct.read(FOLDER / f"{PHANTOM}.nrrd")
+    found.append(ct.Volume(whole.array[:PHANTOM_SLICES], whole.spacing))
+    return found + [phantom.chest(seed=seed, size=512, slices=16) for seed in CHESTS]
 
 
 def main() -> None:
-    run = Path(sys.argv[1])
-    volumes = [ct.read(FOLDER / f"{name}.nrrd") for name in VOLUMES]
-    # Without noise of their own: they teach to remove all of it, where real scans teach to keep theirs.
-    volumes += [phantom.chest(seed=seed, size=512, slices=16) for seed in range(101, 107)]
-    train(volumes, run, SETTINGS, resume=(run / "checkpoint.pt").exists(), progress=print)
-    if len(sys.argv) > 2:
-        card = json.loads((Path(__file__).parent / "train_bundled.json").read_text())
-        publish(run, sys.argv[2], card)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("name", choices=tuple(STAGES))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--minutes", type=float, help="of the first stage, in place of those of the bundled model")
+    options = parser.parse_args()
+    scans, card = volumes(), json.loads((HERE / "train_bundled.json").read_text())
+    start = None
+    for number, settings in enumerate(STAGES[options.name], 1):
+        run = options.folder / f"{options.name}-{number}"
+        if options.minutes and number == 1:
+            settings = replace(settings, minutes=options.minutes)
+        settings = replace(settings, start_from=start, keep_blocks=str(options.folder / "blocks"))
+        train(scans, run, settings, resume=(run / "checkpoint.pt").exists(), workers=0, progress=print)
+        start = str(options.folder / f"{options.name}-stage-{number}")
+        publish(run, start)
+    facts = card["both"] | card.get(options.name, {})
+    publish(run, options.folder / f"ipv2-{options.name}", facts)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,22 @@ def test_default_is_the_one_that_says_so(models):
     assert bundle.default_name() == "zebra"
 
 
+def test_a_model_can_be_the_default_of_one_kind_of_device(models):
+    for name, default in (("a", False), ("b", "gpu"), ("c", True), ("d", "cpu"), ("e", "cpu")):
+        saved(models / name, default=default)
+    assert [bundle.default_name(device) for device in ("cpu", "auto", "cuda", "cuda:1", "mps")] == [
+        "d",
+        "d",
+        "b",
+        "b",
+        "b",
+    ]
+    shutil.rmtree(models / "b")
+    assert bundle.default_name("cuda") == "c"
+    shutil.rmtree(models / "c")
+    assert bundle.default_name("cuda") == "d"
+
+
 def test_user_folders_come_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.undo()
     places = [tmp_path / "a", tmp_path / "b"]

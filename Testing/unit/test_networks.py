@@ -18,6 +18,7 @@ SMALL = {
     "ffm": {"width": 16, "multipliers": (1, 2), "blocks": 1, "steps": 2},
     "ffm-published": {"width": 16, "multipliers": (1, 2), "blocks": 1, "steps": 2},
     "implicit": {"steps": 3, "width": 4},
+    "ipv2net": {"channels": (4, 8), "blocks": (1, 1), "kernel": 3},
     "redcnn": {"filters": 4},
     "scunet": {"width": 8, "blocks": 2, "head": 4, "window": 2},
     "structkpn": {"filters": 4, "blocks": 1, "kernel": 5},
@@ -142,6 +143,9 @@ def test_convolutions_see_their_halo_and_no_farther(name):
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
+        ("ipv2net", {"channels": (4, 8), "blocks": (1,)}, "ipv2net"),
+        ("ipv2net", {"kernel": 4}, "kernel is 4"),
+        ("ipv2net", {"context": 2}, "context is 2"),
         ("resnet", {}, r"unknown network 'resnet': choose one of denomamba, .*, unet"),
         ("redcnn", {"width": 3}, "redcnn.*width"),
         ("redcnn", {"filters": 0}, "filters is 0"),

@@ -10,6 +10,7 @@ SMALL = {  # arguments and steps
     "dncnn": ({"filters": 16, "depth": 6}, 100),
     "ffm": ({"width": 16, "multipliers": (1, 2), "blocks": 1}, 100),
     "ffm-published": ({"width": 16, "multipliers": (1, 2), "blocks": 1, "steps": 3}, 100),
+    "ipv2net": ({"channels": (16, 32), "blocks": (1, 1)}, 100),
     "redcnn": ({"filters": 16}, 300),
     "scunet": ({"width": 16, "blocks": 2, "head": 8, "window": 2}, 60),
     "structkpn": ({"filters": 16, "blocks": 2, "kernel": 7}, 200),

@@ -101,6 +101,48 @@ def test_zoom_filters_noise_that_the_coarser_grid_cannot_hold(chest):
     assert block.target.std() < 60
 
 
+def test_thicker_slices_are_means_of_neighbours(chest):
+    noise = np.random.default_rng(0).normal(-500, 100, (8, 128, 128)).astype(np.float32)
+    scan = dataclasses.replace(chest, array=noise)
+    ranges = Ranges(zoom=(1.0, 1.0), dose=(1.0, 1.0), photons=(1e9, 1e9), thickness=(4, 4))
+    for target in (make_block([scan], index, 0, "none", ranges=ranges).target for index in range(3)):
+        assert target.shape == (2, 128, 128)
+        assert 48 < target.std() < 52
+    # Thicker than the scan: one slice is left.
+    assert len(make_block([chest], 0, 0, "none", ranges=dataclasses.replace(ranges, thickness=(8, 8))).target) == 1
+
+
+def test_blocks_that_were_kept_are_read_again(chest, tmp_path):
+    kept = settings(blocks=3, keep_blocks=str(tmp_path / "kept"), steps_per_case=1, learning_rate=1e-6)
+    first = train([chest], tmp_path / "first", kept, workers=0)
+    files = sorted((tmp_path / "kept").iterdir())
+    assert len(files) == 3
+    times = [file.stat().st_mtime_ns for file in files]
+    again = train([chest], tmp_path / "again", kept, workers=1)
+    assert sorted((tmp_path / "kept").iterdir()) == files and [file.stat().st_mtime_ns for file in files] == times
+    assert weights(first) == weights(again)
+    # Rounded to float16 they teach the same.
+    drawn = train([chest], tmp_path / "drawn", dataclasses.replace(kept, keep_blocks=None), workers=0)
+    losses = [[float(row["loss"]) for row in csv.DictReader((run / "log.csv").open())] for run in (first, drawn)]
+    np.testing.assert_allclose(*losses, rtol=2e-3)
+    # What makes other blocks has its own.
+    train([chest], tmp_path / "other", dataclasses.replace(kept, seed=1), workers=0)
+    assert len(list((tmp_path / "kept").iterdir())) == 6
+
+
+def test_a_damaged_block_is_named(chest, tmp_path):
+    kept = settings(blocks=1, pool=1, keep_blocks=str(tmp_path / "kept"))
+    train([chest], tmp_path / "first", kept, workers=0)
+    (file,) = (tmp_path / "kept").iterdir()
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(InputError, match=f"{file.name} cannot be read .*delete it"):
+        train([chest], tmp_path / "again", kept, workers=0)
+
+
+def weights(run) -> list[bytes]:
+    return [parameter.detach().numpy().tobytes() for parameter in load_network(run).parameters()]
+
+
 def test_the_mirrored_input_has_the_negative_of_the_noise(chest):
     ranges = Ranges(dose=(0.2, 0.2), zoom=(1.0, 1.0), breath_mm=(0.0, 0.0))
     block = make_block([chest], 0, 0, ranges=ranges, mirrored=True)
@@ -223,6 +265,8 @@ def test_settings_survive_the_disk(chest, tmp_path):
         {"strategy": "direct", "blend": 0.1},
         {"network": "implicit"},
         {"loss": "mse", "variance_weight": 1},
+        {"blocks": 0},
+        {"small_error": 0},
         {"network": "ffm", "loss": "mse"},
         {"epochs": 1, "minutes": 1},
     ],
@@ -232,7 +276,9 @@ def test_bad_settings_are_named(change):
         settings(**change)
 
 
-@pytest.mark.parametrize("bad", [{"dose": (0.0, 0.1)}, {"zoom": (2.0, 1.0)}, {"sharpness": (0.0, 3.0)}])
+@pytest.mark.parametrize(
+    "bad", [{"dose": (0.0, 0.1)}, {"zoom": (2.0, 1.0)}, {"sharpness": (0.0, 3.0)}, {"thickness": (0, 2)}]
+)
 def test_bad_ranges_are_named(bad):
     with pytest.raises(InputError, match=next(iter(bad))):
         Ranges(**bad)

@@ -270,7 +270,7 @@ def test_advanced_shows_model_devices_and_log(host):
     widget, *_ = open_panel(host)
     ui = widget.ui
     expand(host, ui.advancedCollapsibleButton)
-    assert ui.modelSelector.currentText() == "ipv2-unet" and "Limits" in ui.modelCard.toPlainText()
+    assert ui.modelSelector.currentText() == "Automatic" and "Limits" in ui.modelCard.toPlainText()
     host.click(ui.measureDevicesButton)
     finish_job(host, widget)
     texts = [ui.deviceSelector.itemText(index) for index in range(ui.deviceSelector.count())]

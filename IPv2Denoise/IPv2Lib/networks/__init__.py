@@ -77,6 +77,9 @@ _NETWORKS = {
         "Sitzmann et al., NeurIPS 2020; Kim et al., arXiv 2204.02405",
         zero_shot=True,
     ),
+    "ipv2net": _Entry(
+        "ipv2net", "IPv2Net", "U-Net on noise at its own scale", "blocks of Liu et al., CVPR 2022 (ConvNeXt)"
+    ),
     "redcnn": _Entry("redcnn", "REDCNN", "RED-CNN", "Chen et al., IEEE Trans. Med. Imaging 36(12), 2017"),
     "scunet": _Entry("scunet", "SCUNet", "SCUNet", "Zhang et al., Machine Intelligence Research 20(6), 2023"),
     "structkpn": _Entry("structkpn", "StructKPN", "StructKPN", "Xu et al., IEEE ICIP 2021"),
@@ -90,7 +93,7 @@ def names() -> tuple[str, ...]:
     Examples
     --------
     >>> names()
-    ('denomamba', 'dncnn', 'ffm', 'ffm-published', 'implicit', 'redcnn', 'scunet', 'structkpn', 'unet')
+    ('denomamba', 'dncnn', 'ffm', 'ffm-published', 'implicit', 'ipv2net', 'redcnn', 'scunet', 'structkpn', 'unet')
     """
     return tuple(sorted(_NETWORKS))
 

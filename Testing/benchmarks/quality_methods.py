@@ -1,0 +1,239 @@
+"""The methods that the quality benchmark compares, and the one place that runs them: filters, models, rivals.
+
+Owns tuning, caching and parallel work; what is measured is in `quality_measures`, on what in `quality_cases`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
+from itertools import repeat
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+from IPv2Lib import bundle
+from IPv2Lib.denoise import denoise
+from quality_cache import Cache
+from quality_cases import DOSES, SIMULATORS, TRAINING, VALIDATION, Block, Case, block, present, tuning_crops
+from quality_filters import FILTERS, Tuned, filtered, tune
+from quality_measures import Scores, rmse, scores
+
+CHECKED_DOSE = 0.02
+"""The dose that the bars of part 1 are about."""
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """Something that denoises the scored slices of a case.
+
+    Attributes
+    ----------
+    name : str
+    role : str
+        "reference" (the truth), "input", "filter", "fast", "quality", "model" (another bundled one) or "rival".
+    key : tuple
+        What its results depend on, for the cache.
+    run : callable
+        From a case to (scored slices, rows, columns) HU.
+    model : bundle.Bundle, optional
+    """
+
+    name: str
+    role: str
+    key: tuple[Any, ...]
+    run: Callable[[Case], np.ndarray]
+    model: bundle.Bundle | None = None
+
+
+def say(text: str) -> None:
+    """Progress, on stderr."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+REFERENCE = Method("NDCT", "reference", ("reference",), lambda case: case.block.truth)
+INPUT = Method("input", "input", ("input",), lambda case: case.images)
+
+
+def from_bundle(model: bundle.Bundle, rival: bool = False) -> Method:
+    """A trained model as a method; its name decides whether it is the fast or the quality one."""
+    part = "fast" if "fast" in model.name else "quality" if "quality" in model.name else "model"
+
+    def run(case: Case) -> np.ndarray:
+        scored = list(case.block.scored)
+        return denoise(case.noisy, model, device="cpu", slices=scored).volume.array[scored]
+
+    return Method(model.name, "rival" if rival else part, ("model", model.hash), run, model)
+
+
+class Bench:
+    """Models, filters and scans of one run of the benchmark.
+
+    Parameters
+    ----------
+    models, rivals : list of Method
+    slices : int
+        Scored of each scan.
+    quick : bool
+        One slice, 2 % only, the physical simulator, a small synthetic chest.
+    filters : sequence of str
+        Keys of `FILTERS`.
+    kept : Cache
+        Of what took long.
+    jobs : int
+        Processes for filters.
+    """
+
+    def __init__(
+        self,
+        models: list[Method],
+        rivals: list[Method],
+        *,
+        slices: int,
+        quick: bool,
+        filters: tuple[str, ...],
+        kept: Cache,
+        jobs: int = 1,
+    ):
+        self.models, self.rivals, self.cache, self.quick = models, rivals, kept, quick
+        self.slices = 1 if quick else slices
+        self.doses = (CHECKED_DOSE,) if quick else DOSES
+        self.simulators = SIMULATORS[:1] if quick else SIMULATORS
+        self.scans = tuple(scan for scan in VALIDATION if present(scan))
+        self.filters = tuple(name for name in filters if FILTERS[name].installed)
+        self.missing = tuple(name for name in filters if not FILTERS[name].installed)
+        self.tuned: dict[str, dict[str, Any]] = {}
+        # Not by forking: torch's threads do not survive that.
+        self._pool = ProcessPoolExecutor(jobs, get_context("spawn")) if jobs > 1 else None
+        self._scores: dict[tuple[Any, ...], Scores] = {}
+
+    def close(self) -> None:
+        """End the processes for filters."""
+        if self._pool:
+            self._pool.shutdown()
+
+    @cache  # noqa: B019
+    def block(self, scan: str, slices: int | None = None) -> Block:
+        """Slices of a validation scan."""
+        return block(scan, slices or self.slices, 256 if self.quick else 512)
+
+    @cache  # noqa: B019
+    def case(self, scan: str, dose: float, simulator: str = "physical") -> Case:
+        """A validation scan at a dose; half of the slices for the published simulator."""
+        count = self.slices if simulator == "physical" else max(1, self.slices // 2)
+        return Case(self.block(scan, count), dose, simulator)
+
+    def filtered(self, images: np.ndarray, name: str, strength: float, body: np.ndarray) -> np.ndarray:
+        """Slices through a filter, in parallel."""
+        work = self._pool.map if self._pool else map
+        return np.stack(list(work(filtered, images, repeat(name), repeat(strength), body)))
+
+    @cache  # noqa: B019
+    def tuning(self, name: str, dose: float, simulator: str) -> Tuned:
+        """The strength of a filter for a dose and simulator, from the training scans."""
+
+        def compute() -> dict[str, Any]:
+            say(f"tuning {name} at {dose:g}, {simulator}")
+            noisy, truth, body = (np.stack(arrays) for arrays in zip(*_crops(dose, simulator), strict=True))
+            everywhere = np.ones_like(body)
+
+            def error(strength: float) -> float:
+                result = self.filtered(noisy, name, strength, everywhere)
+                return float(np.mean([rmse(*three) for three in zip(result, truth, body, strict=True)]))
+
+            return asdict(tune(FILTERS[name].strengths, error, self._start(name, dose, simulator)))
+
+        scans = [scan for scan in TRAINING if present(scan)]
+        tuned = Tuned(**self.cache.get(("tuned", name, dose, simulator, *scans), compute))
+        self.tuned[f"{name}, {dose:g}, {simulator}"] = asdict(tuned)
+        return tuned
+
+    def _start(self, name: str, dose: float, simulator: str) -> int | None:
+        """Where to start tuning: at the strength of the next higher dose, if that is known."""
+        higher = [known for known in self.doses if known > dose and f"{name}, {known:g}, {simulator}" in self.tuned]
+        if not higher:
+            return None
+        return FILTERS[name].strengths.index(self.tuned[f"{name}, {min(higher):g}, {simulator}"]["strength"])
+
+    def filter(self, name: str, strength: float) -> Method:
+        """A filter with a strength as a method."""
+
+        def run(case: Case) -> np.ndarray:
+            return self.filtered(case.images, name, strength, case.block.body)
+
+        return Method(name, "filter", ("filter", name, strength), run)
+
+    def tuned_filters(self, dose: float, simulator: str = "physical") -> list[Method]:
+        """Every filter, tuned on the training scans."""
+        return [self.filter(name, self.tuning(name, dose, simulator).strength) for name in self.filters]
+
+    def best_filter(self, case: Case) -> Method:
+        """Of the tuned filters the one with the least body RMSE on this very case."""
+        return min(self.tuned_filters(case.dose, case.simulator), key=lambda method: self.scores(method, case).rmse_hu)
+
+    def usual_filter(self, dose: float) -> Method:
+        """The filter with the least error on the training scans at a dose: what one would choose beforehand."""
+        name = min(self.filters, key=lambda each: self.tuning(each, dose, SIMULATORS[0]).error_hu)
+        return self.filter(name, self.tuning(name, dose, SIMULATORS[0]).strength)
+
+    def oracle(self, case: Case, *, matched: bool = False) -> tuple[str, Tuned]:
+        """The best filter with the strength that is best on this very case, and its error.
+
+        With `matched` the error is that of `matched_rmse`.
+        """
+        found = ((name, self._oracle(name, case, matched)) for name in self.filters)
+        return min(found, key=lambda pair: pair[1].error_hu)
+
+    def _oracle(self, name: str, case: Case, matched: bool) -> Tuned:
+        measure = matched_rmse if matched else rmse
+
+        def compute() -> dict[str, Any]:
+            say(f"tuning {name} on {case.block.name} itself")
+            truth, body = case.block.truth, case.block.body
+
+            def error(strength: float) -> float:
+                return measure(self.filtered(case.images, name, strength, body), truth, body)
+
+            return asdict(tune(FILTERS[name].strengths, error))
+
+        return Tuned(**self.cache.get(("oracle", name, matched, *case.key), compute))
+
+    def scores(self, method: Method, case: Case) -> Scores:
+        """Everything measured on a result, from the cache if it was before."""
+        key = (*method.key, *case.key)
+        if key not in self._scores:
+
+            def compute() -> dict[str, Any]:
+                say(f"{method.name} on {case.block.scan} at {case.dose:g}, {case.simulator}")
+                return scores(method.run(case), case.block).as_dict()
+
+            self._scores[key] = Scores(**self.cache.get(("scores", *key), compute))
+        return self._scores[key]
+
+
+def matched_rmse(result: np.ndarray, truth: np.ndarray, body: np.ndarray) -> float:
+    """RMSE in HU after the Gaussian blur that makes it least: against a scan of lower resolution."""
+    blur = FILTERS["Gaussian"]
+
+    def error(sigma_pixels: float) -> float:
+        return rmse(np.stack([blur.function(image, sigma_pixels) for image in result]), truth, body)
+
+    return min(rmse(result, truth, body), tune(blur.strengths, error).error_hu)
+
+
+@lru_cache(maxsize=1)
+def _crops(dose: float, simulator: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    return tuning_crops(dose, simulator)
+
+
+def seconds_per_slice(model: bundle.Bundle, repeats: int = 3) -> float:
+    """Median time of the network on a slice of 512², after one to warm up; threads as torch has them."""
+    from IPv2Lib.ct import Volume
+
+    noise = Volume(np.random.default_rng(0).normal(-500.0, 100.0, (1, 512, 512)).astype(np.float32))
+    times = [denoise(noise, model, device="cpu").provenance["network_seconds"] for _ in range(repeats + 1)]
+    return float(np.median(times[1:]))

@@ -111,6 +111,17 @@ def _add_drawn(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--breath", **low_high, help="movement of the lungs, mm (default: 2 10)")
     group.add_argument("--zoom", **low_high, help="pixels of the scan per pixel of a patch (default: 0.9 1.8)")
     group.add_argument(
+        "--thickness", type=whole_number, nargs=2, metavar=("LOW", "HIGH"),
+        help="neighbouring slices that are averaged into thicker ones (default: 1 1)",
+    )  # fmt: skip
+    group.add_argument(
+        "--blocks", type=int, metavar="N", help="so many different blocks of slices (default: ever new ones)"
+    )
+    group.add_argument(
+        "--keep-blocks", metavar="FOLDER",
+        help="keep simulated blocks there, for runs that draw the same ones (default: they are simulated again)",
+    )  # fmt: skip
+    group.add_argument(
         "--variance-weight", type=float, metavar="W",
         help="hold back noise that looks like texture at moderate dose; 2.5 made the bundled model (default: 0)",
     )  # fmt: skip
@@ -172,10 +183,14 @@ def _training_settings(options: argparse.Namespace) -> TrainingSettings:
     names = (
         "network", "start_from", "strategy", "blend", "pairs", "steps", "epochs", "minutes", "batch", "patch",
         "learning_rate", "loss", "seed", "validate_every", "checkpoint_minutes", "variance_weight", "device",
+        "blocks", "keep_blocks",
         "precision", "compile",
     )  # fmt: skip
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    drawn = {"dose": options.dose, "sharpness": options.sharpness, "breath_mm": options.breath, "zoom": options.zoom}
+    drawn = {
+        "dose": options.dose, "sharpness": options.sharpness, "breath_mm": options.breath, "zoom": options.zoom,
+        "thickness": options.thickness,
+    }  # fmt: skip
     ranges = {name: tuple(limits) for name, limits in drawn.items() if limits is not None}
     arguments = dict(_argument(text) for text in options.argument)
     if options.resume and (given.keys() - {"device"} or ranges or arguments):

@@ -290,7 +290,7 @@ def test_stopping_leaves_nothing_behind(model, tmp_path, contents, number):
 
 
 def test_stopping_while_a_folder_is_written_leaves_nothing_behind(ipv2, scan, clean, tmp_path, contents, monkeypatch):
-    before, write = contents(), ct.write
+    before, write, handler = contents(), ct.write, signal.getsignal(signal.SIGINT)
 
     def interrupted(volume, path, **options):
         if Path(path).name == "cm2-label.nrrd":
@@ -301,7 +301,7 @@ def test_stopping_while_a_folder_is_written_leaves_nothing_behind(ipv2, scan, cl
     outcome = ipv2("purify", scan, clean, tmp_path / "stages")
     assert (outcome.code, outcome.err) == (130, "ipv2 purify: stopped; nothing was written\n")
     assert contents() == before
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.parametrize("output", ["out.nrrd", "series"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -46,3 +49,48 @@ class ChannelNorm(nn.LayerNorm):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class UShaped(nn.Module):
+    """Stages at ever coarser resolutions and back to the finest one, where each adds what it had on the way down.
+
+    A subclass calls `make_levels` between its first and last layers, and `through_levels` in `forward`.
+    """
+
+    def make_levels(
+        self,
+        channels: Sequence[int],
+        blocks: Sequence[int],
+        stage: Callable[[int, int], nn.Module],
+        bias: bool = True,
+    ) -> None:
+        """Make the stages.
+
+        Parameters
+        ----------
+        channels : sequence of int
+            Width at each resolution, finest first; each next one has half as many pixels per side.
+        blocks : sequence of int
+            Blocks at each resolution, on the way down and again on the way up; the last of them at the coarsest one.
+        stage : callable
+            Makes a stage from its width and its number of blocks.
+        bias : bool
+            Of the convolutions between resolutions.
+        """
+        self.down = nn.ModuleList(stage(c, n) for c, n in zip(channels[:-1], blocks, strict=False))
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2, bias=bias) for a, b in pairwise(channels))
+        self.bottom = stage(channels[-1], blocks[-1])
+        self.grow = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2, bias=bias) for a, b in pairwise(channels))
+        self.up = nn.ModuleList(stage(c, n) for c, n in zip(channels[:-1], blocks, strict=False))
+
+    def through_levels(self, features: torch.Tensor) -> torch.Tensor:
+        """`(batch, channels[0], rows, columns)` through all stages; both sides divisible by 2 per resolution."""
+        skips = []
+        for stage, shrink in zip(self.down, self.shrink, strict=True):
+            features = stage(features)
+            skips.append(features)
+            features = shrink(features)
+        features = self.bottom(features)
+        for stage, grow in zip(reversed(self.up), reversed(self.grow), strict=True):
+            features = stage(grow(features) + skips.pop())
+        return features

@@ -2,19 +2,17 @@
 
 The slices are split into a smooth part and a fine part, and the fine part is divided by its own local strength, which
 the network is told as well. So noise of 5 HU and of 500 HU look alike to it, and no precision is lost beside the
-1000 HU between air and tissue: it learns several times faster than on plain HU, and works in half precision. The
+1000 HU between air and tissue: it learns in fewer steps than from plain HU (`Testing/benchmarks/models.md`). The
 blocks are those of ConvNeXt (Liu et al., CVPR 2022), with ReLU, which is faster on a CPU.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .blocks import ChannelNorm, check_counts, pad_to_multiple
+from .blocks import ChannelNorm, UShaped, check_counts, pad_to_multiple, zeroed
 
 _SMOOTH = 9  # pixels; what is finer is noise and edges
 _COARSE, _AROUND = 8, 5  # the local strength: means over 8 by 8 pixels, then over 5 by 5 of those
@@ -22,7 +20,7 @@ _LEAST = 0.002  # 2 HU; weaker noise is not made stronger
 _USUAL = 0.05  # 50 HU, whose logarithm the network sees as 0
 
 
-class IPv2Net(nn.Module):
+class IPv2Net(UShaped):
     """Denoise the centre of `context` neighbouring slices.
 
     Parameters
@@ -69,30 +67,16 @@ class IPv2Net(nn.Module):
             return nn.Sequential(*(_Block(width, kernel, expansion) for _ in range(count)))
 
         self.head = nn.Conv2d(4 * (2 * context + 1), channels[0], 3, padding=1)
-        self.down = nn.ModuleList(stage(c, n) for c, n in zip(channels[:-1], blocks[:-1], strict=True))
-        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(channels))
-        self.bottom = stage(channels[-1], blocks[-1])
-        self.grow = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairwise(channels))
-        self.up = nn.ModuleList(stage(c, n) for c, n in zip(channels[:-1], blocks[:-1], strict=True))
+        self.make_levels(channels, blocks, stage)
         self.normalise = ChannelNorm(channels[0])
-        self.tail = nn.Conv2d(channels[0], 4, 3, padding=1)
-        nn.init.zeros_(self.tail.weight)  # an untrained network returns its input
-        nn.init.zeros_(self.tail.bias)
+        self.tail = zeroed(nn.Conv2d(channels[0], 4, 3, padding=1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows, columns = x.shape[-2:]
         x = pad_to_multiple(x.float(), self.multiple)
         smooth, fine, strength = _parts(x, self.context // 2)
         seen = torch.cat([fine / strength, 2 * smooth, (strength / _USUAL).log()], 1)
-        features = self.head(functional.pixel_unshuffle(seen, 2))
-        skips = []
-        for stage, shrink in zip(self.down, self.shrink, strict=True):
-            features = stage(features)
-            skips.append(features)
-            features = shrink(features)
-        features = self.bottom(features)
-        for stage, grow in zip(reversed(self.up), reversed(self.grow), strict=True):
-            features = stage(grow(features) + skips.pop())
+        features = self.through_levels(self.head(functional.pixel_unshuffle(seen, 2)))
         change = functional.pixel_shuffle(self.tail(self.normalise(features)), 2).float()
         centre = x[:, self.context // 2, None]
         return (centre + strength * change)[..., :rows, :columns]
@@ -104,9 +88,7 @@ class _Block(nn.Module):
         self.around = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width)
         self.normalise = ChannelNorm(width)
         self.widen = nn.Conv2d(width, expansion * width, 1)
-        self.narrow = nn.Conv2d(expansion * width, width, 1)
-        nn.init.zeros_(self.narrow.weight)
-        nn.init.zeros_(self.narrow.bias)
+        self.narrow = zeroed(nn.Conv2d(expansion * width, width, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.narrow(functional.relu(self.widen(self.normalise(self.around(x)))))

@@ -6,16 +6,14 @@ follows the others. The blocks are those of DRUNet (Zhang et al., IEEE TPAMI 44(
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .blocks import pad_to_multiple
+from .blocks import UShaped, pad_to_multiple
 
 
-class UNet(nn.Module):
+class UNet(UShaped):
     """Denoise the centre of `context` neighbouring slices.
 
     Parameters
@@ -46,11 +44,7 @@ class UNet(nn.Module):
         self.unshuffle = unshuffle
         self.multiple = unshuffle * 2 ** (len(channels) - 1)
         self.head = _conv(context * unshuffle**2, channels[0])
-        self.down = nn.ModuleList(_blocks(c, n) for c, n in zip(channels[:-1], blocks, strict=False))
-        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2, bias=False) for a, b in pairwise(channels))
-        self.bottom = _blocks(channels[-1], blocks[-1])
-        self.grow = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2, bias=False) for a, b in pairwise(channels))
-        self.up = nn.ModuleList(_blocks(c, n) for c, n in zip(channels[:-1], blocks, strict=False))
+        self.make_levels(channels, blocks, _blocks, bias=False)
         self.tail = _conv(channels[0], unshuffle**2)
         nn.init.zeros_(self.tail.weight)  # an untrained network returns its input
 
@@ -58,15 +52,7 @@ class UNet(nn.Module):
         rows, columns = x.shape[-2:]
         centre = x[:, self.context // 2, None]
         x = self.head(functional.pixel_unshuffle(pad_to_multiple(x, self.multiple), self.unshuffle))
-        skips = []
-        for block, shrink in zip(self.down, self.shrink, strict=True):
-            x = block(x)
-            skips.append(x)
-            x = shrink(x)
-        x = self.bottom(x)
-        for block, grow in zip(reversed(self.up), reversed(self.grow), strict=True):
-            x = block(grow(x) + skips.pop())
-        residual = functional.pixel_shuffle(self.tail(x), self.unshuffle)
+        residual = functional.pixel_shuffle(self.tail(self.through_levels(x)), self.unshuffle)
         return centre + residual[..., :rows, :columns].to(centre.dtype)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import qt
 from IPv2Lib import bundle
-from IPv2Lib.errors import BundleError
 from IPv2Lib.jobs import JobState, default_log_folder
 from IPv2SlicerLib.Folders import openFolder
 from IPv2SlicerLib.Messages import about, sentence
@@ -52,7 +51,8 @@ class AdvancedSection:
         """The card of the chosen model; empty if it is not usable."""
         if not self._parameterNode:
             return {}
-        chosen = self._models.get(self._parameterNode.model or self._defaultModel(self._parameterNode.device))
+        name, device = self._parameterNode.model, self._parameterNode.device
+        chosen = self._models.get(name) if name else self._defaultModel(device)
         return chosen.card if chosen else {}
 
     def setParameterNode(self, parameterNode) -> None:
@@ -111,11 +111,8 @@ class AdvancedSection:
                 self.log(sentence(problem))
         self._models = {each.name: each for each in found}
 
-    def _defaultModel(self, device: str) -> str:
-        try:
-            return bundle.default_name(device)
-        except BundleError:
-            return ""
+    def _defaultModel(self, device: str) -> bundle.Bundle | None:
+        return bundle.default_among(list(self._models.values()), device) if self._models else None
 
     def _showModel(self) -> None:
         self._shownModel = self._parameterNode.model
@@ -137,14 +134,13 @@ class AdvancedSection:
 
     def _automaticHtml(self) -> str:
         """The card of the default model, or of both if that depends on the device."""
-        names = [self._defaultModel(device) for device in ("cpu", "cuda")]
-        texts = [cardHtml(self._models[name]) for name in dict.fromkeys(names) if name in self._models]
-        if not texts:
+        onCpu, onGpu = (self._defaultModel(device) for device in ("cpu", "cuda"))
+        if not onCpu:
             return _("No model is installed.")
-        if len(texts) == 1:
-            return texts[0]
-        which = _("{fast} on the CPU, {quality} on a GPU.").format(fast=names[0], quality=names[1])
-        return f"<p>{html.escape(which)}</p>" + "<hr>".join(texts)
+        if onCpu is onGpu:
+            return cardHtml(onCpu)
+        which = _("{fast} on the CPU, {quality} on a GPU.").format(fast=onCpu.name, quality=onGpu.name)
+        return f"<p>{html.escape(which)}</p>{cardHtml(onCpu)}<hr>{cardHtml(onGpu)}"
 
     def _onModelChosen(self, name: str) -> None:
         if self._parameterNode and name:

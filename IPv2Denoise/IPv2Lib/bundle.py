@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -162,14 +162,7 @@ def scan() -> tuple[list[Bundle], list[BundleError]]:
 
 
 def default_name(device: str = "cpu") -> str:
-    """Name of the bundle to use on a device if nobody chooses.
-
-    Parameters
-    ----------
-    device : str
-        As `torch_device.choose_device` returns it; "auto", not yet known, counts as "cpu". The card of a bundle can say
-        that it is the default on "cpu" or on "gpu", or with true on both. If none says so of this kind of device, it is
-        the first that is a default at all, else the first.
+    """Name of the bundle to use on a device if nobody chooses, see `default_among`.
 
     Raises
     ------
@@ -182,13 +175,28 @@ def default_name(device: str = "cpu") -> str:
             "no model is installed: give the folder of one, or set IPV2_MODELS to a folder of model folders"
             + "".join(f"; {problem}" for problem in problems)
         )
+    return default_among(bundles, device).name
+
+
+def default_among(bundles: Sequence[Bundle], device: str = "cpu") -> Bundle:
+    """The bundle to use on a device if nobody chooses.
+
+    Parameters
+    ----------
+    bundles : sequence of Bundle
+        At least one.
+    device : str
+        As `torch_device.choose_device` returns it; "auto", not yet known, counts as "cpu". The card of a bundle can say
+        that it is the default on "cpu" or on "gpu", or with true on both. If none says so of this kind of device, it is
+        the first that is a default at all, else the first.
+    """
     kind = "cpu" if device in ("cpu", "auto") else "gpu"
 
     def fits(bundle: Bundle) -> int:
         default = bundle.card.get("default", False)
         return 3 if default == kind else 2 if default is True else 1 if default else 0
 
-    return max(bundles, key=fits).name  # of several that fit alike the first
+    return max(bundles, key=fits)  # of several that fit alike the first
 
 
 def folders() -> list[Path]:

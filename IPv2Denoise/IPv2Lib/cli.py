@@ -486,7 +486,9 @@ def _models(options: argparse.Namespace, console: Console) -> None:
     models, problems = bundle.scan()
     for problem in problems:
         console.note(str(problem))
-    defaults = {kind: bundle.default_name(device) for kind, device in (("CPU", "cpu"), ("GPU", "cuda"))}
+    if not models:
+        bundle.default_name()  # says what to do
+    defaults = {kind: bundle.default_among(models, device).name for kind, device in (("CPU", "cpu"), ("GPU", "cuda"))}
     console.result(
         "\n".join(_model_line(model, defaults) for model in models),
         command="models", default=defaults["CPU"], default_on_gpu=defaults["GPU"],

@@ -80,8 +80,9 @@ def survey(
     for index, device in enumerate(names):
         tell(index / len(names), f"measuring {device}")
         name, free, total = _describe(device)
+        model = choose(device)
         try:
-            seconds = _seconds_per_slice(device, choose(device), cancelled)
+            seconds = seconds_per_slice(device, model, cancelled)
         except Cancelled:
             raise
         except (RuntimeError, IPv2Error) as error:  # RuntimeError: a driver or GPU that torch cannot use
@@ -136,7 +137,16 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _seconds_per_slice(device: str, bundle: Bundle, cancelled: Callable[[], bool] | None) -> float:
+def seconds_per_slice(device: str, bundle: Bundle, cancelled: Callable[[], bool] | None = None) -> float:
+    """Time of the network for a slice of `SLICE`² on a device, after another one to warm up.
+
+    Raises
+    ------
+    Cancelled
+        When `cancelled()` is true.
+    IPv2Error
+        If the memory of the device does not suffice.
+    """
     noise = np.random.default_rng(0).normal(-500.0, 100.0, (1, SLICE, SLICE))
     for _ in range(2):
         result = denoise(Volume(noise), bundle, device=device, cancelled=cancelled)

@@ -171,6 +171,11 @@ class Bench:
         """Every filter, tuned on the training scans."""
         return [self.filter(name, self.tuning(name, dose, simulator).strength) for name in self.filters]
 
+    def methods(self, case: Case) -> list[Method]:
+        """Everything that is compared on a case. Rivals take long: by the published simulator only where it counts."""
+        rivals = self.rivals if case.simulator == "physical" or case.dose == CHECKED_DOSE else []
+        return [INPUT, *self.tuned_filters(case.dose, case.simulator), *rivals, *self.models]
+
     def best_filter(self, case: Case) -> Method:
         """Of the tuned filters the one with the least body RMSE on this very case."""
         return min(self.tuned_filters(case.dose, case.simulator), key=lambda method: self.scores(method, case).rmse_hu)
@@ -228,12 +233,3 @@ def matched_rmse(result: np.ndarray, truth: np.ndarray, body: np.ndarray) -> flo
 @lru_cache(maxsize=1)
 def _crops(dose: float, simulator: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     return tuning_crops(dose, simulator)
-
-
-def seconds_per_slice(model: bundle.Bundle, repeats: int = 3) -> float:
-    """Median time of the network on a slice of 512², after one to warm up; threads as torch has them."""
-    from IPv2Lib.ct import Volume
-
-    noise = Volume(np.random.default_rng(0).normal(-500.0, 100.0, (1, 512, 512)).astype(np.float32))
-    times = [denoise(noise, model, device="cpu").provenance["network_seconds"] for _ in range(repeats + 1)]
-    return float(np.median(times[1:]))

@@ -7,13 +7,13 @@ invented in `quality_nodules`.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
+from IPv2Lib.devices import seconds_per_slice
 from IPv2Lib.regions import Region
 from quality_cases import BORDERS, SYNTHETIC, Block, Case
-from quality_measures import TISSUES, Scores, blurred_half_frequency, edge_spectrum, half_frequency, scores
-from quality_methods import CHECKED_DOSE, INPUT, REFERENCE, Bench, Method, seconds_per_slice
+from quality_measures import TISSUES, blurred_half_frequency, edge_spectrum, half_frequency, scores
+from quality_methods import CHECKED_DOSE, INPUT, REFERENCE, Bench, Method
 from quality_rows import Bar, Row, worst
 from scipy import ndimage
 
@@ -40,7 +40,7 @@ def error(bench: Bench) -> list[Row]:
         for dose in sorted(bench.doses, reverse=True):  # filters are tuned from weak to strong
             for scan in bench.scans:
                 case = bench.case(scan, dose, simulator)
-                for method in _compared(bench, case):
+                for method in bench.methods(case):
                     value = bench.scores(method, case).rmse_hu
                     rows.append(_error_row(method, case, value))
     for model in bench.models:
@@ -53,12 +53,6 @@ def error(bench: Bench) -> list[Row]:
             note = f"best filter: {best.name}"
             rows.append(Row(1, model.name, "error below best filter", f"{scan}, 2 %", below, "%", bar, note))
     return rows + _between_networks(bench)
-
-
-def _compared(bench: Bench, case: Case) -> list[Method]:
-    """Rivals take long: with the published simulator only at the dose that counts."""
-    rivals = bench.rivals if case.simulator == "physical" or case.dose == CHECKED_DOSE else []
-    return [INPUT, *bench.tuned_filters(case.dose, case.simulator), *rivals, *bench.models]
 
 
 def _error_row(method: Method, case: Case, value: float) -> Row:
@@ -85,7 +79,10 @@ def _between_networks(bench: Bench) -> list[Row]:
             case = bench.case(scan, CHECKED_DOSE)
             below = 1 - bench.scores(better, case).rmse_hu / bench.scores(worse, case).rmse_hu
             rows.append(Row(1, better.name, what, f"{scan}, 2 %", below, "%", bar))
-    times = {method.name: seconds_per_slice(method.model) for method in [*bench.models, *bench.rivals] if method.model}
+    times = {
+        method.name: float(np.median([seconds_per_slice("cpu", method.model) for _ in range(3)]))
+        for method in [*bench.models, *bench.rivals]
+    }
     rows += [Row(1, name, "time of a slice of 512²", value=value, unit="s") for name, value in times.items()]
     if fast and redcnn:
         value = times[redcnn.name] / times[fast.name]
@@ -244,10 +241,3 @@ def _texture_rows(bench: Bench, method: Method | None, dose: float, scans: list[
 def _in_csv_only(bench: Bench, method: Method | None, dose: float) -> bool:
     """Input and best filter are in the table for one dose, lest it grow too long."""
     return method not in bench.models and dose != CHECKED_DOSE
-
-
-def texture_curves(bench: Bench, scan: str, dose: float) -> dict[str, Scores]:
-    """Scores with noise power spectra by name, for a picture."""
-    case = bench.case(scan, dose)
-    methods = [REFERENCE, INPUT, replace(bench.best_filter(case), name="best filter"), *bench.models]
-    return {method.name: bench.scores(method, case) for method in methods}

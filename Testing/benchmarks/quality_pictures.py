@@ -77,8 +77,7 @@ def _curve(bench: Bench, name: str, scan: str, simulator: str) -> tuple[np.ndarr
     doses, values = [], []
     for dose in bench.doses:
         case = bench.case(scan, dose, simulator)
-        rivals = bench.rivals if simulator == "physical" or dose == CHECKED_DOSE else []
-        methods = {m.name: m for m in [INPUT, *bench.tuned_filters(dose, simulator), *rivals, *bench.models]}
+        methods = {method.name: method for method in bench.methods(case)}
         if name in methods:
             doses.append(dose)
             values.append(bench.scores(methods[name], case).rmse_hu)

@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from IPv2Lib import ct, scene, scene_denoised
+from IPv2Lib import bundle, ct, scene, scene_denoised
 from IPv2Lib.regions import Region, RegionResponse, StrengthStatistics
 from panel import MODULE, expand, finish_job, node_names, open_panel, view_names
 
@@ -279,6 +280,20 @@ def test_advanced_shows_model_devices_and_log(host):
     ui.deviceSelector.setCurrentText(next(text for text in texts if text.startswith("CPU")))
     assert widget._parameterNode.device == "cpu"
     assert "Measure devices" in ui.logText.toPlainText()
+
+
+def test_automatic_names_both_models_where_the_device_decides(host, tmp_path, monkeypatch):
+    installed = bundle.load(bundle.default_name())
+    folder = shutil.copytree(installed.folder, tmp_path / "for-gpu")
+    card = {**installed.card, "name": "for-gpu", "default": "gpu"}
+    (folder / "model.json").write_text(json.dumps(card), encoding="utf-8")
+    monkeypatch.setenv("IPV2_MODELS", str(tmp_path))
+    widget, *_ = open_panel(host)
+    assert f"{installed.name} on the CPU, for-gpu on a GPU." in widget.ui.modelCard.toPlainText()
+    widget.ui.modelSelector.setCurrentText("for-gpu")
+    assert widget._parameterNode.model == "for-gpu" and "on the CPU" not in widget.ui.modelCard.toPlainText()
+    widget.ui.modelSelector.setCurrentText("Automatic")
+    assert widget._parameterNode.model == ""
 
 
 def test_a_model_that_cannot_be_used_is_said_once(host, tmp_path, monkeypatch):

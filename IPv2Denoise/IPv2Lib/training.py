@@ -327,10 +327,6 @@ def _check_folder(folder: Path, resume: bool) -> None:
 def _begin(folder: Path, settings: TrainingSettings, source: ShardSource | DrawnSource) -> None:
     """Make the folder of a new run."""
     pairs = "drawn" if isinstance(source, DrawnSource) else "purified"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the run cannot be written to {folder}: {error.strerror or error}") from error
     training_run.write_json(folder / DATA_FILE, source.described)
     write_settings(replace(settings, pairs=pairs), folder)
 

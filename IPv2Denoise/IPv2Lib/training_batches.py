@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import __version__
 from .distributed import Processes
 from .networks import HU_PER_UNIT
 from .shards import Shard
@@ -131,9 +132,10 @@ class Blocks:
 
     @cached_property
     def _kind(self) -> str:
-        """Digest of all that makes a block but its number."""
+        """Digest of all that makes a block but its number, the version of this program included."""
         settings = self.settings
-        found = hashlib.sha256(repr((settings.seed, settings.strategy, settings.blend, settings.ranges)).encode())
+        makes = (__version__, settings.seed, settings.strategy, settings.blend, settings.ranges)
+        found = hashlib.sha256(repr(makes).encode())
         for volume in (*self.volumes, *self.targets):
             found.update(repr((volume.array.shape, volume.array.dtype.str, volume.spacing)).encode())
             found.update(np.ascontiguousarray(volume.array))

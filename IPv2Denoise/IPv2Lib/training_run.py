@@ -269,6 +269,8 @@ class RunWriter:
 def written_whole(path: Path) -> Iterator[Path]:
     """A name of this process to write to, which becomes `path` if all goes well and vanishes if not.
 
+    The folder is made if it is not there.
+
     Raises
     ------
     OutputError

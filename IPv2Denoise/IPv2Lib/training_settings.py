@@ -50,6 +50,8 @@ class Ranges:
                     f"range of {name} is {low:g} to {high:g}: give the lower one first, both within "
                     f"{least:g} to {highest[name]:g}"
                 )
+        if any(count != int(count) for count in self.thickness):
+            raise InputError(f"range of thickness is {self.thickness}: give whole numbers of slices")
 
 
 @dataclass(frozen=True)

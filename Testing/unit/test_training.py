@@ -277,7 +277,14 @@ def test_bad_settings_are_named(change):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"dose": (0.0, 0.1)}, {"zoom": (2.0, 1.0)}, {"sharpness": (0.0, 3.0)}, {"thickness": (0, 2)}]
+    "bad",
+    [
+        {"dose": (0.0, 0.1)},
+        {"zoom": (2.0, 1.0)},
+        {"sharpness": (0.0, 3.0)},
+        {"thickness": (0, 2)},
+        {"thickness": (1.5, 2)},
+    ],
 )
 def test_bad_ranges_are_named(bad):
     with pytest.raises(InputError, match=next(iter(bad))):

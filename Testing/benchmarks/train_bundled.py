@@ -1,11 +1,11 @@
-"""How the bundled models, and those that they are compared with, were trained.
+"""How `ipv2-fast`, `ipv2-quality` and the networks that they are compared with are trained.
 
     python Testing/benchmarks/train_bundled.py NAME FOLDER [--minutes M]
 
 NAME is one of fast, quality, redcnn, dncnn. Trains stage after stage in FOLDER/NAME-1, FOLDER/NAME-2, ... or goes on
 there, and packs the result as FOLDER/ipv2-NAME. Simulated blocks are kept in FOLDER/blocks: all four learn from the
-same. Needs the training volumes in the folder that IPV2_DATA names, or ../shared/data. What was tried, and what came of
-it, is in models.md.
+same. Needs the training volumes in the folder that IPV2_DATA names, or ../shared/data. What was tried, what came of it,
+and how far these are is in models.md; how `ipv2-unet` was trained is in its card.
 """
 
 import argparse
@@ -20,11 +20,9 @@ from IPv2Lib import ct, phantom
 from IPv2Lib.publishing import publish
 from IPv2Lib.training import train
 from IPv2Lib.training_settings import Ranges, TrainingSettings
+from quality_cases import TRAINED_UP_TO, TRAINING, folder
 
 HERE = Path(__file__).resolve().parent
-FOLDER = Path(os.environ.get("IPV2_DATA") or HERE.parents[2] / "shared" / "data")
-VOLUMES = ("lungdx_A0001", "lidc_0001", "acrin_042")
-PHANTOM, PHANTOM_SLICES = "fda_phantom", 68  # the others are tested on
 CHESTS = range(101, 105)  # seeds of synthetic chests; without noise of their own: they teach to remove all of it
 
 FIRST = TrainingSettings(
@@ -57,30 +55,29 @@ STAGES = {
 
 def volumes() -> list[ct.Volume]:
     """What is trained on."""
-    found = [ct.read(FOLDER / f"{name}.nrrd") for name in VOLUMES]
-    whole = ct.read(FOLDER / f"{PHANTOM}.nrrd")
-    found.append(ct.Volume(whole.array[:PHANTOM_SLICES], whole.spacing))
-    return found + [phantom.chest(seed=seed, size=512, slices=16) for seed in CHESTS]
+    scans = {name: ct.read(folder() / f"{name}.nrrd") for name in TRAINING}
+    whole = scans["fda_phantom"]
+    scans["fda_phantom"] = ct.Volume(whole.array[:TRAINED_UP_TO], whole.spacing)
+    return [*scans.values()] + [phantom.chest(seed=seed, size=512, slices=16) for seed in CHESTS]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("name", choices=tuple(STAGES))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, help="of the first stage, in place of those of the bundled model")
+    parser.add_argument("--minutes", type=float, help="of the first stage, in place of the usual ones")
     options = parser.parse_args()
-    scans, card = volumes(), json.loads((HERE / "train_bundled.json").read_text())
-    start = None
+    scans, cards = volumes(), json.loads((HERE / "train_bundled.json").read_text())
+    model = options.folder / f"ipv2-{options.name}"
     for number, settings in enumerate(STAGES[options.name], 1):
         run = options.folder / f"{options.name}-{number}"
-        if options.minutes and number == 1:
+        if number > 1:
+            settings = replace(settings, start_from=str(model))
+        elif options.minutes:
             settings = replace(settings, minutes=options.minutes)
-        settings = replace(settings, start_from=start, keep_blocks=str(options.folder / "blocks"))
+        settings = replace(settings, keep_blocks=str(options.folder / "blocks"))
         train(scans, run, settings, resume=(run / "checkpoint.pt").exists(), workers=0, progress=print)
-        start = str(options.folder / f"{options.name}-stage-{number}")
-        publish(run, start)
-    facts = card["both"] | card.get(options.name, {})
-    publish(run, options.folder / f"ipv2-{options.name}", facts)
+        publish(run, model, cards["all"] | cards[options.name])
 
 
 if __name__ == "__main__":

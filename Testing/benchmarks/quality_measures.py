@@ -6,7 +6,7 @@ Every function takes arrays in HU and knows nothing of models, filters or bars.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -67,11 +67,7 @@ class Scores:
 
 def scores(result: np.ndarray, block: Block) -> Scores:
     """Measure the result for the scored slices of a block, shape (slices, rows, columns), HU."""
-    difference = np.asarray(result, np.float64) - block.truth
-    bias = {
-        tissue.label: float(difference[block.labels == tissue].mean()) if (block.labels == tissue).any() else math.nan
-        for tissue in TISSUES
-    }
+    bias = mean_bias(result, block.truth, {tissue.label: block.labels == tissue for tissue in TISSUES})
     spectra = {name: edge_spectrum(result, borders) for name, borders in block.borders.items()}
     texture = noise_texture(result, block.places, block.spacing_mm) if len(block.places) else None
     return Scores(
@@ -154,11 +150,6 @@ def contrast(image: np.ndarray, center: tuple[float, float], diameter_mm: float,
 
 
 def mean_bias(result: np.ndarray, truth: np.ndarray, masks: dict[str, np.ndarray]) -> dict[str, float]:
-    """Mean of result - truth by tissue, HU."""
+    """Mean of result - truth by tissue, HU; NaN where there is none of it."""
     difference = np.asarray(result, np.float64) - truth
-    return {name: float(difference[mask].mean()) for name, mask in masks.items() if mask.any()}
-
-
-def largest(values: Iterable[float]) -> float:
-    """The largest of the values that could be measured."""
-    return max((value for value in values if not math.isnan(value)), default=math.nan)
+    return {name: float(difference[mask].mean()) if mask.any() else math.nan for name, mask in masks.items()}

@@ -96,10 +96,9 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """How many bars are met, and which are not."""
-    judged = [row for row in rows if row.verdict and not row.detail]
-    missed = [row for row in judged if row.verdict == MISSED]
-    return f"{len(judged) - len(missed)} of {len(judged)} bars met"
+    """How many bars are met."""
+    verdicts = [row.verdict for row in rows if row.verdict and not row.detail]
+    return f"{verdicts.count(MET)} of {len(verdicts)} bars met"
 
 
 def write_csv(path: Path, rows: Iterable[Row]) -> None:

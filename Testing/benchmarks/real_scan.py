@@ -6,7 +6,6 @@ little more noise comes through, and how much structure the difference image hol
 with the gradient magnitude of the result, beside that of total variation that removes as much noise.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,10 +16,9 @@ from IPv2Lib import bundle, ct, dose
 from IPv2Lib.denoise import denoise
 from IPv2Lib.noise import noise_sigma
 from IPv2Lib.regions import Region, segment, statistics
+from quality_cases import folder
+from quality_filters import FILTERS
 from scipy import ndimage
-from skimage.restoration import denoise_tv_chambolle
-
-FOLDER = Path(os.environ.get("IPV2_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 
 
 def denoised(scan: Path, output: Path) -> ct.Volume:
@@ -38,11 +36,11 @@ def structure(before: np.ndarray, after: np.ndarray, body: np.ndarray) -> float:
 
 def matching_total_variation(before: np.ndarray, sigma: float, tissue: np.ndarray) -> np.ndarray:
     """Total variation that leaves `sigma` HU of noise in the tissue."""
-    low, high = 0.0, 0.5
+    low, high = 0.0, 500.0
     for _ in range(6):
-        weight = (low + high) / 2
-        image = np.stack([1000 * denoise_tv_chambolle(x / 1000, weight, max_num_iter=60) for x in before])
-        low, high = (weight, high) if noise_sigma(image, tissue) > sigma else (low, weight)
+        weight_hu = (low + high) / 2
+        image = np.stack([FILTERS["total variation"].function(x, weight_hu) for x in before])
+        low, high = (weight_hu, high) if noise_sigma(image, tissue) > sigma else (low, weight_hu)
     return image
 
 
@@ -64,14 +62,14 @@ def passed_on(volume: ct.Volume) -> None:
 
 
 def main() -> None:
-    scan = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER / "nlst_101287.nrrd"
+    scan = Path(sys.argv[1]) if len(sys.argv) > 1 else folder() / "nlst_101287.nrrd"
     volume = ct.read(scan)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        result = denoised(scan, folder / "out.nrrd")
+        place = Path(temporary)
+        result = denoised(scan, place / "out.nrrd")
         print("NRRD  geometry kept:", ct.same_grid(volume, result))
         for name, output in (("DICOM", "series"), ("NIfTI", "scan.nii.gz")):
-            again = denoised(ct.write(volume, folder / output), folder / f"denoised-{output}")
+            again = denoised(ct.write(volume, place / output), place / f"denoised-{output}")
             difference = np.abs(again.array.astype(np.float32) - result.array).max()
             print(f"{name} geometry kept: {ct.same_grid(volume, again)}, largest difference to NRRD {difference:g} HU")
     # By the result: regions chosen by noisy values hold what noise raised into them, and even the truth would then

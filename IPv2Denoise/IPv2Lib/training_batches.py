@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 _AIR_HU = -950.0
 _LEAST_BODY, _SKIPPED = 0.1, 0.8  # of the patches with less body than this, so many are passed over
+_CUT = 0.2  # of the patches are crossed by the edge of the field of view
+_FIELD_RADIUS = (180.0, 320.0)  # pixels; it is round and as wide as the slice
+_OUTSIDE_HU = -1000.0  # air, as a network sees padding
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def drawn_batch(
         images = [block.input[where], target[None]]
         if settings.variance_weight:
             images.append(block.mirrored[where])
-        turned = _turned(np.concatenate(images), rng)
+        turned = _cut(_turned(np.concatenate(images), rng), rng)
         inputs.append(turned[:context])
         targets.append(turned[context, None])
         if settings.variance_weight:
@@ -177,6 +180,21 @@ def _turned(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Turned and mirrored at random."""
     images = np.rot90(images, rng.integers(4), axes=(1, 2))
     return images[:, :, ::-1] if rng.random() < 0.5 else images
+
+
+def _cut(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Some of them by the edge of a field of view that is smaller than the body, as scans for the lungs are.
+
+    Without these a network takes the silence outside for a lack of noise, and leaves the noise inside as it is.
+    """
+    if rng.random() >= _CUT:
+        return images
+    rows, columns = images.shape[1:]
+    radius, towards = rng.uniform(*_FIELD_RADIUS), rng.uniform(0, 2 * np.pi)
+    row = rng.uniform(0, rows) - radius * np.sin(towards)
+    column = rng.uniform(0, columns) - radius * np.cos(towards)
+    outside = np.hypot(np.arange(rows)[:, None] - row, np.arange(columns) - column) > radius
+    return np.where(outside, np.float32(_OUTSIDE_HU), images)
 
 
 def _tensors(inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Batch:

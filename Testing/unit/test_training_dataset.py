@@ -113,6 +113,17 @@ def test_batch_number_n_is_the_same_wherever_one_begins_and_whoever_makes_it(fol
             assert torch.equal(whole[2][index], torch.stack([p[index] for p in parts], 1).flatten(0, 1))
 
 
+def test_some_drawn_patches_are_cut_by_the_edge_of_the_field_of_view():
+    tissue = ct.Volume(np.random.default_rng(0).normal(-10, 5, (3, SIZE, SIZE)).astype(np.float32), (8.0, 8.0, 2.0))
+    drawn = settings(batch=200, pairs="drawn", pool=1, ranges=Ranges(zoom=(1.0, 1.0), dose=(0.1, 0.1)))
+    [(x, target)] = batches(open_source([tissue], drawn, workers=0), [0])
+    outside = (x == -1).all(1, keepdim=True)
+    assert torch.equal(outside, target == -1)  # silent in the input, and so in the target
+    parts = outside.float().mean((1, 2, 3))
+    assert 0.1 < (parts > 0).float().mean() < 0.3
+    assert len(parts[parts > 0].unique()) > 10
+
+
 def test_another_seed_gives_other_batches_and_the_order_of_cases_does_not_matter(folder):
     dataset = PurifiedDataset.read(folder)
     turned = dataclasses.replace(dataset, shards=dataset.shards[::-1])

@@ -5,6 +5,7 @@ Owns tuning, caching and parallel work; what is measured is in `quality_measures
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -18,8 +19,21 @@ from typing import Any
 import numpy as np
 from IPv2Lib import bundle
 from IPv2Lib.denoise import denoise
+from IPv2Lib.dose import match_scan
+from IPv2Lib.projection import Kernel
 from quality_cache import Cache
-from quality_cases import DOSES, SIMULATORS, TRAINING, VALIDATION, Block, Case, block, present, tuning_crops
+from quality_cases import (
+    DOSES,
+    SIMULATORS,
+    TRAINING,
+    VALIDATION,
+    Block,
+    Case,
+    block,
+    present,
+    scan_volume,
+    tuning_crops,
+)
 from quality_filters import FILTERS, Tuned, filtered, tune
 from quality_measures import Scores, rmse, scores
 
@@ -127,6 +141,19 @@ class Bench:
         count = self.slices if simulator == "physical" else max(1, self.slices // 2)
         return Case(self.block(scan, count), dose, simulator)
 
+    @cache  # noqa: B019
+    def own_noise(self, scan: str, dose: float) -> Case:
+        """A validation scan at a dose, with the noise of its own kernel and scanner."""
+
+        def compute() -> list[Any]:
+            say(f"measuring the noise of {scan}")
+            photons, kernel = match_scan(scan_volume(scan))
+            return [photons, kernel.gain]
+
+        photons, gain = self.cache.get(("own noise", scan), compute)
+        kernel = Kernel(f"own of {scan}", tuple(gain))
+        return Case(self.block(scan), dose, kernel=kernel, photons=photons)
+
     def filtered(self, images: np.ndarray, name: str, strength: float, body: np.ndarray) -> np.ndarray:
         """Slices through a filter, in parallel."""
         work = self._pool.map if self._pool else map
@@ -158,6 +185,16 @@ class Bench:
         if not higher:
             return None
         return FILTERS[name].strengths.index(self.tuned[f"{name}, {min(higher):g}, {simulator}"]["strength"])
+
+    def _start_for(self, name: str, case: Case) -> int:
+        """Where to start tuning on a case: at the strength for the dose whose noise is most like it."""
+
+        def unlike(dose: float) -> float:
+            usual = self.scores(INPUT, self.case(self.scans[0], dose)).rmse_hu
+            return abs(math.log(self.scores(INPUT, case).rmse_hu / usual))
+
+        dose = min(self.doses, key=unlike)
+        return FILTERS[name].strengths.index(self.tuning(name, dose, SIMULATORS[0]).strength)
 
     def filter(self, name: str, strength: float) -> Method:
         """A filter with a strength as a method."""
@@ -203,7 +240,7 @@ class Bench:
             def error(strength: float) -> float:
                 return measure(self.filtered(case.images, name, strength, body), truth, body)
 
-            return asdict(tune(FILTERS[name].strengths, error))
+            return asdict(tune(FILTERS[name].strengths, error, self._start_for(name, case)))
 
         return Tuned(**self.cache.get(("oracle", name, matched, *case.key), compute))
 

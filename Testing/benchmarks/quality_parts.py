@@ -203,26 +203,29 @@ def _blurred(image: np.ndarray, sigma_pixels: float) -> np.ndarray:
 
 
 def texture(bench: Bench) -> list[Row]:
-    """Part 4: noise in homogeneous soft tissue, against that of the NDCT."""
+    """Part 4: noise in homogeneous soft tissue, against that of the NDCT.
+
+    The noise is of the scan's own kernel: that of another one has another spectrum to begin with. Without filters,
+    which are tuned for that other one.
+    """
     rows = []
     with_noise = [
         [scan for scan in scans if scan != SYNTHETIC and len(bench.block(scan).places)] for scans in groups(bench)
     ]
     for dose in bench.doses:
         for scans in filter(None, with_noise):
-            for method in (INPUT, None, *bench.models):
+            for method in (INPUT, *bench.models):
                 rows += _texture_rows(bench, method, dose, scans)
     return rows or [Row(4, "-", "noise texture", note="no scan with noise of its own")]
 
 
-def _texture_rows(bench: Bench, method: Method | None, dose: float, scans: list[str]) -> list[Row]:
-    """Of a method, or of the filter that is best in each case."""
-    name = method.name if method else "best filter"
+def _texture_rows(bench: Bench, method: Method, dose: float, scans: list[str]) -> list[Row]:
+    name = method.name
     frequency, sigma = "mean frequency of noise, from NDCT's", "σ of noise / NDCT's"
     rows, frequencies, sigmas = [], [], []
     for scan in scans:
-        case = bench.case(scan, dose)
-        own, reference = bench.scores(method or bench.best_filter(case), case), bench.scores(REFERENCE, case)
+        case = bench.own_noise(scan, dose)
+        own, reference = bench.scores(method, case), bench.scores(REFERENCE, case)
         frequencies.append((own.mean_frequency / reference.mean_frequency - 1, scan))
         sigmas.append((own.sigma_hu / reference.sigma_hu, scan))
         where = f"{scan}, {dose:.0%}"

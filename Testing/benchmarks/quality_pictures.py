@@ -91,8 +91,8 @@ def noise_spectra(bench: Bench, path: Path) -> None:
     figure, axes = _panels(len(doses), len(scans), 4, 3)
     for row, dose in enumerate(doses):
         for column, scan in enumerate(scans):
-            axis, case = axes[row, column], bench.case(scan, dose)
-            for label, method in _named(bench, case):
+            axis, case = axes[row, column], bench.own_noise(scan, dose)
+            for label, method in _without_filter(bench):
                 score = bench.scores(method, case)
                 power = np.array(score.power) / (sum(score.power) * score.frequency[1])
                 legend = f"{label} (σ {score.sigma_hu:.1f})"
@@ -194,8 +194,11 @@ def real(bench: Bench, path: Path) -> None:
 
 def _named(bench: Bench, case: Case) -> list[tuple[str, Method]]:
     """NDCT, input, best filter and models, by label."""
-    found = [("NDCT", REFERENCE), ("input", INPUT), ("best filter", bench.best_filter(case))]
-    return found + [(model.name, model) for model in bench.models]
+    return [*_without_filter(bench), ("best filter", bench.best_filter(case))]
+
+
+def _without_filter(bench: Bench) -> list[tuple[str, Method]]:
+    return [("NDCT", REFERENCE), ("input", INPUT), *((model.name, model) for model in bench.models)]
 
 
 def _colour(bench: Bench, label: str) -> str:

@@ -61,6 +61,11 @@ class Bundle:
         low, high = self.card["hu_range"]
         return float(low), float(high)
 
+    @property
+    def kept_noise_hu(self) -> float:
+        """Noise that results keep unless asked otherwise, see `denoise.denoise`."""
+        return float(self.card.get("kept_noise_hu", 0.0))
+
     def network(self) -> torch.nn.Module:
         """The network with its weights: float32, in evaluation mode, on the CPU.
 
@@ -366,7 +371,10 @@ def _check_card(card: Any, path: Path) -> None:
             reject(f"key {key!r} is {_short(card[key])}; it must be {expectation}")
     if card.get("default", False) not in (True, False, "cpu", "gpu"):
         reject(f"key 'default' is {_short(card['default'])}; it must be true, false, 'cpu' or 'gpu'")
-    if unknown := sorted(set(card) - set(_REQUIRED) - {"default"}):
+    kept = card.get("kept_noise_hu", 0)
+    if type(kept) not in (int, float) or not 0 <= kept <= 1000:
+        reject(f"key 'kept_noise_hu' is {_short(kept)}; it must be a number from 0 to 1000")
+    if unknown := sorted(set(card) - set(_REQUIRED) - {"default", "kept_noise_hu"}):
         reject(f"key {unknown[0]!r} is unknown; remove it or update this program")
     if (network := card["network"]["name"]) not in networks.names():
         known = ", ".join(networks.names())

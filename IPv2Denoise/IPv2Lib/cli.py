@@ -169,6 +169,10 @@ def _denoise_options(command: argparse.ArgumentParser) -> None:
         "--strength", type=float, default=1.0, metavar="S",
         help="0 (the input as it is) to 1 (all noise that the model finds removed) (default: %(default)s)",
     )  # fmt: skip
+    command.add_argument(
+        "--keep-noise", type=float, metavar="HU",
+        help="σ of the noise that is left for its texture, 0 for none (default: what the model's card says)",
+    )  # fmt: skip
     add_device(command)
     command.add_argument(
         "--keep-outside-body", action="store_true", help="leave the HU of room, table and clothes exactly as they are"
@@ -183,15 +187,18 @@ def _denoise_options(command: argparse.ArgumentParser) -> None:
 def _denoise(options: argparse.Namespace, console: Console) -> None:
     console.progress(0.0, LOADING)
     from .cohort import Options
-    from .denoise import check_strength, choose_device
+    from .denoise import check_kept_noise, check_strength, choose_device
 
     if options.scheduler is None:
         options.device = choose_device(options.device)
     check_strength(options.strength)
+    if options.keep_noise is not None:
+        check_kept_noise(options.keep_noise)
     model = load_model(options.model, options.device)
     options.how = Options(
-        options.strength, options.device, options.keep_outside_body, options.statistics, options.compress
-    )
+        options.strength, options.device, options.keep_outside_body, options.keep_noise, options.statistics,
+        options.compress,
+    )  # fmt: skip
     if cli_cohort.is_cohort(options):
         cli_cohort.denoise_cohort(options, options.how, model, console)
         return

@@ -31,6 +31,7 @@ class Options:
     strength: float = 1.0
     device: str = "auto"
     keep_outside_body: bool = False
+    kept_noise_hu: float | None = None
     statistics: bool = False
     compress: bool = True
 
@@ -80,6 +81,7 @@ def denoise_to_file(
         strength=options.strength,
         device=options.device,
         keep_outside_body=options.keep_outside_body,
+        kept_noise_hu=options.kept_noise_hu,
         progress=lambda fraction, text: tell(0.02 + (end - 0.02) * fraction, text),
         cancelled=cancelled,
     )
@@ -208,6 +210,7 @@ def _check_folder(folder: Path, sources: Sequence[Path]) -> None:
 
 def _done(scan: Scan, model: Bundle, options: Options) -> dict[str, Any] | None:
     """What is known of an earlier result that needs not be made again; None if there is none, or statistics lack."""
+    kept_noise_hu = model.kept_noise_hu if options.kept_noise_hu is None else options.kept_noise_hu
     try:
         facts = json.loads(outputs.sidecar_path(scan.output).read_text(encoding="utf-8"))
         same = (
@@ -215,6 +218,7 @@ def _done(scan: Scan, model: Bundle, options: Options) -> dict[str, Any] | None:
             and facts["weights_sha256"] == model.hash
             and facts["strength"] == options.strength
             and facts["keep_outside_body"] == options.keep_outside_body
+            and facts["kept_noise_hu"] == kept_noise_hu
             and scan.output.stat().st_mtime >= scan.source.stat().st_mtime
         )
     except (OSError, ValueError, KeyError, TypeError):

@@ -208,6 +208,8 @@ def test_hu_outside_the_body_come_back_if_asked_for(ipv2, scan, model, tmp_path)
     assert np.array_equal(body[room], before.array[room])
     assert np.array_equal(body[~room], everywhere[~room])
     assert sidecar(tmp_path / "body.nrrd")["keep_outside_body"] is True
+    assert ipv2("denoise", scan, tmp_path / "kept.nrrd", "--model", model, "--keep-noise", "7.5").code == 0
+    assert sidecar(tmp_path / "kept.nrrd")["kept_noise_hu"] == 7.5
 
 
 def test_statistics_are_a_table_and_numbers_for_every_strength(ipv2, scan, clean, model, tmp_path):

@@ -192,6 +192,8 @@ def test_save_does_not_replace_what_is_not_a_model(models):
         ({"created": "yesterday"}, "'created'"),
         ({"versions": {"torch": 2}}, "'versions'"),
         ({"default": "yes"}, "'default'"),
+        ({"kept_noise_hu": -1}, "'kept_noise_hu' is -1"),
+        ({"kept_noise_hu": "5"}, "'kept_noise_hu'"),
         ({"colour": "red"}, "'colour' is unknown"),
     ],
 )

@@ -187,6 +187,47 @@ def test_outside_of_the_body_the_input_comes_back_if_asked_for(model, dtype, str
     assert (kept.provenance["keep_outside_body"], plain.provenance["keep_outside_body"]) == (True, False)
 
 
+def test_of_strong_noise_as_much_is_kept_as_was_asked_for(model):
+    volume = noisy((2, 128, 128))
+    before = volume.array.astype(np.float64)
+    whole, part = (
+        before - denoise(volume, model, device="cpu", kept_noise_hu=kept).volume.array for kept in (0.0, 3.0)
+    )
+    back = whole - part
+    assert whole.std() > 10 and back.std() == pytest.approx(3, rel=0.15)
+    seen = before > -1024  # what is lower is clipped before the network sees it
+    fraction = back[seen & (np.abs(whole) > 1)] / whole[seen & (np.abs(whole) > 1)]
+    assert fraction.min() > 0 and fraction.max() < 1  # a part of what was removed, and nothing else
+
+
+def test_noise_that_is_weaker_than_what_is_kept_stays_as_it_is(model):
+    volume = noisy((1, 96, 96))
+    volume = volume.with_array(volume.array.clip(-1024))
+    kept = denoise(volume, model, device="cpu", kept_noise_hu=9000.0, strength=0.7)
+    np.testing.assert_allclose(kept.volume.array, volume.array, atol=0.001)
+    metal = volume.with_array(np.where(volume.array > 150, 9000, volume.array))
+    kept = denoise(metal, model, device="cpu", kept_noise_hu=9000.0)
+    np.testing.assert_allclose(kept.volume.array, metal.array, atol=0.001)
+
+
+def test_the_card_says_how_much_noise_is_kept_and_a_caller_otherwise(unet):
+    keeping = bundle.Bundle(unet.folder, unet.card | {"kept_noise_hu": 5})
+    found = {
+        (name, kept): denoise(noisy(), model, device="cpu", kept_noise_hu=kept)
+        for name, model in (("plain", unet), ("keeping", keeping))
+        for kept in (None, 0, 5)
+    }
+    for key, expected in {("plain", None): 0.0, ("keeping", None): 5.0, ("keeping", 0): 0.0, ("plain", 5): 5.0}.items():
+        assert found[key].provenance["kept_noise_hu"] == expected
+        np.testing.assert_array_equal(found[key].volume.array, found["plain", int(expected)].volume.array)
+
+
+@pytest.mark.parametrize("kept", [-1.0, float("nan"), float("inf")])
+def test_noise_that_cannot_be_kept_is_refused(unet, kept):
+    with pytest.raises(InputError, match=f"noise to keep is {kept} HU"):
+        denoise(noisy(), unet, device="cpu", kept_noise_hu=kept)
+
+
 def test_metal_stays_and_noise_below_air_does_not(model):
     volume = noisy((2, 60, 60))
     volume.array[:, 20:24, 20:24] = 12_000

@@ -146,7 +146,6 @@ def test_convolutions_see_their_halo_and_no_farther(name):
         ("ipv2net", {"channels": (4, 8), "blocks": (1,)}, "ipv2net"),
         ("ipv2net", {"kernel": 4}, "kernel is 4"),
         ("ipv2net", {"context": 2}, "context is 2"),
-        ("ipv2net", {"kept_noise_hu": -1.0}, "kept_noise_hu is -1"),
         ("resnet", {}, r"unknown network 'resnet': choose one of denomamba, .*, unet"),
         ("redcnn", {"width": 3}, "redcnn.*width"),
         ("redcnn", {"filters": 0}, "filters is 0"),

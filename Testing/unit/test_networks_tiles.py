@@ -18,7 +18,7 @@ CARD = {
 }
 LOCAL = {
     "dncnn": {"filters": 8, "depth": 5},
-    "ipv2net": {"channels": (8, 16), "blocks": (1, 1), "kernel": 3, "kept_noise_hu": 5.0},
+    "ipv2net": {"channels": (8, 16), "blocks": (1, 1), "kernel": 3},
     "structkpn": {"filters": 8, "blocks": 2, "kernel": 7},
     "scunet": {"width": 8, "blocks": 2, "head": 4, "window": 4},
     "implicit": {"steps": 20, "width": 8},

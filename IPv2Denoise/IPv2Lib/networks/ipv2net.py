@@ -4,9 +4,6 @@ The slices are split into a smooth part and a fine part, and the fine part is di
 the network is told as well. So noise of 5 HU and of 500 HU look alike to it, and no precision is lost beside the
 1000 HU between air and tissue: it learns in fewer steps than from plain HU (`Testing/benchmarks/models.md`). The
 blocks are those of ConvNeXt (Liu et al., CVPR 2022), with ReLU, which is faster on a CPU.
-
-What a network leaves behind has a spectrum of its own, coarse and blotchy; only the noise that it removes has that of
-the scanner. So a part of this can be kept: as much as a scan of normal dose has anyway, wherever more was there.
 """
 
 from __future__ import annotations
@@ -15,14 +12,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from . import HU_PER_UNIT
 from .blocks import ChannelNorm, UShaped, check_counts, pad_to_multiple, zeroed
 
 _SMOOTH = 9  # pixels; what is finer is noise and edges
 _COARSE, _AROUND = 8, 5  # the local strength: means over 8 by 8 pixels, then over 5 by 5 of those
 _LEAST = 0.002  # 2 HU; weaker noise is not made stronger
 _USUAL = 0.05  # 50 HU, whose logarithm the network sees as 0
-_SIGMA = 1.2533  # standard deviation over mean magnitude, of normal noise
 
 
 class IPv2Net(UShaped):
@@ -40,8 +35,6 @@ class IPv2Net(UShaped):
         Side of the filters that look around, odd.
     expansion : int
         Width inside a block, in units of the width outside.
-    kept_noise_hu : float
-        Standard deviation of the removed noise that is put back; all of it where less was removed. Not while training.
 
     Notes
     -----
@@ -55,7 +48,6 @@ class IPv2Net(UShaped):
         blocks: tuple[int, ...] = (1, 2, 2, 2),
         kernel: int = 7,
         expansion: int = 3,
-        kept_noise_hu: float = 0.0,
     ):
         super().__init__()
         for name, value in {"context": context, "kernel": kernel}.items():
@@ -64,11 +56,9 @@ class IPv2Net(UShaped):
         check_counts(context=context, kernel=kernel, expansion=expansion)
         if len(blocks) != len(channels):
             raise ValueError(f"there are {len(channels)} channels and {len(blocks)} blocks; give one of each")
-        if not 0 <= kept_noise_hu < float("inf"):
-            raise ValueError(f"kept_noise_hu is {kept_noise_hu}; it must be 0 or more")
-        self.context, self.kept_noise_hu = context, kept_noise_hu
+        self.context = context
         self.multiple = max(2 ** len(channels), _COARSE)
-        self.halo = _COARSE * _AROUND * (2 if kept_noise_hu else 1) + sum(
+        self.halo = _COARSE * _AROUND + sum(
             2 ** (level + 1) * (kernel // 2) * count * (1 if level == len(channels) - 1 else 2)
             for level, count in enumerate(blocks)
         )
@@ -87,12 +77,9 @@ class IPv2Net(UShaped):
         smooth, fine, strength = _parts(x, self.context // 2)
         seen = torch.cat([fine / strength, 2 * smooth, (strength / _USUAL).log()], 1)
         features = self.through_levels(self.head(functional.pixel_unshuffle(seen, 2)))
-        change = strength * functional.pixel_shuffle(self.tail(self.normalise(features)), 2).float()
-        if self.kept_noise_hu and not self.training:
-            sigma = _SIGMA * _local_magnitude(change) + 1e-6
-            change = change * (1 - self.kept_noise_hu / HU_PER_UNIT / sigma).clamp(min=0)
+        change = functional.pixel_shuffle(self.tail(self.normalise(features)), 2).float()
         centre = x[:, self.context // 2, None]
-        return (centre + change)[..., :rows, :columns]
+        return (centre + strength * change)[..., :rows, :columns]
 
 
 class _Block(nn.Module):
@@ -114,11 +101,7 @@ def _parts(x: torch.Tensor, centre: int) -> tuple[torch.Tensor, torch.Tensor, to
     for window in ((_SMOOTH, 1), (1, _SMOOTH)):
         smooth = functional.avg_pool2d(smooth, window, 1)
     fine = x - smooth
-    return smooth, fine, _local_magnitude(fine[:, centre, None]) + _LEAST
-
-
-def _local_magnitude(x: torch.Tensor) -> torch.Tensor:
-    """Mean magnitude around each pixel."""
-    coarse = functional.avg_pool2d(x.abs(), _COARSE)
+    coarse = functional.avg_pool2d(fine[:, centre, None].abs(), _COARSE)
     around = functional.avg_pool2d(functional.pad(coarse, (_AROUND // 2,) * 4, mode="replicate"), _AROUND, 1)
-    return functional.interpolate(around, x.shape[-2:], mode="bilinear", align_corners=False)
+    strength = functional.interpolate(around, x.shape[-2:], mode="bilinear", align_corners=False)
+    return smooth, fine, strength + _LEAST

@@ -124,6 +124,7 @@ class DenoiseSection:
             "model": parameters.model or None,
             "device": parameters.device,
             "keepOutsideBody": parameters.keepOutsideBody,
+            "keptNoiseHu": parameters.keptNoiseHu if parameters.keptNoiseHu >= 0 else None,
             "onFinished": self._onFinished,
             "wait": False,
         }

@@ -27,6 +27,7 @@ class _Options:
     model: str | None
     device: str
     keepOutsideBody: bool
+    keptNoiseHu: float | None
 
 
 class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
@@ -61,6 +62,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         model: str | None = None,
         device: str = "auto",
         keepOutsideBody: bool = False,
+        keptNoiseHu: float | None = None,
         onProgress: Callable[[float, str], None] | None = None,
         onFinished: Callable[[Any], None] | None = None,
         wait: bool = True,
@@ -81,6 +83,8 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             "auto", "cpu", "cuda", "cuda:1" or "mps".
         keepOutsideBody : bool
             HU outside the body come back exactly.
+        keptNoiseHu : float, optional
+            Noise (σ) that is left for its texture, from 0; default: as the card of the model says.
         onProgress, onFinished, wait
             See `Jobs`.
 
@@ -95,7 +99,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         """
         from IPv2Lib import scene_denoised
 
-        options = _Options(strength, model, device, keepOutsideBody)
+        options = _Options(strength, model, device, keepOutsideBody, keptNoiseHu)
         if inputNode is None or not inputNode.IsA("vtkMRMLSequenceNode"):
             results = self._denoise([inputNode], [outputNode], options, onProgress, _first(onFinished), wait)
             return results and results[0]
@@ -120,6 +124,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         model: str | None = None,
         device: str = "auto",
         keepOutsideBody: bool = False,
+        keptNoiseHu: float | None = None,
         onProgress: Callable[[float, str], None] | None = None,
         onFinished: Callable[[Any], None] | None = None,
         wait: bool = True,
@@ -130,7 +135,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         -------
         list of IPv2Lib.scene_denoised.DenoisedNodes, in the order of the inputs; None without `wait`
         """
-        options = _Options(strength, model, device, keepOutsideBody)
+        options = _Options(strength, model, device, keepOutsideBody, keptNoiseHu)
         return self._denoise(list(inputNodes), [None] * len(inputNodes), options, onProgress, onFinished, wait)
 
     def _denoise(self, inputNodes, outputNodes, options, onProgress, onFinished, wait):
@@ -173,6 +178,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             model=options.model,
             device=options.device,
             keepOutsideBody=options.keepOutsideBody,
+            keptNoiseHu=options.keptNoiseHu,
         )
         return self.run("denoise", task, onProgress, onFinished, wait)
 

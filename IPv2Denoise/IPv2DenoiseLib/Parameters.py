@@ -51,6 +51,7 @@ class IPv2DenoiseParameterNode:
     device - Where the network runs: auto, cpu, cuda:0, mps.
     outputVolume - Receives the result; none: a new volume.
     keepOutsideBody - HU outside the body come back exactly.
+    keptNoiseHu - Noise that is left for its texture; negative: as the card of the model says.
     furtherVolumes - Denoised in the same run.
     uldctVolume, ndctVolume - The pair that is purified.
     strategy ... weakStrength - See IPv2Lib.purification.Settings.
@@ -64,6 +65,7 @@ class IPv2DenoiseParameterNode:
     device: str = "auto"
     outputVolume: vtkMRMLScalarVolumeNode
     keepOutsideBody: bool = False
+    keptNoiseHu: Annotated[float, WithinRange(-1, 100)] = -1.0
     furtherVolumes: list[vtkMRMLScalarVolumeNode]
     uldctVolume: vtkMRMLScalarVolumeNode
     ndctVolume: vtkMRMLScalarVolumeNode

@@ -36,6 +36,7 @@ def denoiseTask(
     model: str | None,
     device: str,
     keepOutsideBody: bool,
+    keptNoiseHu: float | None,
 ) -> Task:
     """Denoise volumes in a row, at full strength: other strengths follow without the network.
 
@@ -55,6 +56,8 @@ def denoiseTask(
         As for `denoise.choose_device`.
     keepOutsideBody : bool
         HU outside the body come back exactly.
+    keptNoiseHu : float or None
+        Noise that is left for its texture; None: as the card of the model says.
     """
 
     def prepare(folder: Path) -> list[str | Path]:
@@ -63,6 +66,8 @@ def denoiseTask(
             ct.write(volume, path, compress=False)
         output = _outputs(folder, len(volumes))
         options = [*_chosen(model), *(["--keep-outside-body"] if keepOutsideBody else [])]
+        if keptNoiseHu is not None:
+            options += ["--keep-noise", f"{keptNoiseHu:g}"]
         return [
             "denoise", *inputs, output[0] if len(volumes) == 1 else output[0].parent,
             "--device", device, "--statistics", "--no-compress", *options,

@@ -238,9 +238,12 @@ def test_several_volumes_and_an_output(host):
     widget._parameterNode.furtherVolumes = []
     widget._parameterNode.outputVolume = output
     widget._parameterNode.keepOutsideBody = True
+    assert widget.ui.keptNoiseSpinBox.text() == "as the model says"
+    widget.ui.keptNoiseSpinBox.setValue(6)
     host.click(widget.ui.denoiseButton)
     finish_job(host, widget)
     assert output.GetName() == "Mine" and scene_denoised.nodes_of(output).input is uldct
+    assert scene.provenance(output)["kept_noise_hu"] == "6.0"
     before, after = slicer.util.arrayFromVolume(uldct), slicer.util.arrayFromVolume(output)
     assert np.array_equal(before[:, :8], after[:, :8]) and not np.array_equal(before, after)
 

@@ -81,7 +81,7 @@ def from_bundle(model: bundle.Bundle, rival: bool = False) -> Method:
         scored = list(case.block.scored)
         return denoise(case.noisy, model, device="cpu", slices=scored).volume.array[scored]
 
-    return Method(model.name, "rival" if rival else part, ("model", model.hash), run, model)
+    return Method(model.name, "rival" if rival else part, ("model", model.hash, model.kept_noise_hu), run, model)
 
 
 class Bench:

@@ -32,7 +32,7 @@ def _compare_options(command: argparse.ArgumentParser) -> None:
     command.epilog = (
         "examples:\n"
         "  ipv2 compare dataset --models input runs/ipv1 runs/ipv2 --out comparison\n"
-        "  ipv2 compare dataset --models ipv2-unet implicit --slices 10 --out quick"
+        "  ipv2 compare dataset --models ipv2-fast implicit --slices 10 --out quick"
     )
     command.add_argument("dataset", type=Path, metavar="DATASET", help=_DATASET)
     command.add_argument(

@@ -57,7 +57,7 @@ class Comparison:
     --------
     ::
 
-        found = compare("dataset", ["input", "runs/ipv1", "runs/ipv2", "ipv2-unet"], "comparison")
+        found = compare("dataset", ["input", "runs/ipv1", "runs/ipv2", "ipv2-fast"], "comparison")
         found.row("ipv2", "truth")["rmse_lung_hu"]
     """
 

@@ -146,7 +146,7 @@ class JobRunner:
     >>> runner = JobRunner()
     >>> runner.start(task)
     >>> runner.wait().name
-    ipv2-unet
+    ipv2-fast
     'COMPLETED'
     """
 

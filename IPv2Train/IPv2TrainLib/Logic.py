@@ -47,7 +47,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
     >>> logic = IPv2TrainLogic()
     >>> logic.prepare(cases_from_paths(["scans"]), "dataset")
     >>> logic.train("dataset", "dataset/runs/first", TrainingSettings(strategy="ipv2", minutes=60)).best_rmse_hu
-    >>> logic.compare("dataset", ["input", "dataset/runs/first", "ipv2-unet"], "dataset/comparisons/first").table
+    >>> logic.compare("dataset", ["input", "dataset/runs/first", "ipv2-fast"], "dataset/comparisons/first").table
     >>> logic.publish("dataset/runs/first", "my-model")
     """
 

@@ -30,7 +30,6 @@ import scipy
 import SimpleITK as sitk
 import skimage
 from IPv2Lib import __version__, bundle
-from IPv2Lib.errors import BundleError
 from quality_cache import Cache
 from quality_filters import CHEAP, FILTERS
 from quality_limits import devices, low_noise, other_anatomy, other_scanners, real_scan
@@ -58,7 +57,7 @@ def main(arguments: list[str] | None = None) -> list[Row]:
     """Run the benchmark; the rows of the table."""
     options = _parser().parse_args(arguments)
     began = time.perf_counter()
-    models = [from_bundle(model) for model in _models(options.models)]
+    models = [from_bundle(bundle.load(name)) for name in options.models or DEFAULT]
     rivals = [from_bundle(bundle.load(Path(folder)), rival=True) for folder in options.rivals]
     options.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(
@@ -98,15 +97,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes for filters (all cores)")
     parser.add_argument("--quick", action="store_true", help="one slice of each scan, 2 %% dose, three filters")
     return parser
-
-
-def _models(names: list[str]) -> list[bundle.Bundle]:
-    if names:
-        return [bundle.load(name) for name in names]
-    try:
-        return [bundle.load(name) for name in DEFAULT]
-    except BundleError:
-        return [bundle.load(bundle.default_name())]
 
 
 def _about(bench: Bench, options: argparse.Namespace, seconds: float) -> dict[str, object]:

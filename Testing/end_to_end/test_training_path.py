@@ -18,5 +18,5 @@ def test_from_scans_to_a_model_that_denoises_in_slicer(tmp_path):
     )  # fmt: skip
     assert found.weights_differ_by < 1e-6
     rows = {row["method"]: row for row in found.table}
-    assert {"input", "whole", "ipv2-unet"} <= set(rows)
+    assert {"input", "whole", "ipv2-fast"} <= set(rows)
     assert found.rmse_after < 0.8 * found.rmse_before

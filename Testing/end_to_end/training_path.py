@@ -73,7 +73,7 @@ def run(folder: Path, *, steps: int, size: int, slices: int, dose: float, option
     kill_halfway(_command("train", data, "--out", killed, *training), environment, killed, steps)
     ipv2("train", "--out", killed, "--resume")
 
-    ipv2("compare", data, "--models", "input", whole, "ipv2-unet", "--out", folder / "comparison")
+    ipv2("compare", data, "--models", "input", whole, "ipv2-fast", "--out", folder / "comparison")
     with open(folder / "comparison" / "table.csv", newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     ipv2("publish", killed, "--out", folder / "models" / MODEL, "--title", "Trained on synthetic chests")

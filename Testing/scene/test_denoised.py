@@ -35,7 +35,7 @@ STATISTICS = StrengthStatistics(
         RegionResponse(Region.BONE, 3, 400.0, 401.0, float("nan"), float("nan"), float("nan")),
     )
 )
-PROVENANCE = {"model": "ipv2-unet", "strength": 0.1, "versions": {"torch": "2.2"}}
+PROVENANCE = {"model": "ipv2-fast", "strength": 0.1, "versions": {"torch": "2.2"}}
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_names_window_provenance_table_and_colors(fresh):
     display = nodes.denoised.GetDisplayNode()
     assert (display.GetWindow(), display.GetLevel(), display.GetAutoWindowLevel()) == (400, 40, 0)
     facts = scene.provenance(nodes.denoised)
-    assert facts == {"model": "ipv2-unet", "strength": "0.5", "versions": '{"torch": "2.2"}'}
+    assert facts == {"model": "ipv2-fast", "strength": "0.5", "versions": '{"torch": "2.2"}'}
     assert nodes.table.GetTable().GetColumnName(3) == COLUMNS[3] == "σ before (HU)"
     assert table_rows(nodes.table) == [
         ["Lung and airways", "-850.0", "-848.0", "40.0", "20.0", "50.0"],

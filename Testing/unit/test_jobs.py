@@ -137,7 +137,7 @@ def test_a_job_ends_with_its_result_and_complete_progress(runner, chest):
     assert any("denoising slice" in told["message"] for told in runner.told)
     assert all(told["message"] and told["responding"] for told in runner.told)
     assert runner.error == ""
-    assert runner.result["provenance"]["model"] == "ipv2-unet"
+    assert runner.result["provenance"]["model"] == "ipv2-fast"
 
 
 def test_the_remaining_time_is_told(runner, chest):
@@ -157,7 +157,7 @@ def test_notes_and_arguments_get_through(runner, temporary, monkeypatch):
     results = []
     runner.start(quick_task(results))
     assert runner.wait(30) is JobState.COMPLETED, runner.error
-    assert results == ["ipv2-unet"]
+    assert results == ["ipv2-fast"]
     (note,) = runner.notes
     assert "brøken" in note
     assert note in runner.log_path.read_text(encoding="utf-8")

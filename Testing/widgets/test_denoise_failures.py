@@ -102,7 +102,7 @@ def test_a_model_that_is_not_there(host):
     assert "not installed" in widget.ui.modelCard.toPlainText()
     host.click(widget.ui.denoiseButton)
     finish_job(host, widget)
-    assert "'gone'" in host.messages[-1].text and "ipv2-unet" in host.messages[-1].text
+    assert "'gone'" in host.messages[-1].text and "ipv2-fast" in host.messages[-1].text
     assert widget.ui.denoiseButton.text() == "Denoise"
     host.messages.clear()
     expand(host, widget.ui.advancedCollapsibleButton)

@@ -89,7 +89,7 @@ def test_from_click_to_result(host, tmp_path):
     parents = {tree.GetItemParent(tree.GetItemByDataNode(node)) for node in (uldct, nodes.denoised, nodes.difference)}
     assert len(parents) == 1
     facts = scene.provenance(nodes.denoised)
-    assert facts["model"] == "ipv2-unet" and len(facts["weights_sha256"]) == 64
+    assert facts["model"] == "ipv2-fast" and len(facts["weights_sha256"]) == 64
 
     # the views
     views = slice_views(["IPv2View1", "IPv2View2", "IPv2View3"])

@@ -280,11 +280,11 @@ def test_parameters_and_cases_are_saved_with_the_scene(host, dataset, tmp_path):
     widget = open_panel(host, dataset)
     before = rows(widget)
     widget._parameterNode.learningRate = 0.002
-    widget._parameterNode.methods = ["input", "ipv2-unet"]
+    widget._parameterNode.methods = ["input", "ipv2-fast"]
     path = str(tmp_path / "scene.mrb")
     assert slicer.util.saveScene(path)
     slicer.mrmlScene.Clear()
     slicer.util.loadScene(path)
     host.process_events()
     assert rows(widget) == before and widget._parameterNode.learningRate == 0.002
-    assert list(widget._parameterNode.methods) == ["input", "ipv2-unet"]
+    assert list(widget._parameterNode.methods) == ["input", "ipv2-fast"]

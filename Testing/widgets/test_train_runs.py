@@ -206,8 +206,8 @@ def test_what_a_choice_means_is_said_and_what_has_no_effect_is_grey(host, datase
     assert ui.drawnDoseLowSpinBox.isEnabled() and not ui.lossSelector.isEnabled()
     assert "FFM" in ui.networkInfoLabel.text()
     assert [ui.startFromSelector.itemText(row) for row in range(ui.startFromSelector.count())] == ["Random weights"]
-    parameters.network = "unet"
-    assert ui.startFromSelector.itemText(1) == "ipv2-unet"
+    parameters.network = "ipv2net"
+    assert ui.startFromSelector.itemText(1) == "ipv2-fast"
 
 
 def test_a_length_in_steps_is_whole_and_another_one_is_not_rounded(host, dataset):

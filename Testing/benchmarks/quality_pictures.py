@@ -59,7 +59,8 @@ def rmse_by_dose(bench: Bench, path: Path) -> None:
                 doses, values = _curve(bench, name, scan, simulator)
                 bold = any(name == model.name for model in bench.models)
                 style = "-" if bold else "--" if name in bench.filters else ":"
-                axis.plot(100 * doses, values, style, label=name, lw=2.2 if bold else 1.2, marker="." if bold else None)
+                looks = {"lw": 2.2, "marker": ".", "color": _colour(bench, name)} if bold else {"lw": 1.2}
+                axis.plot(100 * doses, values, style, label=name, **looks)
             axis.set(xscale="log", yscale="log", title=f"{scan}, {simulator}", xlabel="dose, %", ylabel="body RMSE, HU")
             axis.set_xticks([100 * dose for dose in bench.doses], [f"{100 * dose:g}" for dose in bench.doses])
             axis.minorticks_off()

@@ -216,7 +216,7 @@ def test_quick_run_without_scans(tmp_path, monkeypatch, capsys):
     assert {row.part for row in rows} == {1, 2}
     error = {row.method: row.value for row in rows if row.what == "body RMSE"}
     model = next(name for name in error if name not in ("input", *quality_filters.FILTERS))
-    assert max(error[model], error["total variation"]) < 0.85 * error["input"]
+    assert max(error[model], error["total variation"]) < 0.9 * error["input"]
     about = json.loads((tmp_path / "out" / "quality.json").read_text(encoding="utf-8"))
     assert about["models"][0]["name"] == model and len(about["models"][0]["weights_sha256"]) == 64
     assert (tmp_path / "out" / "slices.png").stat().st_size > 10_000

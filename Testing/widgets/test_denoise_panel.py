@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -285,16 +284,13 @@ def test_advanced_shows_model_devices_and_log(host):
     assert "Measure devices" in ui.logText.toPlainText()
 
 
-def test_automatic_names_both_models_where_the_device_decides(host, tmp_path, monkeypatch):
-    installed = bundle.load(bundle.default_name())
-    folder = shutil.copytree(installed.folder, tmp_path / "for-gpu")
-    card = {**installed.card, "name": "for-gpu", "default": "gpu"}
-    (folder / "model.json").write_text(json.dumps(card), encoding="utf-8")
-    monkeypatch.setenv("IPV2_MODELS", str(tmp_path))
+def test_automatic_names_both_models_where_the_device_decides(host):
+    onCpu, onGpu = bundle.default_name("cpu"), bundle.default_name("cuda")
+    assert onCpu != onGpu
     widget, *_ = open_panel(host)
-    assert f"{installed.name} on the CPU, for-gpu on a GPU." in widget.ui.modelCard.toPlainText()
-    widget.ui.modelSelector.setCurrentText("for-gpu")
-    assert widget._parameterNode.model == "for-gpu" and "on the CPU" not in widget.ui.modelCard.toPlainText()
+    assert f"{onCpu} on the CPU, {onGpu} on a GPU." in widget.ui.modelCard.toPlainText()
+    widget.ui.modelSelector.setCurrentText(onGpu)
+    assert widget._parameterNode.model == onGpu and "on the CPU" not in widget.ui.modelCard.toPlainText()
     widget.ui.modelSelector.setCurrentText("Automatic")
     assert widget._parameterNode.model == ""
 

@@ -6,6 +6,7 @@ batch is shared is `training_sources`' matter.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -133,3 +134,6 @@ def joined(processes: Processes) -> Iterator[None]:
         processes.highest(0)  # nobody leaves while another one still talks
     finally:
         torch.distributed.destroy_process_group()
+        # The group is part of a cycle. Its threads must end before the interpreter does: one that lets go of a tensor
+        # while Python shuts down aborts the process.
+        gc.collect()

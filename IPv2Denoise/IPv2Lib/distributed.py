@@ -6,8 +6,8 @@ batch is shared is `training_sources`' matter.
 
 from __future__ import annotations
 
-import gc
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +17,9 @@ from .errors import InputError, IPv2Error
 
 if TYPE_CHECKING:
     import torch
+
+
+_LET_GO_SECONDS = 0.2
 
 
 class ToldByFirst(IPv2Error):
@@ -133,7 +136,7 @@ def joined(processes: Processes) -> Iterator[None]:
         yield
         processes.highest(0)  # nobody leaves while another one still talks
     finally:
+        # The threads of gloo let go of a tensor a little after it was exchanged, and live as long as the process once
+        # gradients were shared. One that does so while Python shuts down aborts the process.
+        time.sleep(_LET_GO_SECONDS)
         torch.distributed.destroy_process_group()
-        # The group is part of a cycle. Its threads must end before the interpreter does: one that lets go of a tensor
-        # while Python shuts down aborts the process.
-        gc.collect()

@@ -32,14 +32,11 @@ from . import __version__
 from .bundle import Bundle
 from .ct import Volume, check_ct
 from .errors import Cancelled, InputError, IPv2Error
-from .networks import HU_PER_UNIT
+from .networks import AIR_HU, HU_PER_UNIT
 from .torch_device import choose_device
 
 if TYPE_CHECKING:
     import torch
-
-AIR_HU = -1000.0
-"""What the network sees in place of padding."""
 
 WHOLE_PIXELS = 1024 * 1024
 """Slices of more pixels are cut into tiles from the start on a CPU, which has no way to say that memory ran out."""

@@ -22,7 +22,7 @@ import numpy as np
 
 from . import __version__
 from .distributed import Processes
-from .networks import HU_PER_UNIT
+from .networks import AIR_HU, HU_PER_UNIT
 from .shards import Shard
 
 if TYPE_CHECKING:
@@ -34,11 +34,10 @@ if TYPE_CHECKING:
 
     Batch = tuple[torch.Tensor, torch.Tensor]
 
-_AIR_HU = -950.0
+_BODY_ABOVE_HU = -950.0
 _LEAST_BODY, _SKIPPED = 0.1, 0.8  # of the patches with less body than this, so many are passed over
 _CUT = 0.2  # of the patches are crossed by the edge of the field of view
 _FIELD_RADIUS = (180.0, 320.0)  # pixels; it is round and as wide as the slice
-_OUTSIDE_HU = -1000.0  # air, as a network sees padding
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def _window(rng: np.random.Generator, shape: tuple[int, ...], patch: int) -> tup
 
 def _is_worth_it(target: np.ndarray, rng: np.random.Generator) -> bool:
     """Whether a patch is used: of those that are mostly room air a few are enough."""
-    return np.mean(target > _AIR_HU) >= _LEAST_BODY or rng.random() >= _SKIPPED
+    return np.mean(target > _BODY_ABOVE_HU) >= _LEAST_BODY or rng.random() >= _SKIPPED
 
 
 def _neighbours(rng: np.random.Generator, k: int, context: int, count: int) -> np.ndarray:
@@ -194,7 +193,7 @@ def _cut(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     row = rng.uniform(0, rows) - radius * np.sin(towards)
     column = rng.uniform(0, columns) - radius * np.cos(towards)
     outside = np.hypot(np.arange(rows)[:, None] - row, np.arange(columns) - column) > radius
-    return np.where(outside, np.float32(_OUTSIDE_HU), images)
+    return np.where(outside, np.float32(AIR_HU), images)
 
 
 def _tensors(inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Batch:

@@ -18,6 +18,7 @@ from .ct import Volume
 from .dose import physical_noise
 from .errors import InputError
 from .mixing import mix_training_input
+from .networks import AIR_HU
 from .projection import kernel
 from .purification import ABLATION, IPV1, common_masks
 from .regions import Region, outside_field_of_view, segment
@@ -231,7 +232,7 @@ def _slices(volumes, targets, rng, slices, ranges) -> tuple[list[np.ndarray], fl
     rows, columns = zoomed(volume.array.shape[1:], zoom)
     blocks = []
     for hu in [volume.array[here]] if target is volume else [volume.array[here], target.array[here]]:
-        hu = np.where(outside, -1000.0, hu).astype(np.float32)
+        hu = np.where(outside, AIR_HU, hu).astype(np.float32)
         hu = hu.reshape(-1, thickness, *hu.shape[1:]).mean(1)
         if alike:
             hu = np.repeat(hu[len(hu) // 2, None], len(hu), axis=0)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 HU_PER_UNIT = 1000.0
 """HU per unit of what a network reads and returns."""
 
+AIR_HU = -1000.0
+"""What a network sees in place of padding outside the field of view."""
+
 
 @dataclass(frozen=True)
 class NetworkInfo:

@@ -187,18 +187,16 @@ def _denoise_options(command: argparse.ArgumentParser) -> None:
 def _denoise(options: argparse.Namespace, console: Console) -> None:
     console.progress(0.0, LOADING)
     from .cohort import Options
-    from .denoise import check_kept_noise, check_strength, choose_device
+    from .denoise import check_strength, choose_device, noise_to_keep
 
     if options.scheduler is None:
         options.device = choose_device(options.device)
     check_strength(options.strength)
-    if options.keep_noise is not None:
-        check_kept_noise(options.keep_noise)
     model = load_model(options.model, options.device)
+    kept_noise_hu = noise_to_keep(model, options.keep_noise)
     options.how = Options(
-        options.strength, options.device, options.keep_outside_body, options.keep_noise, options.statistics,
-        options.compress,
-    )  # fmt: skip
+        options.strength, options.device, options.keep_outside_body, kept_noise_hu, options.statistics, options.compress
+    )
     if cli_cohort.is_cohort(options):
         cli_cohort.denoise_cohort(options, options.how, model, console)
         return

@@ -210,7 +210,8 @@ def _check_folder(folder: Path, sources: Sequence[Path]) -> None:
 
 def _done(scan: Scan, model: Bundle, options: Options) -> dict[str, Any] | None:
     """What is known of an earlier result that needs not be made again; None if there is none, or statistics lack."""
-    kept_noise_hu = model.kept_noise_hu if options.kept_noise_hu is None else options.kept_noise_hu
+    from .denoise import noise_to_keep
+
     try:
         facts = json.loads(outputs.sidecar_path(scan.output).read_text(encoding="utf-8"))
         same = (
@@ -218,7 +219,7 @@ def _done(scan: Scan, model: Bundle, options: Options) -> dict[str, Any] | None:
             and facts["weights_sha256"] == model.hash
             and facts["strength"] == options.strength
             and facts["keep_outside_body"] == options.keep_outside_body
-            and facts["kept_noise_hu"] == kept_noise_hu
+            and facts["kept_noise_hu"] == noise_to_keep(model, options.kept_noise_hu)
             and scan.output.stat().st_mtime >= scan.source.stat().st_mtime
         )
     except (OSError, ValueError, KeyError, TypeError):

@@ -160,7 +160,7 @@ def denoise(
     for name, value, least in (("batch", batch, 1), ("tile", tile, SMALLEST_TILE)):
         if value is not None and value < least:
             raise InputError(f"{name} is {value}; it must be at least {least}")
-    kept_noise_hu = bundle.kept_noise_hu if kept_noise_hu is None else check_kept_noise(kept_noise_hu)
+    kept_noise_hu = noise_to_keep(bundle, kept_noise_hu)
     chosen = _chosen(slices, len(volume.array))
     began = time.perf_counter()
     report = progress or (lambda fraction, text: None)
@@ -521,8 +521,10 @@ def check_strength(strength: float) -> None:
         raise InputError(f"strength is {strength}; it must be from 0 (input) to 1 (fully denoised)")
 
 
-def check_kept_noise(kept_noise_hu: float) -> float:
-    """Refuse noise to keep that is not 0 HU or more (`InputError`); else return it."""
+def noise_to_keep(bundle: Bundle, kept_noise_hu: float | None) -> float:
+    """What was asked for, in HU, else what the bundle's card says; `InputError` if it is not 0 or more."""
+    if kept_noise_hu is None:
+        return bundle.kept_noise_hu
     if not 0 <= kept_noise_hu < np.inf:
         raise InputError(f"the noise to keep is {kept_noise_hu} HU; it must be 0 (none) or more")
     return float(kept_noise_hu)

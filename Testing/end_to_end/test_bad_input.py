@@ -296,6 +296,8 @@ def test_a_card_that_cannot_be_read_is_found_before_training(ipv2, scan, tmp_pat
         ("denoise SCAN OUT --model MODEL --strength=-0.1", ["strength", "-0.1"]),
         ("denoise SCAN OUT --model MODEL --strength nan", ["strength", "nan"]),
         ("denoise SCAN OUT --model MODEL --strength strong", ["--strength", "strong"]),
+        ("denoise SCAN OUT --model MODEL --keep-noise -1", ["noise to keep", "-1"]),
+        ("denoise SCAN OUT --model MODEL --keep-noise some", ["--keep-noise", "some"]),
         ("denoise SCAN OUT --model MODEL --device abacus", ["abacus", "cpu"]),
         ("denoise SCAN OUT --model MODEL --device cuda:99", ["cuda:99"]),
         ("denoise SCAN --model MODEL", ["OUTPUT", "--help"]),

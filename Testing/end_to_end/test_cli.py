@@ -208,8 +208,17 @@ def test_hu_outside_the_body_come_back_if_asked_for(ipv2, scan, model, tmp_path)
     assert np.array_equal(body[room], before.array[room])
     assert np.array_equal(body[~room], everywhere[~room])
     assert sidecar(tmp_path / "body.nrrd")["keep_outside_body"] is True
-    assert ipv2("denoise", scan, tmp_path / "kept.nrrd", "--model", model, "--keep-noise", "7.5").code == 0
-    assert sidecar(tmp_path / "kept.nrrd")["kept_noise_hu"] == 7.5
+
+
+def test_as_much_noise_is_kept_as_was_asked_for(ipv2, scan, model, tmp_path):
+    before = ct.read(scan).array.astype(float)
+    removed = {}
+    for kept in ("0", "7.5"):
+        output = tmp_path / f"{kept}.nrrd"
+        assert ipv2("denoise", scan, output, "--model", model, "--keep-noise", kept).code == 0
+        assert sidecar(output)["kept_noise_hu"] == float(kept)
+        removed[kept] = before - ct.read(output).array
+    assert removed["7.5"].std() < removed["0"].std()
 
 
 def test_statistics_are_a_table_and_numbers_for_every_strength(ipv2, scan, clean, model, tmp_path):

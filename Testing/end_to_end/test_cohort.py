@@ -174,8 +174,9 @@ def test_a_cohort_is_denoised_whatever_fails(ipv2, cohort, model, tmp_path):
     statuses = [result["status"] for result in again.events[-1]["results"]]
     assert statuses == ["done earlier", "denoised", "failed", "done earlier"]
     assert (out / "n0.nrrd").stat().st_mtime_ns == before
-    other = ipv2(*command, "--strength", 0.5)
-    assert other.events[-1]["results"][0]["status"] == "denoised"
+    for option in (("--strength", 0.5), ("--keep-noise", 5)):
+        other = ipv2(*command, *option)
+        assert other.events[-1]["results"][0]["status"] == "denoised"
 
 
 def test_a_cohort_on_two_workers(ipv2, cohort, model, tmp_path):

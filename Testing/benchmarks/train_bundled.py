@@ -41,9 +41,7 @@ FIRST = TrainingSettings(
     precision="bfloat16",
     seed=7,
 )
-LAST = replace(
-    FIRST, learning_rate=1e-4, average=0.998, bias_weight=2.0, variance_weight=2.5, batch=5, minutes=14
-)  # fmt: skip
+LAST = replace(FIRST, learning_rate=1e-4, average=0.998, bias_weight=2.0, variance_weight=2.5, batch=5, minutes=14)
 """Holds back noise that comes through: after the rest, since its steps take twice as long."""
 
 FAST = {"channels": [48, 80, 128, 192], "blocks": [1, 2, 2, 2]}

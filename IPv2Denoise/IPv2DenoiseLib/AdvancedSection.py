@@ -6,6 +6,7 @@ from typing import Any
 
 import qt
 from IPv2Lib import bundle
+from IPv2Lib.denoise import VIEWS
 from IPv2Lib.jobs import JobState, default_log_folder
 from IPv2SlicerLib.Folders import openFolder
 from IPv2SlicerLib.Messages import about, sentence
@@ -69,7 +70,7 @@ class AdvancedSection:
             return
         if self._shownModel != self._parameterNode.model:
             self._showModel()
-        shown = self._parameterNode.device, self._parameterNode.inputVolume
+        shown = self._parameterNode.device, self._parameterNode.inputVolume, self._parameterNode.selfEnsemble
         if self._shownDevice != shown:
             self._shownDevice = shown
             self._listDevices()
@@ -154,9 +155,8 @@ class AdvancedSection:
 
     def _listDevices(self) -> None:
         chosen = self._parameterNode.device
-        slices = sliceEquivalents(self._parameterNode.inputVolume)
         texts = {"auto": _("Automatic"), "cpu": _("CPU")}
-        texts |= {each["device"]: deviceText(each, slices) for each in self._devices}
+        texts |= {each["device"]: self._deviceText(each) for each in self._devices}
         texts.setdefault(chosen, chosen)
         self._deviceTexts = {text: device for device, text in texts.items()}
         selector = self._ui.deviceSelector
@@ -182,9 +182,14 @@ class AdvancedSection:
         if devices and self._parameterNode:
             self._devices = devices
             self._listDevices()
-            slices = sliceEquivalents(self._parameterNode.inputVolume)
-            found = "; ".join(deviceText(each, slices) for each in devices)
+            found = "; ".join(map(self._deviceText, devices))
             self._say(_("Measured: {devices}.").format(devices=found))
+
+    def _deviceText(self, device: dict[str, Any]) -> str:
+        """A measured device, with the time for the input as it is going to be denoised."""
+        passes = len(VIEWS) if self._parameterNode.selfEnsemble else 1
+        seconds = device["seconds_per_slice"] * passes
+        return deviceText(device | {"seconds_per_slice": seconds}, sliceEquivalents(self._parameterNode.inputVolume))
 
     # --- further volumes ---
 

@@ -125,6 +125,7 @@ class DenoiseSection:
             "device": parameters.device,
             "keepOutsideBody": parameters.keepOutsideBody,
             "keptNoiseHu": parameters.keptNoiseHu if parameters.keptNoiseHu >= 0 else None,
+            "selfEnsemble": parameters.selfEnsemble,
             "onFinished": self._onFinished,
             "wait": False,
         }

@@ -52,6 +52,7 @@ class IPv2DenoiseParameterNode:
     outputVolume - Receives the result; none: a new volume.
     keepOutsideBody - HU outside the body come back exactly.
     keptNoiseHu - Noise that is left for its texture; negative: as the card of the model says.
+    selfEnsemble - Mean of the results for slices turned and mirrored in eight ways.
     furtherVolumes - Denoised in the same run.
     uldctVolume, ndctVolume - The pair that is purified.
     strategy ... weakStrength - See IPv2Lib.purification.Settings.
@@ -66,6 +67,7 @@ class IPv2DenoiseParameterNode:
     outputVolume: vtkMRMLScalarVolumeNode
     keepOutsideBody: bool = False
     keptNoiseHu: Annotated[float, WithinRange(-1, 100)] = -1.0
+    selfEnsemble: bool = False
     furtherVolumes: list[vtkMRMLScalarVolumeNode]
     uldctVolume: vtkMRMLScalarVolumeNode
     ndctVolume: vtkMRMLScalarVolumeNode

@@ -37,6 +37,7 @@ def denoiseTask(
     device: str,
     keepOutsideBody: bool,
     keptNoiseHu: float | None,
+    selfEnsemble: bool,
 ) -> Task:
     """Denoise volumes in a row, at full strength: other strengths follow without the network.
 
@@ -58,6 +59,8 @@ def denoiseTask(
         HU outside the body come back exactly.
     keptNoiseHu : float or None
         Noise that is left for its texture; None: as the card of the model says.
+    selfEnsemble : bool
+        Mean of the results for slices turned and mirrored in eight ways.
     """
 
     def prepare(folder: Path) -> list[str | Path]:
@@ -65,7 +68,9 @@ def denoiseTask(
         for volume, path in zip(volumes, inputs, strict=True):
             ct.write(volume, path, compress=False)
         output = _outputs(folder, len(volumes))
-        options = [*_chosen(model), *(["--keep-outside-body"] if keepOutsideBody else [])]
+        options = [*_chosen(model)]
+        options += ["--keep-outside-body"] if keepOutsideBody else []
+        options += ["--self-ensemble"] if selfEnsemble else []
         if keptNoiseHu is not None:
             options += ["--keep-noise", f"{keptNoiseHu:g}"]
         return [

@@ -32,6 +32,7 @@ class Options:
     device: str = "auto"
     keep_outside_body: bool = False
     kept_noise_hu: float | None = None
+    self_ensemble: bool = False
     statistics: bool = False
     compress: bool = True
 
@@ -82,6 +83,7 @@ def denoise_to_file(
         device=options.device,
         keep_outside_body=options.keep_outside_body,
         kept_noise_hu=options.kept_noise_hu,
+        self_ensemble=options.self_ensemble,
         progress=lambda fraction, text: tell(0.02 + (end - 0.02) * fraction, text),
         cancelled=cancelled,
     )
@@ -220,6 +222,7 @@ def _done(scan: Scan, model: Bundle, options: Options) -> dict[str, Any] | None:
             and facts["strength"] == options.strength
             and facts["keep_outside_body"] == options.keep_outside_body
             and facts["kept_noise_hu"] == noise_to_keep(model, options.kept_noise_hu)
+            and facts["self_ensemble"] == options.self_ensemble
             and scan.output.stat().st_mtime >= scan.source.stat().st_mtime
         )
     except (OSError, ValueError, KeyError, TypeError):

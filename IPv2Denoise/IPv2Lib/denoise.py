@@ -47,6 +47,9 @@ TILE, SMALLEST_TILE = 256, 64
 HALO = 96
 """Pixels that surround a tile, for a network that does not say how far it sees."""
 
+VIEWS = tuple((mirrored, turns) for mirrored in (False, True) for turns in range(4))
+"""How the self-ensemble shows a slice to the network: mirrored or not, and after how many quarter turns."""
+
 _AROUND = 41  # pixels; how far around one the strength of its noise is measured
 _SIGMA = 1.2533  # standard deviation over mean magnitude, of normal noise
 
@@ -109,6 +112,7 @@ def denoise(
     tile: int | None = None,
     keep_outside_body: bool = False,
     kept_noise_hu: float | None = None,
+    self_ensemble: bool = False,
     slices: Sequence[int] | None = None,
     progress: Callable[[float, str], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -138,12 +142,15 @@ def denoise(
     kept_noise_hu : float, optional
         Standard deviation of the noise that stays of what the network would remove: all of it where that is less, the
         same fraction of everything where it is more. Keeps the texture of the scan. That of the bundle if not given.
+    self_ensemble : bool
+        The mean of what the network makes of the slices turned and mirrored in all eight ways: a little less error, in
+        eight times the time.
     slices : sequence of int, optional
         Only these are denoised, as they would be in the whole volume; the others come back as they are.
     progress : callable, optional
         Gets the fraction done, 0 to 1, and what is being done.
     cancelled : callable, optional
-        Asked before every batch and tile.
+        Asked whenever the network runs.
 
     Raises
     ------
@@ -168,7 +175,8 @@ def denoise(
     device = choose_device(device)
     report(0.0, f"loading {bundle.name}")
     first = _first_plan(device, volume.array.shape[1:])
-    runner = _Runner(bundle.network(), Plan(device, batch or first.batch, tile or first.tile), report, ask)
+    plan = Plan(device, batch or first.batch, tile or first.tile)
+    runner = _Runner(bundle.network(), plan, self_ensemble, report, ask)
 
     array = volume.array
     output = np.empty_like(array) if slices is None else array.copy()
@@ -353,11 +361,13 @@ class _Runner:
         self,
         network: torch.nn.Module,
         plan: Plan,
+        self_ensemble: bool,
         report: Callable[[float, str], None],
         cancelled: Callable[[], bool],
     ):
         self.network = network
         self.plan = plan
+        self.self_ensemble = self_ensemble
         self.report = report
         self.cancelled = cancelled
         self.fraction = 0.0
@@ -393,18 +403,30 @@ class _Runner:
 
         with torch.inference_mode(), _repeatable(self.plan.device):
             for rows, columns, inner_rows, inner_columns in self._tiles(batch.shape[2:]):
-                if self.cancelled():
-                    raise Cancelled("denoising was cancelled")
                 x = torch.from_numpy(np.ascontiguousarray(batch[..., rows, columns])).to(self.plan.device)
-                if self.plan.device != "mps":
-                    x = x.contiguous(memory_format=torch.channels_last)
-                y = self.network(x)[:, 0].float().cpu().numpy()
+                y = self._answer(x).float().cpu().numpy()
                 from_row, from_column = inner_rows.start - rows.start, inner_columns.start - columns.start
                 result[:, inner_rows, inner_columns] = y[
                     :,
                     from_row : from_row + inner_rows.stop - inner_rows.start,
                     from_column : from_column + inner_columns.stop - inner_columns.start,
                 ]
+
+    def _answer(self, x: torch.Tensor) -> torch.Tensor:
+        """What the network makes of (batch, context, rows, columns): (batch, rows, columns)."""
+        import torch
+
+        views = VIEWS if self.self_ensemble else VIEWS[:1]
+        total = 0.0
+        for mirrored, turns in views:
+            if self.cancelled():
+                raise Cancelled("denoising was cancelled")
+            seen = torch.rot90(x.flip(-1) if mirrored else x, turns, (-2, -1))
+            if self.plan.device != "mps":
+                seen = seen.contiguous(memory_format=torch.channels_last)
+            answer = torch.rot90(self.network(seen)[:, 0], -turns, (-2, -1))
+            total = total + (answer.flip(-1) if mirrored else answer)
+        return total / len(views)
 
     def _tiles(self, shape: tuple[int, int]) -> Iterator[tuple[slice, slice, slice, slice]]:
         """Rows and columns to read, then rows and columns to keep.
@@ -541,6 +563,7 @@ def _provenance(
         "strength": float(strength),
         "keep_outside_body": keep_outside_body,
         "kept_noise_hu": kept_noise_hu,
+        "self_ensemble": runner.self_ensemble,
         "device": runner.plan.device,
         "precision": "float32",
         "batch": runner.plan.batch,

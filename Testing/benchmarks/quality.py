@@ -30,7 +30,6 @@ import scipy
 import SimpleITK as sitk
 import skimage
 from IPv2Lib import __version__, bundle
-from IPv2Lib.denoise import noise_to_keep
 from quality_cache import Cache
 from quality_filters import CHEAP, FILTERS
 from quality_limits import devices, low_noise, other_anatomy, other_scanners, real_scan
@@ -58,7 +57,10 @@ def main(arguments: list[str] | None = None) -> list[Row]:
     """Run the benchmark; the rows of the table."""
     options = _parser().parse_args(arguments)
     began = time.perf_counter()
-    models = [from_bundle(_keeping(bundle.load(name), options.keep_noise)) for name in options.models or DEFAULT]
+    models = [
+        from_bundle(bundle.load(name), kept_noise_hu=options.keep_noise, self_ensemble=options.self_ensemble)
+        for name in options.models or DEFAULT
+    ]
     rivals = [from_bundle(bundle.load(Path(folder)), rival=True) for folder in options.rivals]
     options.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(
@@ -93,18 +95,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("models", nargs="*", metavar="MODEL", help="name or folder of a bundle")
     parser.add_argument("--rivals", nargs="+", default=[], metavar="FOLDER", help="bundles to compare with")
     parser.add_argument("--keep-noise", type=float, metavar="HU", help="that the models keep (what their cards say)")
+    parser.add_argument("--self-ensemble", action="store_true", help="of the models: eight times as long")
     parser.add_argument("--out", type=Path, default=Path("runs/quality"), metavar="FOLDER")
     parser.add_argument("--only", nargs="+", type=int, choices=list(PARTS), metavar="PART", help="1 to 8")
     parser.add_argument("--slices", type=int, default=3, help="scored of each scan (3)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes for filters (all cores)")
     parser.add_argument("--quick", action="store_true", help="one slice of each scan, 2 %% dose, three filters")
     return parser
-
-
-def _keeping(model: bundle.Bundle, kept_noise_hu: float | None) -> bundle.Bundle:
-    """The model, with another value on its card."""
-    card = model.card | {"kept_noise_hu": noise_to_keep(model, kept_noise_hu)}
-    return bundle.Bundle(model.folder, card)
 
 
 def _about(bench: Bench, options: argparse.Namespace, seconds: float) -> dict[str, object]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from IPv2Lib import bundle
-from IPv2Lib.denoise import denoise
+from IPv2Lib.denoise import denoise, noise_to_keep
 from IPv2Lib.dose import match_scan
 from IPv2Lib.projection import Kernel
 from quality_cache import Cache
@@ -73,15 +73,18 @@ REFERENCE = Method("NDCT", "reference", ("reference",), lambda case: case.block.
 INPUT = Method("input", "input", ("input",), lambda case: case.images)
 
 
-def from_bundle(model: bundle.Bundle, rival: bool = False) -> Method:
+def from_bundle(
+    model: bundle.Bundle, *, rival: bool = False, kept_noise_hu: float | None = None, self_ensemble: bool = False
+) -> Method:
     """A trained model as a method; its name decides whether it is the fast or the quality one."""
+    how = {"kept_noise_hu": noise_to_keep(model, kept_noise_hu), "self_ensemble": self_ensemble}
     part = "fast" if "fast" in model.name else "quality" if "quality" in model.name else "model"
 
     def run(case: Case) -> np.ndarray:
         scored = list(case.block.scored)
-        return denoise(case.noisy, model, device="cpu", slices=scored).volume.array[scored]
+        return denoise(case.noisy, model, device="cpu", slices=scored, **how).volume.array[scored]
 
-    return Method(model.name, "rival" if rival else part, ("model", model.hash, model.kept_noise_hu), run, model)
+    return Method(model.name, "rival" if rival else part, ("model", model.hash, *how.values()), run, model)
 
 
 class Bench:

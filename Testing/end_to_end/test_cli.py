@@ -221,6 +221,14 @@ def test_as_much_noise_is_kept_as_was_asked_for(ipv2, scan, model, tmp_path):
     assert removed["7.5"].std() < removed["0"].std()
 
 
+def test_a_self_ensemble_is_asked_for(ipv2, scan, model, tmp_path):
+    once, eight = tmp_path / "once.nrrd", tmp_path / "eight.nrrd"
+    assert ipv2("denoise", scan, once, "--model", model).code == 0
+    assert ipv2("denoise", scan, eight, "--model", model, "--self-ensemble").code == 0
+    assert (sidecar(once)["self_ensemble"], sidecar(eight)["self_ensemble"]) == (False, True)
+    assert np.abs(ct.read(eight).array.astype(float) - ct.read(once).array).max() > 0
+
+
 def test_statistics_are_a_table_and_numbers_for_every_strength(ipv2, scan, clean, model, tmp_path):
     output = tmp_path / "out.nrrd"
     arguments = ("denoise", scan, output, "--model", model, "--strength", 0.5, "--statistics")

@@ -174,7 +174,7 @@ def test_a_cohort_is_denoised_whatever_fails(ipv2, cohort, model, tmp_path):
     statuses = [result["status"] for result in again.events[-1]["results"]]
     assert statuses == ["done earlier", "denoised", "failed", "done earlier"]
     assert (out / "n0.nrrd").stat().st_mtime_ns == before
-    for option in (("--strength", 0.5), ("--keep-noise", 5)):
+    for option in (("--strength", 0.5), ("--keep-noise", 5), ("--self-ensemble",)):
         other = ipv2(*command, *option)
         assert other.events[-1]["results"][0]["status"] == "denoised"
 

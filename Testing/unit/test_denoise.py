@@ -228,6 +228,28 @@ def test_noise_that_cannot_be_kept_is_refused(unet, kept):
         denoise(noisy(), unet, device="cpu", kept_noise_hu=kept)
 
 
+def test_the_self_ensemble_is_the_mean_of_all_that_a_model_says_of_turned_and_mirrored_slices(model):
+    volume = noisy()
+
+    def turned(array: np.ndarray, view: int) -> np.ndarray:
+        return np.rot90(np.flip(array, 1) if view > 3 else array, view, (1, 2))
+
+    def back(array: np.ndarray, view: int) -> np.ndarray:
+        array = np.rot90(array, -view, (1, 2))
+        return np.flip(array, 1) if view > 3 else array
+
+    each = [
+        back(denoise(volume.with_array(turned(volume.array, view).copy()), model, device="cpu").volume.array, view)
+        for view in range(8)
+    ]
+    assert np.abs(each[0] - each[5]).max() > 1
+    found = denoise(volume, model, device="cpu", self_ensemble=True)
+    np.testing.assert_allclose(found.volume.array, np.mean(each, axis=0), atol=0.01)
+    assert found.provenance["self_ensemble"] is True
+    in_tiles = denoise(volume, model, device="cpu", self_ensemble=True, tile=64, batch=2)
+    np.testing.assert_allclose(in_tiles.volume.array, found.volume.array, atol=0.01)
+
+
 def test_metal_stays_and_noise_below_air_does_not(model):
     volume = noisy((2, 60, 60))
     volume.array[:, 20:24, 20:24] = 12_000
@@ -277,6 +299,9 @@ def test_cancel_is_asked_for_each_tile(unet):
     asked = []
     denoise(noisy((1, 128, 128)), unet, device="cpu", tile=64, cancelled=lambda: asked.append(True))
     assert len(asked) == 4
+    asked.clear()
+    denoise(noisy((1, 64, 64)), unet, device="cpu", self_ensemble=True, cancelled=lambda: asked.append(True))
+    assert len(asked) == 8
 
 
 class Hungry(torch.nn.Module):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -239,10 +240,12 @@ def test_several_volumes_and_an_output(host):
     widget._parameterNode.keepOutsideBody = True
     assert widget.ui.keptNoiseSpinBox.text() == "as the model says"
     widget.ui.keptNoiseSpinBox.setValue(6)
+    host.click(widget.ui.selfEnsembleCheckBox)
     host.click(widget.ui.denoiseButton)
     finish_job(host, widget)
     assert output.GetName() == "Mine" and scene_denoised.nodes_of(output).input is uldct
-    assert scene.provenance(output)["kept_noise_hu"] == "6.0"
+    facts = scene.provenance(output)
+    assert (facts["kept_noise_hu"], facts["self_ensemble"]) == ("6.0", "true")
     before, after = slicer.util.arrayFromVolume(uldct), slicer.util.arrayFromVolume(output)
     assert np.array_equal(before[:, :8], after[:, :8]) and not np.array_equal(before, after)
 
@@ -282,6 +285,15 @@ def test_advanced_shows_model_devices_and_log(host):
     ui.deviceSelector.setCurrentText(next(text for text in texts if text.startswith("CPU")))
     assert widget._parameterNode.device == "cpu"
     assert "Measure devices" in ui.logText.toPlainText()
+    widget._parameterNode.inputVolume = None
+    once = seconds_per_slice(ui.deviceSelector.currentText())
+    host.click(ui.selfEnsembleCheckBox)
+    assert seconds_per_slice(ui.deviceSelector.currentText()) == pytest.approx(8 * once, rel=0.1)
+    assert widget._parameterNode.device == "cpu"
+
+
+def seconds_per_slice(device: str) -> float:
+    return float(re.fullmatch(r"CPU, ([\d.]+) s per slice", device)[1])
 
 
 def test_automatic_names_both_models_where_the_device_decides(host):

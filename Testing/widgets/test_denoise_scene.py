@@ -5,6 +5,7 @@ from panel import MODULE, expand, open_panel, view_names
 
 CHANGED = {
     "strengthPercent": 40.0, "model": "mine", "device": "cpu", "keepOutsideBody": True, "keptNoiseHu": 6.0,
+    "selfEnsemble": True,
     "removeBackground": False, "addNoise": False, "removeNoise": False, "dropEnclosedAir": False,
     "thresholdHu": -350.0, "blendPercent": 20.0, "dosePercent": 5.0, "kernel": "sharp", "seed": 7, "weakStrength": 0.5,
     "secondStage": "cm1", "stage": "cm2", "showOverlay": False, "overlayOpacityPercent": 80.0,

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from .ct import Volume
-from .dose import physical_noise
+from .dose import WATER_PER_MM, physical_noise
 from .errors import InputError
 from .mixing import mix_training_input
 from .networks import AIR_HU
@@ -100,12 +100,14 @@ def make_block(
     sharpness = rng.uniform(*ranges.sharpness)
     gain = kernel(sharpness)
     variance, blur_z = rng.uniform(0.0, 20.0), rng.uniform(0.0, 0.33) * (rng.random() < 0.5)
+    even = rng.uniform(*ranges.evenness) * (rng.random() < 0.5) if ranges.evenness[1] else 0.0
 
     def noise(image: np.ndarray) -> np.ndarray:
+        attenuating, passing = _evened(image, spacing_mm, even)
         simulated = physical_noise(
-            image,
+            attenuating,
             spacing_mm,
-            dose * photons,
+            dose * photons * passing,
             kernel=gain,
             views=_VIEWS,
             electronic_variance=variance,
@@ -249,6 +251,17 @@ def _resized(hu: np.ndarray, rows: int, columns: int) -> np.ndarray:
     return torch.nn.functional.interpolate(
         torch.from_numpy(hu)[:, None], (rows, columns), mode="bicubic", align_corners=False, antialias=True
     )[:, 0].numpy()
+
+
+def _evened(hu: np.ndarray, spacing_mm: float, even: float) -> tuple[np.ndarray, float]:
+    """What rays must pass instead of the slices, and which part of the photons is then sent: a ray through more than
+    usual gets more of them. Usual is the mean of those that meet a cylinder of as much water (AAPM report 220)."""
+    if even == 0.0:
+        return hu, 1.0
+    water = np.maximum(hu + 1000.0, 0.0) / 1000.0
+    area = float(water.sum((1, 2)).mean()) * spacing_mm**2
+    usual_mm = np.sqrt(np.pi * area) / 2.0
+    return (1.0 - even) * 1000.0 * water - 1000.0, float(np.exp(-even * WATER_PER_MM * usual_mm))
 
 
 def _correlated(noise: np.ndarray, share: float) -> np.ndarray:

@@ -31,6 +31,9 @@ class Ranges:
     breath_mm : largest displacement of the lungs between the two scans
     thickness : neighbouring slices, whole numbers, that are averaged into one, as thicker slices would show them; their
         own noise falls
+    evenness : of every other block: how much more photons are sent along rays that much absorbs, as filters and
+        modulated tube currents do. 0, no more: most noise comes from rays through bone. 1, so many that as many arrive
+        everywhere, and noise is the same everywhere, as in the published simulation
     """
 
     dose: tuple[float, float] = (0.01, 0.25)
@@ -39,16 +42,19 @@ class Ranges:
     zoom: tuple[float, float] = (0.9, 1.8)
     breath_mm: tuple[float, float] = (2.0, 10.0)
     thickness: tuple[int, int] = (1, 1)
+    evenness: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self):
-        lowest = {"dose": 1e-4, "photons": 1.0, "sharpness": -1.0, "zoom": 0.25, "breath_mm": 0.0, "thickness": 1}
-        highest = {"dose": 1.0, "photons": 1e9, "sharpness": 2.0, "zoom": 4.0, "breath_mm": 50.0, "thickness": 8}
-        for name, least in lowest.items():
+        limits = {
+            "dose": (1e-4, 1.0), "photons": (1.0, 1e9), "sharpness": (-1.0, 2.0), "zoom": (0.25, 4.0),
+            "breath_mm": (0.0, 50.0), "thickness": (1, 8), "evenness": (0.0, 1.0),
+        }  # fmt: skip
+        for name, (least, most) in limits.items():
             low, high = getattr(self, name)
-            if not least <= low <= high <= highest[name]:
+            if not least <= low <= high <= most:
                 raise InputError(
                     f"range of {name} is {low:g} to {high:g}: give the lower one first, both within "
-                    f"{least:g} to {highest[name]:g}"
+                    f"{least:g} to {most:g}"
                 )
         if any(count != int(count) for count in self.thickness):
             raise InputError(f"range of thickness is {self.thickness}: give whole numbers of slices")

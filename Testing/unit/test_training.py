@@ -112,6 +112,27 @@ def test_thicker_slices_are_means_of_neighbours(chest):
     assert len(make_block([chest], 0, 0, "none", ranges=dataclasses.replace(ranges, thickness=(8, 8))).target) == 1
 
 
+def test_noise_of_every_other_block_is_as_even_as_asked_for(chest):
+    ranges = Ranges(dose=(0.1, 0.1), photons=(1e5, 1e5), sharpness=(-1.0, -1.0), zoom=(1.0, 1.0), breath_mm=(0.0, 0.0))
+
+    def noise(index: int, evenness: float) -> tuple[float, float]:
+        """σ in the body, and how many times that of the air around it that is."""
+        wanted = dataclasses.replace(ranges, evenness=(evenness, evenness))
+        block = make_block([chest], index, 0, "none", ranges=wanted, mirrored=True)
+        whole = np.minimum(block.input, block.mirrored) > -1020
+        half, body = (block.input - block.mirrored)[whole] / 2, (block.target > -900)[whole]
+        return half[body].std(), half[body].std() / half[~body].std()
+
+    usual = [noise(index, 0.0) for index in range(8)]
+    asked = [noise(index, 1.0) for index in range(8)]
+    assert all(ratio > 1.2 for _, ratio in usual)
+    even = [(sigma, ratio) for sigma, ratio in asked if ratio < 1.15]
+    assert 2 <= len(even) <= 6 and all(ratio > 0.9 for _, ratio in even)
+    assert sum(ratio > 1.2 for _, ratio in asked) == len(asked) - len(even)
+    # Neither louder nor quieter than usual.
+    assert 0.8 < np.mean([sigma for sigma, _ in even]) / np.mean([sigma for sigma, _ in usual]) < 1.25
+
+
 def test_blocks_that_were_kept_are_read_again(chest, tmp_path):
     kept = settings(blocks=3, keep_blocks=str(tmp_path / "kept"), steps_per_case=1, learning_rate=1e-6)
     first = train([chest], tmp_path / "first", kept, workers=0)
@@ -284,6 +305,7 @@ def test_bad_settings_are_named(change):
         {"sharpness": (0.0, 3.0)},
         {"thickness": (0, 2)},
         {"thickness": (1.5, 2)},
+        {"evenness": (0.0, 1.1)},
     ],
 )
 def test_bad_ranges_are_named(bad):

@@ -115,6 +115,10 @@ def _add_drawn(group: argparse._ArgumentGroup) -> None:
         help="neighbouring slices that are averaged into thicker ones (default: 1 1)",
     )  # fmt: skip
     group.add_argument(
+        "--band", **low_high,
+        help="octaves by which the kernels of every other block raise or lower some frequencies (default: 0 0)",
+    )  # fmt: skip
+    group.add_argument(
         "--evenness", **low_high,
         help="of the noise of every other block, 0 (more behind bone) to 1 (the same everywhere) (default: 0 0)",
     )  # fmt: skip
@@ -193,7 +197,7 @@ def _training_settings(options: argparse.Namespace) -> TrainingSettings:
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     drawn = {
         "dose": options.dose, "sharpness": options.sharpness, "breath_mm": options.breath, "zoom": options.zoom,
-        "thickness": options.thickness, "evenness": options.evenness,
+        "thickness": options.thickness, "band": options.band, "evenness": options.evenness,
     }  # fmt: skip
     ranges = {name: tuple(limits) for name, limits in drawn.items() if limits is not None}
     arguments = dict(_argument(text) for text in options.argument)

@@ -19,7 +19,7 @@ from .dose import WATER_PER_MM, physical_noise
 from .errors import InputError
 from .mixing import mix_training_input
 from .networks import AIR_HU
-from .projection import kernel
+from .projection import Kernel, kernel
 from .purification import ABLATION, IPV1, common_masks
 from .regions import Region, outside_field_of_view, segment
 from .shards import check_strategy
@@ -98,9 +98,11 @@ def make_block(
     (ndct, target), spacing_mm = _slices(volumes, targets or volumes, rng, slices, ranges)
     dose, photons = (_log_uniform(rng, *limits) for limits in (ranges.dose, ranges.photons))
     sharpness = rng.uniform(*ranges.sharpness)
-    gain = kernel(sharpness)
     variance, blur_z = rng.uniform(0.0, 20.0), rng.uniform(0.0, 0.33) * (rng.random() < 0.5)
     even = rng.uniform(*ranges.evenness) * (rng.random() < 0.5) if ranges.evenness[1] else 0.0
+    gain = kernel(sharpness)
+    if ranges.band[1] and rng.random() < 0.5:
+        gain = _with_band(gain, rng.uniform(*ranges.band), rng)
 
     def noise(image: np.ndarray) -> np.ndarray:
         attenuating, passing = _evened(image, spacing_mm, even)
@@ -251,6 +253,14 @@ def _resized(hu: np.ndarray, rows: int, columns: int) -> np.ndarray:
     return torch.nn.functional.interpolate(
         torch.from_numpy(hu)[:, None], (rows, columns), mode="bicubic", align_corners=False, antialias=True
     )[:, 0].numpy()
+
+
+def _with_band(gain: Kernel, octaves: float, rng: np.random.Generator) -> Kernel:
+    """A kernel that raises, or lowers, some band of frequencies by so many octaves."""
+    u = np.linspace(0.0, 1.0, len(gain.gain))
+    centre, width = rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.3)
+    change = rng.choice([-octaves, octaves]) * np.exp(-(((u - centre) / width) ** 2))
+    return Kernel(f"{gain.name} with a band", tuple((gain.gain * 2.0**change).tolist()))
 
 
 def _evened(hu: np.ndarray, spacing_mm: float, even: float) -> tuple[np.ndarray, float]:

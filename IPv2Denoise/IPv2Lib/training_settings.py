@@ -31,6 +31,8 @@ class Ranges:
     breath_mm : largest displacement of the lungs between the two scans
     thickness : neighbouring slices, whole numbers, that are averaged into one, as thicker slices would show them; their
         own noise falls
+    band : of every other block: octaves by which the kernel raises or lowers a band of frequencies, at a random place;
+        a vendor's kernel is seldom just soft or sharp
     evenness : of every other block: how much more photons are sent along rays that much absorbs, as filters and
         modulated tube currents do. 0, no more: most noise comes from rays through bone. 1, so many that as many arrive
         everywhere, and noise is the same everywhere, as in the published simulation
@@ -42,12 +44,13 @@ class Ranges:
     zoom: tuple[float, float] = (0.9, 1.8)
     breath_mm: tuple[float, float] = (2.0, 10.0)
     thickness: tuple[int, int] = (1, 1)
+    band: tuple[float, float] = (0.0, 0.0)
     evenness: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self):
         limits = {
             "dose": (1e-4, 1.0), "photons": (1.0, 1e9), "sharpness": (-1.0, 2.0), "zoom": (0.25, 4.0),
-            "breath_mm": (0.0, 50.0), "thickness": (1, 8), "evenness": (0.0, 1.0),
+            "breath_mm": (0.0, 50.0), "thickness": (1, 8), "band": (0.0, 3.0), "evenness": (0.0, 1.0),
         }  # fmt: skip
         for name, (least, most) in limits.items():
             low, high = getattr(self, name)

@@ -562,13 +562,14 @@ def test_train_makes_a_model_that_denoises(ipv2, clean, scan, tmp_path):
     assert trained.card["training"]["settings"]["ranges"]["dose"] == [0.05, 0.1]
     assert (run / "log.csv").exists()
     assert ipv2("denoise", scan, tmp_path / "out.nrrd", "--model", packed).code == 0
-    going_on = ("--start-from", packed, "--variance-weight", 1, "--thickness", 1, 2, "--evenness", 0.5, 1)
-    going_on += ("--blocks", 2, "--keep-blocks", tmp_path / "kept")
+    going_on = ("--start-from", packed, "--variance-weight", 1, "--thickness", 1, 2)
+    going_on += ("--evenness", 0.5, 1, "--band", 1, 1.5, "--blocks", 2, "--keep-blocks", tmp_path / "kept")
     outcome = ipv2("train", clean, "--out", tmp_path / "more", *going_on, *TRAINING)
     assert outcome.code == 0, outcome.err
     settings = json.loads((tmp_path / "more" / "settings.json").read_text())
     assert (settings["start_from"], settings["variance_weight"]) == (str(packed), 1)
-    assert (settings["ranges"]["thickness"], settings["ranges"]["evenness"]) == ([1, 2], [0.5, 1])
+    ranges = settings["ranges"]
+    assert (ranges["thickness"], ranges["evenness"], ranges["band"]) == ([1, 2], [0.5, 1], [1, 1.5])
     assert len(list((tmp_path / "kept").iterdir())) == 2
 
 

@@ -133,6 +133,25 @@ def test_noise_of_every_other_block_is_as_even_as_asked_for(chest):
     assert 0.8 < np.mean([sigma for sigma, _ in even]) / np.mean([sigma for sigma, _ in usual]) < 1.25
 
 
+def test_kernels_of_every_other_block_have_a_band_of_their_own(chest):
+    air = chest.with_array(np.full_like(chest.array, -900))
+    ranges = Ranges(dose=(1.0, 1.0), photons=(1e5, 1e5), sharpness=(1.0, 1.0), zoom=(1.0, 1.0), breath_mm=(0.0, 0.0))
+
+    def spectrum(index: int, octaves: float) -> np.ndarray:
+        """Power of the noise in three rings of frequencies, of all power."""
+        wanted = dataclasses.replace(ranges, band=(octaves, octaves))
+        block = make_block([air], index, 0, "none", ranges=wanted, mirrored=True)
+        power = np.abs(np.fft.fft2((block.input - block.mirrored) / 2)).mean(0) ** 2
+        frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(128), np.fft.fftfreq(128)))
+        rings = np.array([power[(low <= frequency) & (frequency < low + 0.15)].sum() for low in (0.01, 0.16, 0.31)])
+        return rings / rings.sum()
+
+    usual = np.array([spectrum(index, 0.0) for index in range(8)])
+    odd = np.abs([spectrum(index, 2.0) - usual.mean(0) for index in range(8)]).max(1) > 0.05
+    assert np.abs(usual - usual.mean(0)).max() < 0.05
+    assert 2 <= odd.sum() <= 6
+
+
 def test_blocks_that_were_kept_are_read_again(chest, tmp_path):
     kept = settings(blocks=3, keep_blocks=str(tmp_path / "kept"), steps_per_case=1, learning_rate=1e-6)
     first = train([chest], tmp_path / "first", kept, workers=0)
@@ -306,6 +325,7 @@ def test_bad_settings_are_named(change):
         {"thickness": (0, 2)},
         {"thickness": (1.5, 2)},
         {"evenness": (0.0, 1.1)},
+        {"band": (-1.0, 1.0)},
     ],
 )
 def test_bad_ranges_are_named(bad):

@@ -416,7 +416,12 @@ class _Runner:
         """What the network makes of (batch, context, rows, columns): (batch, rows, columns)."""
         import torch
 
-        views = VIEWS if self.self_ensemble else VIEWS[:1]
+        from .networks.blocks import pad_to_multiple
+
+        views, (rows, columns) = VIEWS[:1], x.shape[-2:]
+        if self.self_ensemble:
+            # Padded before it is turned, a tile is seen in the blocks of pixels in which the whole slice is.
+            views, x = VIEWS, pad_to_multiple(x, getattr(self.network, "multiple", 1))
         total = 0.0
         for mirrored, turns in views:
             if self.cancelled():
@@ -426,7 +431,7 @@ class _Runner:
                 seen = seen.contiguous(memory_format=torch.channels_last)
             answer = torch.rot90(self.network(seen)[:, 0], -turns, (-2, -1))
             total = total + (answer.flip(-1) if mirrored else answer)
-        return total / len(views)
+        return total[:, :rows, :columns] / len(views)
 
     def _tiles(self, shape: tuple[int, int]) -> Iterator[tuple[slice, slice, slice, slice]]:
         """Rows and columns to read, then rows and columns to keep.

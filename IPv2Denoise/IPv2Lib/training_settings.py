@@ -33,9 +33,9 @@ class Ranges:
         own noise falls
     band : of every other block: octaves by which the kernel raises or lowers a band of frequencies, at a random place;
         a vendor's kernel is seldom just soft or sharp
-    evenness : of every other block: how much more photons are sent along rays that much absorbs, as filters and
-        modulated tube currents do. 0, no more: most noise comes from rays through bone. 1, so many that as many arrive
-        everywhere, and noise is the same everywhere, as in the published simulation
+    evenness : of every other block: how far photons lost to thick and dense parts are made up for by sending more of
+        them there, as filters and modulated tube currents do. 0, not at all: most noise comes from rays through bone.
+        1, wholly: noise is the same everywhere, as in the published simulation
     """
 
     dose: tuple[float, float] = (0.01, 0.25)

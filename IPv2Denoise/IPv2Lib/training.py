@@ -149,7 +149,8 @@ class _Run:
         """Train until the end, a pause or a stop, and say in the folder how it ended."""
         try:
             self._tell(training_run.RUNNING)
-            batches = self.source.batches(self.learner.network.context, self.learner.step, self.processes)
+            learner = self.learner
+            batches = self.source.batches(learner.network.context, learner.step, self.processes, learner.device)
             with closing(batches):
                 wish = self._train(batches)
             if wish == _PAUSE:

@@ -56,52 +56,82 @@ class ShardBatches:
         for index in range(self.processes.rank, self.settings.batch, self.processes.world):
             rng = np.random.default_rng([self.settings.seed, 1, step, index])
             patches.append(self._patch(self.shards[rng.choice(len(self.shards), p=weights)], rng))
-        inputs, targets = zip(*patches, strict=True)
-        return _tensors(inputs, targets)
+        return _batch(*zip(*patches, strict=True))
 
-    def _patch(self, shard: Shard, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _patch(self, shard: Shard, rng: np.random.Generator) -> Batch:
+        import torch
+
         settings, reach = self.settings, self.context // 2
         count = shard.shape[0]
         while True:
             k = int(rng.integers(count))
             window = _window(rng, shard.shape, settings.patch)
-            if _is_worth_it(shard.ndct[(k, *window)], rng):
+            if _is_worth_it(shard.ndct[(k, *window)] > _BODY_ABOVE_HU, rng):
                 break
         where = (_neighbours(rng, k, self.context, count), *window)
         swap = bool(rng.random() < 0.5)
         image, target = shard.pair(where, settings.strategy, settings.blend, swap)
-        turned = _turned(np.concatenate([image, target[reach, None]]), rng)
+        turned = _turned(torch.from_numpy(np.concatenate([image, target[reach, None]])), rng)
         return turned[:-1], turned[-1:]
 
 
+@dataclass(frozen=True)
+class HeldBlock:
+    """A block in the memory of the device that trains: patches are cut there, and only numbers travel.
+
+    Attributes
+    ----------
+    input, target, mirrored : Tensor, shape (slices, rows, columns), or None
+        As of the block, HU.
+    body : ndarray of bool
+        Where the target is no room air.
+    """
+
+    input: torch.Tensor
+    target: torch.Tensor
+    mirrored: torch.Tensor | None
+    body: np.ndarray
+
+
+def hold(block: Block, device: str, mirrored: bool) -> HeldBlock:
+    """Put a block where patches are cut from it; its mirrored input only if it is wanted."""
+    import torch
+
+    images = (block.input, block.target, block.mirrored if mirrored else None)
+    dtype = torch.float16 if block.target.dtype == np.float16 else torch.float32
+    tensors = (None if image is None else torch.from_numpy(image).to(device, dtype) for image in images)
+    return HeldBlock(*tensors, block.target > _BODY_ABOVE_HU)
+
+
 def drawn_batch(
-    pool: Sequence[Block], context: int, settings: TrainingSettings, step: int, processes: Processes
+    pool: Sequence[HeldBlock], context: int, settings: TrainingSettings, step: int, processes: Processes
 ) -> Batch:
     """The part of batch `step` that this process makes of the blocks in memory.
 
     With a variance weight, its second half is the first with the negative of its noise.
     """
+    import torch
+
     inputs, mirrored, targets = [], [], []
     for index in range(processes.rank, settings.batch, processes.world):
         rng = np.random.default_rng([settings.seed, 1, step, index])
         while True:
             block = pool[rng.integers(len(pool))]
-            count = len(block.input)
+            count = len(block.body)
             k = int(rng.integers(count))
-            window = _window(rng, block.input.shape, settings.patch)
-            target = block.target[(k, *window)]
-            if _is_worth_it(target, rng):
+            window = _window(rng, block.body.shape, settings.patch)
+            if _is_worth_it(block.body[(k, *window)], rng):
                 break
-        where = (_neighbours(rng, k, context, count), *window)
-        images = [block.input[where], target[None]]
+        neighbours = _neighbours(rng, k, context, count).tolist()
+        images = [block.input[(at, *window)] for at in neighbours] + [block.target[(k, *window)]]
         if settings.variance_weight:
-            images.append(block.mirrored[where])
-        turned = _cut(_turned(np.concatenate(images), rng), rng)
+            images += [block.mirrored[(at, *window)] for at in neighbours]
+        turned = _cut(_turned(torch.stack(images), rng), rng)
         inputs.append(turned[:context])
         targets.append(turned[context, None])
         if settings.variance_weight:
             mirrored.append(turned[context + 1 :])
-    return _tensors(inputs + mirrored, targets + targets if mirrored else targets)
+    return _batch(inputs + mirrored, targets + targets if mirrored else targets)
 
 
 @dataclass(frozen=True)
@@ -164,9 +194,9 @@ def _window(rng: np.random.Generator, shape: tuple[int, ...], patch: int) -> tup
     return slice(i, i + patch), slice(j, j + patch)
 
 
-def _is_worth_it(target: np.ndarray, rng: np.random.Generator) -> bool:
+def _is_worth_it(body: np.ndarray, rng: np.random.Generator) -> bool:
     """Whether a patch is used: of those that are mostly room air a few are enough."""
-    return np.mean(target > _BODY_ABOVE_HU) >= _LEAST_BODY or rng.random() >= _SKIPPED
+    return np.mean(body) >= _LEAST_BODY or rng.random() >= _SKIPPED
 
 
 def _neighbours(rng: np.random.Generator, k: int, context: int, count: int) -> np.ndarray:
@@ -175,32 +205,32 @@ def _neighbours(rng: np.random.Generator, k: int, context: int, count: int) -> n
     return indices[::-1] if rng.random() < 0.5 else indices
 
 
-def _turned(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _turned(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Turned and mirrored at random."""
-    images = np.rot90(images, rng.integers(4), axes=(1, 2))
-    return images[:, :, ::-1] if rng.random() < 0.5 else images
+    images = images.rot90(int(rng.integers(4)), (1, 2))
+    return images.flip(2) if rng.random() < 0.5 else images
 
 
-def _cut(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _cut(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Some of them by the edge of a field of view that is smaller than the body, as scans for the lungs are.
 
     Without these a network takes the silence outside for a lack of noise, and leaves the noise inside as it is.
     """
-    if rng.random() >= _CUT:
-        return images
-    rows, columns = images.shape[1:]
-    radius, towards = rng.uniform(*_FIELD_RADIUS), rng.uniform(0, 2 * np.pi)
-    row = rng.uniform(0, rows) - radius * np.sin(towards)
-    column = rng.uniform(0, columns) - radius * np.cos(towards)
-    outside = np.hypot(np.arange(rows)[:, None] - row, np.arange(columns) - column) > radius
-    return np.where(outside, np.float32(AIR_HU), images)
-
-
-def _tensors(inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Batch:
     import torch
 
-    x, target = (torch.from_numpy(np.stack(images)).float() / HU_PER_UNIT for images in (inputs, targets))
-    return x, target
+    if rng.random() >= _CUT:
+        return images
+    radius, towards = rng.uniform(*_FIELD_RADIUS), rng.uniform(0, 2 * np.pi)
+    down, across = (torch.arange(length, device=images.device) for length in images.shape[1:])
+    row = down - (rng.uniform(0, len(down)) - radius * np.sin(towards))
+    column = across - (rng.uniform(0, len(across)) - radius * np.cos(towards))
+    return images.masked_fill(torch.hypot(row[:, None], column) > radius, AIR_HU)
+
+
+def _batch(inputs: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> Batch:
+    import torch
+
+    return torch.stack(inputs).float() / HU_PER_UNIT, torch.stack(targets).float() / HU_PER_UNIT
 
 
 @dataclass(frozen=True)

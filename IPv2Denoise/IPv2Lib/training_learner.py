@@ -211,9 +211,9 @@ class Learner:
     def _update_average(self, keep: float) -> None:
         import torch
 
+        average = torch.optim.swa_utils.get_ema_multi_avg_fn(keep)
+        average(list(self.average.parameters()), list(self.network.parameters()), None)
         with torch.no_grad():
-            for slow, fast in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                slow.lerp_(fast, 1.0 - keep)
             for slow, fast in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 slow.copy_(fast)
 

@@ -18,13 +18,12 @@ import numpy as np
 from .distributed import Processes
 from .errors import InputError
 from .shards import OUTSIDE, PADDING_HU, SHARDS_FOLDER, PurifiedDataset, Shard, is_dataset, read_shard
-from .training_batches import Blocks, ShardBatches, drawn_batch, items
+from .training_batches import Blocks, ShardBatches, drawn_batch, hold, items
 
 if TYPE_CHECKING:
     import torch
 
     from .ct import Volume
-    from .training_data import Block
     from .training_settings import TrainingSettings
 
     Scans = Sequence[Volume | Path | str]
@@ -142,8 +141,13 @@ class ShardSource:
         self.voxels = sum(math.prod(shard.shape) for shard in train)
         self._train, self._settings, self._workers = train, settings, workers
 
-    def batches(self, context: int, step: int, processes: Processes) -> Generator[Batch, None, None]:
-        """From number `step` on, the part of each batch that belongs to this process; closing it ends the workers."""
+    def batches(
+        self, context: int, step: int, processes: Processes, device: str = "cpu"
+    ) -> Generator[Batch, None, None]:
+        """From number `step` on, the part of each batch that belongs to this process; closing it ends the workers.
+
+        `device` is the one that trains. What is made here has to be brought there.
+        """
         dataset = ShardBatches(self._train, self._settings, context, processes)
         yield from items(dataset, step, self._workers, _SHARD_BATCHES)
 
@@ -182,13 +186,18 @@ class DrawnSource:
         self.voxels = sum(volume.array.size for volume in volumes)
         self._volumes, self._targets, self._settings, self._workers = volumes, targets, settings, workers
 
-    def batches(self, context: int, step: int, processes: Processes) -> Generator[Batch, None, None]:
-        """As `ShardSource.batches`."""
+    def batches(
+        self, context: int, step: int, processes: Processes, device: str = "cpu"
+    ) -> Generator[Batch, None, None]:
+        """As `ShardSource.batches`, but made where it is trained on."""
         settings = self._settings
         # Block number i enters at step (i - pool + 1) · steps_per_case.
         first = step // settings.steps_per_case
-        blocks = items(Blocks(self._volumes, self._targets, settings), first, self._workers, _BLOCKS)
-        pool: deque[Block] = deque((next(blocks) for _ in range(settings.pool)), settings.pool)
+        blocks = (
+            hold(block, device, mirrored=settings.variance_weight > 0)
+            for block in items(Blocks(self._volumes, self._targets, settings), first, self._workers, _BLOCKS)
+        )
+        pool = deque(itertools.islice(blocks, settings.pool), settings.pool)
         for number in itertools.count(step):
             if number > step and number % settings.steps_per_case == 0:
                 pool.append(next(blocks))

@@ -266,6 +266,44 @@ def physical_noise(
     return _reconstructed(sinogram, kernel, hu.shape) * _hu_per_pixel(spacing_mm)
 
 
+def evened(hu: np.ndarray, spacing_mm: float, evenness: float) -> tuple[np.ndarray, float]:
+    """What to give `physical_noise` so that rays through more than usual get more photons, as filters and modulated
+    tube currents send them.
+
+    Usual is the mean path through a cylinder of as much water as the slices hold.
+
+    Parameters
+    ----------
+    hu : numpy.ndarray
+        (slices, rows, columns) HU, no padding.
+    spacing_mm : float
+        Pixel spacing.
+    evenness : float
+        0: every ray gets as many photons. 1: as many arrive everywhere, and the noise is the same everywhere.
+
+    Returns
+    -------
+    numpy.ndarray, float
+        HU in place of `hu`, and the part of the photons to send.
+
+    References
+    ----------
+    Water-equivalent area: AAPM report 220, 2014.
+
+    Examples
+    --------
+    >>> slices, part = evened(np.zeros((1, 10, 10)), 1.0, 1.0)
+    >>> float(slices.max()), round(part, 2)
+    (-1000.0, 0.84)
+    """
+    if evenness == 0.0:
+        return hu, 1.0
+    water = np.maximum(hu + 1000.0, 0.0) / 1000.0
+    area = float(water.sum((1, 2)).mean()) * spacing_mm**2
+    usual_mm = np.sqrt(np.pi * area) / 2.0
+    return (1.0 - evenness) * 1000.0 * water - 1000.0, float(np.exp(-evenness * WATER_PER_MM * usual_mm))
+
+
 def _batches(
     ndct: Volume,
     seed: int,

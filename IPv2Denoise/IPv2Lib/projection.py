@@ -90,6 +90,29 @@ def kernel(choice: str | float | Kernel) -> Kernel:
     return Kernel(name, tuple(float(g) for g in gain))
 
 
+def with_band(choice: str | float | Kernel, octaves: float, centre: float, width: float) -> Kernel:
+    """A kernel with a band of frequencies raised or lowered.
+
+    Parameters
+    ----------
+    choice : str, float or Kernel
+        See `kernel`.
+    octaves : float
+        By how much in the middle of the band: 1 doubles the gain, -1 halves it.
+    centre, width : float
+        Middle of the band, and how far from there the change is 1/e of that, in units of the Nyquist frequency.
+
+    Examples
+    --------
+    >>> with_band("ramp", 1.0, 0.5, 0.2).at(np.array([0.0, 0.5])).round(2)
+    array([1., 2.])
+    """
+    plain = kernel(choice)
+    u = np.linspace(0.0, 1.0, len(plain.gain))
+    change = octaves * np.exp(-(((u - centre) / width) ** 2))
+    return Kernel(f"{plain.name} with a band", tuple((plain.gain * 2.0**change).tolist()))
+
+
 def view_angles(views: int) -> np.ndarray:
     """Angles in radians, ascending in (0, π), of the `views` (a multiple of 4) that this module uses."""
     return (np.arange(views) + 0.5) * np.pi / views

@@ -15,11 +15,11 @@ import numpy as np
 from scipy import ndimage
 
 from .ct import Volume
-from .dose import WATER_PER_MM, physical_noise
+from .dose import evened, physical_noise
 from .errors import InputError
 from .mixing import mix_training_input
 from .networks import AIR_HU
-from .projection import Kernel, kernel
+from .projection import kernel, with_band
 from .purification import ABLATION, IPV1, common_masks
 from .regions import Region, outside_field_of_view, segment
 from .shards import check_strategy
@@ -102,10 +102,11 @@ def make_block(
     even = rng.uniform(*ranges.evenness) * (rng.random() < 0.5) if ranges.evenness[1] else 0.0
     gain = kernel(sharpness)
     if ranges.band[1] and rng.random() < 0.5:
-        gain = _with_band(gain, rng.uniform(*ranges.band), rng)
+        octaves, centre, width = rng.uniform(*ranges.band), rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.3)
+        gain = with_band(gain, octaves * rng.choice([-1, 1]), centre, width)
 
     def noise(image: np.ndarray) -> np.ndarray:
-        attenuating, passing = _evened(image, spacing_mm, even)
+        attenuating, passing = evened(image, spacing_mm, even)
         simulated = physical_noise(
             attenuating,
             spacing_mm,
@@ -253,25 +254,6 @@ def _resized(hu: np.ndarray, rows: int, columns: int) -> np.ndarray:
     return torch.nn.functional.interpolate(
         torch.from_numpy(hu)[:, None], (rows, columns), mode="bicubic", align_corners=False, antialias=True
     )[:, 0].numpy()
-
-
-def _with_band(gain: Kernel, octaves: float, rng: np.random.Generator) -> Kernel:
-    """A kernel that raises, or lowers, some band of frequencies by so many octaves."""
-    u = np.linspace(0.0, 1.0, len(gain.gain))
-    centre, width = rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.3)
-    change = rng.choice([-octaves, octaves]) * np.exp(-(((u - centre) / width) ** 2))
-    return Kernel(f"{gain.name} with a band", tuple((gain.gain * 2.0**change).tolist()))
-
-
-def _evened(hu: np.ndarray, spacing_mm: float, even: float) -> tuple[np.ndarray, float]:
-    """What rays must pass instead of the slices, and which part of the photons is then sent: a ray through more than
-    usual gets more of them. Usual is the mean of those that meet a cylinder of as much water (AAPM report 220)."""
-    if even == 0.0:
-        return hu, 1.0
-    water = np.maximum(hu + 1000.0, 0.0) / 1000.0
-    area = float(water.sum((1, 2)).mean()) * spacing_mm**2
-    usual_mm = np.sqrt(np.pi * area) / 2.0
-    return (1.0 - even) * 1000.0 * water - 1000.0, float(np.exp(-even * WATER_PER_MM * usual_mm))
 
 
 def _correlated(noise: np.ndarray, share: float) -> np.ndarray:

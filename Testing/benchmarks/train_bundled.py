@@ -1,11 +1,12 @@
 """How `ipv2-fast`, `ipv2-quality` and the networks that they are compared with are trained.
 
-    python Testing/benchmarks/train_bundled.py NAME FOLDER [--minutes M]
+    python Testing/benchmarks/train_bundled.py NAME FOLDER [--workers N]
 
 NAME is one of fast, quality, redcnn, dncnn. Trains stage after stage in FOLDER/NAME-1, FOLDER/NAME-2, ... or goes on
 there, and packs the result as FOLDER/ipv2-NAME. Simulated blocks are kept in FOLDER/blocks: all four learn from the
-same. Needs the training volumes in the folder that IPV2_DATA names, or ../shared/data. What was tried, and in which
-steps the bundled weights came from this, is in models.md.
+same. The first stages are for one core of a CPU, those after them are meant for a GPU, beside workers that simulate ten
+blocks in the time of a hundred steps. Needs the training volumes in the folder that IPV2_DATA names, or ../shared/data.
+What was tried is in models.md.
 """
 
 import argparse
@@ -41,21 +42,39 @@ FIRST = TrainingSettings(
     precision="bfloat16",
     seed=7,
 )
-LAST = replace(FIRST, learning_rate=1e-4, average=0.998, bias_weight=2.0, variance_weight=2.5, batch=5, minutes=14)
-"""Holds back noise that comes through: after the rest, since its steps take twice as long."""
+EVEN = replace(FIRST, seed=8, blocks=300, ranges=replace(FIRST.ranges, evenness=(0.0, 1.0)))
+"""Noise that is evened out, as in real scanners."""
+BAND = replace(EVEN, seed=9, blocks=240, ranges=replace(EVEN.ranges, band=(0.0, 1.5)))
+"""Kernels that are not just soft or sharp."""
+LONG = replace(BAND, seed=11, blocks=None, pool=300, steps_per_case=10, minutes=None, steps=6000)
+"""On a GPU: ever new blocks, in large batches."""
+LAST = replace(LONG, steps=2000, pool=280, learning_rate=2e-4, average=0.998, bias_weight=2.0, variance_weight=2.5)
+"""Holds back noise that comes through: after the rest, since it costs some sharpness."""
 
 FAST = {"channels": [48, 80, 128, 192], "blocks": [1, 2, 2, 2]}
 QUALITY = {"channels": [80, 128, 208, 256], "blocks": [1, 2, 3, 3], "context": 5}
 STAGES = {
-    "fast": [replace(FIRST, arguments=FAST), replace(LAST, arguments=FAST)],
+    "fast": [
+        replace(FIRST, arguments=FAST),
+        replace(EVEN, arguments=FAST, learning_rate=5e-4, minutes=30),
+        replace(BAND, arguments=FAST, learning_rate=3e-4, minutes=16),
+        replace(LONG, arguments=FAST, learning_rate=1e-3, batch=32),
+        replace(LAST, arguments=FAST, batch=24),
+    ],
     "quality": [
         replace(FIRST, arguments=QUALITY, learning_rate=1.2e-3, minutes=222),
-        replace(LAST, arguments=QUALITY, minutes=16),
+        replace(EVEN, arguments=QUALITY, learning_rate=3e-4, minutes=44),
+        replace(BAND, arguments=QUALITY, learning_rate=2e-4, minutes=27),
+        replace(LONG, arguments=QUALITY, learning_rate=8e-4, batch=16),
+        replace(LAST, arguments=QUALITY, batch=12),
     ],
-    "redcnn": [replace(FIRST, network="redcnn", learning_rate=1e-4, patch=64, minutes=172)],
-    "dncnn": [replace(FIRST, network="dncnn", learning_rate=1e-3, patch=64, minutes=172)],
+    "redcnn": [
+        replace(FIRST, network="redcnn", learning_rate=1e-4, patch=64, minutes=172),
+        replace(LONG, network="redcnn", learning_rate=2e-4, patch=64, batch=16, steps=18500, steps_per_case=30),
+    ],
+    "dncnn": [replace(BAND, network="dncnn", loss="mse", learning_rate=1e-3, patch=64, minutes=45)],
 }
-LAST_SHARE = {"quality": 0.35}
+LAST_SHARE = {"fast": 0.7, "quality": 0.2}
 """How far from the weights of the stage before to those of the last one a model is: in between, it holds noise back
 nearly as well and errs less."""
 
@@ -83,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("name", choices=tuple(STAGES))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, help="of the first stage, in place of the usual ones")
+    parser.add_argument("--workers", type=int, default=0, help="processes that simulate blocks meanwhile (none)")
     options = parser.parse_args()
     scans, cards = volumes(), json.loads((HERE / "train_bundled.json").read_text())
     model = options.folder / f"ipv2-{options.name}"
@@ -91,13 +110,11 @@ def main() -> None:
         run = options.folder / f"{options.name}-{number}"
         if number > 1:
             settings = replace(settings, start_from=str(model))
-        elif options.minutes:
-            settings = replace(settings, minutes=options.minutes)
         settings = replace(settings, keep_blocks=str(options.folder / "blocks"))
-        train(scans, run, settings, resume=(run / "checkpoint.pt").exists(), workers=0, progress=print)
+        train(scans, run, settings, resume=(run / "checkpoint.pt").exists(), workers=options.workers, progress=print)
         published = publish(run, model, cards["all"] | cards[options.name])
     if share := LAST_SHARE.get(options.name):
-        mix(published, options.folder / f"{options.name}-1", run, share)
+        mix(published, options.folder / f"{options.name}-{number - 1}", run, share)
 
 
 if __name__ == "__main__":

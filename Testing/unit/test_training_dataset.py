@@ -20,6 +20,8 @@ from IPv2Lib.publishing import publish
 from IPv2Lib.region_labels import Region
 from IPv2Lib.shards import STRATEGIES, PurifiedDataset
 from IPv2Lib.training import train
+from IPv2Lib.training_batches import drawn_batch, hold
+from IPv2Lib.training_data import Block
 from IPv2Lib.training_learner import load_network
 from IPv2Lib.training_run import read_run, request, validation_slice
 from IPv2Lib.training_settings import Ranges, TrainingSettings, read_settings
@@ -98,6 +100,25 @@ def test_a_batch_is_made_of_the_pairs_of_the_strategy(folder, split_folder, stra
             for key, other in known.items()
         ]
         assert any(matches)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_a_drawn_batch_is_cut_from_its_blocks(kind):
+    rng = np.random.default_rng(0)
+    target, noise = rng.integers(-900, 900, (3, 40, 48)).astype(kind), rng.integers(1, 50, (3, 40, 48)).astype(kind)
+    block = Block(target + noise, target - noise, target, dose=0.1, sharpness=0.0)
+    pool = [hold(block, "cpu", mirrored=True)]
+    wanted = settings(batch=40, patch=32, variance_weight=1.0)
+    x, y = drawn_batch(pool, 3, wanted, 0, Processes())
+    assert x.shape == (80, 3, 32, 32) and y.shape == (80, 1, 32, 32) and x.dtype == y.dtype == torch.float32
+    assert torch.equal(y[:40], y[40:])
+    torch.testing.assert_close((x[:40, 1] + x[40:, 1]) / 2, y[:40, 0])
+    known = {tuple(pair) for pair in zip(block.input.ravel().tolist(), target.ravel().tolist(), strict=True)}
+    made = torch.stack([x[:40, 1], y[:40, 0]], -1).mul(1000).round().view(40, -1, 2)
+    outside = (made == -1000).all(-1)
+    assert 2 <= outside.any(1).sum() <= 20, "of the patches some are crossed by the edge of the field of view"
+    assert {tuple(pair) for pair in made[~outside].tolist()} <= known
+    assert same(drawn_batch(pool, 3, wanted, 0, Processes()), (x, y))
 
 
 def test_batch_number_n_is_the_same_wherever_one_begins_and_whoever_makes_it(folder):

@@ -274,10 +274,8 @@ def evened(hu: np.ndarray, spacing_mm: float, evenness: float) -> tuple[np.ndarr
 
     Parameters
     ----------
-    hu : numpy.ndarray
-        (slices, rows, columns) HU, no padding.
-    spacing_mm : float
-        Pixel spacing.
+    hu, spacing_mm
+        As in `physical_noise`.
     evenness : float
         0: every ray gets as many photons. 1: as many arrive everywhere, and the noise is the same everywhere.
 

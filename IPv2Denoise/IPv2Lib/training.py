@@ -338,7 +338,7 @@ def _in_our_words(error: Exception) -> Exception:
 
     text = str(error)
     if isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in text:
-        return InputError("there is too little memory: use a smaller batch, patch or network, or another device")
+        return InputError("there is too little memory: use a smaller batch, patch, pool or network, or another device")
     if "DataLoader worker" in text and "exited unexpectedly" in text:
         return IPv2Error(
             "a process that makes batches was ended from outside, perhaps for lack of (shared) memory: resume the run "

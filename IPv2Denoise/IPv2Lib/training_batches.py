@@ -84,7 +84,8 @@ class HeldBlock:
     input, target, mirrored : Tensor, shape (slices, rows, columns), or None
         As of the block, HU.
     body : ndarray of bool
-        Where the target is no room air.
+        Where the target is no room air; in the computer's own memory, so that places are chosen without waiting for a
+        GPU.
     """
 
     input: torch.Tensor

@@ -92,7 +92,8 @@ class TrainingSettings:
         Doubles the time of a step. Of drawn pairs and "relative"
     blocks : so many different blocks of drawn pairs, then the same again; None: ever new ones
     keep_blocks : folder in which drawn blocks are kept, for runs that draw the same ones; None: kept nowhere
-    pool, steps_per_case : blocks in memory, and steps until the oldest is replaced by a new one, of drawn pairs
+    pool, steps_per_case : blocks in the memory of the device that trains, and steps until the oldest is replaced by a
+        new one, of drawn pairs
     seed : of everything random
     device : "auto", "cpu", "cuda" (each process of `torchrun` its own), "cuda:1", ..., "mps"
     precision : "float32", "bfloat16" (about twice as fast on processors that have it) or "float16" (NVIDIA GPUs)

@@ -3,10 +3,11 @@
     python Testing/benchmarks/train_bundled.py NAME FOLDER [--workers N]
 
 NAME is one of fast, quality, redcnn, dncnn. Trains stage after stage in FOLDER/NAME-1, FOLDER/NAME-2, ... or goes on
-there, and packs the result as FOLDER/ipv2-NAME. Simulated blocks are kept in FOLDER/blocks: all four learn from the
-same. The first stages are for one core of a CPU, those after them are meant for a GPU, beside workers that simulate ten
-blocks in the time of a hundred steps. Needs the training volumes in the folder that IPV2_DATA names, or ../shared/data.
-What was tried is in models.md.
+there, and packs the result as FOLDER/ipv2-NAME. Simulated blocks are kept in FOLDER/blocks, 12 GB in all: stages with
+the same seed learn from the same. FIRST, EVEN and BAND are for one core of a CPU; LONG and LAST are meant for a GPU,
+beside workers that simulate ten blocks in the time of a hundred steps. Needs the training volumes in the folder that
+IPV2_DATA names, or ../shared/data. What was tried, and how many steps the bundled weights had in each stage, is in
+models.md.
 """
 
 import argparse

@@ -19,13 +19,14 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__, networks
+from . import __version__, eight_bits, networks
 from .errors import BundleError, InputError, OutputError
 
 if TYPE_CHECKING:
     import torch
 
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = (1, 2)
+"""Of the cards that can be read; with 2, weights can be in 8 bits."""
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
 
@@ -93,8 +94,8 @@ class Bundle:
             if not torch.isfinite(tensor).all():
                 raise BundleError(f"{path}: weight {key!r} is not finite everywhere; train the model again")
         try:
-            network.load_state_dict(state)
-        except RuntimeError as error:
+            network.load_state_dict(eight_bits.unpack(state))
+        except (KeyError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise BundleError(
                 f"{path} does not fit network {name!r} with the arguments {arguments} of the card; use the "
@@ -230,7 +231,7 @@ def save(
     arguments: Mapping[str, Any],
     state_dict: Mapping[str, torch.Tensor],
     card: Mapping[str, Any],
-    half: bool = True,
+    bits: int = 16,
 ) -> Bundle:
     """Write a bundle, check that it loads, and only then give it its name.
 
@@ -245,8 +246,8 @@ def save(
     card : mapping
         The remaining keys of `model.json`. `name` is the folder's name, `created` today and `versions` those
         that run now, unless given.
-    half : bool
-        Store floating point weights as float16 (they run as float32).
+    bits : 32, 16 or 8
+        Of each weight in the file; they run as float32. With 8 see `eight_bits`.
 
     Raises
     ------
@@ -261,18 +262,20 @@ def save(
     folder = Path(os.path.abspath(folder))
     if folder.exists() and not (folder / CARD_FILE).is_file():
         raise OutputError(f"{folder} exists and is not a model: choose another folder")
-    weights = {}
-    for key, tensor in state_dict.items():
-        tensor = tensor.detach().cpu()
-        stored = torch.float16 if half else torch.float32
-        weights[key] = (tensor.to(stored) if tensor.is_floating_point() else tensor).clone().contiguous()
+    weights = {key: tensor.detach().cpu() for key, tensor in state_dict.items()}
+    if bits == 8:
+        weights = eight_bits.pack(weights)
+    else:
+        stored = {16: torch.float16, 32: torch.float32}[bits]
+        weights = {key: tensor.to(stored) if tensor.is_floating_point() else tensor for key, tensor in weights.items()}
+    weights = {key: tensor.clone().contiguous() for key, tensor in weights.items()}
     data = safetensors.torch.save(weights)
     full = {
         "name": folder.name,
         "created": date.today().isoformat(),
         "versions": {"IPv2Lib": __version__, "torch": torch.__version__},
         **card,
-        "format_version": FORMAT_VERSION,
+        "format_version": 2 if bits == 8 else 1,
         "network": {"name": network_name, "arguments": dict(arguments)},
         "sha256": hashlib.sha256(data).hexdigest(),
     }
@@ -362,8 +365,9 @@ def _check_card(card: Any, path: Path) -> None:
     if "format_version" not in card:
         reject("key 'format_version' is missing; this is not the card of a model of this program")
     version = card["format_version"]
-    if type(version) is not int or version != FORMAT_VERSION:
-        reject(f"key 'format_version' is {version!r}, not {FORMAT_VERSION}; update this program")
+    if type(version) is not int or version not in FORMAT_VERSIONS:
+        known = " or ".join(map(str, FORMAT_VERSIONS))
+        reject(f"key 'format_version' is {version!r}, not {known}; update this program")
     for key, (meets, expectation) in _REQUIRED.items():
         if key not in card:
             reject(f"key {key!r} is missing; it must be {expectation}")
@@ -444,7 +448,7 @@ def _is_versions(value: Any) -> bool:
 
 
 _REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "format_version": (lambda value: True, str(FORMAT_VERSION)),
+    "format_version": (lambda value: True, "1 or 2"),
     "name": (_is_name, "a text of letters, digits, '.', '_' and '-'"),
     "title": (_is_text, "a text"),
     "description": (_is_text, "a text"),

@@ -1,5 +1,6 @@
 """Trained models on disk: written, found, read, and refused when anything is wrong."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -27,11 +28,11 @@ CARD = {
 }
 
 
-def saved(folder, network_name="redcnn", half=True, **changes):
+def saved(folder, network_name="redcnn", bits=16, **changes):
     arguments = {"filters": 4} if network_name == "redcnn" else {"channels": [4, 8], "blocks": [1, 1]}
     torch.manual_seed(0)
     network = networks.build(network_name, **arguments)
-    return bundle.save(folder, network_name, arguments, network.state_dict(), {**CARD, **changes}, half)
+    return bundle.save(folder, network_name, arguments, network.state_dict(), {**CARD, **changes}, bits)
 
 
 def rewritten(folder, **changes):
@@ -55,9 +56,9 @@ def models(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["redcnn", "unet"])
-@pytest.mark.parametrize("half", [True, False])
-def test_weights_come_back(models, name, half):
-    made = saved(models / "first", name, half)
+@pytest.mark.parametrize("bits", [32, 16, 8])
+def test_weights_come_back(models, name, bits):
+    made = saved(models / "first", name, bits)
     torch.manual_seed(0)
     arguments = made.card["network"]["arguments"]
     expected = networks.build(name, **arguments).state_dict()
@@ -65,7 +66,31 @@ def test_weights_come_back(models, name, half):
     assert not network.training
     for key, tensor in network.state_dict().items():
         assert tensor.dtype == torch.float32
-        torch.testing.assert_close(tensor, expected[key].half().float() if half else expected[key])
+        if bits == 8 and tensor.ndim > 1:
+            error, largest = ((of - expected[key]).abs().flatten(1).amax(1) for of in (tensor, 0 * tensor))
+            assert (error <= 0.501 * largest / 127).all(), "rounded to the nearest of 255 values"
+        else:
+            torch.testing.assert_close(tensor, expected[key] if bits == 32 else expected[key].half().float())
+
+
+def test_8_bits_are_half_of_16(models):
+    sizes = [
+        (saved(models / f"of-{bits}", "unet", bits).folder / bundle.WEIGHTS_FILE).stat().st_size for bits in (8, 16)
+    ]
+    assert sizes[0] < 0.75 * sizes[1], "even for a network so small that names and steps count"
+
+
+def test_8_bits_without_their_steps_are_refused(models):
+    import safetensors.torch
+
+    made = saved(models / "first", bits=8)
+    path = made.folder / bundle.WEIGHTS_FILE
+    state = safetensors.torch.load_file(path)
+    del state[next(key for key in state if key.endswith(".step"))]
+    safetensors.torch.save_file(state, path)
+    rewritten(made.folder, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    with pytest.raises(BundleError, match="does not fit"):
+        bundle.load(made.folder).network()
 
 
 def test_card_comes_back_complete(models):
@@ -177,7 +202,7 @@ def test_save_does_not_replace_what_is_not_a_model(models):
     ("changes", "message"),
     [
         ({"format_version": ...}, "'format_version' is missing"),
-        ({"format_version": 2}, "'format_version' is 2.*update"),
+        ({"format_version": 3}, "'format_version' is 3, not 1 or 2; update"),
         ({"format_version": True}, "'format_version' is True"),
         ({"name": "../up"}, "'name' is '../up'"),
         ({"title": ""}, "'title'"),

@@ -43,7 +43,7 @@ def model(folder, name: str, arguments: dict) -> bundle.Bundle:
     for parameter in network.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.05)  # the last layer, without which nothing else is seen
-    return bundle.save(folder / name, name, arguments, network.state_dict(), CARD, half=False)
+    return bundle.save(folder / name, name, arguments, network.state_dict(), CARD, bits=32)
 
 
 @pytest.mark.parametrize("name", LOCAL)

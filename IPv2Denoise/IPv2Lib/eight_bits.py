@@ -1,0 +1,74 @@
+"""Weights of a network in 8 bits each: half the file of float16, for an error that is small beside that of the network.
+
+Every filter, or row of a matrix, is a whole number from -127 to 127 times one step of its own; vectors, such as biases,
+stay float16. `Testing/benchmarks/models.md` says what that does to the bundled models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+_MOST = 127
+_STEP = ".step"  # what follows a weight's name in that of its steps
+
+
+def pack(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Round the weights of a network.
+
+    Parameters
+    ----------
+    weights : mapping of str to Tensor
+        As `state_dict` gives them.
+
+    Returns
+    -------
+    dict of str to Tensor
+        What `unpack` takes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> packed = pack({"weight": torch.tensor([[1.0, -0.5], [0.02, 0.0]])})
+    >>> packed["weight"]
+    tensor([[127, -64],
+            [127,   0]], dtype=torch.int8)
+    >>> unpack(packed)["weight"][0]
+    tensor([ 1.0000, -0.5039])
+    """
+    import torch
+
+    packed = {}
+    for name, weight in weights.items():
+        if not weight.is_floating_point() or weight.ndim < 2:
+            packed[name] = weight.half() if weight.is_floating_point() else weight
+            continue
+        step = weight.float().abs().flatten(1).amax(1) / _MOST
+        whole = weight.float() / _beside(step.clamp(min=torch.finfo(torch.float32).tiny), weight)
+        packed[name], packed[name + _STEP] = whole.round().to(torch.int8), step
+    return packed
+
+
+def unpack(packed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights from what `pack` returned; others as they are.
+
+    Raises
+    ------
+    KeyError, RuntimeError
+        The steps of a weight are missing, or are not one for each of its rows.
+    """
+    import torch
+
+    rounded = [name for name, tensor in packed.items() if tensor.dtype == torch.int8]
+    weights = dict(packed)
+    for name in rounded:
+        weights[name] = packed[name].float() * _beside(weights.pop(name + _STEP), packed[name])
+    return weights
+
+
+def _beside(step: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """One step a row, in a shape that goes with the weight."""
+    return step.reshape(len(weight), *[1] * (weight.ndim - 1))

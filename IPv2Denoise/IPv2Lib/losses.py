@@ -109,7 +109,8 @@ def _relative(output, target, noisy, small_error, bias_weight, variance_weight, 
     error = (output - target) / scale
     coarse = torch.nn.functional.avg_pool2d(error, min(_COARSE, *error.shape[-2:]))
     parts = [_summed(_charbonnier(error, small_error)), _summed(coarse.square())]
-    tissue = torch.bucketize(target.contiguous(), target.new_tensor(_TISSUE_HU) / HU_PER_UNIT)
+    # Made of numbers that are on no device, since a GPU would have to be waited for to give it more.
+    tissue = sum((target > limit / HU_PER_UNIT).int() for limit in _TISSUE_HU)
     tissues = range(len(_TISSUE_HU) + 1)
     parts += [((error * (tissue == index)).sum(), (tissue == index).sum()) for index in tissues]
     if mirrored is not None:
@@ -181,6 +182,8 @@ def _means_and_counts(parts: Sequence[Part], total: Total) -> tuple[torch.Tensor
     import torch
 
     sums = torch.stack([value for value, _ in parts])
-    counts = torch.stack([torch.as_tensor(count, dtype=sums.dtype, device=sums.device) for _, count in parts])
+    counts = torch.stack(
+        [sums.new_full((), count) if isinstance(count, int) else count.to(sums.dtype) for _, count in parts]
+    )
     sums, counts = total(torch.cat([sums, counts])).chunk(2)
     return sums / counts.clamp(min=1), counts

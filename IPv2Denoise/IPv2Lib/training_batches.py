@@ -71,8 +71,8 @@ class ShardBatches:
         where = (_neighbours(rng, k, self.context, count), *window)
         swap = bool(rng.random() < 0.5)
         image, target = shard.pair(where, settings.strategy, settings.blend, swap)
-        turned = _turned(torch.from_numpy(np.concatenate([image, target[reach, None]])), rng)
-        return turned[:-1], turned[-1:]
+        turned = np.ascontiguousarray(_turned(np.concatenate([image, target[reach, None]]), rng))
+        return torch.from_numpy(turned[:-1]), torch.from_numpy(turned[-1:])
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,14 @@ class HeldBlock:
 
     Attributes
     ----------
-    input, target, mirrored : Tensor, shape (slices, rows, columns), or None
-        As of the block, HU.
-    body : ndarray of bool
+    images : Tensor, shape (2 or 3, slices, rows, columns)
+        Input, target and, if it is wanted, mirrored input, HU.
+    body : ndarray of bool, shape (slices, rows, columns)
         Where the target is no room air; in the computer's own memory, so that places are chosen without waiting for a
         GPU.
     """
 
-    input: torch.Tensor
-    target: torch.Tensor
-    mirrored: torch.Tensor | None
+    images: torch.Tensor
     body: np.ndarray
 
 
@@ -98,10 +96,11 @@ def hold(block: Block, device: str, mirrored: bool) -> HeldBlock:
     """Put a block where patches are cut from it; its mirrored input only if it is wanted."""
     import torch
 
-    images = (block.input, block.target, block.mirrored if mirrored else None)
-    dtype = torch.float16 if block.target.dtype == np.float16 else torch.float32
-    tensors = (None if image is None else torch.from_numpy(image).to(device, dtype) for image in images)
-    return HeldBlock(*tensors, block.target > _BODY_ABOVE_HU)
+    images = np.stack([block.input, block.target] + ([block.mirrored] if mirrored else []))
+    dtype = torch.float16 if images.dtype == np.float16 else torch.float32
+    return HeldBlock(
+        torch.from_numpy(images).to(device, dtype), np.ascontiguousarray(block.target > _BODY_ABOVE_HU)
+    )
 
 
 def drawn_batch(
@@ -113,26 +112,40 @@ def drawn_batch(
     """
     import torch
 
-    inputs, mirrored, targets = [], [], []
+    blocks, planes, corners, fields = [], [], [], []
     for index in range(processes.rank, settings.batch, processes.world):
         rng = np.random.default_rng([settings.seed, 1, step, index])
         while True:
             block = pool[rng.integers(len(pool))]
-            count = len(block.body)
+            count, *sides = block.body.shape
             k = int(rng.integers(count))
             window = _window(rng, block.body.shape, settings.patch)
             if _is_worth_it(block.body[(k, *window)], rng):
                 break
-        neighbours = _neighbours(rng, k, context, count).tolist()
-        images = [block.input[(at, *window)] for at in neighbours] + [block.target[(k, *window)]]
-        if settings.variance_weight:
-            images += [block.mirrored[(at, *window)] for at in neighbours]
-        turned = _cut(_turned(torch.stack(images), rng), rng)
-        inputs.append(turned[:context])
-        targets.append(turned[context, None])
-        if settings.variance_weight:
-            mirrored.append(turned[context + 1 :])
-    return _batch(inputs + mirrored, targets + targets if mirrored else targets)
+        # Which of the three images, and which of its slices, is each image of the patch.
+        neighbours = _neighbours(rng, k, context, count)
+        at = [*neighbours, count + k] + ([*(2 * count + neighbours)] if settings.variance_weight else [])
+        turned = _turned(block.body[(0, *window)], rng)
+        # `body` has a byte per pixel, so bytes from its beginning, and between rows and columns, are pixels.
+        corners.append((turned.ctypes.data - block.body.ctypes.data, *turned.strides))
+        planes.append(np.multiply(at, math.prod(sides)))
+        blocks.append(block)
+        fields.append(_field_of_view(settings.patch, rng))
+    device = blocks[0].images.device
+    side = torch.arange(settings.patch, device=device)
+    row, column = side[:, None], side
+    first, down, across = _numbers(corners, device)
+    pixels = _numbers(planes, device).transpose(0, 1) + (first + row * down + column * across)[:, None]
+    patches = blocks[0].images.new_empty(pixels.shape)
+    for block, where, patch in zip(blocks, pixels, patches, strict=True):
+        torch.take(block.images, where, out=patch)
+    radius, centre_row, centre_column = _numbers(fields, device)
+    outside = torch.hypot(row - centre_row, column - centre_column) > radius
+    patches = patches.float().masked_fill(outside[:, None], AIR_HU) / HU_PER_UNIT
+    inputs, targets = patches[:, :context], patches[:, context, None]
+    if not settings.variance_weight:
+        return inputs, targets
+    return torch.cat([inputs, patches[:, context + 1 :]]), torch.cat([targets, targets])
 
 
 @dataclass(frozen=True)
@@ -206,26 +219,34 @@ def _neighbours(rng: np.random.Generator, k: int, context: int, count: int) -> n
     return indices[::-1] if rng.random() < 0.5 else indices
 
 
-def _turned(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Turned and mirrored at random."""
-    images = images.rot90(int(rng.integers(4)), (1, 2))
-    return images.flip(2) if rng.random() < 0.5 else images
+def _turned(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A view of images that is turned and mirrored at random."""
+    images = np.rot90(images, int(rng.integers(4)), (-2, -1))
+    return images[..., ::-1] if rng.random() < 0.5 else images
 
 
-def _cut(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Some of them by the edge of a field of view that is smaller than the body, as scans for the lungs are.
+def _field_of_view(patch: int, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Radius and centre of a round field of view in pixels of a patch; of most patches it is the whole plane.
 
-    Without these a network takes the silence outside for a lack of noise, and leaves the noise inside as it is.
+    Some are cut by the edge of one that is smaller than the body, as scans for the lungs have. Without these a network
+    takes the silence outside for a lack of noise, and leaves the noise inside as it is.
     """
+    if rng.random() >= _CUT:
+        return math.inf, 0.0, 0.0
+    radius, towards = rng.uniform(*_FIELD_RADIUS), rng.uniform(0, 2 * np.pi)
+    row, column = (rng.uniform(0, patch) - radius * along(towards) for along in (np.sin, np.cos))
+    return radius, row, column
+
+
+def _numbers(rows: Sequence[Sequence[float]], device: torch.device) -> torch.Tensor:
+    """A few numbers of each patch on the device that trains, (numbers, patches, 1, 1), without waiting for it."""
     import torch
 
-    if rng.random() >= _CUT:
-        return images
-    radius, towards = rng.uniform(*_FIELD_RADIUS), rng.uniform(0, 2 * np.pi)
-    down, across = (torch.arange(length, device=images.device) for length in images.shape[1:])
-    row = down - (rng.uniform(0, len(down)) - radius * np.sin(towards))
-    column = across - (rng.uniform(0, len(across)) - radius * np.cos(towards))
-    return images.masked_fill(torch.hypot(row[:, None], column) > radius, AIR_HU)
+    numbers = torch.from_numpy(np.ascontiguousarray(np.transpose(rows)))
+    if device.type == "cuda":
+        numbers = numbers.pin_memory()
+    kind = torch.float32 if numbers.is_floating_point() else torch.int64
+    return numbers.to(device, kind, non_blocking=True)[..., None, None]
 
 
 def _batch(inputs: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> Batch:

@@ -23,6 +23,8 @@ from .training_settings import TrainingSettings, read_settings
 if TYPE_CHECKING:
     import torch
 
+_EAGER_STEPS = 10  # before a step is recorded: the first ones find out how to compute
+
 
 class Learner:
     """A network that is being trained.
@@ -58,12 +60,17 @@ class Learner:
         self.kind = torch.device(device).type
         torch.manual_seed(settings.seed)
         self.network = networks.build(settings.network, **settings.arguments)
-        self.average = networks.build(settings.network, **settings.arguments).to(device).eval().requires_grad_(False)
+        self.average = networks.build(settings.network, **settings.arguments).eval().requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
         if processes.world > 1 and self.kind == "cuda":
             self.network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
-        self.network.to(device, memory_format=torch.channels_last)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), settings.learning_rate, weight_decay=1e-4)
+        for network in (self.network, self.average):
+            network.to(device, memory_format=torch.channels_last)
+        self._records = is_recorded(settings, self.kind, processes.world)
+        # A rate that is recorded is one that can be changed where it lies.
+        rate = torch.tensor(settings.learning_rate, device=device) if self._records else settings.learning_rate
+        self._options = {"lr": rate, "fused": self.kind == "cuda" or None, "capturable": self._records}
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=1e-4, **self._options)
         # PyTorch 2.2 has it in another place.
         make_scaler = torch.amp.GradScaler if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler
         self.scaler = make_scaler(enabled=settings.precision == "float16")
@@ -73,10 +80,12 @@ class Learner:
         self.best_step: int | None = None
         self.best_rmse: float | None = None
         self._answer: Callable[..., torch.Tensor] | None = None
+        self._recorded: Recorded | None = None
+        self._steps_here = 0
 
     def release(self) -> None:
         """Let go of what shares gradients: its threads must end before the connection that they use."""
-        self._answer = None
+        self._answer = self._recorded = None
 
     def start_from(self, name: str) -> None:
         """Take the weights of a model.
@@ -102,18 +111,33 @@ class Learner:
         """One step with this process's part of a batch; adds the loss of the whole batch to `losses`."""
         import torch
 
-        settings, total = self.settings, self.processes.total
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            if self._records:
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
         x = x.to(self.device, memory_format=torch.channels_last)
         target = target.to(self.device)
-        uniform = np.random.default_rng([settings.seed, 2, self.step]).random(settings.batch, np.float32)
-        uniform = torch.from_numpy(uniform[self.processes.rank :: self.processes.world]).to(self.device)
+        if self._records and self._steps_here == _EAGER_STEPS:
+            self._recorded = Recorded(self._learn, x, target)
+        loss = (self._recorded or self._learn)(x, target)
+        self.step += 1
+        self._steps_here += 1
+        self._update_average(min(self.settings.average, self.step / (self.step + 9)))
+        self.losses.append(loss)
+
+    def _learn(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Change the weights; the loss that they had. Nothing here may wait for the device that trains."""
+        import torch
+
+        settings, total = self.settings, self.processes.total
         if self._answer is None:
             self._answer = self._wrapped()
+        self.optimizer.zero_grad(set_to_none=True)
         precision = getattr(torch, settings.precision)
-        with torch.autocast(self.kind, precision if precision != torch.float32 else None, precision != torch.float32):
-            answer = self._answer(x, target, uniform)
+        half = precision != torch.float32
+        with torch.autocast(self.kind, precision if half else None, half, cache_enabled=not self._records):
+            answer = self._answer(x, target, self._uniform() if self.has_own_error else None)
         if self.has_own_error:
             loss = mean_square(answer.float(), total)
         else:
@@ -122,15 +146,12 @@ class Learner:
                 small_error=settings.small_error, bias_weight=settings.bias_weight,
                 variance_weight=settings.variance_weight, total=total,
             )  # fmt: skip
-        self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.step += 1
-        self._update_average(min(settings.average, self.step / (self.step + 9)))
-        self.losses.append(loss.detach())
+        return loss.detach()
 
     def save(self, path: Path, seconds: float) -> None:
         """Write the checkpoint, all of it or none."""
@@ -165,6 +186,8 @@ class Learner:
 
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
+            for group in state["optimizer"]["param_groups"]:
+                group.update(self._options)  # another device may have saved it
             for name in ("network", "average", "optimizer"):
                 getattr(self, name).load_state_dict(state[name])
             if state.get("scaler"):
@@ -196,7 +219,7 @@ class Learner:
                 super().__init__()
                 self.network, self.has_own_error = network, has_own_error
 
-            def forward(self, x: torch.Tensor, target: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+            def forward(self, x: torch.Tensor, target: torch.Tensor, uniform: torch.Tensor | None) -> torch.Tensor:
                 return self.network.training_error(x, target, uniform) if self.has_own_error else self.network(x)
 
         self.network.train()
@@ -208,6 +231,14 @@ class Learner:
             answer = torch.nn.parallel.DistributedDataParallel(answer, devices)
         return answer
 
+    def _uniform(self) -> torch.Tensor:
+        """For each patch of this process a number from 0 to 1."""
+        import torch
+
+        settings, processes = self.settings, self.processes
+        uniform = np.random.default_rng([settings.seed, 2, self.step]).random(settings.batch, np.float32)
+        return torch.from_numpy(uniform[processes.rank :: processes.world]).to(self.device)
+
     def _update_average(self, keep: float) -> None:
         import torch
 
@@ -216,6 +247,33 @@ class Learner:
         with torch.no_grad():
             for slow, fast in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 slow.copy_(fast)
+
+
+def is_recorded(settings: TrainingSettings, kind: str, world: int) -> bool:
+    """Whether steps are recorded: if the network is compiled, for one NVIDIA GPU.
+
+    A GPU does a step of a small network sooner than the processor can ask for its thousands of parts one by one.
+    Networks that flow draw numbers at every step, and float16 decides at every step whether to use it.
+    """
+    generative = networks.summary(settings.network).generative
+    return settings.compile and kind == "cuda" and world == 1 and settings.precision != "float16" and not generative
+
+
+class Recorded:
+    """A step as one CUDA graph, recorded for batches of this shape: call it with a batch, and it gives the loss."""
+
+    def __init__(self, learn: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], x: torch.Tensor, y: torch.Tensor):
+        import torch
+
+        self.x, self.y, self.graph = x.clone(), y.clone(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.loss = learn(self.x, self.y)
+
+    def __call__(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        self.x.copy_(x)
+        self.y.copy_(y)
+        self.graph.replay()
+        return self.loss.clone()
 
 
 def load_network(run: Path | str, *, last: bool = False) -> torch.nn.Module:

@@ -22,7 +22,7 @@ from IPv2Lib.shards import STRATEGIES, PurifiedDataset
 from IPv2Lib.training import train
 from IPv2Lib.training_batches import drawn_batch, hold
 from IPv2Lib.training_data import Block
-from IPv2Lib.training_learner import load_network
+from IPv2Lib.training_learner import is_recorded, load_network, load_weights
 from IPv2Lib.training_run import read_run, request, validation_slice
 from IPv2Lib.training_settings import Ranges, TrainingSettings, read_settings
 from IPv2Lib.training_sources import open_source
@@ -331,6 +331,49 @@ def test_a_run_can_be_resumed_on_another_device(folder, tmp_path):
         train(None, tmp_path / "run", resume=True)
     train(None, tmp_path / "run", resume=True, workers=0, device="cpu")
     assert read_run(tmp_path / "run").state == "completed"
+
+
+@pytest.mark.parametrize("fused", [None, True])
+def test_a_checkpoint_of_a_gpu_goes_on_without_one(folder, tmp_path, fused):
+    """Its optimiser has other ways there, which are not taken over."""
+    count = iter(range(100))
+    with pytest.raises(Cancelled):
+        train(folder, tmp_path / "run", settings(), workers=0, cancelled=lambda: next(count) == 2)
+    path = tmp_path / "run" / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    for group in state["optimizer"]["param_groups"]:
+        group |= {"lr": torch.tensor(1e-3), "fused": fused, "capturable": True}
+    torch.save(state, path)
+    train(None, tmp_path / "run", resume=True, workers=0)
+    whole = train(folder, tmp_path / "whole", settings(), workers=0)
+    for name, value in load_weights(whole)[0].items():
+        assert torch.equal(value, load_weights(tmp_path / "run")[0][name])
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "world", "recorded"),
+    [
+        ({}, "cuda", 1, True),
+        ({"precision": "bfloat16"}, "cuda", 1, True),
+        ({"compile": False}, "cuda", 1, False),
+        ({}, "cpu", 1, False),
+        ({}, "cuda", 2, False),
+        ({"precision": "float16"}, "cuda", 1, False),
+        ({"network": "ffm"}, "cuda", 1, False),
+    ],
+)
+def test_steps_are_recorded_where_they_can_be(changes, kind, world, recorded):
+    assert is_recorded(TrainingSettings(**{"compile": True, **changes}), kind, world) is recorded
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+def test_recorded_steps_teach_the_same(folder, tmp_path):
+    weights = [
+        load_weights(train(folder, tmp_path / str(compile), settings(compile=compile, steps=30, device="cuda")))[0]
+        for compile in (False, True)
+    ]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], atol=1e-3, rtol=1e-2)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_says_so(folder, tmp_path):

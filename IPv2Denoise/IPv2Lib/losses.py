@@ -96,6 +96,9 @@ def _relative(output, target, noisy, small_error, bias_weight, variance_weight, 
     A Charbonnier penalty; the squared error of means over blocks of pixels; the squared mean error of each tissue
     in the batch, without which what is blurred, such as thin bone, comes out too low; and the noise that comes
     through, half of the difference between two results whose noise is each other's negative.
+
+    The tissue of a block is that of its mean. Of pixels chosen one by one because they are bright, the best estimate
+    is too low: made right, it is too high for bone as a whole.
     """
     import torch
 
@@ -107,12 +110,13 @@ def _relative(output, target, noisy, small_error, bias_weight, variance_weight, 
         output, mirrored = output[:half], output[half:]
         target, scale = target[:half], scale[:half]
     error = (output - target) / scale
-    coarse = torch.nn.functional.avg_pool2d(error, min(_COARSE, *error.shape[-2:]))
+    side = min(_COARSE, *error.shape[-2:])
+    coarse, blocks = (torch.nn.functional.avg_pool2d(image, side) for image in (error, target))
     parts = [_summed(_charbonnier(error, small_error)), _summed(coarse.square())]
     # Made of numbers that are on no device, since a GPU would have to be waited for to give it more.
-    tissue = sum((target > limit / HU_PER_UNIT).int() for limit in _TISSUE_HU)
+    tissue = sum((blocks > limit / HU_PER_UNIT).int() for limit in _TISSUE_HU)
     tissues = range(len(_TISSUE_HU) + 1)
-    parts += [((error * (tissue == index)).sum(), (tissue == index).sum()) for index in tissues]
+    parts += [((coarse * (tissue == index)).sum(), (tissue == index).sum()) for index in tissues]
     if mirrored is not None:
         passed = ((output - mirrored) / (2 * scale)).square().mean((1, 2, 3))
         moderate = torch.exp(-((scale.flatten() * HU_PER_UNIT / _MODERATE_HU) ** 2))
@@ -120,7 +124,7 @@ def _relative(output, target, noisy, small_error, bias_weight, variance_weight, 
     means, counts = _means_and_counts(parts, total)
     of_tissues = slice(2, 2 + len(tissues))
     # The mean of a few pixels is mostly noise: it counts for little.
-    sure = counts[of_tissues] / (counts[of_tissues] + _SURE_PIXELS)
+    sure = counts[of_tissues] / (counts[of_tissues] + _SURE_PIXELS / side**2)
     bias = means[1] + _TISSUE_WEIGHT * (means[of_tissues].square() * sure).sum()
     found = means[0] + bias_weight * bias
     return found if mirrored is None else found + variance_weight * means[-1]

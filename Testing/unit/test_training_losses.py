@@ -14,8 +14,8 @@ EDGES = np.array([-0.95, -0.3, 0.15, 0.4])
 def batch(seed: int = 0, count: int = 4, size: int = 32) -> tuple[torch.Tensor, ...]:
     """Output, target and noisy input: tissues in blocks, noise that differs from patch to patch."""
     rng = np.random.default_rng(seed)
-    blocks = rng.choice([-1.0, -0.85, 0.04, 0.25, 0.9], (count, 1, size // 8, size // 8))
-    target = blocks.repeat(8, 2).repeat(8, 3) + 0.01 * rng.normal(size=(count, 1, size, size))
+    blocks = rng.choice([-1.0, -0.85, 0.04, 0.25, 0.9], (count, 1, size // 4, size // 4))
+    target = blocks.repeat(4, 2).repeat(4, 3) + 0.01 * rng.normal(size=(count, 1, size, size))
     noisy = target + rng.uniform(0.02, 0.2, (count, 1, 1, 1)) * rng.normal(size=target.shape)
     output = target + 0.3 * (noisy - target) + 0.01
     return tuple(torch.from_numpy(image).float() for image in (output, target, noisy))
@@ -27,9 +27,11 @@ def relative(output, target, noisy, bias_weight: float, variance_weight: float) 
     half = len(output) // 2 if variance_weight else len(output)
     first, target, scale = output[:half], target[:half], scale[:half]
     error = (first - target) / scale
-    blocks = error.reshape(half, error.shape[2] // 8, 8, error.shape[3] // 8, 8).mean((2, 4))
-    tissues = [error[np.digitize(target, EDGES) == tissue] for tissue in range(5)]
-    bias = sum(np.mean(part) ** 2 * part.size / (part.size + 2000) for part in tissues if part.size)
+    blocks, means = (
+        image.reshape(half, error.shape[2] // 8, 8, error.shape[3] // 8, 8).mean((2, 4)) for image in (error, target)
+    )
+    tissues = [blocks[np.digitize(means, EDGES) == tissue] for tissue in range(5)]
+    bias = sum(np.mean(part) ** 2 * part.size / (part.size + 2000 / 64) for part in tissues if part.size)
     found = np.mean(np.sqrt(error**2 + 0.01) - 0.1) + bias_weight * (np.mean(blocks**2) + 2 * bias)
     if variance_weight:
         passed = (((first - output[half:]) / (2 * scale)) ** 2).mean((1, 2, 3))
@@ -50,6 +52,20 @@ def test_the_relative_loss_counts_every_dose_alike():
     stronger = target + 10 * (noisy - target)
     weak, strong = (training_loss(target + 0.3 * (x - target), target, x) for x in (noisy, stronger))
     assert float(weak) == pytest.approx(float(strong), rel=0.2)
+
+
+def test_the_best_estimate_has_no_bias():
+    """Bone whose marrow is too fine to be seen, beside soft tissue: the mean of both is the best that can be known."""
+    rng = np.random.default_rng(0)
+    bone, soft = rng.choice([0.05, 0.45], (4, 1, 32, 32)), np.full((12, 1, 32, 32), 0.05)
+    target = torch.from_numpy(np.concatenate([bone, soft])).float()
+    noisy = target + torch.from_numpy(rng.normal(size=target.shape)).float()
+
+    def loss(mean: float) -> float:
+        output = torch.cat([torch.full((4, 1, 32, 32), mean), target[4:]])
+        return float(training_loss(output, target, noisy, small_error=10.0, bias_weight=10.0))
+
+    assert loss(bone.mean()) < min(loss(bone.mean() - 0.01), loss(bone.mean() + 0.01))
 
 
 def test_known_answers():

@@ -57,10 +57,7 @@ def rmse_by_dose(bench: Bench, path: Path) -> None:
             axis = axes[row, column]
             for name in names:
                 doses, values = _curve(bench, name, scan, simulator)
-                bold = any(name == model.name for model in bench.models)
-                style = "-" if bold else "--" if name in bench.filters else ":"
-                looks = {"lw": 2.2, "marker": ".", "color": _colour(bench, name)} if bold else {"lw": 1.2}
-                axis.plot(100 * doses, values, style, label=name, **looks)
+                axis.plot(100 * doses, values, label=name, **_looks(bench, name))
             axis.set(xscale="log", yscale="log", title=f"{scan}, {simulator}", xlabel="dose, %", ylabel="body RMSE, HU")
             axis.set_xticks([100 * dose for dose in bench.doses], [f"{100 * dose:g}" for dose in bench.doses])
             axis.minorticks_off()
@@ -71,6 +68,15 @@ def rmse_by_dose(bench: Bench, path: Path) -> None:
             axis.grid(alpha=0.3)
     _legend_below(figure, axes)
     _save(figure, path)
+
+
+def _looks(bench: Bench, name: str) -> dict[str, Any]:
+    """Line of a method: models bold, filters broken, each in a colour; the input and rivals in none."""
+    if any(name == model.name for model in bench.models):
+        return {"lw": 2.2, "marker": ".", "color": _colour(bench, name)}
+    if name in bench.filters:
+        return {"lw": 1.2, "ls": "--", "color": f"C{bench.filters.index(name) + 1}"}
+    return {"lw": 1.4, "ls": ":", "color": "0.5"} if name == "input" else {"lw": 1.4, "ls": "-", "color": "black"}
 
 
 def _curve(bench: Bench, name: str, scan: str, simulator: str) -> tuple[np.ndarray, np.ndarray]:

@@ -87,15 +87,19 @@ class Bundle:
             raise BundleError(f"{self.folder / CARD_FILE}, key 'network': {error}") from error
         path = self.folder / WEIGHTS_FILE
         try:
-            state = safetensors.torch.load(data)
+            stored = safetensors.torch.load(data)
         except safetensors.SafetensorError as error:
             raise BundleError(f"{path} is not a safetensors file ({error}): copy the model again") from error
+        try:
+            state = eight_bits.unpack(stored)
+        except ValueError as error:
+            raise BundleError(f"{path}: {error}; copy the model again") from error
         for key, tensor in state.items():
             if not torch.isfinite(tensor).all():
                 raise BundleError(f"{path}: weight {key!r} is not finite everywhere; train the model again")
         try:
-            network.load_state_dict(eight_bits.unpack(state))
-        except (KeyError, RuntimeError) as error:
+            network.load_state_dict(state)
+        except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise BundleError(
                 f"{path} does not fit network {name!r} with the arguments {arguments} of the card; use the "

@@ -145,8 +145,8 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--compile", action="store_true", default=None,
-        help="let torch.compile translate the network first, and on an NVIDIA GPU record whole steps: several times as "
-        "fast there",
+        help="let torch.compile translate the network first, and on one NVIDIA GPU record whole steps (not in float16, "
+        "not of FFM): small networks are several times as fast there",
     )  # fmt: skip
 
 

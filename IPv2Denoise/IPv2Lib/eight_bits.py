@@ -57,15 +57,18 @@ def unpack(packed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
     Raises
     ------
-    KeyError, RuntimeError
-        The steps of a weight are missing, or are not one for each of its rows.
+    ValueError
+        The steps of a weight are missing, or are not one number for each of its rows.
     """
     import torch
 
-    rounded = [name for name, tensor in packed.items() if tensor.dtype == torch.int8]
     weights = dict(packed)
-    for name in rounded:
-        weights[name] = packed[name].float() * _beside(weights.pop(name + _STEP), packed[name])
+    for name, tensor in packed.items():
+        if tensor.dtype == torch.int8:
+            step = weights.pop(name + _STEP, None)
+            if tensor.ndim < 2 or step is None or step.dtype != torch.float32 or step.shape != tensor.shape[:1]:
+                raise ValueError(f"weight {name!r} is in 8 bits and has not one step, {name + _STEP!r}, for each row")
+            weights[name] = tensor.float() * _beside(step, tensor)
     return weights
 
 

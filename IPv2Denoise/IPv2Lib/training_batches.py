@@ -98,9 +98,7 @@ def hold(block: Block, device: str, mirrored: bool) -> HeldBlock:
 
     images = np.stack([block.input, block.target] + ([block.mirrored] if mirrored else []))
     dtype = torch.float16 if images.dtype == np.float16 else torch.float32
-    return HeldBlock(
-        torch.from_numpy(images).to(device, dtype), np.ascontiguousarray(block.target > _BODY_ABOVE_HU)
-    )
+    return HeldBlock(torch.from_numpy(images).to(device, dtype), np.ascontiguousarray(block.target > _BODY_ABOVE_HU))
 
 
 def drawn_batch(
@@ -136,9 +134,7 @@ def drawn_batch(
     row, column = side[:, None], side
     first, down, across = _numbers(corners, device)
     pixels = _numbers(planes, device).transpose(0, 1) + (first + row * down + column * across)[:, None]
-    patches = blocks[0].images.new_empty(pixels.shape)
-    for block, where, patch in zip(blocks, pixels, patches, strict=True):
-        torch.take(block.images, where, out=patch)
+    patches = torch.stack([block.images.flatten()[where] for block, where in zip(blocks, pixels, strict=True)])
     radius, centre_row, centre_column = _numbers(fields, device)
     outside = torch.hypot(row - centre_row, column - centre_column) > radius
     patches = patches.float().masked_fill(outside[:, None], AIR_HU) / HU_PER_UNIT
@@ -239,14 +235,15 @@ def _field_of_view(patch: int, rng: np.random.Generator) -> tuple[float, float, 
 
 
 def _numbers(rows: Sequence[Sequence[float]], device: torch.device) -> torch.Tensor:
-    """A few numbers of each patch on the device that trains, (numbers, patches, 1, 1), without waiting for it."""
+    """A few numbers of each patch on the device that trains, (numbers, patches, 1, 1), without waiting for a GPU."""
     import torch
 
     numbers = torch.from_numpy(np.ascontiguousarray(np.transpose(rows)))
-    if device.type == "cuda":
+    pinned = device.type == "cuda"
+    if pinned:
         numbers = numbers.pin_memory()
     kind = torch.float32 if numbers.is_floating_point() else torch.int64
-    return numbers.to(device, kind, non_blocking=True)[..., None, None]
+    return numbers.to(device, kind, non_blocking=pinned)[..., None, None]
 
 
 def _batch(inputs: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> Batch:

@@ -69,7 +69,7 @@ class Learner:
         self._records = is_recorded(settings, self.kind, processes.world)
         # A rate that is recorded is one that can be changed where it lies.
         rate = torch.tensor(settings.learning_rate, device=device) if self._records else settings.learning_rate
-        self._options = {"lr": rate, "fused": self.kind == "cuda" or None, "capturable": self._records}
+        self._options = {"lr": rate, "fused": self.kind == "cuda" or None, "capturable": False}
         self.optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=1e-4, **self._options)
         # PyTorch 2.2 has it in another place.
         make_scaler = torch.amp.GradScaler if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler
@@ -119,6 +119,8 @@ class Learner:
         x = x.to(self.device, memory_format=torch.channels_last)
         target = target.to(self.device)
         if self._records and self._steps_here == _EAGER_STEPS:
+            for group in self.optimizer.param_groups:
+                group["capturable"] = True  # said only now, as the steps until here were slow with it: so PyTorch warns
             self._recorded = Recorded(self._learn, x, target)
         loss = (self._recorded or self._learn)(x, target)
         self.step += 1
@@ -127,7 +129,7 @@ class Learner:
         self.losses.append(loss)
 
     def _learn(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Change the weights; the loss that they had. Nothing here may wait for the device that trains."""
+        """Change the weights; the loss that they had. What is recorded may not wait for the device that trains."""
         import torch
 
         settings, total = self.settings, self.processes.total

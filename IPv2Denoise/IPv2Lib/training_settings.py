@@ -98,7 +98,8 @@ class TrainingSettings:
     device : "auto", "cpu", "cuda" (each process of `torchrun` its own), "cuda:1", ..., "mps"
     precision : "float32", "bfloat16" (about twice as fast on processors that have it) or "float16" (NVIDIA GPUs)
     compile : let `torch.compile` translate the network: a minute or so at the beginning, faster steps after it. On one
-        NVIDIA GPU whole steps are recorded, too, which makes small networks several times as fast
+        NVIDIA GPU whole steps are recorded, too, which makes small networks several times as fast; not in float16, and
+        not of networks that flow
     validate_every : steps between validations
     checkpoint_minutes : time between checkpoints
 

@@ -56,13 +56,13 @@ LONG = replace(BAND, seed=11, blocks=None, pool=300, steps_per_case=10, minutes=
 LONGER = replace(LONG, seed=12, pool=200, steps_per_case=12, compile=True)
 """On a GPU that replays recorded steps."""
 LAST = replace(LONGER, steps=2250, learning_rate=2e-4, average=0.998, bias_weight=2.0, variance_weight=2.5)
-"""Holds back noise that comes through: after the rest, since it costs some sharpness."""
+"""Holds back noise that comes through: after the rest, since it costs some sharpness. From LONGER's first patches."""
 
 LEVEL = replace(
     LAST, seed=21, pool=260, steps_per_case=300, batch=12, steps=300, learning_rate=3e-4, average=0.98, bias_weight=4.0,
     compile=False,
 )  # fmt: skip
-"""The means of tissues made right, by the last layer alone, so that nothing is forgotten; minutes on one core."""
+"""The means of tissues made right, by the last layer and its norm alone, so that nothing is forgotten; on one core."""
 
 FAST = {"channels": [48, 80, 128, 192], "blocks": [1, 2, 2, 2]}
 QUALITY = {"channels": [80, 128, 208, 256], "blocks": [1, 2, 3, 3], "context": 5}
@@ -104,7 +104,13 @@ def volumes() -> list[ct.Volume]:
 
 
 def finish(
-    model: bundle.Bundle, before: Path, last: Path, share: float, scans: list[ct.Volume], settings: TrainingSettings
+    model: bundle.Bundle,
+    before: Path,
+    last: Path,
+    share: float,
+    scans: list[ct.Volume],
+    settings: TrainingSettings,
+    workers: int,
 ) -> bundle.Bundle:
     """Give a model the weights between those of two runs, with its means made right; in 8 bits, half the file."""
     (first, _), (second, _) = load_weights(before), load_weights(last)
@@ -114,7 +120,7 @@ def finish(
     learner.network.requires_grad_(False)
     for layer in (learner.network.normalise, learner.network.tail):
         layer.requires_grad_(True)
-    batches = open_source(scans, settings).batches(learner.network.context, 0, learner.processes)
+    batches = open_source(scans, settings, workers=workers).batches(learner.network.context, 0, learner.processes)
     with closing(batches):
         for step, batch in enumerate(islice(batches, settings.steps)):
             learner.train(*batch, settings.learning_rate * (1 - step / settings.steps))
@@ -141,7 +147,8 @@ def main() -> None:
         published = publish(run, model, cards["all"] | cards[options.name])
     if share := LAST_SHARE.get(options.name):
         level = replace(LEVEL, arguments=settings.arguments, keep_blocks=settings.keep_blocks)
-        finish(published, options.folder / f"{options.name}-{number - 1}", run, share, scans, level)
+        before = options.folder / f"{options.name}-{number - 1}"
+        finish(published, before, run, share, scans, level, options.workers)
 
 
 if __name__ == "__main__":

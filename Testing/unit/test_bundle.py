@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from IPv2Lib import bundle, networks
+from IPv2Lib import bundle, eight_bits, networks
 from IPv2Lib.errors import BundleError, OutputError
 
 CARD = {
@@ -89,7 +89,28 @@ def test_8_bits_without_their_steps_are_refused(models):
     del state[next(key for key in state if key.endswith(".step"))]
     safetensors.torch.save_file(state, path)
     rewritten(made.folder, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-    with pytest.raises(BundleError, match="does not fit"):
+    with pytest.raises(BundleError, match="in 8 bits"):
+        bundle.load(made.folder).network()
+
+
+@pytest.mark.parametrize("step", [[1.0], [1, 2], [[1.0, 1.0]], [1j, 1j]])
+def test_steps_that_are_not_one_number_a_row_are_refused(step):
+    with pytest.raises(ValueError, match="'weight' is in 8 bits"):
+        eight_bits.unpack({"weight": torch.ones(2, 3, dtype=torch.int8), "weight.step": torch.tensor(step)})
+    with pytest.raises(ValueError, match="in 8 bits"):
+        eight_bits.unpack({"weight": torch.tensor(1, dtype=torch.int8), "weight.step": torch.tensor(1.0)})
+
+
+def test_steps_that_make_weights_infinite_are_refused(models):
+    import safetensors.torch
+
+    made = saved(models / "first", bits=8)
+    path = made.folder / bundle.WEIGHTS_FILE
+    state = safetensors.torch.load_file(path)
+    next(tensor for key, tensor in state.items() if key.endswith(".step")).fill_(3e38)
+    safetensors.torch.save_file(state, path)
+    rewritten(made.folder, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    with pytest.raises(BundleError, match="not finite"):
         bundle.load(made.folder).network()
 
 

@@ -121,6 +121,42 @@ def test_a_drawn_batch_is_cut_from_its_blocks(kind):
     assert same(drawn_batch(pool, 3, wanted, 0, Processes()), (x, y))
 
 
+def test_a_drawn_patch_is_a_turned_piece_of_its_block():
+    """Every pixel says where it is from: block, image, slice, row, column."""
+    shapes, kinds = [(3, 24, 30), (5, 28, 20), (1, 22, 26)], {}
+    for number, (slices, rows, columns) in enumerate(shapes):
+        where = np.indices((slices, rows, columns), dtype=np.float32)
+        here = 250_000 * number + 4_096 * where[0] + 64 * where[1] + where[2]
+        kinds[number] = Block(here, here + 2_000_000, here + 1_000_000, dose=0.1, sharpness=0.0)
+    pool = [hold(block, "cpu", mirrored=True) for block in kinds.values()]
+    x, y = drawn_batch(pool, 3, settings(batch=60, patch=16, variance_weight=1.0), 0, Processes())
+    turned, seen = set(), set()
+    for image, mirrored, target in zip(x[:60], x[60:], y[:60], strict=True):
+        codes = (torch.cat([image, mirrored, target]) * 1000).double().round().long().numpy()
+        if (codes == -1000).any():
+            continue  # crossed by the edge of the field of view
+        codes -= np.array([0, 0, 0, 2_000_000, 2_000_000, 2_000_000, 1_000_000])[:, None, None]
+        number, (z, row, column) = codes[1, 0, 0] // 250_000, _place(codes % 250_000)
+        assert (codes // 250_000 == number).all() and number in (0, 1, 2)
+        assert (row == row[0]).all() and (column == column[0]).all(), "all images are of the same place"
+        assert (z == z[:, :1, :1]).all()
+        slices, centre = z[:, 0, 0], z[1, 0, 0]
+        assert slices[6] == centre and (slices[:3] == slices[3:6]).all()
+        ends = np.clip([centre - 1, centre + 1], 0, shapes[number][0] - 1)
+        assert sorted(slices[[0, 2]]) == sorted(ends)
+        window = np.indices((16, 16)) + np.array([row.min(), column.min()])[:, None, None]
+        views = [np.rot90(view, k, (1, 2)) for k in range(4) for view in (window, window[..., ::-1])]
+        found = [np.array_equal(view, [row[0], column[0]]) for view in views]
+        assert sum(found) == 1
+        turned.add(found.index(True))
+        seen.add(int(number))
+    assert turned == set(range(8)) and seen == {0, 1, 2}
+
+
+def _place(codes: np.ndarray) -> tuple[np.ndarray, ...]:
+    return codes // 4_096, codes % 4_096 // 64, codes % 64
+
+
 def test_batch_number_n_is_the_same_wherever_one_begins_and_whoever_makes_it(folder):
     for changes in ({}, {"pairs": "drawn", "pool": 2, "steps_per_case": 2}):
         source = open_source(folder, settings(batch=4, **changes), workers=0)
@@ -217,7 +253,7 @@ def test_a_run_keeps_its_log_its_validations_and_the_best_weights(folder, tmp_pa
 def test_the_best_weights_are_not_the_last_ones_when_those_are_worse(folder, tmp_path):
     run = train(folder, tmp_path / "run", settings(steps=40, learning_rate=0.3, average=0.0), workers=0)
     state = read_run(run)
-    assert state.validation["rmse_hu"][-1] > 1.05 * state.best_rmse_hu
+    assert state.validation["rmse_hu"][-1] > 1.01 * state.best_rmse_hu
     best, last = (load_network(run, last=last).state_dict() for last in (False, True))
     assert not torch.equal(best["head.weight"], last["head.weight"])
 

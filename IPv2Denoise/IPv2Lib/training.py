@@ -344,7 +344,7 @@ def _in_our_words(error: Exception) -> Exception:
             "a process that makes batches was ended from outside, perhaps for lack of (shared) memory: resume the run "
             "with 0 workers"
         )
-    recording = "captur" in text
+    recording = isinstance(error, RuntimeError) and "captur" in text
     if recording or type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         reason = (text.splitlines() or ["?"])[0]
         return InputError(f"the network cannot be compiled here ({reason}): train without compiling it")

@@ -14,7 +14,7 @@ import torch
 from IPv2Lib import bundle, ct, phantom
 from IPv2Lib.cases import Case
 from IPv2Lib.distributed import Processes
-from IPv2Lib.errors import Cancelled, InputError, IPv2Error
+from IPv2Lib.errors import Cancelled, InputError, IPv2Error, OutputError
 from IPv2Lib.preparation import prepare
 from IPv2Lib.publishing import publish
 from IPv2Lib.region_labels import Region
@@ -22,7 +22,7 @@ from IPv2Lib.shards import STRATEGIES, PurifiedDataset
 from IPv2Lib.training import train
 from IPv2Lib.training_batches import drawn_batch, hold
 from IPv2Lib.training_data import Block
-from IPv2Lib.training_learner import is_recorded, load_network, load_weights
+from IPv2Lib.training_learner import Learner, is_recorded, load_network, load_weights
 from IPv2Lib.training_run import read_run, request, validation_slice
 from IPv2Lib.training_settings import Ranges, TrainingSettings, read_settings
 from IPv2Lib.training_sources import open_source
@@ -410,6 +410,17 @@ def test_recorded_steps_teach_the_same(folder, tmp_path):
     ]
     for name, value in weights[0].items():
         torch.testing.assert_close(value, weights[1][name], atol=1e-3, rtol=1e-2)
+
+
+def test_a_step_that_cannot_be_recorded_says_what_to_do(folder, tmp_path, monkeypatch):
+    said = RuntimeError("CUDA error: operation not permitted when stream is capturing")
+    monkeypatch.setattr(Learner, "train", lambda *_: (_ for _ in ()).throw(said))
+    with pytest.raises(InputError, match="without compiling"):
+        train(folder, tmp_path / "run", settings(), workers=0)
+    full = OutputError("captured/run cannot be written: make room")
+    monkeypatch.setattr(Learner, "train", lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(OutputError, match="make room"):
+        train(folder, tmp_path / "other", settings(), workers=0)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_says_so(folder, tmp_path):

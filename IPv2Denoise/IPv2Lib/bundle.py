@@ -370,8 +370,7 @@ def _check_card(card: Any, path: Path) -> None:
         reject("key 'format_version' is missing; this is not the card of a model of this program")
     version = card["format_version"]
     if type(version) is not int or version not in FORMAT_VERSIONS:
-        known = " or ".join(map(str, FORMAT_VERSIONS))
-        reject(f"key 'format_version' is {version!r}, not {known}; update this program")
+        reject(f"key 'format_version' is {version!r}, not {_VERSIONS}; update this program")
     for key, (meets, expectation) in _REQUIRED.items():
         if key not in card:
             reject(f"key {key!r} is missing; it must be {expectation}")
@@ -451,8 +450,9 @@ def _is_versions(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(version, str) for version in value.values())
 
 
+_VERSIONS = " or ".join(map(str, FORMAT_VERSIONS))
 _REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "format_version": (lambda value: True, "1 or 2"),
+    "format_version": (lambda value: True, _VERSIONS),
     "name": (_is_name, "a text of letters, digits, '.', '_' and '-'"),
     "title": (_is_text, "a text"),
     "description": (_is_text, "a text"),

@@ -129,15 +129,7 @@ def drawn_batch(
         planes.append(np.multiply(at, math.prod(sides)))
         blocks.append(block)
         fields.append(_field_of_view(settings.patch, rng))
-    device = blocks[0].images.device
-    side = torch.arange(settings.patch, device=device)
-    row, column = side[:, None], side
-    first, down, across = _numbers(corners, device)
-    pixels = _numbers(planes, device).transpose(0, 1) + (first + row * down + column * across)[:, None]
-    patches = torch.stack([block.images.flatten()[where] for block, where in zip(blocks, pixels, strict=True)])
-    radius, centre_row, centre_column = _numbers(fields, device)
-    outside = torch.hypot(row - centre_row, column - centre_column) > radius
-    patches = patches.float().masked_fill(outside[:, None], AIR_HU) / HU_PER_UNIT
+    patches = _cut(blocks, planes, corners, fields, settings.patch)
     inputs, targets = patches[:, :context], patches[:, context, None]
     if not settings.variance_weight:
         return inputs, targets
@@ -232,6 +224,31 @@ def _field_of_view(patch: int, rng: np.random.Generator) -> tuple[float, float, 
     radius, towards = rng.uniform(*_FIELD_RADIUS), rng.uniform(0, 2 * np.pi)
     row, column = (rng.uniform(0, patch) - radius * along(towards) for along in (np.sin, np.cos))
     return radius, row, column
+
+
+def _cut(
+    blocks: Sequence[HeldBlock],
+    planes: Sequence[np.ndarray],
+    corners: Sequence[tuple[int, int, int]],
+    fields: Sequence[tuple[float, float, float]],
+    patch: int,
+) -> torch.Tensor:
+    """Patches of blocks where those lie, HU / 1000, (patches, images, patch, patch).
+
+    For each patch: where in its block each image begins; where in an image its first pixel is, and how far the next row
+    and column are; its field of view, outside of which is air.
+    """
+    import torch
+
+    device = blocks[0].images.device
+    side = torch.arange(patch, device=device)
+    row, column = side[:, None], side
+    first, down, across = _numbers(corners, device)
+    pixels = _numbers(planes, device).transpose(0, 1) + (first + row * down + column * across)[:, None]
+    patches = torch.stack([block.images.flatten()[where] for block, where in zip(blocks, pixels, strict=True)])
+    radius, centre_row, centre_column = _numbers(fields, device)
+    outside = torch.hypot(row - centre_row, column - centre_column) > radius
+    return patches.float().masked_fill(outside[:, None], AIR_HU) / HU_PER_UNIT
 
 
 def _numbers(rows: Sequence[Sequence[float]], device: torch.device) -> torch.Tensor:

@@ -84,7 +84,8 @@ class Learner:
         self._steps_here = 0
 
     def release(self) -> None:
-        """Let go of what shares gradients: its threads must end before the connection that they use."""
+        """Let go of what shares gradients, as its threads must end before the connection that they use; and of the
+        memory of a recorded step."""
         self._answer = self._recorded = None
 
     def start_from(self, name: str) -> None:
@@ -138,6 +139,7 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         precision = getattr(torch, settings.precision)
         half = precision != torch.float32
+        # A recorded step may not use what an earlier one has kept.
         with torch.autocast(self.kind, precision if half else None, half, cache_enabled=not self._records):
             answer = self._answer(x, target, self._uniform() if self.has_own_error else None)
         if self.has_own_error:

@@ -76,7 +76,7 @@ def _looks(bench: Bench, name: str) -> dict[str, Any]:
         return {"lw": 2.2, "marker": ".", "color": _colour(bench, name)}
     if name in bench.filters:
         return {"lw": 1.2, "ls": "--", "color": f"C{bench.filters.index(name) + 1}"}
-    return {"lw": 1.4, "ls": ":", "color": "0.5"} if name == "input" else {"lw": 1.4, "ls": "-", "color": "black"}
+    return {"lw": 1.4, "ls": ":", "color": _COLOURS["input"]} if name == "input" else {"lw": 1.4, "color": "black"}
 
 
 def _curve(bench: Bench, name: str, scan: str, simulator: str) -> tuple[np.ndarray, np.ndarray]:

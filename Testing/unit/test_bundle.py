@@ -7,6 +7,7 @@ import shutil
 from datetime import date
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,6 +42,19 @@ def rewritten(folder, **changes):
     card = {**json.loads(path.read_text()), **changes}
     path.write_text(json.dumps({key: value for key, value in card.items() if value is not ...}))
     return folder
+
+
+def with_weights(folder, change):
+    """Change the weights of a bundle, and the hash on its card."""
+    path = folder / bundle.WEIGHTS_FILE
+    state = safetensors.torch.load_file(path)
+    change(state)
+    safetensors.torch.save_file(state, path)
+    rewritten(folder, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def first_step(state):
+    return next(key for key in state if key.endswith(".step"))
 
 
 @pytest.fixture(autouse=True)
@@ -81,14 +95,8 @@ def test_8_bits_are_half_of_16(models):
 
 
 def test_8_bits_without_their_steps_are_refused(models):
-    import safetensors.torch
-
     made = saved(models / "first", bits=8)
-    path = made.folder / bundle.WEIGHTS_FILE
-    state = safetensors.torch.load_file(path)
-    del state[next(key for key in state if key.endswith(".step"))]
-    safetensors.torch.save_file(state, path)
-    rewritten(made.folder, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    with_weights(made.folder, lambda state: state.pop(first_step(state)))
     with pytest.raises(BundleError, match="in 8 bits"):
         bundle.load(made.folder).network()
 
@@ -102,14 +110,8 @@ def test_steps_that_are_not_one_number_a_row_are_refused(step):
 
 
 def test_steps_that_make_weights_infinite_are_refused(models):
-    import safetensors.torch
-
     made = saved(models / "first", bits=8)
-    path = made.folder / bundle.WEIGHTS_FILE
-    state = safetensors.torch.load_file(path)
-    next(tensor for key, tensor in state.items() if key.endswith(".step")).fill_(3e38)
-    safetensors.torch.save_file(state, path)
-    rewritten(made.folder, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    with_weights(made.folder, lambda state: state[first_step(state)].fill_(3e38))
     with pytest.raises(BundleError, match="not finite"):
         bundle.load(made.folder).network()
 

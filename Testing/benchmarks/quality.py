@@ -31,6 +31,7 @@ import SimpleITK as sitk
 import skimage
 from IPv2Lib import __version__, bundle
 from quality_cache import Cache
+from quality_cases import TRAINING, VALIDATION
 from quality_filters import CHEAP, FILTERS
 from quality_limits import devices, low_noise, other_anatomy, other_scanners, real_scan
 from quality_methods import Bench, Method, from_bundle, say
@@ -70,6 +71,7 @@ def main(arguments: list[str] | None = None) -> list[Row]:
         quick=options.quick,
         filters=CHEAP if options.quick else tuple(FILTERS),
         kept=Cache(options.out / "cache"),
+        scans=options.scans,
         jobs=1 if options.quick else options.jobs,
     )
     rows: list[Row] = []
@@ -98,6 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--self-ensemble", action="store_true", help="of the models: eight times as long")
     parser.add_argument("--out", type=Path, default=Path("runs/quality"), metavar="FOLDER")
     parser.add_argument("--only", nargs="+", type=int, choices=list(PARTS), metavar="PART", help="1 to 8")
+    scans = sorted({*TRAINING, *VALIDATION})
+    parser.add_argument(
+        "--scans", nargs="+", choices=scans, default=VALIDATION, metavar="SCAN",
+        help=f"of parts 1 to 4: {', '.join(scans)} (those that were not trained on)",
+    )  # fmt: skip
     parser.add_argument("--slices", type=int, default=3, help="scored of each scan (3)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes for filters (all cores)")
     parser.add_argument("--quick", action="store_true", help="one slice of each scan, 2 %% dose, three filters")

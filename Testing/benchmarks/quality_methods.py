@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
@@ -95,6 +95,8 @@ class Bench:
     models, rivals : list of Method
     slices : int
         Scored of each scan.
+    scans : sequence of str
+        Names in `TRAINING` or `VALIDATION`; those that are there are taken.
     quick : bool
         One slice, 2 % only, the physical simulator, a small synthetic chest.
     filters : sequence of str
@@ -114,13 +116,14 @@ class Bench:
         quick: bool,
         filters: tuple[str, ...],
         kept: Cache,
+        scans: Sequence[str] = VALIDATION,
         jobs: int = 1,
     ):
         self.models, self.rivals, self.cache, self.quick = models, rivals, kept, quick
         self.slices = 1 if quick else slices
         self.doses = (CHECKED_DOSE,) if quick else DOSES
         self.simulators = SIMULATORS[:1] if quick else SIMULATORS
-        self.scans = tuple(scan for scan in VALIDATION if present(scan))
+        self.scans = tuple(scan for scan in scans if present(scan))
         self.filters = tuple(name for name in filters if FILTERS[name].installed)
         self.missing = tuple(name for name in filters if not FILTERS[name].installed)
         self.tuned: dict[str, dict[str, Any]] = {}

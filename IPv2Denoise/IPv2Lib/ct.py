@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import os
 import re
 import tempfile
@@ -88,6 +89,23 @@ class Volume:
         matrix[:3, :3] = np.reshape(self.direction, (3, 3)) * self.spacing
         matrix[:3, 3] = self.origin
         return matrix
+
+    def sha256(self) -> str:
+        """Hash of values and place: two volumes have the same one only if they are the same scan.
+
+        Examples
+        --------
+        >>> volume = Volume(np.full((1, 2, 2), -1000))
+        >>> volume.sha256() == volume.with_array(volume.array.copy()).sha256()
+        True
+        >>> volume.sha256() == replace(volume, origin=(1, 0, 0)).sha256()
+        False
+        """
+        array = np.ascontiguousarray(self.array)
+        place = f"{array.dtype.str} {array.shape} {self.spacing} {self.origin} {self.direction}\n"
+        content = hashlib.sha256(place.encode())
+        content.update(array)
+        return content.hexdigest()
 
 
 def check_ct(volume: Volume) -> None:

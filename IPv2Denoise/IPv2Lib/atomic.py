@@ -1,0 +1,235 @@
+"""Files and folders that appear whole or not at all, whenever and however the program ends.
+
+Whatever is written is made in a private folder beside its place, and renamed at the end. The private folder is made
+exclusively, under a name that nobody can guess, so that no planted link is followed. What a killed process left is
+cleared away by the next one that writes to the same place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import itertools
+import json
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import OutputError
+from .owners import Owner, this_process
+
+PREFIX = ".ipv2-"
+"""Of the names of private folders."""
+
+_NEW, _OLD, _JOURNAL = "new", "old", "journal.json"  # in the private folder of a folder
+_swept: set[Path] = set()
+_CANNOT = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)  # a system or file system without an exchange
+
+
+@contextlib.contextmanager
+def private_folder(place: Path) -> Iterator[Path]:
+    """A hidden folder in the folder `place` for what is being written; gone at the end.
+
+    Parameters
+    ----------
+    place : Path
+        An existing folder.
+
+    Raises
+    ------
+    OSError
+        `place` cannot be written to.
+    """
+    sweep(place)
+    folder = place / _private_name()
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A name to write a file under, which becomes `path` if all goes well and vanishes if not.
+
+    Parameters
+    ----------
+    path : Path
+        In an existing folder. A file of that name is replaced.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    try:
+        with private_folder(path.parent) as folder:
+            yield folder / path.name
+            os.replace(folder / path.name, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({reason(error)})") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file (UTF-8), all of it or nothing; `OutputError` if it cannot be written."""
+    with new_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `folder` if all goes well and vanishes if not.
+
+    Parameters
+    ----------
+    folder : Path
+        Its parents are made. What is there is replaced in one step: at every moment the old or the new one is there.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written, or was not there at the beginning and is now.
+    """
+    folder = folder.absolute()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with private_folder(folder.parent) as private:
+            replaced = _stamps(folder)
+            fresh = private / _NEW
+            fresh.mkdir()
+            yield fresh
+            _put_in_place(private, folder, replaced)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({reason(error)})") from error
+
+
+def sweep(place: Path) -> None:
+    """Clear away what killed processes of this machine left in a folder, and finish what they had only to rename.
+
+    Each process looks once at each folder.
+    """
+    if (place := place.absolute()) in _swept:
+        return
+    _swept.add(place)
+    for private in place.glob(f"{PREFIX}*~*~*~*"):
+        owner = _owner(private.name)
+        if owner is not None and owner.is_dead:
+            with contextlib.suppress(OSError):
+                _finish(private)
+                shutil.rmtree(private)
+
+
+def reason(error: OSError) -> str:
+    """What the system says, for people.
+
+    Examples
+    --------
+    >>> reason(OSError(errno.ENOSPC, "No space left on device"))
+    'the disk is full'
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full" if error.errno == errno.ENOSPC else "your share of the disk is full"
+    return error.strerror or str(error) or type(error).__name__
+
+
+def _private_name() -> str:
+    owner = this_process()
+    began = "" if owner.began is None else f"{owner.began:.0f}"
+    return f"{PREFIX}{owner.host}~{owner.pid}~{began}~{secrets.token_hex(8)}"
+
+
+def _owner(name: str) -> Owner | None:
+    try:
+        host, pid, began, _ = name.removeprefix(PREFIX).rsplit("~", 3)
+        return Owner(host, int(pid), float(began) if began else None)
+    except ValueError:
+        return None
+
+
+def _stamps(folder: Path) -> dict[str, list[int]] | None:
+    """Size and time of every file in a folder; None if there is no folder."""
+    if not folder.is_dir():
+        return None
+    stamps = {}
+    for place, _, names in os.walk(folder):
+        for path in (Path(place) / name for name in names):
+            facts = path.lstat()
+            stamps[str(path.relative_to(folder))] = [facts.st_size, facts.st_mtime_ns]
+    return stamps
+
+
+def _put_in_place(private: Path, folder: Path, replaced: dict[str, list[int]] | None) -> None:
+    fresh, old = private / _NEW, private / _OLD
+    if replaced is None or not folder.exists():
+        _rename_to_new(fresh, folder)
+        return
+    journal = {"folder": folder.name, "new": fresh.stat().st_ino, "replaced": replaced}
+    (private / _JOURNAL).write_text(json.dumps(journal), encoding="utf-8")
+    try:
+        if not _exchange(fresh, folder):
+            os.rename(folder, old)
+            os.rename(fresh, folder)
+    finally:
+        _finish(private)
+
+
+def _rename_to_new(fresh: Path, folder: Path) -> None:
+    try:
+        os.rename(fresh, folder)  # an empty folder may be there
+    except OSError as error:
+        if folder.exists():
+            raise OutputError(
+                f"{folder} was made by somebody else meanwhile and is left as it is: give another name"
+            ) from error
+        raise
+
+
+def _finish(private: Path) -> None:
+    """Finish a replacement that may have been interrupted anywhere, and save what nobody meant to replace."""
+    try:
+        journal = json.loads((private / _JOURNAL).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # it did not come so far
+        return
+    folder = private.parent / Path(journal["folder"]).name
+    fresh, old = private / _NEW, private / _OLD
+    if not folder.exists():
+        os.rename(fresh if fresh.exists() else old, folder)
+    if folder.stat().st_ino == journal["new"]:
+        _rescue(old if old.exists() else fresh, folder, journal["replaced"])
+
+
+def _rescue(old: Path, folder: Path, replaced: dict[str, list[int]]) -> None:
+    """Move what somebody put into a folder while it was being replaced to where they will look for it."""
+    for name, stamp in (_stamps(old) or {}).items():
+        if replaced.get(name) != stamp:
+            place = folder / name
+            for number in itertools.count(2):
+                if not os.path.lexists(place):
+                    break
+                place = place.with_name(f"{Path(name).stem} {number}{place.suffix}")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(old / name, place)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Let two folders change names in one step; False where the system cannot."""
+    names = (os.fsencode(a), os.fsencode(b))
+    library = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
+    here = -100  # AT_FDCWD
+    if sys.platform == "linux" and hasattr(library, "renameat2"):
+        failed = library.renameat2(here, names[0], here, names[1], 2)  # RENAME_EXCHANGE
+    elif sys.platform == "darwin" and hasattr(library, "renamex_np"):
+        failed = library.renamex_np(*names, 2)  # RENAME_SWAP
+    else:
+        return False
+    if not failed:
+        return True
+    number = ctypes.get_errno()
+    if number in _CANNOT:
+        return False
+    raise OSError(number, os.strerror(number), str(b))

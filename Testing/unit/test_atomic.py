@@ -1,0 +1,190 @@
+"""Files and folders appear whole or not at all, and nothing of anybody else's is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from IPv2Lib import atomic
+from IPv2Lib.errors import OutputError
+
+
+@pytest.fixture(params=[True, False], ids=["exchange", "two renames"])
+def exchange(request, monkeypatch):
+    """With and without a system that can exchange two folders in one step."""
+    if not request.param:
+        monkeypatch.setattr(atomic, "_exchange", lambda a, b: False)
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_file_appears_at_the_end(tmp_path):
+    path = tmp_path / "a.txt"
+    with atomic.new_file(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_file_that_failed_leaves_the_old_one(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic.new_file(path) as temporary:
+        temporary.write_text("new")
+        raise ZeroDivisionError
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_file_may_have_the_longest_name(tmp_path):
+    atomic.write_text(tmp_path / ("a" * 255), "x")
+    assert os.listdir(tmp_path) == ["a" * 255]
+
+
+def test_a_file_replaces_a_link_and_not_what_it_points_to(tmp_path):
+    (tmp_path / "precious").write_text("old")
+    (tmp_path / "link").symlink_to("precious")
+    atomic.write_text(tmp_path / "link", "new")
+    assert (tmp_path / "precious").read_text() == "old" and (tmp_path / "link").read_text() == "new"
+
+
+def test_private_folders_are_private_and_not_to_be_guessed(tmp_path):
+    with atomic.private_folder(tmp_path) as first, atomic.private_folder(tmp_path) as second:
+        assert first != second
+        assert first.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["new", "empty"])
+def test_a_folder_appears_at_the_end(tmp_path, there):
+    folder = tmp_path / "deep" / "folder"
+    if there:
+        folder.mkdir(parents=True)
+    with atomic.new_folder(folder) as fresh:
+        (fresh / "a").write_text("new")
+        assert not (folder / "a").exists()
+    assert names(tmp_path) == ["deep/folder/a"]
+
+
+@pytest.mark.usefixtures("exchange")
+def test_a_folder_is_replaced(tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "old").write_text("old")
+    with atomic.new_folder(folder) as fresh:
+        (fresh / "a").write_text("new")
+        assert names(folder) == ["sub/old"]
+    assert names(tmp_path) == ["folder/a"]
+
+
+@pytest.mark.usefixtures("exchange")
+def test_a_folder_that_failed_leaves_the_old_one(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "old").write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic.new_folder(folder) as fresh:
+        (fresh / "a").write_text("new")
+        raise KeyboardInterrupt
+    assert names(tmp_path) == ["folder/old"]
+
+
+@pytest.mark.usefixtures("exchange")
+def test_what_appeared_meanwhile_is_kept(tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("a", "changed", "untouched"):
+        (folder / name).write_text("old")
+    with atomic.new_folder(folder) as fresh:
+        (fresh / "a").write_text("new")
+        (folder / "sub" / "note").write_text("mine")
+        (folder / "changed").write_text("mine, too")
+        (folder / "a").write_text("mine, of the same name")
+    assert names(folder) == ["a", "a 2", "changed", "sub/note"]
+    assert (folder / "a").read_text() == "new" and (folder / "a 2").read_text() == "mine, of the same name"
+
+
+def test_a_folder_that_appeared_meanwhile_is_left_alone(tmp_path):
+    folder = tmp_path / "folder"
+    with pytest.raises(OutputError, match="made by somebody else meanwhile"), atomic.new_folder(folder) as fresh:
+        (fresh / "a").write_text("new")
+        folder.mkdir()
+        (folder / "theirs").write_text("theirs")
+    assert names(tmp_path) == ["folder/theirs"]
+
+
+@pytest.mark.usefixtures("exchange")
+@pytest.mark.parametrize("which", range(1, 4))
+def test_an_interrupt_between_any_two_renames_loses_nothing(tmp_path, monkeypatch, which):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a").write_text("old")
+    rename, calls = os.rename, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == which:
+            raise KeyboardInterrupt
+        rename(*arguments)
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    try:
+        with atomic.new_folder(folder) as fresh:
+            (fresh / "a").write_text("new")
+    except KeyboardInterrupt:
+        pass
+    assert names(tmp_path) == ["folder/a"]
+
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    from IPv2Lib import atomic
+
+    exchanges, which, folder = sys.argv[1] == "exchange", int(sys.argv[2]), Path(sys.argv[3])
+    rename, exchange, calls = os.rename, atomic._exchange, []
+
+    def counted(function):
+        def call(*arguments):
+            calls.append(1)
+            if len(calls) == which:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments)
+        return call
+
+    os.rename = counted(rename)
+    atomic._exchange = counted(exchange) if exchanges else lambda a, b: False
+    atomic.json.loads = counted(atomic.json.loads)
+    with atomic.new_folder(folder) as fresh:
+        (fresh / "a").write_text("new")
+        (folder / "note").write_text("mine")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are killed by signals here")
+@pytest.mark.parametrize("how", ["exchange", "renames"])
+@pytest.mark.parametrize("which", range(1, 6))
+def test_a_kill_between_any_two_steps_loses_nothing(tmp_path, how, which):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a").write_text("old")
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), how, str(which), str(folder)]
+    code = subprocess.run(command, check=False).returncode
+    assert code in (0, -signal.SIGKILL)
+    atomic.write_text(tmp_path / "next", "the next command")
+    assert names(tmp_path) == ["folder/a", "folder/note", "next"]
+    assert (folder / "a").read_text() in ("old", "new")
+    assert sorted(os.listdir(tmp_path)) == ["folder", "next"]
+
+
+def test_what_a_living_process_writes_is_not_swept(tmp_path, monkeypatch):
+    with atomic.private_folder(tmp_path) as folder:
+        monkeypatch.setattr(atomic, "_swept", set())
+        atomic.write_text(tmp_path / "next", "")
+        assert folder.is_dir()
+
+
+def test_a_full_disk_is_called_so(tmp_path):
+    with pytest.raises(OutputError, match="the disk is full"), atomic.new_file(tmp_path / "a"):
+        raise OSError(28, "No space left on device")

@@ -179,9 +179,7 @@ def read(path: str | Path | Sequence[str | Path], prefer: str | None = None) -> 
 
 def read_here(path: str | Path | Sequence[str | Path], prefer: str | None = None) -> Volume:
     """As `read`, but DICOM, too, in this process: for files that this library wrote itself a moment ago."""
-    from . import dicom
-
-    return _read(path, prefer, dicom.read_series)
+    return _read(path, prefer, _read_dicom)
 
 
 def _read(path, prefer, read_dicom) -> Volume:
@@ -191,26 +189,27 @@ def _read(path, prefer, read_dicom) -> Volume:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} does not exist"
-            if isinstance(error, FileNotFoundError)
-            else f"cannot read {path}: {_reason(error)}"
-        ) from error
-    if stat.S_ISREG(mode) and suffix(path) in IMAGE_SUFFIXES:
-        array, place = image_files.read(path, prefer or os.environ.get(PREFER_VARIABLE))
-        volume = Volume(array, place.spacing, place.origin, place.direction)
-        with _prefix(path):
-            _check_shape(volume)
-        return volume
-    from . import dicom
-
-    if stat.S_ISDIR(mode) or (stat.S_ISREG(mode) and dicom.is_dicom(path)):
-        return read_dicom(path)
-    if not stat.S_ISREG(mode):
+        missing = isinstance(error, FileNotFoundError)
+        raise InputError(f"{path} does not exist" if missing else f"cannot read {path}: {_reason(error)}") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise InputError(f"{path} is a pipe or a device: give a file, or a folder of DICOM files")
     if not os.access(path, os.R_OK):
         raise InputError(f"cannot read {path}: Permission denied")
-    raise InputError(f"{path} is not an NRRD, NIfTI or MetaImage file, nor DICOM")
+    if stat.S_ISDIR(mode) or suffix(path) not in IMAGE_SUFFIXES:
+        return read_dicom(path)
+    array, place = image_files.read(path, prefer or os.environ.get(PREFER_VARIABLE))
+    volume = Volume(array, place.spacing, place.origin, place.direction)
+    with _prefix(path):
+        _check_shape(volume)
+    return volume
+
+
+def _read_dicom(path: Path | Sequence[Path]) -> Volume:
+    from . import dicom
+
+    if isinstance(path, Path) and path.is_file() and not dicom.is_dicom(path):
+        raise InputError(f"{path} is not an NRRD, NIfTI or MetaImage file, nor DICOM")
+    return dicom.read_series(path)
 
 
 def write(

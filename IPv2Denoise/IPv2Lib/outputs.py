@@ -206,14 +206,13 @@ def save(
     volume: Volume, output: str | Path, facts: dict[str, Any], source: Path, description: str, compress: bool = True
 ) -> None:
     """Write a volume and its sidecar, both or none. A DICOM source lends a DICOM output patient and study."""
-    from . import ct, dicom
+    from . import ct
 
-    template = source if source.is_dir() or dicom.is_dicom(source) else None
     sidecar = sidecar_path(output)
     with _temporary_json(sidecar, facts) as temporary:
         check_source_is_kept(Path(output), source)  # again: the work may have taken hours
         check_sidecar(Path(output))
-        ct.write(volume, output, template=template, description=description, compress=compress)
+        ct.write(volume, output, template=source, description=description, compress=compress)
         os.replace(temporary, sidecar)
 
 

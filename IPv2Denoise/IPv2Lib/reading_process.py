@@ -11,7 +11,9 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+import numpy as np
 
 from .errors import InputError, IPv2Error
 
@@ -32,34 +34,32 @@ def serve() -> None:
         # A decoder that never returns never looks at anything again: the system must end it.
         faulthandler.dump_traceback_later(request["seconds"] + 10, exit=True, file=errors)
         with _ends_with_the_other_side():
-            _answer(request, answers)
+            answer, array = _answer(request)
         faulthandler.cancel_dump_traceback_later()
+        answers.write(json.dumps(answer).encode() + b"\n")
+        if array is not None:
+            answers.write(array)
+        answers.flush()
 
 
-def _answer(request: dict[str, Any], answers: BinaryIO) -> None:
-    volume = None
+def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview | None]:
     try:
         os.chdir(request["folder"])
         paths = [Path(path) for path in request["paths"]]
         volume = _read(paths if request["several"] else paths[0])
     except IPv2Error as error:
-        answer = {"error": " ".join(str(error).split())}
+        return {"error": " ".join(str(error).split())}, None
     except MemoryError:
-        answer = {"error": f"cannot read {request['paths'][0]}: it asks for more memory than its size makes likely"}
+        error = f"cannot read {request['paths'][0]}: it asks for more memory than its size makes likely"
+        return {"error": error}, None
     except Exception as error:  # whatever a damaged file makes a library raise
         text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        answer = {"error": f"cannot read {request['paths'][0]}: it is damaged ({text})"}
-    else:
-        answer = {
-            "shape": volume.array.shape, "dtype": volume.array.dtype.str, "spacing": volume.spacing,
-            "origin": volume.origin, "direction": volume.direction,
-        }  # fmt: skip
-    answers.write(json.dumps(answer).encode() + b"\n")
-    if volume is not None:
-        import numpy as np
-
-        answers.write(memoryview(np.ascontiguousarray(volume.array)).cast("B"))
-    answers.flush()
+        return {"error": f"cannot read {request['paths'][0]}: it is damaged ({text})"}, None
+    answer = {
+        "shape": volume.array.shape, "dtype": volume.array.dtype.str, "spacing": volume.spacing,
+        "origin": volume.origin, "direction": volume.direction,
+    }  # fmt: skip
+    return answer, memoryview(np.ascontiguousarray(volume.array)).cast("B")
 
 
 def _read(paths: Path | Sequence[Path]):

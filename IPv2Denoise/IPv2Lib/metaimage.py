@@ -180,7 +180,7 @@ def _parts(path: Path, fields: dict[str, str], start: int) -> list[Part]:
         files, each = [path.parent / value], len(sizes)
     if len(files) != math.prod(sizes[each:]):
         raise Damaged(f"{len(files)} data files and 'DimSize = {fields['DimSize']}' do not go together")
-    return [Part(file, skip, stored_bytes=stored if len(files) == 1 else None) for file in files]
+    return [Part(file, skip, stored_bytes=stored if len(files) == 1 else None, beside=True) for file in files]
 
 
 def _place(fields: dict[str, str], dimension: int) -> Place:

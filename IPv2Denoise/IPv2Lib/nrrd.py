@@ -126,8 +126,8 @@ def _header(path: Path) -> tuple[dict[str, str], list[Part]]:
     if skip_lines < 0 or skip_bytes < -1 or (skip_bytes == -1 and _encoding(fields) != "raw"):
         raise Damaged(f"'line skip: {skip_lines}' and 'byte skip: {skip_bytes}' cannot be")
     if skip_bytes == -1:
-        return fields, [Part(place, -1) for place in places]
-    return fields, [Part(place, start, skip_lines, skip_bytes) for place in places]
+        return fields, [Part(place, -1, beside=place != path) for place in places]
+    return fields, [Part(place, start, skip_lines, skip_bytes, beside=place != path) for place in places]
 
 
 def _field(text: str) -> tuple[str, str]:

@@ -44,6 +44,7 @@ class Part:
     start : bytes of the file before it; -1: it ends where the file ends (only raw)
     skip_lines, skip_bytes : left out after `start`, the bytes after decompression
     stored_bytes : of the compressed data, where the header says so
+    beside : whether the file is another one than that with the header
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Part:
     skip_lines: int = 0
     skip_bytes: int = 0
     stored_bytes: int | None = None
+    beside: bool = False
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -113,7 +115,7 @@ def read(parts: Sequence[Part], encoding: str, dtype: np.dtype, count: int) -> n
             with open_file(part.path) as file:
                 _read_part(file, part, encoding, here)
         except Damaged as error:
-            raise Damaged(f"{part.path.name}: {error}" if part.start == 0 else str(error)) from error
+            raise Damaged(f"{shown(part.path.name)}: {error}" if part.beside else str(error)) from error
     return array.byteswap(inplace=True).view(dtype.newbyteorder("=")) if not dtype.isnative else array
 
 
@@ -151,7 +153,7 @@ def _read_part(file: BinaryIO, part: Part, encoding: str, array: np.ndarray) -> 
 
 def _fill(blocks: Iterator[bytes], skip: int, array: np.ndarray) -> None:
     target = memoryview(array.view(np.uint8) if array.size else b"")
-    done, rest, row = -skip, b"", 4096
+    done, rest = -skip, b""
     for block in blocks:
         piece = block[max(0, -done) :] if done < 0 else block
         place = max(done, 0)
@@ -159,12 +161,12 @@ def _fill(blocks: Iterator[bytes], skip: int, array: np.ndarray) -> None:
         target[place : place + len(wanted)] = wanted
         done += len(block)
         rest += piece[len(wanted) :]
-        if len(rest) > row:
+        if len(rest) > 2:
             break
     if done < len(target):
         raise Damaged(f"it is cut short: {max(done, 0)} of {len(target)} bytes are there")
-    # A newline or a few zeros behind the voxels are harmless; anything else means that the sizes are wrong.
-    if len(rest) >= 16 or rest.strip(b"\0 \t\r\n"):
+    # Some editors end every file with a newline. Zeros are not harmless: they may be the last voxels, moved there.
+    if rest not in (b"", b"\n", b"\r\n"):
         raise Damaged(f"it holds more data than the {len(target)} bytes that its header tells of")
 
 

@@ -7,6 +7,7 @@ voxels lie and what they mean, the formats say: `nrrd`, `nifti`, `metaimage`.
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import math
 import os
@@ -107,26 +108,27 @@ def read(parts: Sequence[Part], encoding: str, dtype: np.dtype, count: int) -> n
         raise Damaged(f"{count} voxels cannot lie in {len(parts)} files of one size")
     each = count // len(parts)
     for part in parts:
-        _check_room(part, encoding, dtype, each)
+        with _opened(part) as file:
+            _check_room(file, part, encoding, dtype, each)
     array = np.empty(count, dtype)
     for index, part in enumerate(parts):
-        here = array[index * each : (index + 1) * each]
-        try:
-            with open_file(part.path) as file:
-                _read_part(file, part, encoding, here)
-        except Damaged as error:
-            raise Damaged(f"{shown(part.path.name)}: {error}" if part.beside else str(error)) from error
+        with _opened(part) as file:
+            _read_part(file, part, encoding, array[index * each : (index + 1) * each])
     return array.byteswap(inplace=True).view(dtype.newbyteorder("=")) if not dtype.isnative else array
 
 
-def _check_room(part: Part, encoding: str, dtype: np.dtype, count: int) -> None:
-    """Refuse before memory is taken what a file of this size cannot hold."""
+@contextlib.contextmanager
+def _opened(part: Part) -> Iterator[BinaryIO]:
     try:
         with open_file(part.path) as file:
-            size = os.fstat(file.fileno()).st_size
+            yield file
     except Damaged as error:
-        raise Damaged(f"its data file {shown(part.path.name)} cannot be read ({error})") from error
-    stored = size - max(part.start, 0)
+        raise Damaged(f"{shown(part.path.name)}: {error}" if part.beside else str(error)) from error
+
+
+def _check_room(file: BinaryIO, part: Part, encoding: str, dtype: np.dtype, count: int) -> None:
+    """Refuse before memory is taken what a file of this size cannot hold."""
+    stored = os.fstat(file.fileno()).st_size - max(part.start, 0)
     if part.stored_bytes is not None and part.stored_bytes != stored:
         raise Damaged(f"the header tells of {part.stored_bytes} bytes of data, and there are {stored}")
     least = count if encoding == "ascii" else count * dtype.itemsize

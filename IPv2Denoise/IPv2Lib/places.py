@@ -30,9 +30,11 @@ class Place:
         columns, origin = np.asarray(columns, float), np.asarray(origin, float)
         with np.errstate(over="ignore", invalid="ignore"):
             spacing = np.linalg.norm(columns, axis=0)
-        if not (np.isfinite(spacing).all() and (spacing > 0).all() and np.isfinite(origin).all()):
-            raise Damaged(f"its steps between voxels {_text(spacing)} mm or its origin {_text(origin)} mm cannot be")
-        if spacing.max() > _LONGEST_MM or spacing.min() < 1 / _LONGEST_MM or np.abs(origin).max() > _LONGEST_MM:
+        # Not "outside of the limits", which NaN is not.
+        if (
+            not ((spacing > 1 / _LONGEST_MM) & (spacing < _LONGEST_MM)).all()
+            or not (np.abs(origin) < _LONGEST_MM).all()
+        ):
             raise Damaged(f"its steps between voxels {_text(spacing)} mm, origin {_text(origin)} mm, are not of a CT")
         direction = columns / spacing
         if direction.shape[1] == 2:

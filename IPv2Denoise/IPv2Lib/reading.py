@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .ct import Volume
 
 # How long a series may take: far more than the slowest disk and decoder need.
-SECONDS, SECONDS_PER_MB = 60.0, 1.0
+SECONDS, SECONDS_PER_MB = 30.0, 1.0
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.1
 
@@ -38,7 +38,7 @@ def read(paths: Path | Sequence[Path]) -> Volume:
     Raises
     ------
     InputError
-        As `ct.read_here`; also where the reading process died, or took longer than a minute and a second per MB.
+        As `ct.read_here`; also where the reading process died, or took longer than half a minute and a second per MB.
     """
     return _reader.read(paths)
 

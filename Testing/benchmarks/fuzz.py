@@ -4,14 +4,16 @@
 
 Small files of every format are mutated: bits flipped, blocks zeroed, bytes cut off or put in, and fields of the header
 replaced by numbers that are negative, huge, NaN, by nothing, by text, repeated or left out. Each one goes through
-`ct.read`; every fiftieth also through the command line. Bar: 0 in every column between "refused" and "reader died".
+`ct.read`; every fiftieth also through the command line. Bar: 0 tracebacks, crashes, hangs and changed.
 
 - tracebacks: an exception that is no `InputError`, or one of more than one line, or an exit code other than 0 and 2
-- crashes: the process of the user died; reader died: only the process that reads DICOM did, which is survivable
-- hangs: no answer within the limit, or one only by the limit
+- crashes: the process of the user died
+- hangs: it gave no answer
 - changed: read, although the voxels differ from the original in a way that the file's own checksums or lengths could
   have told: the mutation hit the voxels and they are compressed with a checksum (gzip, zlib, bzip2), or changed their
-  length, or the header now tells of another number of bytes
+  length, or the header now tells of another number of voxels
+
+Refusals count again where the process that reads DICOM died, or had to be ended, which the user survives.
 """
 
 from __future__ import annotations
@@ -362,7 +364,7 @@ def judged(path: Path, original: Original, mutation: Mutation, sound: ct.Volume 
         if "\n" in text or not text.strip():
             return "tracebacks", repr(text)
         if "no end after" in text:
-            return "hangs", text
+            return "reader hung", text
         return ("reader died" if "reader crash" in text else "refused"), text
     except Exception as error:
         return "tracebacks", f"{type(error).__name__}: {error}"
@@ -480,13 +482,13 @@ class Worker:
 
 def table(rows: list[tuple[str, str, float, str, int]]) -> str:
     """Counts by format."""
-    columns = (*OUTCOMES, "reader died")
+    columns = (*OUTCOMES, "reader died", "reader hung")
     lines = [f"{'':10}{'cases':>8}" + "".join(f"{name:>13}" for name in columns) + f"{'max s':>8}"]
     kinds = sorted({row[0] for row in rows})
     for kind in [*kinds, "all"]:
         own = [row for row in rows if kind in ("all", row[0])]
         counts = Counter(row[1] for row in own)
-        counts["refused"] += counts["reader died"]  # which the user sees as a refusal
+        counts["refused"] += counts["reader died"] + counts["reader hung"]
         lines.append(
             f"{kind:10}{len(own):8}" + "".join(f"{counts[name]:13}" for name in columns)
             + f"{max((row[2] for row in own), default=0):8.2f}"

@@ -438,8 +438,11 @@ def _write_image(volume: Volume, path: Path, compress: bool) -> None:
     with _staging(path) as folder:
         written = image_files.write(volume, path, folder, compress)
         image_files.check_data_files(path)
+        earlier = set(image_files.files_of(path)) & set(image_files.data_files(path))
         for target, source in written.items():
             os.replace(source, target)
+        for file in earlier - set(written):  # voxels of an earlier output that was compressed, or was not
+            file.unlink(missing_ok=True)
 
 
 def _dicom_template(template: str | Path | None) -> Path | None:

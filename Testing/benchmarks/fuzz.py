@@ -142,7 +142,10 @@ def originals() -> list[Original]:
         ("ascii", " ".join(map(str, scan.array.ravel())).encode(), False), ("hex", raw.hex().encode(), False),
     ):  # fmt: skip
         text = "\n".join(["NRRD0004", *lines, f"encoding: {encoding}", "data file: a.dat"]) + "\n"
-        found.append(Original("nhdr", "a.nhdr", text.encode(), {"a.dat": data}, (0, len(data)), checked, edit_text))
+        counted = encoding != "ascii"
+        found.append(
+            Original("nhdr", "a.nhdr", text.encode(), {"a.dat": data}, (0, len(data)), checked, edit_text, counted)
+        )
     meta = found[4].content[: found[4].voxels[0]].decode()
     data = zlib.compress(raw)
     meta = "".join(f"{line}\n" for line in meta.splitlines() if not line.startswith(("Compressed", "ElementDataFile")))

@@ -203,7 +203,7 @@ def mutated(original: Original, dice: random.Random) -> Mutation:
     """One mutation, sometimes two."""
     target = original.beside.get(original.target, original.content)
     header = original.content
-    hits, length, what = False, False, []
+    hits, what = False, []
     for _ in range(dice.choice((1, 1, 1, 2))):
         way = dice.choice(("flip", "zero", "cut", "insert", "edit", "edit", "edit", "edit"))
         what.append(way)
@@ -212,13 +212,12 @@ def mutated(original: Original, dice: random.Random) -> Mutation:
             if not original.beside:
                 target = header
             continue
-        before = len(target)
         target, place = damaged(target, way, dice)
         hits |= place[1] > original.voxels[0]
-        length |= len(target) != before
         if not original.beside:
             header = target
-    return Mutation(header, target, hits, length, "+".join(what))
+    changes_length = len(target) != len(original.beside.get(original.target, original.content))
+    return Mutation(header, target, hits, changes_length, "+".join(what))
 
 
 def damaged(data: bytes, way: str, dice: random.Random) -> tuple[bytes, tuple[int, int]]:

@@ -31,6 +31,15 @@ CHANGED = {
     "SeriesDescription",
     "DerivationDescription",
     "SourceImageSequence",
+    "DerivationCodeSequence",
+    "ContributingEquipmentSequence",
+    "SeriesNumber",
+    "InstanceCreationDate",
+    "InstanceCreationTime",
+    "SeriesDate",
+    "SeriesTime",
+    "ContentDate",
+    "ContentTime",
     "PixelData",
 }
 ORIGIN = (-120.5, -90.25, 1000.0)

@@ -13,7 +13,7 @@ import os
 import re
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -148,7 +148,7 @@ label map; air should be near -1000
         )
 
 
-def read(path: str | Path) -> Volume:
+def read(path: str | Path | Sequence[str | Path]) -> Volume:
     """Read a volume from a file or a DICOM folder.
 
     Values are not judged here; `check_ct` does that.
@@ -158,7 +158,8 @@ def read(path: str | Path) -> Volume:
     path : path
         An NRRD, NIfTI or MetaImage file; a folder that holds one DICOM series of CT slices (its subfolders
         are not searched); or one file of a DICOM series, which stands for all slices of its series in that
-        folder, and so chooses where a folder holds several. A two-dimensional image is one slice.
+        folder, and so chooses where a folder holds several; or a sequence of all files of one DICOM series,
+        wherever they lie. A two-dimensional image is one slice.
 
     Returns
     -------
@@ -173,6 +174,10 @@ def read(path: str | Path) -> Volume:
         inverted; in DICOM also several series, a modality other than CT, slices that are missing, doubled,
         tilted or of several sizes, each named with its series and positions.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        from . import dicom
+
+        return dicom.read_series([Path(file) for file in path])
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist")
@@ -188,9 +193,10 @@ def read(path: str | Path) -> Volume:
 def write(
     volume: Volume,
     path: str | Path,
-    template: str | Path | None = None,
+    template: str | Path | Sequence[str | Path] | None = None,
     description: str = "IPv2",
     compress: bool = True,
+    derivation: str = "Smoothing",
 ) -> Path:
     """Write a volume, completely or not at all.
 
@@ -204,7 +210,7 @@ def write(
     path : path
         A name that ends in .nrrd, .nii, .nii.gz, .mha or .mhd, or for a DICOM series the name of a new or
         empty folder, without suffix.
-    template : path, optional
+    template : path or sequence of paths, optional
         What the volume was computed from, as given to `read`. A DICOM series written from a DICOM series
         keeps its patient and study, see `dicom.write_series`; everything else has nothing to give and is
         written without.
@@ -213,6 +219,8 @@ def write(
     compress : bool
         Whether .nrrd, .mha and .mhd are compressed, which takes many times as long. The suffix decides for
         .nii and .nii.gz; DICOM is never compressed.
+    derivation : str
+        What was done to the pixels of the template, a key of `dicom_write.DERIVATIONS`.
 
     Returns
     -------
@@ -231,8 +239,7 @@ def write(
     _check_shape(volume)
     _check_geometry(volume)
     if path.is_dir() or not path.suffix:
-        from_dicom = template is not None and _suffix(Path(template)) not in _IO_BY_SUFFIX
-        _write_dicom(volume, path, Path(template) if from_dicom else None, description)
+        _write_dicom(volume, path, _dicom_template(template), description, derivation)
     elif _suffix(path) in _WRITTEN_SUFFIXES:
         _write_image(volume, path, compress)
     else:
@@ -512,7 +519,16 @@ def _to_image(volume: Volume) -> sitk.Image:
     return image
 
 
-def _write_dicom(volume: Volume, folder: Path, template: Path | None, description: str) -> None:
+def _dicom_template(template: str | Path | Sequence[str | Path] | None) -> Path | list[Path] | None:
+    """What was given as the template if it can be one: files, a folder, or a file that is no image file."""
+    if template is None or isinstance(template, (str, os.PathLike)):
+        return None if template is None or _suffix(Path(template)) in _IO_BY_SUFFIX else Path(template)
+    return [Path(file) for file in template]
+
+
+def _write_dicom(
+    volume: Volume, folder: Path, template: Path | list[Path] | None, description: str, derivation: str
+) -> None:
     from . import dicom
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -520,7 +536,7 @@ def _write_dicom(volume: Volume, folder: Path, template: Path | None, descriptio
     with _staging(folder) as staging:
         series = staging / "series"  # not the staging folder itself, which only its owner may open
         series.mkdir()
-        dicom.write_series(volume, series, description, template)
+        dicom.write_series(volume, series, description, template, derivation)
         if folder.exists():
             folder.rmdir()
         os.replace(series, folder)

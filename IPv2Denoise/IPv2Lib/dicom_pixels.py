@@ -198,6 +198,7 @@ def stored_values(dataset: Dataset, form: PixelFormat, frames: int, path: Path) 
                 f"{pydicom.uid.UID(syntax).name or 'missing'}; export it again"
             )
         if encapsulated:
+            _check_end(data, path)
             planes = [_decoded(frame, form, syntax, path) for frame in _split(data, frames)]
         else:
             planes = _native(data, dataset, form, frames)
@@ -223,6 +224,14 @@ def _little_endian(dataset: Dataset) -> bool:
     if hasattr(dataset, "original_encoding"):
         return dataset.original_encoding[1] is not False
     return dataset.read_little_endian is not False  # pydicom 2
+
+
+def _check_end(data: bytes, path: Path) -> None:
+    """pydicom takes the end of the file for the end of the pixel data."""
+    content = path.read_bytes()
+    end = content.rfind(data) + len(data)
+    if content[end : end + 8] != b"\xfe\xff\xdd\xe0\0\0\0\0":
+        raise EOFError("the pixel data is cut short")
 
 
 def _split(data: bytes, frames: int) -> list[bytes]:

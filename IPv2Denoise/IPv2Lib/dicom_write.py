@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -15,10 +17,10 @@ from pydicom.valuerep import DSfloat
 
 from . import __version__
 from .ct import Volume, same_grid
-from .dicom_file import ENHANCED_CT, Elements, guard, read_dataset, save, sop_class_uid
+from .dicom_file import ENHANCED_CT, Elements, guard, quiet, read_dataset, save, sop_class_uid
 from .dicom_pixels import LOSSY, embedded_overlays, stored_values
 from .dicom_series import Series, Slice, find_series
-from .errors import InputError
+from .errors import InputError, InputNote
 
 DERIVATIONS = {"Smoothing": "113087", "Pixel by pixel addition": "113042"}
 """What may have been done to the pixels: terms of DICOM's context group 7203 with their codes."""
@@ -55,16 +57,38 @@ def write_series(
         text.strip(), derivation, generate_uid(prefix=None), generate_uid(prefix=None), datetime.now(timezone.utc)
     )
     datasets = _new_slices(volume, act) if template is None else _derived(volume, template, act)
+    dropped: set[str] = set()
     for index, dataset in enumerate(datasets):
         path = folder / f"{index + 1:04d}.dcm"
-        with guard(path):
-            try:
+        try:
+            save(dataset, path)
+        except OSError:
+            raise
+        except Exception:  # pydicom has no one error for what it cannot write
+            dropped |= _drop_damaged(dataset)
+            with guard(path):
                 save(dataset, path)
-            except OSError as error:
-                failure = error
-            else:
-                continue
-        raise failure  # not damage of the template: the caller names the place
+    if dropped:
+        tags = ", ".join(sorted(dropped))
+        warnings.warn(InputNote(f"damaged elements of the source were not written to the result: {tags}"), stacklevel=3)
+
+
+def _drop_damaged(dataset: Dataset) -> set[str]:
+    """Take out the elements that cannot be written: the pixels matter more than, say, a private element."""
+    dropped = set()
+    for tag in list(dataset.keys()):
+        alone = Dataset()
+        try:
+            if tag.group < 8:
+                raise ValueError("not an element of a data set")
+            with quiet():
+                alone.add(dataset[tag])
+                alone.is_little_endian, alone.is_implicit_VR = True, False
+                alone.save_as(io.BytesIO())
+        except Exception:
+            del dataset[tag]
+            dropped.add(str(tag))
+    return dropped
 
 
 @dataclass(frozen=True)
@@ -328,6 +352,7 @@ def _new_slices(volume: Volume, act: _Act) -> Iterator[Dataset]:
         dataset.Manufacturer = "IPv2"
         dataset.SoftwareVersions = __version__
         dataset.InstanceNumber = index + 1
+        dataset.BodyPartExamined = "CHEST"
         dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
         dataset.DerivationDescription = f"{act.description} (IPv2Lib {__version__})"[:_DERIVED_LENGTH]
         dataset.AcquisitionNumber = dataset.KVP = None

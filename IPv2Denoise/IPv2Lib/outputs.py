@@ -118,7 +118,13 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
 
 
 def save(
-    volume: Volume, output: Path, facts: dict[str, Any], source: Path, description: str, compress: bool = True
+    volume: Volume,
+    output: Path,
+    facts: dict[str, Any],
+    source: Path,
+    description: str,
+    compress: bool = True,
+    derivation: str = "Smoothing",
 ) -> None:
     """Write a volume and its sidecar, both or none. A DICOM source lends a DICOM output patient and study."""
     from . import ct, dicom
@@ -126,7 +132,7 @@ def save(
     template = source if source.is_dir() or dicom.is_dicom(source) else None
     sidecar = sidecar_path(output)
     with _temporary_json(sidecar, facts) as temporary:
-        ct.write(volume, output, template=template, description=description, compress=compress)
+        ct.write(volume, output, template, description, compress, derivation)
         os.replace(temporary, sidecar)
 
 

@@ -99,7 +99,10 @@ def find_series(source: Path | Sequence[Path]) -> Series:
     """
     files, chosen = _files(source)
     what = str(source) if isinstance(source, Path) else f"the list of {len(files)} files"
-    series, others = _images(files)
+    series, others, damaged = _images(files)
+    for path, error in damaged.items():
+        if chosen in (None, path):
+            raise error
     if chosen is not None:
         series = {uid: images for uid, images in series.items() if chosen in [item.path for item in images]}
     if not series:
@@ -107,6 +110,26 @@ def find_series(source: Path | Sequence[Path]) -> Series:
             f"{what} holds no DICOM image: give the folder of a CT series (subfolders are not searched), or one of "
             "its files"
         )
+    if not isinstance(source, Path) and others:
+        raise InputError(f"{others[0]} is no DICOM file: give the files of one CT series")
+    images, left = _chosen(series, what, chosen)
+    name = _name(images)
+    notes = dict.fromkeys(f"{item.path.name} ({_aside(item)})" for item in left)
+    shapes = {_shape(item.path) for item in images}
+    for path, error in damaged.items():
+        if _shape(path) in shapes:  # named like a slice of this series, not like one of another
+            raise error
+        notes[f"{path.name} (damaged)"] = None
+    notes |= dict.fromkeys(_unknown(others, shapes, () if chosen else _SUFFIXES))
+    found = _checked(images, name)
+    if notes:
+        count = "1 file was" if len(notes) == 1 else f"{len(notes)} files were"
+        warnings.warn(InputNote(f"{count} left out of {name}: {', '.join(notes)}"), stacklevel=3)
+    return found
+
+
+def _chosen(series: dict[str, list[_Image]], what: str, chosen: Path | None) -> tuple[list[_Image], list[_Image]]:
+    """The slices of the one CT series, and the images that are left out."""
     kept = {uid: slices for uid, images in series.items() if (slices := [i for i in images if not _aside(i)])}
     wanted = kept or series
     if len(wanted) > 1:
@@ -115,20 +138,11 @@ def find_series(source: Path | Sequence[Path]) -> Series:
             f"{what} holds {len(wanted)} series: {names}. Choose one by giving the path of one of its files"
         )
     (images,) = wanted.values()
-    name = _name(images)
     left = [item for each in series.values() for item in each if _aside(item)]
     refused = next((item for item in left if not kept or item.path == chosen), None)
     if refused is not None:
-        raise InputError(f"{name} is {_aside(refused)} ({refused.path.name}): give the slices of a CT series")
-    if not isinstance(source, Path) and others:
-        raise InputError(f"{others[0]} is no DICOM file: give the files of one CT series")
-    notes = dict.fromkeys(f"{item.path.name} ({_aside(item)})" for item in left)
-    notes |= dict.fromkeys(_unknown(others, [item.path for item in images]))
-    found = _checked(images, name)
-    if notes:
-        count = "1 file was" if len(notes) == 1 else f"{len(notes)} files were"
-        warnings.warn(InputNote(f"{count} left out of {name}: {', '.join(notes)}"), stacklevel=3)
-    return found
+        raise InputError(f"{_name(images)} is {_aside(refused)} ({refused.path.name}): give the slices of a CT series")
+    return images, left
 
 
 def _files(source: Path | Sequence[Path]) -> tuple[list[Path], Path | None]:
@@ -146,24 +160,24 @@ def _is_file(path: Path) -> bool:
     return path.is_file() or (path.is_symlink() and not path.exists())  # a link to nothing may be a lost slice
 
 
-def _images(files: Sequence[Path]) -> tuple[dict[str, list[_Image]], list[Path]]:
-    """Images by series instance UID, and the files that are not DICOM."""
+def _images(files: Sequence[Path]) -> tuple[dict[str, list[_Image]], list[Path], dict[Path, InputError]]:
+    """Images by series instance UID, the files that are not DICOM, and those that are damaged with the reason."""
     series: dict[str, list[_Image]] = {}
-    others = []
+    others: list[Path] = []
+    damaged: dict[Path, InputError] = {}
     for path in files:
         other = _is_other_by_name(path)
         try:
             start = _start(path)
-        except InputError:
-            if other:
-                continue
-            raise
-        if path.name.lower() == "dicomdir" or not starts_as_dicom(start) or (other and start[128:] != b"DICM"):
-            others.append(path)
-        elif (header := read_header(path)) is not None:
-            images = _frames(path, header)
-            series.setdefault(images[0].uid, []).extend(images)
-    return series, others
+            if path.name.lower() == "dicomdir" or not starts_as_dicom(start) or (other and start[128:] != b"DICM"):
+                others.append(path)
+            elif (header := read_header(path)) is not None:
+                images = _frames(path, header)
+                series.setdefault(images[0].uid, []).extend(images)
+        except InputError as error:
+            if not other:
+                damaged[path] = error
+    return series, others, damaged
 
 
 def _start(path: Path) -> bytes:
@@ -176,14 +190,13 @@ def _is_other_by_name(path: Path) -> bool:
     return name.startswith(".") or name in _OTHER_NAMES or path.suffix.lower() in _OTHER_SUFFIXES
 
 
-def _unknown(others: Sequence[Path], files: Sequence[Path]) -> list[str]:
-    """Files that may be anything; one that is named as the slices are is refused."""
+def _unknown(others: Sequence[Path], shapes: set[str], suffixes: Sequence[str]) -> list[str]:
+    """Files that may be anything; one that is named as slices are is refused."""
     notes = []
-    shapes = {_shape(path) for path in files}
     for path in others:
         start = _start(path)
         kind = "not DICOM" if start else "empty"
-        if path.suffix.lower() in _SUFFIXES or _shape(path) in shapes:
+        if path.suffix.lower() in suffixes or _shape(path) in shapes:
             raise InputError(f"{path} is named like a slice of the series, but is {kind}: copy it again or remove it")
         if not (_is_other_by_name(path) or (start and _is_other_by_content(start))):
             notes.append(f"{path.name} ({kind})")
@@ -207,10 +220,10 @@ def _frames(path: Path, header: Dataset) -> list[_Image]:
     uid, sop_class = top.text("SeriesInstanceUID"), sop_class_uid(header)
     if "\\" in uid:
         raise InputError(f'{path} has "{uid}" as SeriesInstanceUID, which must be one: export it again')
+    if sop_class not in ENHANCED_CT:
+        return [_Image(path, 0, 1, top, uid, sop_class)]
     count = top.integer("NumberOfFrames")
     per_frame = top.items("PerFrameFunctionalGroupsSequence")
-    if sop_class not in ENHANCED_CT and not per_frame:
-        return [_Image(path, 0, 1 if count is None else count, top, uid, sop_class)]
     if count is None or count < 1 or count != len(per_frame):
         raise InputError(
             f"{path} contradicts itself: NumberOfFrames {count}, but {len(per_frame)} frames are described; export "
@@ -307,10 +320,11 @@ def _checked(images: list[_Image], name: str) -> Series:
 
 def _slice(image: _Image, name: str) -> Slice:
     header = image.header
-    if image.frames != 1 and "PerFrameFunctionalGroupsSequence" not in header:
+    frames = header.text("NumberOfFrames")
+    if image.sop_class not in ENHANCED_CT and frames not in ("", "1"):
         raise InputError(
-            f"{name} is multi-frame ({image.path.name}: NumberOfFrames {image.frames}) without a place for each frame: "
-            "save it as one file per slice, or as NRRD, first"
+            f"{name} is multi-frame ({image.path.name}: NumberOfFrames {frames}) without a place for each frame: save it "
+            "as one file per slice, or as NRRD, first"
         )
     places = []
     for keyword, count in (("PixelSpacing", 2), ("ImageOrientationPatient", 6), ("ImagePositionPatient", 3)):

@@ -62,6 +62,12 @@ def read_series(source: Path | Sequence[Path]) -> Volume:
         Names the images and the unknown files that were left out, and positions that contradict other elements.
     """
     series = find_series(source)
+    without = [item for item in series.slices if not item.form.has_rescale]
+    if 0 < len(without) < len(series.slices):
+        raise InputError(
+            f"{series.name} mixes slices with and without rescale slope and intercept, e.g. {without[0].header.where} "
+            "has none: export it again"
+        )
     array = np.empty(series.grid.array.shape, np.int16)
     places: dict[Path, list[int]] = {}
     for index, item in enumerate(series.slices):
@@ -79,7 +85,7 @@ def read_series(source: Path | Sequence[Path]) -> Volume:
                 if plane.dtype != array.dtype:
                     array = array.astype(np.float32, copy=False)
                 array[index] = plane
-    if not all(item.form.has_rescale for item in series.slices) and array.min() >= 0:
+    if without and array.min() >= 0:
         raise InputError(
             f"{series.name} has no rescale slope and intercept and no value below 0, so it is not in HU: export "
             "it again from the scanner or archive"

@@ -323,8 +323,8 @@ def _slice(image: _Image, name: str) -> Slice:
     frames = header.text("NumberOfFrames")
     if image.sop_class not in ENHANCED_CT and frames not in ("", "1"):
         raise InputError(
-            f"{name} is multi-frame ({image.path.name}: NumberOfFrames {frames}) without a place for each frame: save it "
-            "as one file per slice, or as NRRD, first"
+            f"{name} is multi-frame ({image.path.name}: NumberOfFrames {frames}) without a place for each frame: save "
+            "it as one file per slice, or as NRRD, first"
         )
     places = []
     for keyword, count in (("PixelSpacing", 2), ("ImageOrientationPatient", 6), ("ImagePositionPatient", 3)):

@@ -25,7 +25,7 @@ from .errors import InputError, InputNote
 DERIVATIONS = {"Smoothing": "113087", "Pixel by pixel addition": "113042"}
 """What may have been done to the pixels: terms of DICOM's context group 7203 with their codes."""
 
-# They describe the pixels of the template, not the new ones, or sign them.
+# They describe the pixels or the instance of the template, not the new ones, or sign them.
 _OUTDATED = (
     "SmallestImagePixelValue",
     "LargestImagePixelValue",
@@ -40,6 +40,11 @@ _OUTDATED = (
     "DigitalSignaturesSequence",
     "MACParametersSequence",
     "InstanceCreatorUID",
+    "ConcatenationUID",  # the files are instances by themselves now
+    "SOPInstanceUIDOfConcatenationSource",
+    "InConcatenationNumber",
+    "InConcatenationTotalNumber",
+    "ConcatenationFrameOffsetNumber",
     "DataSetTrailingPadding",
 )
 _OVERLAY_STATISTICS = (0x1301, 0x1302, 0x1303)  # ROI area, mean and standard deviation
@@ -53,9 +58,7 @@ def write_series(
     if not np.isfinite(volume.array).all():
         raise InputError("the volume has NaN or infinite values, which DICOM cannot hold: replace them by HU")
     text = re.sub(r"[\x00-\x1f\x7f]+", " ", description.replace("\\", "/")).encode("ascii", "replace").decode()
-    act = _Act(
-        text.strip(), derivation, generate_uid(prefix=None), generate_uid(prefix=None), datetime.now(timezone.utc)
-    )
+    act = _Act(text.strip(), derivation, generate_uid(prefix=None), datetime.now(timezone.utc))
     datasets = _new_slices(volume, act) if template is None else _derived(volume, template, act)
     dropped: set[str] = set()
     for index, dataset in enumerate(datasets):
@@ -98,7 +101,6 @@ class _Act:
     description: str
     derivation: str
     series_uid: str
-    concatenation_uid: str
     now: datetime
 
 
@@ -235,9 +237,6 @@ def _derive(dataset: Dataset, act: _Act) -> None:
         dataset.LossyImageCompression = "01"
     parts = (act.description, description.replace("\\", "/"))
     dataset.SeriesDescription = ": ".join(text for text in parts if text)[:_DESCRIBED_LENGTH].strip()
-    if "ConcatenationUID" in dataset:
-        dataset.ConcatenationUID = act.concatenation_uid
-        _remove(dataset, ("SOPInstanceUIDOfConcatenationSource",))
     _finish(dataset, act)
 
 

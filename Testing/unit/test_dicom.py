@@ -2,6 +2,8 @@
 
 import io
 import os
+import shutil
+import subprocess
 import warnings
 import zlib
 from pathlib import Path
@@ -275,6 +277,40 @@ class TestPixels:
         if not callable(elements["RescaleIntercept"]):  # SimpleITK takes the first slice's for all
             np.testing.assert_array_equal(sitk.GetArrayFromImage(image), volume.array)
 
+    def test_refuses_slices_with_and_without_rescale(self, tmp_path):
+        write_scan(tmp_path / "scan", keep=[0, 1, 2])
+        elements = {"PixelRepresentation": 1, "RescaleSlope": None, "RescaleIntercept": None}
+        write_scan(tmp_path / "scan", keep=[3], **elements)
+        with pytest.raises(InputError, match=r"mixes slices with and without rescale .* IM4\.4 has none"):
+            ct.read(tmp_path / "scan")
+
+    @pytest.mark.parametrize(
+        ("tool", "option", "syntax"),
+        [
+            ("dcmcjpeg", "+el", "1.2.840.10008.1.2.4.57"),
+            ("dcmcjpeg", "+e1", "1.2.840.10008.1.2.4.70"),
+            ("dcmcjpls", "+el", "1.2.840.10008.1.2.4.80"),
+            ("dcmcrle", "+un", "1.2.840.10008.1.2.5"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "elements", [{}, {"PixelRepresentation": 1, "RescaleIntercept": 0, "BitsStored": 16, "HighBit": 15}]
+    )
+    def test_compressed_by_another_program(self, tmp_path, tool, option, syntax, elements):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} (DCMTK) is not installed")
+        folder = write_scan(tmp_path / "scan", **elements)
+        for path in folder.iterdir():
+            subprocess.run([tool, option, path, path], check=True)
+        assert all(dataset.file_meta.TransferSyntaxUID == syntax for dataset in slices_of(folder))
+        volume = ct.read(folder)
+        np.testing.assert_array_equal(volume.array, HU)
+        np.testing.assert_array_equal(ct.read(ct.write(volume, tmp_path / "out", folder)).array, HU)
+        path = folder / "IM0.4"
+        path.write_bytes(path.read_bytes()[:-4])
+        with pytest.raises(InputError, match=r"IM0\.4 .*cut short"):
+            ct.read(folder)
+
     @pytest.mark.parametrize("signed", [0, 1])
     def test_bits_above_the_stored_ones_may_be_anything_there_is_a_word_for(self, tmp_path, signed):
         """Negative values fill them, embedded overlays use them; else the file contradicts itself."""
@@ -422,6 +458,7 @@ class TestPadding:
         assert (array[outside] == -1024).all()
 
 
+@pytest.mark.filterwarnings("ignore::IPv2Lib.errors.InputNote")
 class TestFiles:
     """What lies in the folder: no slice goes without a word."""
 
@@ -586,6 +623,43 @@ class TestHeaders:
             ct.read(tmp_path / "scan")
         assert "\n" not in str(caught.value)
 
+    @pytest.mark.parametrize(
+        ("keyword", "vr", "value"),
+        [
+            ("RescaleIntercept", "LO", b" -1.024E3 "),
+            ("RescaleIntercept", "UN", b"-1024 "),
+            ("RescaleSlope", "SH", b"+1"),
+            ("PixelSpacing", "UN", b"0.8\\0.7 "),
+            ("SamplesPerPixel", "UN", b"\x01\0"),
+            ("SpacingBetweenSlices", "DS", b""),
+            ("StudyDescription", "UN", b"\xff\xfe"),
+            ("PatientAge", "DS", b"old "),
+        ],
+    )
+    def test_odd_but_clear(self, tmp_path, keyword, vr, value):
+        path = write_scan(tmp_path / "scan", keep=[0]) / "IM3.4"
+        replace_value(path, keyword, vr, value)
+        volume = ct.read(path)
+        np.testing.assert_array_equal(volume.array[0], HU[0])
+        assert volume.spacing == pytest.approx((0.7, 0.8, 3))
+        np.testing.assert_array_equal(ct.read(ct.write(volume, tmp_path / "out", path)).array[0], HU[0])
+
+    def test_group_lengths_and_private_sequences_do_not_matter(self, tmp_path):
+        path = write_scan(tmp_path / "scan", keep=[0]) / "IM3.4"
+        dataset = pydicom.dcmread(path)
+        block = dataset.private_block(0x0019, "SCANNER 2.0", create=True)
+        block.add_new(0x10, "SQ", [item(PixelSpacing=[9, 9], RescaleSlope=7, Rows=3)])
+        block.add_new(0x11, "UN", bytes(range(256)))
+        dataset.save_as(path)
+        content = path.read_bytes()
+        wrong = b"\x18\0\0\0UL\x04\0\xff\xff\xff\x7f"  # (0018,0000)
+        at = content.index(b"\x18\0\x50\0DS")
+        path.write_bytes(content[:at] + wrong + content[at:])
+        volume = ct.read(path)
+        np.testing.assert_array_equal(volume.array[0], HU[0])
+        (new,) = slices_of(ct.write(volume, tmp_path / "out", path))
+        assert new[0x00191010].value == dataset[0x00191010].value
+
     def test_text_may_have_any_character(self, tmp_path, scan):
         for path in scan.iterdir():
             replace_value(path, "SeriesDescription", "LO", 'a\\b "x"\n\x1b/: '.encode("latin-1"))
@@ -635,7 +709,8 @@ def replace_value(path: Path, keyword: str, vr: str, value: bytes) -> None:
     dataset.save_as(buffer, enforce_file_format=True)
     old = b"OB\0\0" + len(marker).to_bytes(4, "little") + marker
     assert buffer.getvalue().count(old) == 1
-    path.write_bytes(buffer.getvalue().replace(old, vr.encode() + len(value).to_bytes(2, "little") + value))
+    length = b"\0\0" + len(value).to_bytes(4, "little") if vr == "UN" else len(value).to_bytes(2, "little")
+    path.write_bytes(buffer.getvalue().replace(old, vr.encode() + length + value))
 
 
 class TestEnhanced:
@@ -664,6 +739,17 @@ class TestEnhanced:
         dataset.compress(RLELossless, generate_instance_uid=False)
         dataset.save_as(path)
         np.testing.assert_array_equal(ct.read(path).array, HU)
+
+    def test_in_parts(self, tmp_path):
+        """A concatenation: one series whose frames are in two files."""
+        for number, order in enumerate(([3, 2], [0, 1]), start=1):
+            concatenation = {"ConcatenationUID": "1.2.8", "InConcatenationNumber": number}
+            write_enhanced(tmp_path / "scan" / str(number), order=order, **concatenation)
+        volume = ct.read(tmp_path / "scan")
+        np.testing.assert_array_equal(volume.array, HU)
+        out = ct.write(volume.with_array(HU // 2), tmp_path / "out", tmp_path / "scan")
+        np.testing.assert_array_equal(ct.read(out).array, HU // 2)
+        assert "ConcatenationUID" not in pydicom.dcmread(out / "0001.dcm")
 
     @pytest.mark.parametrize(
         ("edit", "message"),

@@ -12,7 +12,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -130,7 +130,7 @@ def _check_inflated_size(path: Path) -> None:
             block = inflater.unconsumed_tail or file.read(1 << 16)
             if not block:
                 raise EOFError("the file is cut short")
-            size += len(inflater.decompress(block, 1 << 24))
+            size += len(inflater.decompress(block, 1 << 20))
     if size > _MOST_INFLATED_BYTES:
         raise InputError(f"{path} inflates to more than {_MOST_INFLATED_BYTES >> 20} MiB: export it uncompressed")
 
@@ -210,16 +210,16 @@ class Elements:
         return InputError(f'{self.where} has "{value[:60]}" as {keyword}, which must be {wanted}: export it again')
 
 
-def save(dataset: Dataset, path: Path) -> None:
+def save(dataset: Dataset, file: Path | BinaryIO) -> None:
     """Write a DICOM file."""
     with quiet():
         if int(pydicom.__version__.partition(".")[0]) >= 3:
             # Unlike Dataset.save_as, dcmwrite also converts big-endian templates.
-            pydicom.dcmwrite(path, dataset, enforce_file_format=True)
+            pydicom.dcmwrite(file, dataset, enforce_file_format=True)
             return
         # Slicer 5.10 has pydicom 2.4, in use since it started: another version must not take its place.
         dataset.is_little_endian, dataset.is_implicit_VR = True, False
-        pydicom.dcmwrite(path, dataset, write_like_original=False)
+        pydicom.dcmwrite(file, dataset, write_like_original=False)
 
 
 @contextlib.contextmanager

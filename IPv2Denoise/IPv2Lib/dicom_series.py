@@ -114,18 +114,27 @@ def find_series(source: Path | Sequence[Path]) -> Series:
         raise InputError(f"{others[0]} is no DICOM file: give the files of one CT series")
     images, left = _chosen(series, what, chosen)
     name = _name(images)
-    notes = dict.fromkeys(f"{item.path.name} ({_aside(item)})" for item in left)
+    notes = {item.path: _aside(item) for item in left}
     shapes = {_shape(item.path) for item in images}
     for path, error in damaged.items():
         if _shape(path) in shapes:  # named like a slice of this series, not like one of another
             raise error
-        notes[f"{path.name} (damaged)"] = None
-    notes |= dict.fromkeys(_unknown(others, shapes, () if chosen else _SUFFIXES))
+        notes[path] = "damaged"
+    notes |= _unknown(others, shapes, () if chosen else _SUFFIXES)
     found = _checked(images, name)
     if notes:
-        count = "1 file was" if len(notes) == 1 else f"{len(notes)} files were"
-        warnings.warn(InputNote(f"{count} left out of {name}: {', '.join(notes)}"), stacklevel=3)
+        warnings.warn(InputNote(_left_out(notes, name)), stacklevel=3)
     return found
+
+
+def _left_out(notes: dict[Path, str], name: str) -> str:
+    texts = []
+    for reason in dict.fromkeys(notes.values()):
+        names = [path.name for path, each in notes.items() if each == reason]
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        texts.append(f"{', '.join(names[:20])}{more} ({reason})")
+    count = "1 file was" if len(notes) == 1 else f"{len(notes)} files were"
+    return f"{count} left out of {name}: {'; '.join(texts)}"
 
 
 def _chosen(series: dict[str, list[_Image]], what: str, chosen: Path | None) -> tuple[list[_Image], list[_Image]]:
@@ -190,16 +199,16 @@ def _is_other_by_name(path: Path) -> bool:
     return name.startswith(".") or name in _OTHER_NAMES or path.suffix.lower() in _OTHER_SUFFIXES
 
 
-def _unknown(others: Sequence[Path], shapes: set[str], suffixes: Sequence[str]) -> list[str]:
+def _unknown(others: Sequence[Path], shapes: set[str], suffixes: Sequence[str]) -> dict[Path, str]:
     """Files that may be anything; one that is named as slices are is refused."""
-    notes = []
+    notes = {}
     for path in others:
         start = _start(path)
         kind = "not DICOM" if start else "empty"
         if path.suffix.lower() in suffixes or _shape(path) in shapes:
             raise InputError(f"{path} is named like a slice of the series, but is {kind}: copy it again or remove it")
         if not (_is_other_by_name(path) or (start and _is_other_by_content(start))):
-            notes.append(f"{path.name} ({kind})")
+            notes[path] = kind
     return notes
 
 

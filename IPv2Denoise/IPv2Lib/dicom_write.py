@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -62,18 +63,22 @@ def write_series(
     datasets = _new_slices(volume, act) if template is None else _derived(volume, template, act)
     dropped: set[str] = set()
     for index, dataset in enumerate(datasets):
-        path = folder / f"{index + 1:04d}.dcm"
         try:
-            save(dataset, path)
-        except OSError:
-            raise
+            content = _encoded(dataset)
         except Exception:  # pydicom has no one error for what it cannot write
             dropped |= _drop_damaged(dataset)
-            with guard(path):
-                save(dataset, path)
+            with guard("the source"):
+                content = _encoded(dataset)
+        (folder / f"{index + 1:04d}.dcm").write_bytes(content)
     if dropped:
         tags = ", ".join(sorted(dropped))
         warnings.warn(InputNote(f"damaged elements of the source were not written to the result: {tags}"), stacklevel=3)
+
+
+def _encoded(dataset: Dataset) -> memoryview:
+    buffer = io.BytesIO()
+    save(dataset, buffer)
+    return buffer.getbuffer()
 
 
 def _drop_damaged(dataset: Dataset) -> set[str]:
@@ -105,7 +110,9 @@ class _Act:
 
 
 def _derived(volume: Volume, template: Path | Sequence[Path], act: _Act) -> Iterator[Dataset]:
-    series = find_series(template)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputNote)  # reading said it, and all slices of the volume must be there
+        series = find_series(template)
     if not same_grid(volume, series.grid):
         raise InputError(
             f"the volume {volume.array.shape} is not on the grid of the template's {series.name}: give the "
@@ -187,9 +194,7 @@ def _replace_pixel_data(dataset: Dataset, frames: np.ndarray) -> None:
 
 
 def _make_signed_16_bit(dataset: Dataset) -> None:
-    dataset.BitsAllocated = dataset.BitsStored = 16
-    dataset.HighBit = 15
-    dataset.PixelRepresentation = 1
+    _put(dataset, BitsAllocated=16, BitsStored=16, HighBit=15, PixelRepresentation=1)
     places = [
         transformation
         for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
@@ -197,8 +202,15 @@ def _make_signed_16_bit(dataset: Dataset) -> None:
         for transformation in Elements([group], "").items("PixelValueTransformationSequence")
     ]
     for place in places or [dataset]:
-        place.RescaleSlope, place.RescaleIntercept = 1, 0
+        _put(place, RescaleSlope=1, RescaleIntercept=0)
     _remove(dataset, ("PixelPaddingValue", "PixelPaddingRangeLimit", "RealWorldValueMappingSequence"))
+
+
+def _put(dataset: Dataset, **elements: Any) -> None:
+    """Set elements, whatever the data set has in their place: a damaged one could not be changed."""
+    _remove(dataset, list(elements))
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
 
 
 def _remove(dataset: Dataset, keywords: Sequence[str]) -> None:
@@ -213,7 +225,7 @@ def _derive(dataset: Dataset, act: _Act) -> None:
     lossy = str(getattr(dataset.file_meta, "TransferSyntaxUID", "")) in LOSSY
     source = Dataset()
     source.ReferencedSOPClassUID = sop_class_uid(dataset) or CTImageStorage
-    source.ReferencedSOPInstanceUID = elements.text("SOPInstanceUID") or str(
+    source.ReferencedSOPInstanceUID = elements.text("SOPInstanceUID").partition("\\")[0] or str(
         getattr(dataset.file_meta, "MediaStorageSOPInstanceUID", "")
     )
     source.PurposeOfReferenceCodeSequence = [_code("121322", "Source image for image processing operation")]
@@ -221,22 +233,27 @@ def _derive(dataset: Dataset, act: _Act) -> None:
     number = elements.text("SeriesNumber")
     description, derived = elements.text("SeriesDescription"), elements.text("DerivationDescription")
 
-    dataset.SOPClassUID = source.ReferencedSOPClassUID
+    _put(dataset, SOPClassUID=source.ReferencedSOPClassUID)
     if dataset.SOPClassUID in ENHANCED_CT:
         _derive_enhanced(dataset, source, evidence, act)
     else:
         further = elements.texts("ImageType")[2:]
-        dataset.ImageType = ["DERIVED", "SECONDARY", *(further or ["AXIAL"])]
         described = f"{act.description} (IPv2Lib {__version__})"
-        dataset.DerivationDescription = "; ".join(text for text in (derived, described) if text)[-_DERIVED_LENGTH:]
-        dataset.DerivationCodeSequence = [_derivation(act)]
-        if source.ReferencedSOPInstanceUID:
-            dataset.SourceImageSequence = [source]
-    dataset.SeriesNumber = _series_number(number)
+        _put(
+            dataset,
+            ImageType=["DERIVED", "SECONDARY", *(further or ["AXIAL"])],
+            DerivationDescription="; ".join(text for text in (derived, described) if text)[-_DERIVED_LENGTH:],
+            DerivationCodeSequence=[_derivation(act)],
+            SourceImageSequence=[source] if source.ReferencedSOPInstanceUID else [],
+        )
     if lossy:
-        dataset.LossyImageCompression = "01"
+        _put(dataset, LossyImageCompression="01")
     parts = (act.description, description.replace("\\", "/"))
-    dataset.SeriesDescription = ": ".join(text for text in parts if text)[:_DESCRIBED_LENGTH].strip()
+    _put(
+        dataset,
+        SeriesNumber=_series_number(number),
+        SeriesDescription=": ".join(text for text in parts if text)[:_DESCRIBED_LENGTH].strip(),
+    )
     _finish(dataset, act)
 
 
@@ -251,7 +268,7 @@ def _derive_enhanced(dataset: Dataset, source: Dataset, evidence: Dataset, act: 
         for item in Elements([group], "").items("CTImageFrameTypeSequence")
     ]:
         further = Elements([place], "").texts(keyword)[1:]
-        setattr(place, keyword, ["DERIVED", *(further or ["PRIMARY", "VOLUME", "NONE"])])
+        _put(place, **{keyword: ["DERIVED", *(further or ["PRIMARY", "VOLUME", "NONE"])]})
     image = Dataset()
     image.DerivationDescription = f"{act.description} (IPv2Lib {__version__})"[:_DERIVED_LENGTH]
     image.DerivationCodeSequence = [_derivation(act)]
@@ -261,8 +278,8 @@ def _derive_enhanced(dataset: Dataset, source: Dataset, evidence: Dataset, act: 
     # A group is either shared or not: where frames tell what they were derived from, each is told.
     each = [group for group in per_frame if "DerivationImageSequence" in group]
     for group in per_frame if each else shared[:1]:
-        group.DerivationImageSequence = [*Elements([group], "").items("DerivationImageSequence"), image]
-    dataset.SourceImageEvidenceSequence = [*elements.items("SourceImageEvidenceSequence"), evidence]
+        _put(group, DerivationImageSequence=[*Elements([group], "").items("DerivationImageSequence"), image])
+    _put(dataset, SourceImageEvidenceSequence=[*elements.items("SourceImageEvidenceSequence"), evidence])
 
 
 def _evidence(elements: Elements, source: Dataset) -> Dataset:
@@ -284,12 +301,11 @@ def _series_number(text: str) -> int:
 
 def _finish(dataset: Dataset, act: _Act) -> None:
     """Identity, times and maker of a new instance, and the file around it."""
-    dataset.SeriesInstanceUID = act.series_uid
-    dataset.SOPInstanceUID = generate_uid(prefix=None)
+    _put(dataset, SeriesInstanceUID=act.series_uid, SOPInstanceUID=generate_uid(prefix=None))
     now = act.now.astimezone(_zone(Elements([dataset], "").text("TimezoneOffsetFromUTC")))
     for keyword in ("InstanceCreation", "Series", "Content"):
-        setattr(dataset, f"{keyword}Date", now.strftime("%Y%m%d"))
-        setattr(dataset, f"{keyword}Time", now.strftime("%H%M%S"))
+        date, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+        _put(dataset, **{f"{keyword}Date": date, f"{keyword}Time": time})
     equipment = Dataset()
     equipment.PurposeOfReferenceCodeSequence = [_code("109103", "Modifying Equipment")]
     equipment.Manufacturer = "IPv2"
@@ -297,7 +313,8 @@ def _finish(dataset: Dataset, act: _Act) -> None:
     equipment.SoftwareVersions = __version__
     equipment.ContributionDateTime = now.strftime("%Y%m%d%H%M%S%z")
     equipment.ContributionDescription = act.description[:_DERIVED_LENGTH]
-    dataset.ContributingEquipmentSequence = [*Elements([dataset], "").items("ContributingEquipmentSequence"), equipment]
+    before = Elements([dataset], "").items("ContributingEquipmentSequence")
+    _put(dataset, ContributingEquipmentSequence=[*before, equipment])
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID

@@ -25,11 +25,13 @@ from .errors import InputError
 _NATIVE = {"", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"}
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _COMPRESSED = {f"1.2.840.10008.1.2.4.{end}" for end in (50, 51, 57, 70, 80, 81, 90, 91)} | {"1.2.840.10008.1.2.5"}
+HIGHEST_HU = 3071
+"""Of 12 bits. Padding above it is no value of a CT."""
+
 LOSSY = {f"1.2.840.10008.1.2.4.{end}" for end in (50, 51, 81)}
 """Transfer syntaxes whose pixels cannot be the scanner's. JPEG 2000 (91) may be either."""
 
 _MOST_PIXELS = 1 << 26  # of a compressed frame, which says nothing of its size before it is decoded
-_HIGHEST_HU = 3071  # of 12 bits; what lies above is not measured but says something, e.g. that it is padding
 _OTHER_QUANTITIES = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"}
 
 
@@ -93,7 +95,7 @@ class PixelFormat:
         if self.padding is None:
             return np.zeros(stored.shape, bool)
         mask = (stored >= self.padding[0]) & (stored <= self.padding[1])
-        if not AIR_HU <= float(self.hu(np.array(self.padding_value))) <= _HIGHEST_HU:
+        if not AIR_HU <= float(self.hu(np.array(self.padding_value))) <= HIGHEST_HU:
             return mask
         from scipy import ndimage
 

@@ -19,7 +19,7 @@ from pydicom.valuerep import DSfloat
 from . import __version__
 from .ct import Volume, same_grid
 from .dicom_file import ENHANCED_CT, Elements, guard, quiet, read_dataset, save, sop_class_uid
-from .dicom_pixels import LOSSY, embedded_overlays, stored_values
+from .dicom_pixels import HIGHEST_HU, LOSSY, PixelFormat, embedded_overlays, stored_values
 from .dicom_series import Series, Slice, find_series
 from .errors import InputError, InputNote
 
@@ -146,20 +146,22 @@ def _set_pixels(dataset: Dataset, content: Sequence[tuple[Slice, np.ndarray]], p
         and form.bits_allocated == 16
         and form.high_bit == form.bits_stored - 1
         for form in forms
-    )
+    )  # what the template's bits and rescale express exactly
     bits = forms[0].bits_stored if plain else 16
     signed = forms[0].signed or not plain
     low = -(1 << bits - 1) if signed else 0
     high = low + (1 << bits) - 1
     before = stored_values(dataset, forms[0], len(forms), path) if plain and forms[0].padding else None
     frames = []
-    for index, (item, plane) in enumerate(content):
-        form = item.form
+    for index, (form, (_, plane)) in enumerate(zip(forms, content, strict=True)):
         intercept = form.intercept if plain else 0.0
         hu = np.rint(plane.astype(np.float64))
+        if not plain:
+            hu = _without_foreign_padding(hu, form)
         stored = np.clip(hu - intercept, low, high).astype(np.int64)
         if before is not None:
-            stored = _with_padding(stored, hu, before[index], item, low, high)
+            padding = _padding(hu, before[index], form)
+            stored = np.where(padding, before[index], _beside_padding(stored, form, low, high))
         frames.append(stored.astype("<i2" if signed else "<u2"))
     embedded = embedded_overlays(dataset)
     for tag in list(dataset.keys()):  # iterating the data set itself would parse all of it
@@ -172,19 +174,28 @@ def _set_pixels(dataset: Dataset, content: Sequence[tuple[Slice, np.ndarray]], p
     _replace_pixel_data(dataset, np.stack(frames))
 
 
-def _with_padding(
-    stored: np.ndarray, hu: np.ndarray, before: np.ndarray, item: Slice, low: int, high: int
-) -> np.ndarray:
-    """Padding as it was where the volume still has it, and nowhere else."""
-    form = item.form
-    first, last = form.padding or (0, 0)
-    padding = form.is_padding(before)
-    kept = padding & ((hu == np.rint(form.padding_hu)) | (hu == np.rint(form.hu(before))))
-    # Below the values of a CT it does not matter: air that is clipped there looks the same.
-    if first > low:
-        beside = last + 1 if last < high else first - 1
-        stored = np.where((stored >= first) & (stored <= last), beside, stored)
-    return np.where(kept, before, stored)
+def _padding(hu: np.ndarray, before: np.ndarray, form: PixelFormat) -> np.ndarray:
+    """Where the template is padding and the volume still is, as this library or another program reads it."""
+    unchanged = (hu == np.rint(form.padding_hu)) | (hu == np.rint(form.hu(before)))
+    return form.is_padding(before) & unchanged
+
+
+def _without_foreign_padding(hu: np.ndarray, form: PixelFormat) -> np.ndarray:
+    """Padding that another program read as HU above any CT's, as this library reads it."""
+    if form.padding is None:
+        return hu
+    first, last = sorted(float(value) for value in form.hu(np.array(form.padding)))
+    foreign = (hu >= np.rint(first)) & (hu <= np.rint(last)) & (first > HIGHEST_HU)
+    return np.where(foreign, form.padding_hu, hu)
+
+
+def _beside_padding(stored: np.ndarray, form: PixelFormat, low: int, high: int) -> np.ndarray:
+    """Measured values that are none of padding's: the next one that is free."""
+    first, last = form.padding or (low, low)
+    if first <= low:  # below the values of a CT it does not matter: air that is clipped there looks the same
+        return stored
+    beside = last + 1 if last < high else first - 1
+    return np.where((stored >= first) & (stored <= last), beside, stored)
 
 
 def _replace_pixel_data(dataset: Dataset, frames: np.ndarray) -> None:

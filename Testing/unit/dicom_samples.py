@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pydicom
+from IPv2Lib import ct
+from IPv2Lib.errors import InputNote
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless, generate_uid
 
@@ -222,3 +225,12 @@ def _describe_enhanced(dataset: Dataset) -> None:
         item(DimensionOrganizationUID="1.2.3.10", DimensionIndexPointer=tag, FunctionalGroupPointer=0x00209111)
         for tag in (0x00209056, 0x00209057)
     ]
+
+
+def notes_of(path) -> list[str]:
+    """What reading says besides the volume."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ct.read(path)
+    assert all(issubclass(each.category, InputNote) for each in caught)
+    return [str(each.message) for each in caught]

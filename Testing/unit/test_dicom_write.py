@@ -361,6 +361,19 @@ class TestPadding:
         out = ct.write(volume.with_array(theirs), tmp_path / "out", scan)
         assert (slices_of(out)[0].pixel_array[:3, :3] == 63536).all()
 
+    def test_of_a_series_that_gets_another_rescale(self, tmp_path):
+        scan = self.scan(tmp_path, 63536, RescaleSlope=1)
+        for path in scan.iterdir():
+            dataset = pydicom.dcmread(path)
+            dataset.RescaleIntercept = -1024.5
+            dataset.save_as(path)
+        volume = ct.read(scan)
+        theirs = volume.array.copy()
+        theirs[:, :3, :3] = 63536 - 1024.5
+        for array in (volume.array, theirs):
+            again = ct.read(ct.write(volume.with_array(array), tmp_path / str(array is theirs), scan)).array
+            assert (again[:, :3, :3] == -1024).all()
+
     def test_no_measured_pixel_becomes_padding(self, tmp_path):
         scan = self.scan(tmp_path, 65535)
         volume = ct.read(scan)

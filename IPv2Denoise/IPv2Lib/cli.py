@@ -448,7 +448,7 @@ def _simulate(options: argparse.Namespace, console: Console) -> None:
     if options.method == "physical":
         facts |= {"photons": photons, "kernel": asdict(kernel) if options.match else kernel}
     description = f"IPv2 simulated {100 * options.dose:g} % dose"
-    outputs.save(result, options.output, facts, options.input, description)
+    outputs.save(result, options.output, facts, options.input, description, derivation="Pixel by pixel addition")
     console.result(
         f"{options.output}: {options.input.name} at {100 * options.dose:g} % dose",
         command="simulate", output=str(options.output), sidecar=str(outputs.sidecar_path(options.output)),

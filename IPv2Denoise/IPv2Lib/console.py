@@ -15,11 +15,12 @@ import sys
 import tempfile
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import Cancelled, IPv2Error
+from .errors import Cancelled, InputNote, IPv2Error
 
 SUCCESS, BUG, BAD_INPUT, STOPPED = 0, 1, 2, 130
 """Exit codes."""
@@ -125,7 +126,7 @@ class Console:
             0; 2 for an `IPv2Error` or too little memory; 130 if stopped; 1, after the traceback, for a bug.
         """
         try:
-            with self._heartbeat(), self.stoppable(finish_step):
+            with self._heartbeat(), self.stoppable(finish_step), self._input_notes():
                 function()
                 sys.stdout.flush()
             return SUCCESS
@@ -170,6 +171,21 @@ class Console:
         with self._writing:
             sys.stdout.write(line)
             sys.stdout.flush()
+
+    @contextlib.contextmanager
+    def _input_notes(self) -> Iterator[None]:
+        """Show what reading has to say of an input, wherever it says so."""
+
+        def show(message: Warning, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, InputNote):
+                self.note(str(message))
+            else:
+                others(message, category, *place, **more)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", InputNote)
+            others, warnings.showwarning = warnings.showwarning, show
+            yield
 
     @contextlib.contextmanager
     def _heartbeat(self) -> Iterator[None]:

@@ -215,9 +215,10 @@ def _read_dicom(path: Path | Sequence[Path]) -> Volume:
 def write(
     volume: Volume,
     path: str | Path,
-    template: str | Path | None = None,
+    template: str | Path | Sequence[str | Path] | None = None,
     description: str = "IPv2",
     compress: bool = True,
+    derivation: str = "Smoothing",
 ) -> Path:
     """Write a volume, completely or not at all.
 
@@ -231,7 +232,7 @@ def write(
     path : path
         A name that ends in .nrrd, .nii, .nii.gz, .mha or .mhd, or for a DICOM series the name of a new or
         empty folder. See `file_names.is_folder`: as text, a slash at the end makes every name a folder's.
-    template : path, optional
+    template : path or sequence of paths, optional
         What the volume was computed from, as given to `read`. A DICOM series written from a DICOM series
         keeps its patient and study, see `dicom.write_series`; everything else has nothing to give and is
         written without.
@@ -240,6 +241,8 @@ def write(
     compress : bool
         Whether .nrrd, .mha and .mhd are compressed, which takes many times as long. The suffix decides for
         .nii and .nii.gz; DICOM is never compressed.
+    derivation : str
+        What was done to the pixels of the template, a key of `dicom_write.DERIVATIONS`.
 
     Returns
     -------
@@ -262,7 +265,7 @@ def write(
     _check_shape(volume)
     _check_geometry(volume)
     if folder:
-        _write_dicom(volume, path, _dicom_template(template), description)
+        _write_dicom(volume, path, _dicom_template(template), description, derivation)
     else:
         _write_image(volume, path, compress)
     return path
@@ -445,14 +448,18 @@ def _write_image(volume: Volume, path: Path, compress: bool) -> None:
             file.unlink(missing_ok=True)
 
 
-def _dicom_template(template: str | Path | None) -> Path | None:
-    """What was given as the template if it can be one: a folder, or a file that is no image file."""
-    if template is None or (suffix(template) in IMAGE_SUFFIXES and not os.path.isdir(template)):
+def _dicom_template(template: str | Path | Sequence[str | Path] | None) -> Path | list[Path] | None:
+    """What was given as the template if it can be one: files, a folder, or a file that is no image file."""
+    if template is None:
         return None
-    return Path(template)
+    if not isinstance(template, (str, os.PathLike)):
+        return [Path(file) for file in template]
+    return None if suffix(template) in IMAGE_SUFFIXES and not os.path.isdir(template) else Path(template)
 
 
-def _write_dicom(volume: Volume, folder: Path, template: Path | None, description: str) -> None:
+def _write_dicom(
+    volume: Volume, folder: Path, template: Path | list[Path] | None, description: str, derivation: str
+) -> None:
     from . import dicom
 
     target = Path(os.path.realpath(folder))  # behind a link
@@ -462,7 +469,7 @@ def _write_dicom(volume: Volume, folder: Path, template: Path | None, descriptio
     with _staging(target / "series" if exists else target) as staging:
         series = staging / "series"  # not the staging folder itself, which only its owner may open
         series.mkdir()
-        dicom.write_series(volume, series, description, template)
+        dicom.write_series(volume, series, description, template, derivation)
         if exists:  # it stays the folder that it is: somebody may be in it, or a disk mounted there
             _move_all(series, target)
         else:

@@ -203,7 +203,13 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
 
 
 def save(
-    volume: Volume, output: str | Path, facts: dict[str, Any], source: Path, description: str, compress: bool = True
+    volume: Volume,
+    output: str | Path,
+    facts: dict[str, Any],
+    source: Path,
+    description: str,
+    compress: bool = True,
+    derivation: str = "Smoothing",
 ) -> None:
     """Write a volume and its sidecar, both or none. A DICOM source lends a DICOM output patient and study."""
     from . import ct
@@ -212,7 +218,7 @@ def save(
     with _temporary_json(sidecar, facts) as temporary:
         check_source_is_kept(Path(output), source)  # again: the work may have taken hours
         check_sidecar(Path(output))
-        ct.write(volume, output, template=source, description=description, compress=compress)
+        ct.write(volume, output, source, description, compress, derivation)
         os.replace(temporary, sidecar)
 
 

@@ -15,13 +15,14 @@ import shutil
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, InputNote
 
 if TYPE_CHECKING:
     from .ct import Volume
@@ -76,6 +77,8 @@ class _Reader:
                 raise
         if "error" in answer:
             raise InputError(answer["error"])
+        for note in answer["notes"]:
+            warnings.warn(InputNote(note), stacklevel=4)
         return Volume(array, answer["spacing"], answer["origin"], answer["direction"])
 
     def forget(self) -> None:

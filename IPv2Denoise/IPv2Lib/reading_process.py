@@ -9,13 +9,14 @@ import os
 import signal
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .errors import InputError, IPv2Error
+from .errors import InputError, InputNote, IPv2Error
 
 # Memory that a series may need: a header can ask for any amount.
 _BYTES, _TIMES_SIZE = 6 << 30, 64
@@ -46,7 +47,9 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview | None]
     try:
         os.chdir(request["folder"])
         paths = [Path(path) for path in request["paths"]]
-        volume = _read(paths if request["several"] else paths[0])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", InputNote)
+            volume = _read(paths if request["several"] else paths[0])
     except IPv2Error as error:
         return {"error": " ".join(str(error).split())}, None
     except MemoryError:
@@ -58,6 +61,7 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview | None]
     answer = {
         "shape": volume.array.shape, "dtype": volume.array.dtype.str, "spacing": volume.spacing,
         "origin": volume.origin, "direction": volume.direction,
+        "notes": [str(each.message) for each in caught if issubclass(each.category, InputNote)],
     }  # fmt: skip
     return answer, memoryview(np.ascontiguousarray(volume.array)).cast("B")
 

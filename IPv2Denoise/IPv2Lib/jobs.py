@@ -495,7 +495,7 @@ class _Pace:
 
 
 def default_log_folder(temporary: Path | None = None) -> Path:
-    """Where logs are kept unless said otherwise: a folder of this user's in a temporary folder (default: the system's)."""
+    """Where logs are kept unless said otherwise: this user's folder in a temporary folder (default: the system's)."""
     user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""  # /tmp is everybody's; Windows has one for each user
     return Path(temporary or tempfile.gettempdir()) / f"IPv2-logs{user}"
 

@@ -15,6 +15,8 @@ from IPv2Lib.errors import Cancelled, InputError, IPv2Error
 from IPv2Lib.jobs import JobRunner, JobState, default_log_folder
 from slicer.i18n import tr as _
 
+from .Timers import singleShot
+
 
 class Jobs:
     """One job at a time; what the logic classes of both modules have in common.
@@ -68,8 +70,12 @@ class Jobs:
 
     def close(self) -> None:
         """End what is running and tell nobody any more: for module reload and quitting."""
-        self.onJobChanged = self._onProgress = self._onFinished = None
+        self.tellNobody()
         self.abandonJob()
+
+    def tellNobody(self) -> None:
+        """Call none of the functions any more that were to be called for the present job."""
+        self.onJobChanged = self._onProgress = self._onFinished = None
 
     def keeping(self, finish: Callable[[Any], Any]) -> Callable[[Any], None]:
         """`finish` of a task that keeps what was put into the scene as the job's result."""
@@ -162,6 +168,7 @@ slicer.app.aboutToQuit.connect(_endAll)
 def _letEventsThrough() -> None:
     """Process events for a moment; notices that the application wants to quit, and cannot before we return."""
     loop = qt.QEventLoop()
-    qt.QTimer.singleShot(20, loop.quit)
+    timer = singleShot(20, loop.quit)
+    timer.start()
     if loop.exec_() < 0:  # no loop can be entered any more
         raise Cancelled("the application quits; nothing was changed")

@@ -399,7 +399,7 @@ class _Training(Jobs):
 
     def close(self) -> None:
         """Give a running training the time for its checkpoint, end it, and tell nobody any more."""
-        self.onJobChanged = None
+        self.tellNobody()
         self.askToEnd()
         self.runner.wait(PAUSE_SECONDS)
         Jobs.close(self)

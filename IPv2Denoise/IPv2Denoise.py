@@ -7,6 +7,7 @@ Long work runs in another process (`IPv2Lib.jobs`); the scene is `IPv2Lib.scene*
 import slicer
 from IPv2DenoiseLib.Logic import IPv2DenoiseLogic
 from IPv2DenoiseLib.SelfTest import IPv2DenoiseTest
+from IPv2SlicerLib.Homepage import documentationLink
 from IPv2SlicerLib.PanelWidget import PanelWidget
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -36,6 +37,7 @@ class IPv2Denoise(ScriptedLoadableModule):
             "<p><b>For research. Not for diagnosis.</b> Look at the difference image before you trust a result: "
             "small, faint structures can vanish.</p>"
         )
+        self.parent.helpText += documentationLink()
         self.parent.acknowledgementText = _(
             "<p>If you use this module in your work, please cite Gong &amp; Yu, <i>IPv2: An Improved Image "
             'Purification Strategy for Real-World Ultra-Low-Dose Lung CT Denoising</i>, <a href="https://arxiv.org/'

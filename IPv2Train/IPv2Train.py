@@ -4,6 +4,7 @@ Long work runs in other processes; data sets and runs are folders (`IPv2Lib.shar
 scene is `IPv2Lib.scene_training`'s, the panel's sections are `IPv2TrainLib`'s. Opening the module imports no torch.
 """
 
+from IPv2SlicerLib.Homepage import documentationLink
 from IPv2SlicerLib.PanelWidget import PanelWidget
 from IPv2TrainLib.Logic import IPv2TrainLogic
 from IPv2TrainLib.SelfTest import IPv2TrainTest
@@ -36,6 +37,7 @@ class IPv2Train(ScriptedLoadableModule):
             "<tt>ipv2 train</tt>.</p>"
             "<p><b>For research. Not for diagnosis.</b></p>"
         )
+        self.parent.helpText += documentationLink()
         self.parent.acknowledgementText = _(
             "<p>If you use this module in your work, please cite Gong &amp; Yu, <i>IPv2: An Improved Image "
             'Purification Strategy for Real-World Ultra-Low-Dose Lung CT Denoising</i>, <a href="https://arxiv.org/'

@@ -7,8 +7,9 @@ from typing import Any
 import qt
 from IPv2Lib import bundle
 from IPv2Lib.denoise import VIEWS
-from IPv2Lib.jobs import JobState, default_log_folder
+from IPv2Lib.jobs import JobState
 from IPv2SlicerLib.Folders import openFolder
+from IPv2SlicerLib.Jobs import logFolder
 from IPv2SlicerLib.Messages import about, sentence
 from IPv2SlicerLib.Views import inputVolumes
 from slicer.i18n import tr as _
@@ -221,7 +222,7 @@ class AdvancedSection:
 
     def _onLogFolder(self) -> None:
         with errorsShown():
-            openFolder(default_log_folder())
+            openFolder(logFolder())
 
 
 def cardHtml(model: bundle.Bundle) -> str:

@@ -4,7 +4,6 @@ Importing this file must stay cheap, Slicer does it when it starts: what needs n
 """
 
 import contextlib
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from .Messages import TITLE
 from .Parameters import IPv2TrainParameterNode
 
-PAUSE_SECONDS = 10.0
-"""How long a running training may take to write its checkpoint when Slicer quits."""
+PAUSE_SECONDS = 0.8
+"""How long a running training may take to write its checkpoint when Slicer quits; then the last one before counts."""
 
 
 class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
@@ -54,7 +53,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         Jobs.__init__(self, _ensurePackages)
-        self.training = Jobs(_ensurePackages)
+        self.training = _Training(self.pause)
         self.trainedRun: Path | None = None
 
     def getParameterNode(self) -> IPv2TrainParameterNode:
@@ -380,14 +379,29 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
 
     def close(self) -> None:
         """Let a training pause, end what else is running, and tell nobody any more: for module reload and quitting."""
-        self.training.onJobChanged = None
-        if self.training.runner.state.active:
-            with contextlib.suppress(IPv2Error):  # it ends anyway
-                self.pause()
-            until = time.monotonic() + PAUSE_SECONDS
-            while self.training.runner.poll().active and time.monotonic() < until:
-                time.sleep(0.02)
+        self.training.askToEnd()
+        Jobs.close(self)
         self.training.close()
+
+
+class _Training(Jobs):
+    """Jobs that write a checkpoint before they end."""
+
+    def __init__(self, pause: Callable[[], None]) -> None:
+        Jobs.__init__(self, _ensurePackages)
+        self._pause = pause
+
+    def askToEnd(self) -> None:
+        """Ask for the checkpoint; whatever is wrong with that, `close` ends the job."""
+        if self.runner.state.active:
+            with contextlib.suppress(IPv2Error, OSError):
+                self._pause()
+
+    def close(self) -> None:
+        """Give a running training the time for its checkpoint, end it, and tell nobody any more."""
+        self.tellNobody()
+        self.askToEnd()
+        self.runner.wait(PAUSE_SECONDS)
         Jobs.close(self)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import logging
 import sys
 import traceback
@@ -30,7 +31,7 @@ from . import (
     ui_loader,
 )
 from .errors import HostError
-from .event_loop import EventLoop
+from .event_loop import EventLoop, waits_counted
 from .layout import qSlicerLayoutManager
 from .main_window import qSlicerMainWindow
 from .observation import end_all
@@ -43,6 +44,7 @@ from .subject_hierarchy import (
 )
 
 _PANEL_WIDTH, _WINDOW_SIZE = 380, (1280, 800)
+_PATIENCE_SECONDS = 2.0
 _missing = object()
 _retired: list[tuple] = []
 
@@ -62,6 +64,8 @@ class Host:
         What `slicer.app` says.
     packaging : bool
         Whether there is `slicer.packaging`, which Slicer 5.10 has not.
+    pytorch_extension : bool
+        Whether the extension PyTorch is installed.
     testing : bool
         Whether Slicer runs with --testing, where `slicer.util` shows no dialogs.
     developer : bool
@@ -90,6 +94,7 @@ class Host:
         size: tuple[int, int] = _WINDOW_SIZE,
         version: tuple[int, int] = (5, 10),
         packaging: bool = True,
+        pytorch_extension: bool = True,
         testing: bool = False,
         developer: bool = False,
         keep_lock: bool = True,
@@ -109,7 +114,7 @@ class Host:
         settings.QSettings().setValue("Developer/DeveloperMode", developer)
         style.apply(self.app, dark)
         self.scene = slicer.vtkMRMLScene()
-        self._install(packaging)
+        self._install(packaging, pytorch_extension)
         self.app._start(self.scene, version, testing)
         application.add_core_modules(self.app)
         self._hierarchy = SubjectHierarchy(self.scene)
@@ -138,6 +143,16 @@ class Host:
     def installed_packages(self) -> list[str]:
         """Python packages that would have been installed."""
         return packages.installed
+
+    @property
+    def absent_packages(self) -> set[str]:
+        """Names of Python packages that are not there until they are installed; to be filled by a test."""
+        return packages.absent
+
+    @property
+    def pip_failure(self) -> list[str]:
+        """What pip prints before it fails; to be filled by a test."""
+        return packages.failure
 
     def load_module(self, path: str | Path, *, select: bool = True):
         """Load a scripted module and enter it.
@@ -349,12 +364,21 @@ class Host:
         return sample_data.click(name)
 
     def quit(self) -> None:
-        """End the application as a user does: modules clean up. The host still has to be closed."""
-        self.app.aboutToQuit.emit()
-        for name in self._modules:
-            self.app.moduleManager().moduleAboutToBeUnloaded.emit(name)
+        """End the application as a user does: modules clean up. The host still has to be closed.
+
+        Raises
+        ------
+        HostError
+            Somebody waited for longer than a user would: he sees a dead window, and ends Slicer by force.
+        """
+        with waits_counted() as waits:
+            self.app.aboutToQuit.emit()
+            for name in self._modules:
+                self.app.moduleManager().moduleAboutToBeUnloaded.emit(name)
         self._modules.clear()
         self._loop.run(0.02)
+        if sum(waits) > _PATIENCE_SECONDS:
+            raise HostError(f"quitting waited for {sum(waits):.1f} s in the thread of the user interface")
 
     def close(self) -> None:
         """Quit, take everything out of Python that the constructor put there, and raise what was not yet raised."""
@@ -384,7 +408,7 @@ class Host:
 
     # --- What Python sees -------------------------------------------------------------------------------------
 
-    def _install(self, packaging: bool) -> None:
+    def _install(self, packaging: bool, pytorch_extension: bool) -> None:
         qt = pythonqt.make_module(
             {**dialogs.REPLACEMENTS, "QSettings": settings.QSettings, "QUiLoader": ui_loader.QUiLoader}
         )
@@ -399,6 +423,8 @@ class Host:
         }
         if packaging:
             modules["slicer.packaging"] = packages.make_module()
+        if pytorch_extension:
+            modules["PyTorchUtils"] = packages.make_torch_module()
         for name, module in modules.items():
             self._imported[name] = sys.modules.get(name, _missing)
             sys.modules[name] = module
@@ -417,7 +443,8 @@ class Host:
         self._set(slicer, "qSlicerScriptedLoadableModuleWidget", scripted_modules.qSlicerScriptedLoadableModuleWidget)
         self._set(slicer.util, "messageBox", _message_box)
         self._set(slicer.util, "mainWindow", lambda: self.window)
-        self._set(slicer.util, "pip_install", packages.pip_install)
+        self._set(slicer.util, "pip_install", packages.pip_install if packaging else packages.pip_install_of_5_10)
+        self._set(importlib.metadata, "version", packages.version)
         self._set(slicer.util, "childWidgetVariables", _child_widget_variables)
         self._set(sys, "excepthook", self._caught)
         self._set(sys, "unraisablehook", lambda e: self._caught(e.exc_type, e.exc_value, e.exc_traceback))

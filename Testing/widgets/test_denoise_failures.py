@@ -14,7 +14,9 @@ from panel import expand, finish_job, node_names, open_panel
 
 
 def jobs_folders() -> list[Path]:
-    return list(Path(tempfile.gettempdir()).glob(f"ipv2-job-{os.getpid()}-*"))
+    import slicer
+
+    return list(Path(slicer.app.temporaryPath).glob("ipv2-job-*"))
 
 
 def worker_processes() -> list[psutil.Process]:

@@ -21,7 +21,7 @@ from dicom_samples import (
     store,
     write_scan,
 )
-from IPv2Lib import ct, dicom_file, regions
+from IPv2Lib import ct, dicom, dicom_file, regions
 from IPv2Lib.ct import Volume
 from IPv2Lib.errors import InputError
 from pydicom.dataset import Dataset, FileMetaDataset

@@ -39,6 +39,19 @@ def registerLayouts() -> None:
         node.AddLayoutDescription(layout.number, layout.description)
 
 
+def showLegendsOfLoadedScenes() -> None:
+    """Let the views of a scene that was loaded show its colour legends, which are older than they."""
+    # The end of batch processing, not of the import: it is then that the layout's views are made.
+    slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.EndBatchProcessEvent, _showLegends)
+
+
+def _showLegends(caller, event) -> None:
+    if caller.GetNumberOfNodesByClass("vtkMRMLColorLegendDisplayNode"):
+        from IPv2Lib.scene import refresh_legends
+
+        refresh_legends(caller)
+
+
 def makeSamplePair(source=None) -> list:
     """What a click on the data set does: uLDCT and NDCT, or nothing after a message that says why."""
     from .Logic import IPv2DenoiseLogic

@@ -17,6 +17,7 @@ from PySide6 import QtCore, QtGui, QtTest, QtWidgets
 
 from . import (
     application,
+    color_legends,
     ctk_widgets,
     dialogs,
     mrml_widgets,
@@ -365,6 +366,8 @@ class Host:
         finally:
             self.window.close()
             self._hierarchy.close()
+            self.app.layoutManager()._retire()
+            color_legends.close_all()
             self.scene.Clear(True)
             self._retire()
             self.window.deleteLater()

@@ -20,7 +20,7 @@ def layout_node(target: slicer.vtkMRMLScene) -> slicer.vtkMRMLLayoutNode | None:
 def remember_layout(target: slicer.vtkMRMLScene) -> None:
     """Keep the layout that is shown now as the one to go back to, unless it is one of ours."""
     node = layout_node(target)
-    if node is not None and node.GetViewArrangement() > 0 and not is_ours(node.GetViewArrangement()):
+    if node is not None and not is_ours(node.GetViewArrangement()):
         node.SetAttribute(_BEFORE, str(node.GetViewArrangement()))
 
 

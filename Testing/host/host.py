@@ -43,7 +43,7 @@ from .subject_hierarchy import (
     qSlicerSubjectHierarchyScriptedPlugin,
 )
 
-_PANEL_WIDTH, _WINDOW_SIZE = 380, (1280, 800)
+_PANEL_WIDTH, _WINDOW_SIZE = 380, (1400, 800)
 _missing = object()
 _retired: list[tuple] = []
 

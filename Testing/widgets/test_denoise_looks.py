@@ -13,7 +13,7 @@ def test_nothing_is_cut_off_in_a_narrow_panel(make_host, dark):
     ui = widget.ui
     widget._parameterNode.uldctVolume, widget._parameterNode.ndctVolume = uldct, ndct
     expand(host, ui.advancedCollapsibleButton, ui.purificationCollapsibleButton)
-    host.click(ui.previewButton)
+    widget.logic.previewSlice(uldct, ndct)
     widget.logic.denoise(uldct)
     widget.enter()
     host.process_events(0.2)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 MOST_VIEWS = 9
 MOST_IN_A_ROW = 3
@@ -57,7 +58,7 @@ def compare_layout(count: int) -> Layout:
     bounds = [-(-count * row // rows) for row in range(rows + 1)]  # earlier rows are the longer ones
     return Layout(
         _FIRST + count,
-        _vertical([_horizontal(views[start:stop]) for start, stop in zip(bounds, bounds[1:], strict=False)]),
+        _vertical([_horizontal(views[start:stop]) for start, stop in pairwise(bounds)]),
         names,
     )
 
@@ -103,9 +104,7 @@ def _plot_names(count: int) -> tuple[str, ...]:
 
 
 def _slice_view(name: str, number: int) -> str:
-    return _view(
-        "vtkMRMLSliceNode", name, orientation="Axial", viewlabel=number, viewgroup=_FIRST, viewcolor="#5A8FBF"
-    )
+    return _view("vtkMRMLSliceNode", name, orientation="Axial", viewlabel=number, viewgroup=_FIRST, viewcolor="#5A8FBF")
 
 
 def _plot_views(names: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Colour legends of slice views, managed and drawn by Slicer's own displayable manager: it decides whether one is seen."""
+"""Colour legends of slice views, managed and drawn by Slicer's own displayable manager: it decides which are seen."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class ColorLegends:
         return found
 
     def draw(self, width: int, height: int) -> np.ndarray | None:
-        """The legends as an array (rows, columns, 4) of bytes, transparent where there is none; None without legends."""
+        """The legends as an array (rows, columns, 4) of bytes, on a transparent ground; None without legends."""
         if not self.shown():
             return None
         self._window.SetSize(width, height)

@@ -292,6 +292,11 @@ class Host:
         self.window._set_panel_width(width)
         self.process_events()
 
+    def smallest_panel_width(self) -> int:
+        """How narrow Slicer's panel can be made with this module, in pixels: its contents, and a scroll bar that lies."""
+        bar = QtWidgets.QScrollBar(QtCore.Qt.Horizontal)
+        return self.window._holder.minimumSizeHint().width() + bar.sizeHint().width()
+
     def set_dark(self, dark: bool) -> None:
         """Change the appearance."""
         style.apply(self.app, dark)

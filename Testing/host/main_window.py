@@ -8,7 +8,6 @@ from PySide6.QtCore import Qt
 from . import ctk_widgets
 from .errors import HostError
 
-
 SLICER_KEYS = (
     "Ctrl+O", "Ctrl+S", "Ctrl+W", "Ctrl+Z", "Ctrl+Y", "Ctrl+H", "Ctrl+F", "Ctrl+B", "Ctrl+Left", "Ctrl+Right",
     "Ctrl+`", *(f"Ctrl+{digit}" for digit in range(7)),

@@ -89,7 +89,7 @@ def test_a_legend_lies_beside_the_slice_where_the_view_leaves_room(host, differe
 
 
 def test_denoising_shows_the_legend_of_what_was_removed_each_time(host):
-    widget, uldct, _ = open_panel(host)
+    widget, *_ = open_panel(host)
     for _ in range(2):
         host.click(widget.ui.denoiseButton)
         finish_job(host, widget)
@@ -212,7 +212,7 @@ def test_there_is_nothing_to_restore_once_another_layout_was_chosen(panel):
 
 
 def test_ours_chosen_from_the_menu_of_layouts_leads_back_too(panel):
-    host, widget, nodes = panel
+    host, widget, _ = panel
     slicer.app.layoutManager().setLayout(layouts.compare_layout(2).number)
     host.process_events()
     host.click(row(widget).restoreButton)
@@ -243,7 +243,7 @@ def test_a_scene_that_does_not_say_leads_to_slicers_default(host):
 
 
 def test_the_layout_comes_back_when_the_module_is_left_if_the_user_wants_it(panel):
-    host, widget, nodes = panel
+    _, widget, nodes = panel
     assert not row(widget).onExitCheckBox.isChecked()
     scene.show_compare(nodes)
     widget.exit()

@@ -293,7 +293,7 @@ class Host:
         self.process_events()
 
     def smallest_panel_width(self) -> int:
-        """How narrow Slicer's panel can be made with this module, in pixels: its contents, and a scroll bar that lies."""
+        """How narrow Slicer's panel can be made with this module, in pixels: its contents and a scroll bar."""
         bar = QtWidgets.QScrollBar(QtCore.Qt.Horizontal)
         return self.window._holder.minimumSizeHint().width() + bar.sizeHint().width()
 

@@ -1,5 +1,5 @@
-"""What the tests of looks share; as a program, what a screen of another scaling gives: the smallest width of a panel and
-the pixels of thumbnails.
+"""What the tests of looks share; as a program, what a screen of another scaling gives: the smallest width of a panel
+and the pixels of thumbnails.
 
     QT_SCALE_FACTOR=2 python Testing/widgets/looks.py denoise|train [DATASET]
 """

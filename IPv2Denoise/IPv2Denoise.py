@@ -49,11 +49,12 @@ class IPv2Denoise(ScriptedLoadableModule):
 
 def onStartupCompleted() -> None:
     """What has to wait until the other modules are there."""
-    from IPv2DenoiseLib.Registration import registerLayouts, registerSampleData, registerSubjectHierarchyPlugin
+    from IPv2DenoiseLib import Registration
 
-    registerLayouts()
-    registerSampleData()
-    registerSubjectHierarchyPlugin()
+    Registration.registerLayouts()
+    Registration.showLegendsOfLoadedScenes()
+    Registration.registerSampleData()
+    Registration.registerSubjectHierarchyPlugin()
 
 
 #

@@ -35,7 +35,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
     """Denoises and purifies in another process, with or without the panel.
 
     Every method that starts a job takes `onProgress`, `onFinished` and `wait`, see `Jobs`. Its `jobKind` is
-    "denoise", "purify", "sample pair" or "devices".
+    "denoise", "purify", "preview", "sample pair" or "devices".
 
     Examples
     --------
@@ -250,8 +250,11 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         ndctNode: vtkMRMLScalarVolumeNode,
         settings=None,
         sliceIndex: int | None = None,
+        onProgress: Callable[[float, str], None] | None = None,
+        onFinished: Callable[[Any], None] | None = None,
+        wait: bool = True,
     ):
-        """Compute every stage of one slice at once, here: under 0.5 s with 512×512 pixels once PyTorch is loaded.
+        """Compute every stage of one slice, with the values that it has in the whole, and put them into the scene.
 
         Parameters
         ----------
@@ -259,19 +262,32 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             As for `purify`.
         sliceIndex : int, optional
             Slice of the uLDCT; default: the middle one.
+        onProgress, onFinished, wait
+            See `Jobs`.
 
         Returns
         -------
-        IPv2Lib.scene_stages.StageNodes
+        IPv2Lib.scene_stages.StageNodes; None without `wait`
         """
-        from IPv2Lib import purification, scene, scene_stages
+        from IPv2Lib import scene, scene_stages
+        from IPv2Lib.purification import IPV2, MATCHED, needed_for_slice
 
-        ensurePackages(TITLE)
+        from .Tasks import purifyTask
+
+        self.runner.refuse_if_active()
         _checkPair(uldctNode, ndctNode)
-        # Without a copy: only a few slices are read.
-        uldct, ndct = scene.node_view(uldctNode), scene.node_view(ndctNode)
-        stages = purification.purify_slice(uldct, ndct, sliceIndex, settings or purification.IPV2)
-        return scene_stages.add_stages(stages, uldctNode, name=f"{uldctNode.GetName()} preview")
+        settings = settings or IPV2
+        # Only a few slices are copied, unless the noise is matched to all of the NDCT.
+        view = scene.node_to_volume if settings.kernel == MATCHED else scene.node_view
+        uldct, ndct, firstSlice = needed_for_slice(scene.node_view(uldctNode), view(ndctNode), sliceIndex, settings)
+
+        def finish(stages) -> scene_stages.StageNodes:
+            self._checkPresent(uldctNode)
+            return scene_stages.add_stages(stages, uldctNode, name=f"{uldctNode.GetName()} preview")
+
+        title = _("Preview {name}").format(name=uldctNode.GetName())
+        task = purifyTask(title, uldct, ndct, settings, self.keeping(finish), firstSlice=firstSlice)
+        return self.run("preview", task, onProgress, onFinished, wait)
 
     def makeSamplePair(
         self,

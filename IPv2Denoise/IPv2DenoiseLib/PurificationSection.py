@@ -34,7 +34,7 @@ class PurificationSection:
             ui.purifyButton,
             ui.purificationProgressBar,
             ui.purificationStatusLabel,
-            ("purify", "sample pair"),
+            ("purify", "preview", "sample pair"),
             self._onPurify,
             logic.cancel,
             boxes,
@@ -149,15 +149,23 @@ class PurificationSection:
     # --- work ---
 
     def _onPreview(self) -> None:
-        with errorsShown(), slicer.util.WaitCursor():
+        with errorsShown():
             parameters = self._parameterNode
             index = currentSliceIndex(parameters.uldctVolume) if parameters.uldctVolume else None
-            stages = self._logic.previewSlice(
-                parameters.uldctVolume, parameters.ndctVolume, self._settings(), sliceIndex=index
+            where = _("the middle slice") if index is None else _("slice {number}").format(number=index + 1)
+            self._logic.previewSlice(
+                parameters.uldctVolume,
+                parameters.ndctVolume,
+                self._settings(),
+                sliceIndex=index,
+                onFinished=lambda stages: self._onPreviewed(stages, where),
+                wait=False,
             )
-            self._stages.show(stages)
-            number = _("the middle slice") if index is None else _("slice {number}").format(number=index + 1)
-            self._display.say(_("Preview of {slice}.").format(slice=number))
+
+    def _onPreviewed(self, stages, where: str) -> None:
+        self._onPurified(stages)
+        if stages:
+            self._display.say(_("Preview of {slice}.").format(slice=where))
 
     def _onPurify(self) -> None:
         parameters = self._parameterNode

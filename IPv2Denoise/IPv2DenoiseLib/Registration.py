@@ -90,6 +90,19 @@ def registerLayouts() -> None:
         node.AddLayoutDescription(layout.number, layout.description)
 
 
+def showLegendsOfLoadedScenes() -> None:
+    """Let the views of a scene that was loaded show its colour legends, which are older than they."""
+    # The end of batch processing, not of the import: it is then that the layout's views are made.
+    slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.EndBatchProcessEvent, _showLegends)
+
+
+def _showLegends(caller, event) -> None:
+    if caller.GetNumberOfNodesByClass("vtkMRMLColorLegendDisplayNode"):
+        from IPv2Lib.scene import refresh_legends
+
+        refresh_legends(caller)
+
+
 def registerSubjectHierarchyPlugin() -> None:
     """Offer "Denoise with IPv2" for volumes in the module Data, where there is a subject hierarchy with plugins."""
     if not hasattr(slicer, "qSlicerSubjectHierarchyScriptedPlugin"):

@@ -98,15 +98,23 @@ def _outputs(folder: Path, count: int) -> list[Path]:
     return [folder / "denoised" / f"{number:04d}.nrrd" for number in range(count)]
 
 
-def purifyTask(title: str, uldct: Volume, ndct: Volume, settings: Settings, finish: Callable[[Stages], None]) -> Task:
-    """Compute every stage of a pair; `finish` gets `purification.Stages`."""
+def purifyTask(
+    title: str,
+    uldct: Volume,
+    ndct: Volume,
+    settings: Settings,
+    finish: Callable[[Stages], None],
+    *,
+    firstSlice: int = 0,
+) -> Task:
+    """Compute every stage of a pair; `finish` gets `purification.Stages`. `firstSlice`: see `purification.purify`."""
 
     def prepare(folder: Path) -> list[str | Path]:
         ct.write(uldct, folder / "uldct.nrrd", compress=False)
         ct.write(ndct, folder / "ndct.nrrd", compress=False)
         return [
             "purify", folder / "uldct.nrrd", folder / "ndct.nrrd", folder / "stages",
-            *purificationOptions(settings), "--no-compress", "--no-pictures",
+            *purificationOptions(settings), "--first-slice", str(firstSlice), "--no-compress", "--no-pictures",
         ]  # fmt: skip
 
     def collect(folder: Path, result: dict[str, Any]) -> Stages:

@@ -335,6 +335,10 @@ def _purify_options(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     details.add_argument("--seed", type=whole_number, help="of the added noise (default: 0)")
     details.add_argument(
+        "--first-slice", type=whole_number, metavar="N", default=0,
+        help="number of the first slice, where ULDCT is a part of a scan: each has noise of its own (default: 0)",
+    )  # fmt: skip
+    details.add_argument(
         "--weak-strength", type=float, metavar="S", help="of the weak denoiser: 0 is off, 1 is usual (default: 1)"
     )
 
@@ -347,7 +351,10 @@ def _purify(options: argparse.Namespace, console: Console) -> None:
     outputs.check_folder(options.folder, "purify", options.overwrite, options.uldct, options.ndct)
     console.progress(0.0, "reading")
     uldct, ndct = read(options.uldct), read(options.ndct)
-    stages = purify(uldct, ndct, settings, progress=console.part(0.05, 0.7), cancelled=console.cancelled)
+    stages = purify(
+        uldct, ndct, settings, first_slice=options.first_slice,
+        progress=console.part(0.05, 0.7), cancelled=console.cancelled,
+    )  # fmt: skip
     facts = outputs.provenance(
         "purify", uldct=options.uldct.name, ndct=options.ndct.name, strategy=options.strategy,
         settings=asdict(settings),

@@ -45,13 +45,20 @@ def firstVolume():
 
 def showInSliceViews(node) -> None:
     """Show a volume in every slice view, whole."""
+    from IPv2Lib.scene import refresh_legends
+
     slicer.util.setSliceViewerLayers(background=node, foreground=None, label=None, fit=True)
+    refresh_legends(slicer.mrmlScene)
 
 
 def showRedView() -> None:
-    """Make sure that the Red view is there: alone, if the layout has none."""
+    """Make sure that the Red view is there: in the layout from before ours, or alone."""
+    from IPv2Lib import layouts, scene, scene_layouts
+
     if not isInLayout("Red"):
-        _layoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+        scene_layouts.restore_layout(slicer.mrmlScene)
+    if not isInLayout("Red"):
+        scene.set_layout(slicer.mrmlScene, layouts.red_layout())
 
 
 def isInLayout(name: str) -> bool:

@@ -5,7 +5,7 @@ Denoise, in the stand-in for Slicer's application, and measures with a timer in 
 interface stands still: while the job is started, while it runs, when its result enters the scene, and when the
 strength is changed. Then how soon Cancel has ended the worker, how soon a killed and a stuck worker are noticed, and
 the preview of one slice of a purification. Bars: 100 ms while the job runs, 1 s when the result enters the scene, 1 s
-for Cancel, 2 s for a killed or stuck worker, 0.5 s for the preview.
+for Cancel, 2 s for a killed or stuck worker. The preview is a job, too: what is measured is when it is there.
 """
 
 import os
@@ -86,7 +86,7 @@ def main() -> None:
             runner.close()
 
         other = scene.volume_to_node(scan(3), "NDCT")
-        for attempt in ("first, PyTorch is loaded", "then"):
+        for attempt in ("first", "then"):
             began = time.perf_counter()
             widget.logic.previewSlice(node, other, sliceIndex=1)
             print(f"  preview of one slice of a purification ({attempt}): {time.perf_counter() - began:.2f} s")

@@ -18,6 +18,7 @@ from PySide6 import QtCore, QtGui, QtTest, QtWidgets
 
 from . import (
     application,
+    color_legends,
     ctk_widgets,
     dialogs,
     mrml_widgets,
@@ -43,7 +44,7 @@ from .subject_hierarchy import (
     qSlicerSubjectHierarchyScriptedPlugin,
 )
 
-_PANEL_WIDTH, _WINDOW_SIZE = 380, (1280, 800)
+_PANEL_WIDTH, _WINDOW_SIZE = 380, (1400, 800)
 _PATIENCE_SECONDS = 2.0
 _missing = object()
 _retired: list[tuple] = []
@@ -306,6 +307,11 @@ class Host:
         self.window._set_panel_width(width)
         self.process_events()
 
+    def smallest_panel_width(self) -> int:
+        """How narrow Slicer's panel can be made with this module, in pixels: its contents and a scroll bar."""
+        bar = QtWidgets.QScrollBar(QtCore.Qt.Horizontal)
+        return self.window._holder.minimumSizeHint().width() + bar.sizeHint().width()
+
     def set_dark(self, dark: bool) -> None:
         """Change the appearance."""
         style.apply(self.app, dark)
@@ -389,6 +395,8 @@ class Host:
         finally:
             self.window.close()
             self._hierarchy.close()
+            self.app.layoutManager()._retire()
+            color_legends.close_all()
             self.scene.Clear(True)
             self._retire()
             self.window.deleteLater()

@@ -42,7 +42,6 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
         self._labels: dict[str, str] = {}
         self._user_actions = []
         self._combo = ctk_widgets.ctkComboBox(self)
-        self._combo.setSizePolicy(QtWidgets.QSizePolicy.Ignored, QtWidgets.QSizePolicy.Fixed)
         box = QtWidgets.QHBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
         box.addWidget(self._combo)

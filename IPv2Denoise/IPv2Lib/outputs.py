@@ -39,6 +39,7 @@ LONGEST_NAME = 200
 """Bytes of a name as UTF-8; file systems take 255, suffixes and temporary names included."""
 
 _REFUSED = frozenset('<>:"/\\|?*')  # by Windows, which also has devices in place of some names, whatever their suffix
+_SUFFIX = re.compile(r"\.(nrrd|nhdr|nii|nii\.gz|mha|mhd|dcm)$", re.IGNORECASE)
 _DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³]) *(\.|$)", re.IGNORECASE)
 
 
@@ -58,8 +59,7 @@ def check_output(path: Path, source: Path) -> None:
 
 def check_folder(folder: Path, command: str, overwrite: bool, *sources: Path) -> None:
     """Refuse a folder that holds anything but, where it may be replaced, an earlier result of this command."""
-    if any(folder.resolve() in (source.resolve(), *source.resolve().parents) for source in sources):
-        raise InputError(f"{folder} holds an input: give another folder, inputs are never changed")
+    check_holds_none(folder, sources)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a new folder's name")
     if folder.is_dir() and any(folder.iterdir()):
@@ -73,6 +73,12 @@ def check_folder(folder: Path, command: str, overwrite: bool, *sources: Path) ->
     if not existing.is_dir():
         raise InputError(f"{folder} cannot be created: {existing} is a file")
     _check_writable(existing)
+
+
+def check_holds_none(folder: Path, sources: Iterable[Path]) -> None:
+    """Refuse a folder for results that is or holds one of the inputs."""
+    if any(folder.resolve() in (source.resolve(), *source.resolve().parents) for source in sources):
+        raise InputError(f"{folder} holds an input: give another folder, inputs are never changed")
 
 
 def _is_result(folder: Path, command: str) -> bool:
@@ -134,39 +140,76 @@ def _cut(name: str, most: int) -> str:
     return re.sub(r"[.\s]+$", "", name.strip().encode()[:most].decode(errors="ignore"))
 
 
-def unique_names(paths: Sequence[Path]) -> list[str]:
-    """A name for each file or folder, without suffix, that no other has, not even in other capitals.
+def unique_names(paths: Sequence[Path], taken: Iterable[str] = ()) -> list[str]:
+    """A `file_name` for each file or folder, without suffix, that no other and none of those taken has.
+
+    Capitals do not tell names apart. A folder has no suffix: in its name, what follows a dot belongs to it.
 
     Examples
     --------
     >>> unique_names([Path("a/scan.nii.gz"), Path("b/scan.nrrd"), Path("c/Scan"), Path("scan-2.nrrd")])
     ['scan', 'scan-2', 'Scan-3', 'scan-2-2']
+    >>> unique_names([Path("4: Thorax 1.0 B31f"), Path("scan.nrrd")], taken=["SCAN"])
+    ['4_ Thorax 1.0 B31f', 'scan-2']
     """
     names: list[str] = []
+    used = {_alike(name) for name in taken}
     for path in paths:
-        stem = re.sub(r"\.(nrrd|nhdr|nii|nii\.gz|mha|mhd|dcm)$", "", path.resolve().name, flags=re.IGNORECASE)
-        candidates = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
-        taken = {name.lower() for name in names}
-        names.append(next(candidate for candidate in candidates if candidate.lower() not in taken))
+        stem = Path(os.path.abspath(path)).name
+        if not path.is_dir():
+            stem = _SUFFIX.sub("", stem)
+        numbered = (_numbered(file_name(stem), number) for number in itertools.count(1))
+        names.append(next(name for name in numbered if _alike(name) not in used))
+        used.add(_alike(names[-1]))
     return names
+
+
+def _numbered(name: str, number: int) -> str:
+    if number == 1:
+        return name
+    tail = f"-{number}"
+    return _cut(name, LONGEST_NAME - len(tail)) + tail
+
+
+def _alike(name: str) -> str:
+    """The same for names that some file systems hold for one."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def save(
     volume: Volume, output: Path, facts: dict[str, Any], source: Path, description: str, compress: bool = True
-) -> None:
-    """Write a volume and its sidecar, both or none. A DICOM source lends a DICOM output patient and study."""
+) -> dict[str, Any]:
+    """Write a volume and its sidecar, both or none. A DICOM source lends a DICOM output patient and study.
+
+    Returns
+    -------
+    dict
+        What the sidecar says: `facts`, and as ``output_sha256`` the hash of what is read from the output.
+    """
     from . import ct, dicom
 
     template = source if source.is_dir() or dicom.is_dicom(source) else None
     sidecar = sidecar_path(output)
     with _temporary_json(sidecar, facts) as temporary:
         ct.write(volume, output, template=template, description=description, compress=compress)
+        facts = facts | {"output_sha256": ct.read(output).sha256()}  # some formats round values or places
+        temporary.write_text(_json(facts), encoding="utf-8")
         os.replace(temporary, sidecar)
+    return facts
 
 
 def sidecar_path(output: Path) -> Path:
     """The file beside an output that says where it came from."""
     return output.parent / f"{output.name}.json"
+
+
+def read_sidecar(output: Path) -> dict[str, Any] | None:
+    """What the file beside an output says; None if there is none, or it is damaged or none of ours."""
+    try:
+        facts = json.loads(sidecar_path(output).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) and "command" in facts else None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -187,8 +230,12 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
 
 @contextlib.contextmanager
 def _temporary_json(path: Path, content: dict[str, Any]) -> Iterator[Path]:
-    with _temporary(path, json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n") as temporary:
+    with _temporary(path, _json(content)) as temporary:
         yield temporary
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
 
 
 @contextlib.contextmanager

@@ -17,6 +17,11 @@ from IPv2Lib.regions import Region, StrengthStatistics
 from small_chest import small_chest
 
 LIBRARY_PARENT = Path(bundle.__file__).resolve().parents[1]
+COARSE = (
+    "The pixels measure 5.47 mm, the model was trained on 0.4 to 1.3 mm: structures have an unusual size for it."
+)
+"""What is said about a scan of `small_chest` before it is denoised."""
+
 COMMANDS = (
     "demo", "denoise", "purify", "simulate", "train", "compare", "ablation", "evaluate", "models", "devices", "phantom",
 )  # fmt: skip
@@ -79,7 +84,7 @@ def test_python_m_is_the_command(tmp_path):
 def test_denoise_keeps_geometry_and_type_in_every_format(ipv2, scan, model, tmp_path, name):
     output = tmp_path / name
     outcome = ipv2("denoise", scan, output, "--model", model)
-    assert (outcome.code, outcome.err) == (0, "")
+    assert (outcome.code, outcome.err) == (0, f"ipv2: note: {scan}: {COARSE}\n")
     assert outcome.out.splitlines() == [f"{output}: denoised with tiny at strength 1"]
     before, after = ct.read(scan), ct.read(output)
     assert ct.same_grid(before, after)
@@ -92,7 +97,8 @@ def test_denoise_says_where_the_result_came_from(ipv2, scan, model, tmp_path):
     assert ipv2("denoise", scan, output, "--model", model, "--strength", "0.5", "--device", "cpu").code == 0
     facts = sidecar(output)
     assert facts["command"] == "denoise"
-    assert facts["input"] == "scan.nrrd"
+    assert (facts["input"], facts["input_sha256"]) == ("scan.nrrd", ct.read(scan).sha256())
+    assert facts["output_sha256"] == ct.read(output).sha256()
     assert facts["model"] == "tiny"
     assert facts["weights_sha256"] == bundle.load(model).hash
     assert (facts["strength"], facts["device"]) == (0.5, "cpu")

@@ -224,10 +224,13 @@ def _denoise_several(options: argparse.Namespace, model: Bundle, console: Consol
     outputs.check_folder(options.output, "denoise", False, *options.inputs)
     if options.output.name.lower().endswith(outputs.SUFFIXES):
         raise InputError(f"{options.output} is one file for {len(options.inputs)} inputs: give a new folder's name")
-    notes = Notes(console)
+    concerns = []
     for index, source in enumerate(options.inputs):  # all are seen before any long work
         console.progress(0.05 * index / len(options.inputs), f"checking {source.name}")
-        read(source, notes, model.card)
+        concerns.append(read(source, None, model.card)[1])
+    notes = Notes(console)
+    for source, sentences in zip(options.inputs, concerns, strict=True):
+        notes.say(source, sentences)
     names = outputs.unique_names(options.inputs)
     lines = [f"{options.output}: denoised with {model.name} at strength {options.strength:g}"]
     results = []

@@ -94,13 +94,14 @@ class Notes:
                 self._console.note(text)
 
 
-def read(path: Path, notes: Notes, card: Mapping[str, Any] | None = None) -> tuple[Volume, list[str]]:
+def read(path: Path, notes: Notes | None, card: Mapping[str, Any] | None = None) -> tuple[Volume, list[str]]:
     """Read a CT, and say what there is to know about it before anything is done with it.
 
     Parameters
     ----------
     path : Path
-    notes : Notes
+    notes : Notes or None
+        None: what there is to know is only returned.
     card : mapping, optional
         Of the model that is to denoise it.
 
@@ -108,7 +109,6 @@ def read(path: Path, notes: Notes, card: Mapping[str, Any] | None = None) -> tup
     -------
     volume : Volume
     concerns : list of str
-        What was said.
 
     Raises
     ------
@@ -123,7 +123,8 @@ def read(path: Path, notes: Notes, card: Mapping[str, Any] | None = None) -> tup
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     concerns = suitability.value_concerns(volume) if card is None else suitability.concerns(volume, card)
-    notes.say(path, concerns)
+    if notes:
+        notes.say(path, concerns)
     return volume, concerns
 
 

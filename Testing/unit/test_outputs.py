@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -50,3 +51,21 @@ def test_every_name_is_one_that_windows_takes_and_stays_as_it_is(text):
     assert not re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)", name.split(".")[0].rstrip(" "))
     assert unicodedata.is_normalized("NFC", name)
     assert outputs.file_name(name) == name
+
+
+def test_names_of_outputs_are_whole_and_of_one_input_each(tmp_path):
+    folders = [tmp_path / patient / "4: Thorax 1.0 B31f" for patient in "AB"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    paths = [
+        *folders,
+        Path("aux.nrrd"),
+        Path("Scan.NII.GZ"),
+        Path("scan.nrrd"),
+        Path(".nrrd"),
+        Path("x" * 240 + ".nrrd"),
+    ]
+    paths += [Path("x" * 245 + ".mha"), Path("e\u0301.nrrd"), Path("é.nrrd")]
+    names = outputs.unique_names(paths, taken=["SCAN"])
+    assert names[:6] == ["4_ Thorax 1.0 B31f", "4_ Thorax 1.0 B31f-2", "_aux", "Scan-2", "scan-3", "unnamed"]
+    assert names[6:] == ["x" * 200, "x" * 198 + "-2", "é", "é-2"]

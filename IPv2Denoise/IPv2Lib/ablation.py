@@ -160,8 +160,10 @@ def ablate(
         run = folder / name
         text = f"training {name} ({place + 1} of {len(plan)})"
         report(_TRAINED * place / len(plan), text)
-        if is_run(run) and read_run(run).state == COMPLETED:
-            continue
+        if is_run(run):
+            _check_run(run, settings, dataset)
+            if read_run(run).state == COMPLETED:
+                continue
         try:
             train(
                 dataset, run, settings, resume=is_run(run),
@@ -257,6 +259,18 @@ def _begin(folder: Path, dataset: PurifiedDataset, budget: Budget, arguments: di
     folder.mkdir(parents=True, exist_ok=True)
     facts = outputs.provenance("ablation", same=same, dataset=str(dataset.folder), split=split)
     outputs.write_json(path, facts)
+
+
+def _check_run(run: Path, settings: TrainingSettings, dataset: PurifiedDataset) -> None:
+    """Refuse a run that is in the place of one of ours: with other settings, or on other data."""
+    from .training_settings import check_same
+
+    check_same(run, settings)
+    data = read_run(run).data
+    for split in ("train", "validation"):
+        keys = sorted(entry["shard"] for entry in data.get(split, []))
+        if keys != sorted(shard.key for shard in dataset.split(split)):
+            raise InputError(f"{run} was trained on other data than {dataset.folder}: give another folder")
 
 
 def _part(report: Callable[[float, str], None], start: float, length: float, text: str) -> Callable[[float, str], None]:

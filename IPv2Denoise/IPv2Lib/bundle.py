@@ -57,6 +57,15 @@ class Bundle:
         return self.card["sha256"]
 
     @property
+    def key(self) -> str:
+        """SHA-256 of all that decides what the model makes of a scan, 64 hexadecimal digits: weights and card.
+
+        Models with one key give the same results. What the card says to people only does not count.
+        """
+        deciding = {name: value for name, value in self.card.items() if name not in _FOR_PEOPLE}
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+    @property
     def hu_range(self) -> tuple[float, float]:
         """Lowest and highest HU that the network was trained on."""
         low, high = self.card["hu_range"]
@@ -470,3 +479,9 @@ _REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "versions": (_is_versions, "an object of texts"),
 }
 """What the card must hold: key, check, and the check in words."""
+
+_FOR_PEOPLE = frozenset(
+    {"format_version", "name", "title", "description", "intended_use", "limits", "training", "metrics", "created",
+     "versions", "default", "noise_hu"}
+)  # fmt: skip
+"""What decides no result, see `Bundle.key`; anything else does."""

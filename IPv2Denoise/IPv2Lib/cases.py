@@ -183,7 +183,7 @@ def identified(cases: Iterable[Case]) -> list[Case]:
 
     It is the PatientID of a DICOM series, else that of another case with the same file, else the name of the case.
     """
-    cases = [case if case.patient else replace(case, patient=_patient_id(case)) for case in cases]
+    cases = [case if case.patient else replace(case, patient=patient_id(case)) for case in cases]
     patients = {path.resolve(): case.patient for case in cases if case.patient for path in case.sources}
     result = []
     for case in cases:
@@ -340,10 +340,11 @@ def _is_stages(folder: Path) -> bool:
         return False
 
 
-def _patient_id(case: Case) -> str:
-    from .dicom import patient_id
+def patient_id(case: Case) -> str:
+    """PatientID of a case's files; empty where they have none."""
+    from . import dicom
 
-    return next((found for path in case.sources if (found := patient_id(path))), "")
+    return next((found for path in case.sources if (found := dicom.patient_id(path))), "")
 
 
 # --- checks -----------------------------------------------------------------------------------------------------

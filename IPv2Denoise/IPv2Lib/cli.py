@@ -21,6 +21,7 @@ from .cli_options import (
     INPUT,
     LOADING,
     OUTPUT,
+    Notes,
     add_device,
     add_model,
     add_no_compress,
@@ -219,10 +220,12 @@ def _denoise(options: argparse.Namespace, console: Console) -> None:
         return
     (source,) = options.inputs
     outputs.check_output(options.output, source)
-    facts, table = _denoise_one(source, options.output, model, options, console.progress, console)
+    notes = Notes(console)
+    facts, table = _denoise_one(source, options.output, model, options, console.progress, notes, console)
     console.result(
         f"{options.output}: denoised with {model.name} at strength {options.strength:g}{table}",
         command="denoise", output=str(options.output), sidecar=str(outputs.sidecar_path(options.output)), **facts,
+        notes=notes.texts,
     )  # fmt: skip
 
 
@@ -230,9 +233,13 @@ def _denoise_several(options: argparse.Namespace, model: Bundle, console: Consol
     outputs.check_folder(options.output, "denoise", False, *options.inputs)
     if suffix(options.output) in outputs.SUFFIXES:
         raise InputError(f"{options.output} is one file for {len(options.inputs)} inputs: give a new folder's name")
+    concerns = []
     for index, source in enumerate(options.inputs):  # all are seen before any long work
         console.progress(0.05 * index / len(options.inputs), f"checking {source.name}")
-        read(source)
+        concerns.append(read(source, None, model.card)[1])
+    notes = Notes(console)
+    for source, sentences in zip(options.inputs, concerns, strict=True):
+        notes.say(source, sentences)
     names = outputs.unique_names(options.inputs)
     lines = [f"{options.output}: denoised with {model.name} at strength {options.strength:g}"]
     results = []
@@ -241,27 +248,29 @@ def _denoise_several(options: argparse.Namespace, model: Bundle, console: Consol
             tell = console.part(0.05 + 0.95 * index / len(names), 0.05 + 0.95 * (index + 1) / len(names))
             place = f"{index + 1} of {len(names)}, {source.name}: "
             facts, table = _denoise_one(
-                source, folder / f"{name}.nrrd", model, options, with_prefix(tell, place), console
+                source, folder / f"{name}.nrrd", model, options, with_prefix(tell, place), notes, console
             )
             output = options.output / f"{name}.nrrd"
             lines.append(f"  {output.name} from {source}{table}")
             results.append(
                 {"input": str(source), "output": str(output), "sidecar": str(outputs.sidecar_path(output)), **facts}
             )
-    console.result("\n".join(lines), command="denoise", output=str(options.output), results=results)
+    console.result("\n".join(lines), command="denoise", output=str(options.output), results=results, notes=notes.texts)
 
 
 def _denoise_one(
     source: Path, output: str | Path, model: Bundle, options: argparse.Namespace,
-    tell: Callable[[float, str], None], console: Console,
+    tell: Callable[[float, str], None], notes: Notes, console: Console,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Read, denoise, write; return provenance and statistics, and the latter as a table for people."""
     from .cohort import denoise_to_file
     from .regions import StrengthStatistics
 
     tell(0.0, "reading")
-    volume = read(source)
-    facts = denoise_to_file(volume, source, output, model, options.how, progress=tell, cancelled=console.cancelled)
+    volume, concerns = read(source, notes, model.card)
+    facts = denoise_to_file(
+        volume, source, output, model, options.how, concerns=concerns, progress=tell, cancelled=console.cancelled
+    )
     if not options.statistics:
         return facts, ""
     return facts, f"\n{_region_table(StrengthStatistics.from_dict(facts['statistics']).at(options.strength))}"
@@ -350,14 +359,16 @@ def _purify(options: argparse.Namespace, console: Console) -> None:
     settings = _purification_settings(options)
     outputs.check_folder(options.folder, "purify", options.overwrite, options.uldct, options.ndct)
     console.progress(0.0, "reading")
-    uldct, ndct = read(options.uldct), read(options.ndct)
+    notes = Notes(console)
+    (uldct, _), (ndct, _) = read(options.uldct, notes), read(options.ndct, notes)
     stages = purify(
         uldct, ndct, settings, first_slice=options.first_slice,
         progress=console.part(0.05, 0.7), cancelled=console.cancelled,
     )  # fmt: skip
     facts = outputs.provenance(
-        "purify", uldct=options.uldct.name, ndct=options.ndct.name, strategy=options.strategy,
-        settings=asdict(settings),
+        "purify", uldct=options.uldct.name, ndct=options.ndct.name,
+        input_sha256={"uldct": uldct.sha256(), "ndct": ndct.sha256()}, strategy=options.strategy,
+        settings=asdict(settings), concerns=notes.texts,
     )  # fmt: skip
     with outputs.new_folder(options.folder) as folder:
         facts["files"] = stage_files.write_stages(
@@ -371,7 +382,7 @@ def _purify(options: argparse.Namespace, console: Console) -> None:
     files = "\n".join(f"  {name:24} {title}" for name, title in facts["files"].items())
     console.result(
         f"{options.folder}: purified by {options.strategy}\n{files}",
-        command="purify", folder=str(options.folder), provenance=facts,
+        command="purify", folder=str(options.folder), provenance=facts, notes=notes.texts,
     )  # fmt: skip
 
 
@@ -437,7 +448,8 @@ def _simulate(options: argparse.Namespace, console: Console) -> None:
     device = choose_device(options.device)
     outputs.check_output(options.output, options.input)
     console.progress(0.0, "reading")
-    volume = read(options.input)
+    notes = Notes(console)
+    volume, concerns = read(options.input, notes)
     kernel: Any = options.kernel
     photons = dose.PHOTONS
     if options.match:
@@ -449,17 +461,19 @@ def _simulate(options: argparse.Namespace, console: Console) -> None:
     )  # fmt: skip
     console.progress(0.95, "writing")
     facts = outputs.provenance(
-        "simulate", input=options.input.name, dose=options.dose, method=options.method, seed=options.seed,
-        device=device,
+        "simulate", input=options.input.name, input_sha256=volume.sha256(), dose=options.dose, method=options.method,
+        seed=options.seed, device=device, concerns=concerns,
     )  # fmt: skip
     if options.method == "physical":
         facts |= {"photons": photons, "kernel": asdict(kernel) if options.match else kernel}
     description = f"IPv2 simulated {100 * options.dose:g} % dose"
-    outputs.save(result, options.output, facts, options.input, description, derivation="Pixel by pixel addition")
+    facts = outputs.save(
+        result, options.output, facts, options.input, description, derivation="Pixel by pixel addition"
+    )
     console.result(
         f"{options.output}: {options.input.name} at {100 * options.dose:g} % dose",
         command="simulate", output=str(options.output), sidecar=str(outputs.sidecar_path(options.output)),
-        provenance=facts,
+        provenance=facts, notes=notes.texts,
     )  # fmt: skip
 
 
@@ -480,12 +494,14 @@ def _evaluate(options: argparse.Namespace, console: Console) -> None:
     from . import evaluation
 
     console.progress(0.0, "reading")
-    result, reference = read(options.result), read(options.reference)
+    notes = Notes(console)
+    (result, _), (reference, _) = read(options.result, notes), read(options.reference, notes)
     console.progress(0.2, "comparing")
     scores = evaluation.compare(result, reference)
     console.result(
         evaluation.table(scores),
         command="evaluate", result=options.result.name, reference=options.reference.name, **scores.as_dict(),
+        notes=notes.texts,
     )  # fmt: skip
 
 

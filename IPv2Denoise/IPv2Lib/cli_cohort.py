@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from . import outputs
-from .cli_options import runner
+from .cli_options import Notes, runner
 from .console import Console
 from .errors import Cancelled
 
@@ -32,9 +32,9 @@ def denoise_cohort(options: argparse.Namespace, how: Options, model: Bundle, con
         )  # fmt: skip
     except KeyboardInterrupt:
         raise Cancelled("stopped; finished scans stay, run it again to go on") from None
+    notes = Notes(console)
     for scan in scans:
-        if scan.status == cohort.FAILED:
-            console.note(f"{scan.source}: {scan.reason}")
+        notes.say(scan.source, [scan.reason] if scan.facts is None else scan.facts["provenance"]["concerns"])
     counts = Counter(scan.status for scan in scans)
     text = ", ".join(f"{count} {status}" for status, count in counts.items())
     results = [
@@ -52,5 +52,5 @@ def denoise_cohort(options: argparse.Namespace, how: Options, model: Bundle, con
     report = options.output / cohort.REPORT_FILE
     console.result(
         f"{options.output}: {text} with {model.name} at strength {how.strength:g}, see {report}",
-        command="denoise", output=str(options.output), report=str(report), results=results,
+        command="denoise", output=str(options.output), report=str(report), results=results, notes=notes.texts,
     )  # fmt: skip

@@ -146,15 +146,20 @@ def _cases(options: argparse.Namespace) -> list[Case]:
     found += [Case("", ndct=ndct, uldct=uldct) for uldct, ndct in options.pair]
     found = [replace(case, **chosen) for case in found]
     have = read_table(options.out / TABLE_FILE) if is_dataset(options.out) else []
-    return named(_added(have, found))
+    return named(_added(have, found, options.out))
 
 
 def _given(options: argparse.Namespace, name: str) -> bool:
     return getattr(options, name) is not None
 
 
-def _added(have: list[Case], found: list[Case]) -> list[Case]:
-    """The cases of a data set and more; one whose files are there already keeps its name, patient and split."""
+def _added(have: list[Case], found: list[Case], folder: Path) -> list[Case]:
+    """The cases of a data set and more; one whose files are there already keeps its name, patient and split.
+
+    Unless the files were replaced meanwhile by those of another patient.
+    """
+    from .preparation import recorded_contents
+
     places = {tuple(path.resolve() for path in case.sources): index for index, case in enumerate(have)}
     result = list(have)
     taken = {case.name.lower() for case in have}
@@ -162,10 +167,22 @@ def _added(have: list[Case], found: list[Case]) -> list[Case]:
         index = places.get(tuple(path.resolve() for path in case.sources))
         if index is not None:
             earlier = have[index]
-            result[index] = replace(case, name=earlier.name, patient=earlier.patient, split=earlier.split)
+            if _is_of_another_patient(case, earlier, recorded_contents(folder)):
+                result[index] = replace(case, name=earlier.name)
+            else:
+                result[index] = replace(case, name=earlier.name, patient=earlier.patient, split=earlier.split)
         else:
             result.append(replace(case, name="") if case.name.lower() in taken else case)
     return result
+
+
+def _is_of_another_patient(case: Case, earlier: Case, recorded: dict[str, dict[str, str]]) -> bool:
+    """Whether other files lie in the place of a case and say that they are of another patient."""
+    from .cases import patient_id
+    from .preparation import contents
+
+    own = patient_id(case)
+    return own not in ("", earlier.patient) and recorded.get(earlier.name) != contents(earlier)
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from .errors import InputError
 
 if TYPE_CHECKING:
     from .bundle import Bundle
+    from .console import Console
     from .ct import Volume
 
 LOADING = "loading PyTorch"
@@ -98,16 +99,59 @@ def load_model(name_or_folder: str | None, device: str) -> Bundle:
     return bundle.load(bundle.default_name(device) if name_or_folder is None else name_or_folder)
 
 
-def read(path: Path) -> Volume:
-    """Read a CT. The library checks every volume again, but cannot name the file."""
-    from . import ct
+class Notes:
+    """What a command says about its files, each sentence once: at once through the console, at the end in its result.
+
+    Attributes
+    ----------
+    texts : list of str
+        What was said, for the key `notes` of the result.
+    """
+
+    def __init__(self, console: Console):
+        self._console = console
+        self.texts: list[str] = []
+
+    def say(self, path: Path, sentences: Iterable[str]) -> None:
+        """Say sentences about a file."""
+        for text in (f"{path}: {sentence}" for sentence in sentences):
+            if text not in self.texts:
+                self.texts.append(text)
+                self._console.note(text)
+
+
+def read(path: Path, notes: Notes | None, card: Mapping[str, Any] | None = None) -> tuple[Volume, list[str]]:
+    """Read a CT, and say what there is to know about it before anything is done with it.
+
+    Parameters
+    ----------
+    path : Path
+    notes : Notes or None
+        None: what there is to know is only returned.
+    card : mapping, optional
+        Of the model that is to denoise it.
+
+    Returns
+    -------
+    volume : Volume
+    concerns : list of str
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or is no CT. The library checks every volume again, but cannot name the file.
+    """
+    from . import ct, suitability
 
     volume = ct.read(path)
     try:
         ct.check_ct(volume)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return volume
+    concerns = suitability.value_concerns(volume) if card is None else suitability.concerns(volume, card)
+    if notes:
+        notes.say(path, concerns)
+    return volume, concerns
 
 
 def with_prefix(tell: Callable[[float, str], None], prefix: str) -> Callable[[float, str], None]:

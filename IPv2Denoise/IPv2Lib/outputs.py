@@ -12,7 +12,9 @@ import itertools
 import json
 import os
 import platform
+import re
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
@@ -31,6 +33,12 @@ PROVENANCE_FILE = "provenance.json"
 """In a folder of results: the command that made it, and from what."""
 
 RESEARCH = "For research; not for diagnosis."
+
+LONGEST_NAME = 200
+"""Bytes of a name as UTF-8; file systems take 255, suffixes and temporary names included."""
+
+_REFUSED = frozenset('<>:"/\\|?*')  # by Windows, which also has devices in place of some names, whatever their suffix
+_DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³]) *(\.|$)", re.IGNORECASE)
 
 
 def check_output(path: str | Path, source: Path) -> None:
@@ -131,8 +139,7 @@ def _check_new_or_empty(path: Path) -> None:
 def check_folder(folder: Path, command: str, overwrite: bool, *sources: Path) -> None:
     """Refuse a folder that holds anything but, where it may be replaced, an earlier result of this command."""
     _check_name(folder)
-    if any(folder.resolve() in (source.resolve(), *source.resolve().parents) for source in sources):
-        raise InputError(f"{folder} holds an input: give another folder, inputs are never changed")
+    check_holds_none(folder, sources)
     if any(source.is_dir() and source.resolve() in folder.resolve().parents for source in sources):
         raise InputError(f"{folder} lies in the folder of an input: give another place, inputs are never changed")
     if folder.resolve() in (Path.cwd(), *Path.cwd().parents):
@@ -150,6 +157,12 @@ def check_folder(folder: Path, command: str, overwrite: bool, *sources: Path) ->
     if not existing.is_dir():
         raise InputError(f"{folder} cannot be created: {existing} is a file")
     _check_writable(existing)
+
+
+def check_holds_none(folder: Path, sources: Iterable[Path]) -> None:
+    """Refuse a folder for results that is or holds one of the inputs."""
+    if any(folder.resolve() in (source.resolve(), *source.resolve().parents) for source in sources):
+        raise InputError(f"{folder} holds an input: give another folder, inputs are never changed")
 
 
 def _is_result(folder: Path, command: str) -> bool:
@@ -184,22 +197,68 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise OutputError(f"{folder} cannot be written ({error.strerror or error})") from error
 
 
-def unique_names(paths: Sequence[Path]) -> list[str]:
-    """A name for each file or folder, without suffix, that no other has, not even in other capitals.
+def file_name(text: str) -> str:
+    """`text` as the name of a file or folder that Windows, macOS and Linux take; a suffix may be added to it.
+
+    Examples
+    --------
+    >>> file_name("4: Thorax 1.0 B31f")
+    '4_ Thorax 1.0 B31f'
+    >>> file_name("CON"), file_name(" ct/lung . "), file_name("..")
+    ('_CON', 'ct_lung', 'unnamed')
+    """
+    name = "".join(
+        "_" if character in _REFUSED or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") else character
+        for character in unicodedata.normalize("NFC", text)
+    )
+    name = _cut(name, LONGEST_NAME)
+    if name.startswith("."):  # hidden
+        name = "_" + name[1:]
+    if _DEVICE.match(name):
+        name = _cut(f"_{name}", LONGEST_NAME)
+    return name or "unnamed"
+
+
+def _cut(name: str, most: int) -> str:
+    """At most so many bytes in whole characters, without white space around it or dots at its end."""
+    return re.sub(r"[.\s]+$", "", name.strip().encode()[:most].decode(errors="ignore"))
+
+
+def unique_names(paths: Sequence[Path], taken: Iterable[str] = ()) -> list[str]:
+    """A `file_name` for each file or folder, without suffix, that no other and none of those taken has.
+
+    Capitals do not tell names apart. A folder has no suffix: in its name, what follows a dot belongs to it.
 
     Examples
     --------
     >>> unique_names([Path("a/scan.nii.gz"), Path("b/scan.nrrd"), Path("c/Scan"), Path("scan-2.nrrd")])
     ['scan', 'scan-2', 'Scan-3', 'scan-2-2']
+    >>> unique_names([Path("4: Thorax 1.0 B31f"), Path("scan.nrrd")], taken=["SCAN"])
+    ['4_ Thorax 1.0 B31f', 'scan-2']
     """
     names: list[str] = []
+    used = {_alike(name) for name in taken}
     for path in paths:
-        name, ending = path.resolve().name, suffix(path.resolve())
-        stem = name[: -len(ending)] if ending in (*IMAGE_SUFFIXES, ".dcm") else name
-        candidates = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
-        taken = {name.lower() for name in names}
-        names.append(next(candidate for candidate in candidates if candidate.lower() not in taken))
+        stem = Path(os.path.abspath(path)).name
+        ending = suffix(stem)
+        if not path.is_dir() and ending in (*IMAGE_SUFFIXES, ".dcm"):
+            stem = stem[: -len(ending)]
+        numbered = (_numbered(file_name(stem), number) for number in itertools.count(1))
+        names.append(next(name for name in numbered if _alike(name) not in used))
+        used.add(_alike(names[-1]))
     return names
+
+
+def _numbered(name: str, number: int) -> str:
+    if number == 1:
+        return name
+    tail = f"-{number}"
+    return _cut(name, LONGEST_NAME - len(tail)) + tail
+
+
+def _alike(name: str) -> str:
+    """The same for names that some file systems hold for one."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def save(
@@ -210,8 +269,14 @@ def save(
     description: str,
     compress: bool = True,
     derivation: str = "Smoothing",
-) -> None:
-    """Write a volume and its sidecar, both or none. A DICOM source lends a DICOM output patient and study."""
+) -> dict[str, Any]:
+    """Write a volume and its sidecar, both or none. A DICOM source lends a DICOM output patient and study.
+
+    Returns
+    -------
+    dict
+        What the sidecar says: `facts`, and as ``output_sha256`` the hash of what is read from the output.
+    """
     from . import ct
 
     sidecar = sidecar_path(output)
@@ -219,7 +284,10 @@ def save(
         check_source_is_kept(Path(output), source)  # again: the work may have taken hours
         check_sidecar(Path(output))
         ct.write(volume, output, source, description, compress, derivation)
+        facts = facts | {"output_sha256": ct.read_here(output).sha256()}  # some formats round values or places
+        temporary.write_text(_json(facts), encoding="utf-8")
         os.replace(temporary, sidecar)
+    return facts
 
 
 def sidecar_path(output: str | Path) -> Path:
@@ -228,6 +296,15 @@ def sidecar_path(output: str | Path) -> Path:
     if output.name in ("", ".."):  # the folder that one is in, or above
         output = Path(os.path.abspath(output))
     return output.parent / f"{output.name}.json"
+
+
+def read_sidecar(output: Path) -> dict[str, Any] | None:
+    """What the file beside an output says; None if there is none, or it is damaged or none of ours."""
+    try:
+        facts = json.loads(sidecar_path(output).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) and "command" in facts else None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -248,8 +325,12 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
 
 @contextlib.contextmanager
 def _temporary_json(path: Path, content: dict[str, Any]) -> Iterator[Path]:
-    with _temporary(path, json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n") as temporary:
+    with _temporary(path, _json(content)) as temporary:
         yield temporary
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
 
 
 @contextlib.contextmanager

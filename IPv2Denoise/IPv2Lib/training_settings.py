@@ -6,7 +6,7 @@ Owns the names, defaults and limits. What they do is in `training`, `training_so
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from . import networks, training_run
@@ -188,6 +188,14 @@ def read_settings(run: Path | str) -> TrainingSettings:
         return TrainingSettings(**values, ranges=ranges)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path} cannot be read ({error}): start a new run in another folder") from error
+
+
+def check_same(run: Path | str, settings: TrainingSettings) -> None:
+    """Refuse (`InputError`) to go on with a run that was begun with other settings; the device may be another."""
+    begun = replace(read_settings(run), device=settings.device)
+    other = [each.name for each in fields(settings) if getattr(begun, each.name) != getattr(settings, each.name)]
+    if other:
+        raise InputError(f"{run} was begun with another {', '.join(other)}: give another folder, or remove it")
 
 
 def write_settings(settings: TrainingSettings, run: Path) -> None:

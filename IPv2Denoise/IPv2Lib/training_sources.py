@@ -104,11 +104,13 @@ def reopen_source(
         return _from_shards(folder, train, validation, settings, workers)
     if isinstance(folder, Path):
         raise InputError(f"the run trains on volumes, not on the data set {folder}: name them, or start a new run")
-    if source is not None:
-        return _from_scans(source, targets, settings, workers)
-    if not described.get("volumes"):
-        raise InputError("the run trained on volumes that were not read from files: give them again")
-    return _from_scans(described["volumes"], described.get("targets"), settings, workers)
+    if source is None:
+        if not described.get("volumes"):
+            raise InputError("the run trained on volumes that were not read from files: give them again")
+        source, targets = described["volumes"], described.get("targets")
+    opened = _from_scans(source, targets, settings, workers)
+    _check_contents(described, opened.described)
+    return opened
 
 
 class ShardSource:
@@ -214,7 +216,24 @@ def _from_scans(scans: Scans, targets: Scans | None, settings: TrainingSettings,
     volumes = [_read(scan) for scan in scans]
     wanted = volumes if targets is None else [_read(target) for target in targets]
     _check_targets(volumes, wanted)
+    described["contents"] = [volume.sha256() for volume in volumes]
+    described["target_contents"] = None if targets is None else [volume.sha256() for volume in wanted]
     return DrawnSource(volumes, wanted, [], described, settings, workers)
+
+
+def _check_contents(begun: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on with other scans than a run began with, even if they lie in the same place."""
+    for key, kind in (("contents", "volume"), ("target_contents", "target")):
+        if key not in begun or begun[key] == now[key]:
+            continue
+        before, after = begun[key] or [], now[key] or []
+        if len(before) != len(after):
+            raise InputError(f"the run began with {len(before)} {kind}s, not {len(after)}: give the same ones")
+        number = next(index for index, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1])
+        name = f" ({now['names'][number]})" if kind == "volume" else ""
+        raise InputError(
+            f"{kind} {number + 1}{name} is not the one that the run began with: give that one, or start a new run"
+        )
 
 
 def _paths(scans: Scans) -> list[str]:

@@ -25,10 +25,13 @@ from .cli_options import (
     add_model,
     add_no_compress,
     add_runner,
+    add_settings,
     aligned,
+    given,
     load_model,
     read,
     whole_number,
+    with_file,
     with_prefix,
 )
 from .console import BAD_INPUT, SUCCESS, Console
@@ -300,6 +303,7 @@ def _purify_options(command: argparse.ArgumentParser) -> None:
         "--pictures", action=argparse.BooleanOptionalAction, default=True, help="draw stages.png (default: yes)"
     )
     add_no_compress(command)
+    add_settings(command)
     command.add_argument("--strategy", choices=("ipv1", "ipv2"), default="ipv2", help="(default: %(default)s)")
     modules = command.add_argument_group("modules, each on or off by itself (default: as the strategy has it)")
     for name, text in (
@@ -360,16 +364,12 @@ def _purify(options: argparse.Namespace, console: Console) -> None:
 
 
 def _purification_settings(options: argparse.Namespace) -> Settings:
-    from .purification import IPV1, IPV2
+    from .purification import IPV1, IPV2, Settings
 
-    names = (
-        "remove_background", "add_noise", "remove_noise", "drop_enclosed_air", "blend", "threshold_hu", "dose",
-        "method", "kernel", "seed", "weak_strength",
-    )  # fmt: skip
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    chosen = given(options, Settings)
     if options.window:
-        given["low_hu"], given["high_hu"] = options.window
-    return replace({"ipv1": IPV1, "ipv2": IPV2}[options.strategy], **given)
+        chosen["low_hu"], chosen["high_hu"] = options.window
+    return replace(with_file(options, {"ipv1": IPV1, "ipv2": IPV2}[options.strategy]), **chosen)
 
 
 def _draw_stages(stages: Stages, path: Path, console: Console) -> bool:

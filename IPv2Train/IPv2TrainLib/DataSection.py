@@ -32,6 +32,7 @@ from .Cases import (
 from .CaseTable import NAME, CaseTable
 from .Logic import IPv2TrainLogic
 from .Messages import boxes, errorsShown, showError
+from .Settings import fractions, preparationSettings
 
 MOST_FAILURES_SHOWN = 5
 
@@ -145,8 +146,7 @@ class DataSection:
 
     @property
     def _fractions(self) -> tuple[float, float, float]:
-        train, validation = self._parameterNode.trainPercent / 100, self._parameterNode.validationPercent / 100
-        return train, validation, 1 - train - validation
+        return fractions(self._parameterNode)
 
     def _drawn(self) -> list[Case]:
         return split_by_patient(self._cases, self._fractions, self._parameterNode.splitSeed)
@@ -288,10 +288,7 @@ class DataSection:
         self._logic.prepare(
             self._drawn(),
             parameters.dataset,
-            fractions=self._fractions,
-            seed=parameters.splitSeed,
-            splitProjections=parameters.splitProjections,
-            workers=parameters.workers,
+            preparationSettings(parameters),
             onFinished=self._onPurified,
             wait=False,
         )

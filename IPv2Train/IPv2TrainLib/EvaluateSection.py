@@ -15,7 +15,7 @@ from slicer.i18n import tr as _
 from .Logic import IPv2TrainLogic, addComparison
 from .Messages import boxes, errorsShown, showError
 from .Runs import Runs, checkedName, proposedName
-from .Settings import trainingSettings
+from .Settings import ablationSettings, comparisonSettings
 from .TrainSection import runsFolder
 
 INPUT = "input"
@@ -193,10 +193,7 @@ class EvaluateSection:
             parameters.dataset,
             [method for method in parameters.methods if method in self._listed],
             output,
-            split=parameters.testSplit.value,
-            slicesPerCase=parameters.slicesPerCase or None,
-            features=parameters.features or None,
-            device=parameters.device,
+            comparisonSettings(parameters),
             onFinished=self._onFinished,
             wait=False,
         )
@@ -209,9 +206,7 @@ class EvaluateSection:
         self._logic.ablation(
             parameters.dataset,
             self._ablationFolder(),
-            trainingSettings(parameters, steps=parameters.ablationSteps),
-            seeds=parameters.ablationSeeds,
-            slicesPerCase=parameters.slicesPerCase or None,
+            ablationSettings(parameters),
             onFinished=self._onFinished,
             wait=False,
         )

@@ -518,6 +518,7 @@ def _card_text(model: Bundle) -> str:
     card = model.card
     sources = [f"  {item['name']} ({item['licence']}). {item['citation']}" for item in card["training"]["data"]]
     metrics = json.dumps(card["metrics"], indent=2, ensure_ascii=False).splitlines()
+    noise = card.get("noise_hu")
     return "\n".join(
         [
             f"{card['name']}: {card['title']}",
@@ -527,6 +528,7 @@ def _card_text(model: Bundle) -> str:
             f"Limits: {card['limits']}",
             f"Network: {card['network']['name']} {json.dumps(card['network']['arguments'])}",
             f"HU range: {card['hu_range'][0]:g} to {card['hu_range'][1]:g}",
+            *([f"Noise: {noise[0]:g} to {noise[1]:g} HU in soft tissue"] if noise else []),
             f"Created: {card['created']}",
             f"SHA-256 of the weights: {model.hash}",
             f"Folder: {model.folder}",

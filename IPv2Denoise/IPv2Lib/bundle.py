@@ -19,7 +19,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__, eight_bits, networks
+from . import __version__, eight_bits, networks, outputs
 from .errors import BundleError, InputError, OutputError
 
 if TYPE_CHECKING:
@@ -304,8 +304,8 @@ def save(
 
 
 def check_name(name: str) -> None:
-    """Refuse (`BundleError`) what cannot be the name of a model."""
-    if not _is_name(name):
+    """Refuse (`BundleError`) what cannot be the name of a model, or not of its folder on every system."""
+    if not _is_name(name) or outputs.file_name(name) != name:
         raise BundleError(
             f"{name!r} is no name of a model: use letters, digits, '.', '_' and '-', a letter or digit first"
         )

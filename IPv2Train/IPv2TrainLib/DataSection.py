@@ -32,6 +32,7 @@ from .Cases import (
 from .CaseTable import NAME, CaseTable
 from .Logic import IPv2TrainLogic
 from .Messages import boxes, errorsShown, showError
+from .Refusals import refuse
 from .Settings import fractions, preparationSettings
 
 MOST_FAILURES_SHOWN = 5
@@ -57,6 +58,7 @@ class DataSection:
         self._states: dict[str, CaseState] = {}
         self._shown: tuple = ()
         self._heard: object = None  # of the job, last
+        self._addTip = ui.addFromSceneButton.property("toolTip")
         self._dataset = PathField(ui.datasetPathLineEdit, self._onDataset)
         self._table = CaseTable(ui.casesTable, self._onEdited, self._onSelected)
         self._preview = CasePreview(ui)
@@ -113,11 +115,12 @@ class DataSection:
             self._cases = casesFromText(parameters.cases)
             self._showCases()
         self._ui.kernelSelector.setEnabled(parameters.simulator.value == "physical")
+        self._showButtons()
 
     def jobChanged(self) -> None:
         """Show where the job is, and which cases are done."""
         runner = self._logic.runner
-        self._display.update(runner, self._logic.jobKind)
+        self._showButtons()
         if self._logic.jobKind == "prepare" and self._parameterNode:
             heard = runner.state, runner.message
             if heard != self._heard:
@@ -160,6 +163,34 @@ class DataSection:
         self._table.show(self._cases, drawn, self._states)
         self._ui.splitPreviewLabel.setText(problem or splitText(drawn))
         self._onSelected()
+        self._showButtons()
+
+    def _showButtons(self) -> None:
+        """Enable what can work, and say of the rest why it cannot."""
+        self._display.update(self._logic.runner, self._logic.jobKind)
+        parameters, ui = self._parameterNode, self._ui
+        if not parameters:
+            return
+        if not self._logic.runner.state.active and (reason := self._whyNotPurify()):
+            refuse(ui.purifyButton, reason)
+        ui.addFromSceneButton.setEnabled(True)
+        ui.addFromSceneButton.setToolTip(self._addTip)
+        reason = CaseSources.whyNot(parameters.ndctVolume, parameters.uldctVolume)
+        if not parameters.dataset:
+            reason = _("the folder of the data set is missing: choose one, the scans are written into it")
+        if reason:
+            refuse(ui.addFromSceneButton, reason)
+
+    def _whyNotPurify(self) -> str:
+        if not self._parameterNode.dataset:
+            return _("no data set is chosen: choose a folder for it")
+        if not self._cases:
+            return _("there is no case yet: add some")
+        try:
+            check_fractions(self._fractions)
+        except InputError as error:
+            return str(error)
+        return ""
 
     def _onSelected(self) -> None:
         names = self._table.selectedNames()
@@ -208,8 +239,6 @@ class DataSection:
         with errorsShown():
             parameters = self._parameterNode
             self._dataset.settle()
-            if not parameters.dataset:
-                raise InputError(_("the folder of the data set is missing: choose one, the scans are written into it"))
             with slicer.util.WaitCursor():
                 case = CaseSources.fromScene(parameters.ndctVolume, parameters.uldctVolume, self._folder / SCANS_FOLDER)
             self._add([replace(case, **self._settings())])
@@ -232,7 +261,7 @@ class DataSection:
     def _add(self, found: Sequence[Case]) -> None:
         if not found or not self._parameterNode:
             return
-        cases = joined(self._cases, identified(found))
+        cases = identified(joined(self._cases, found))
         check_cases(cases)
         added = len(cases) - len(self._cases)
         self._keep(cases)

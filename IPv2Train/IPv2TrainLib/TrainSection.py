@@ -17,6 +17,7 @@ from .Curves import Curves
 from .Logic import IPv2TrainLogic
 from .Messages import errorsShown, showError
 from .Parameters import LengthUnit, Pairs
+from .Refusals import refuse, whyNoDataset
 from .Runs import RUNS_FOLDER, Runs, checkedName, longText, progressText, proposedName, shortText
 from .Settings import trainingSettings
 
@@ -62,6 +63,7 @@ class TrainSection:
         ui.runsList.currentRowChanged.connect(self._onRow)
         ui.startFromSelector.activated.connect(self._onStartFrom)
         self._models: list[str] = []
+        self._startTip = ui.startButton.property("toolTip")
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node, or none while the module is not shown."""
@@ -163,6 +165,11 @@ class TrainSection:
         if self._asked and not isRunning and not isStarting:
             self._asked = None
         ui.startButton.setEnabled(not runner.state.active)
+        ui.startButton.setToolTip(self._startTip)
+        if runner.state.active:
+            refuse(ui.startButton, _("wait until this is done: {title}").format(title=runner.task.title))
+        elif reason := whyNoDataset(self._parameterNode.dataset):
+            refuse(ui.startButton, reason)
         ui.resumeButton.setEnabled(run is not None and run.can_resume and not runner.state.active)
         ui.pauseButton.setEnabled(isRunning and not self._asked)
         ui.stopButton.setEnabled((isRunning or isStarting) and (not self._asked or self._asked[1] == "pause"))
@@ -241,7 +248,7 @@ class TrainSection:
             parameters = self._parameterNode
             self._runsPath.settle()
             name = parameters.newRun.strip() or proposedName(self.runsFolder, parameters.strategy.value)
-            name = checkedName(name, _("a run"))
+            name = checkedName(name, _("a run"), self.runsFolder)
             run = (self.runsFolder or Path()) / name
             self._logic.train(
                 parameters.dataset, run, trainingSettings(parameters), onFinished=self._onTrained, wait=False

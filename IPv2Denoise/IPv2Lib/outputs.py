@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
@@ -33,6 +34,12 @@ PROVENANCE_FILE = "provenance.json"
 """In a folder of results: the command that made it, and from what."""
 
 RESEARCH = "For research; not for diagnosis."
+
+LONGEST_NAME = 200
+"""Bytes of a name as UTF-8; file systems take 255, suffixes and temporary names included."""
+
+_REFUSED = frozenset('<>:"/\\|?*')  # by Windows, which also has devices in place of some names, whatever their suffix
+_DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³]) *(\.|$)", re.IGNORECASE)
 
 
 def check_output(path: Path, source: Path) -> None:
@@ -98,6 +105,33 @@ def new_folder(folder: Path) -> Iterator[Path]:
             fresh.rename(folder)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error.strerror or error})") from error
+
+
+def file_name(text: str) -> str:
+    """`text` as the name of a file or folder that Windows, macOS and Linux take; a suffix may be added to it.
+
+    Examples
+    --------
+    >>> file_name("4: Thorax 1.0 B31f")
+    '4_ Thorax 1.0 B31f'
+    >>> file_name("CON"), file_name(" ct/lung . "), file_name("..")
+    ('_CON', 'ct_lung', 'unnamed')
+    """
+    name = "".join(
+        "_" if character in _REFUSED or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") else character
+        for character in unicodedata.normalize("NFC", text)
+    )
+    name = _cut(name, LONGEST_NAME)
+    if name.startswith("."):  # hidden
+        name = "_" + name[1:]
+    if _DEVICE.match(name):
+        name = _cut(f"_{name}", LONGEST_NAME)
+    return name or "unnamed"
+
+
+def _cut(name: str, most: int) -> str:
+    """At most so many bytes in whole characters, without white space around it or dots at its end."""
+    return re.sub(r"[.\s]+$", "", name.strip().encode()[:most].decode(errors="ignore"))
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from . import staging
 from .errors import InputError, OutputError
 
 AIR_HU = -1024.0
@@ -471,7 +472,7 @@ def _staging(target: Path) -> Iterator[Path]:
     if not target.parent.is_dir():
         raise OutputError(f"cannot write {target}: {target.parent} is not a folder; create it first")
     try:
-        with tempfile.TemporaryDirectory(prefix=".ipv2-", dir=target.parent, ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(prefix=staging.prefix(), dir=target.parent, ignore_cleanup_errors=True) as folder:
             yield Path(folder)
     except (OSError, RuntimeError) as error:
         raise OutputError(f"cannot write {target}: {_reason(error)}") from error
@@ -517,8 +518,8 @@ def _write_dicom(volume: Volume, folder: Path, template: Path | None, descriptio
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"cannot write a DICOM series to {folder}: it is not empty; give a new folder's name")
-    with _staging(folder) as staging:
-        series = staging / "series"  # not the staging folder itself, which only its owner may open
+    with _staging(folder) as hidden:
+        series = hidden / "series"  # not the staging folder itself, which only its owner may open
         series.mkdir()
         dicom.write_series(volume, series, description, template)
         if folder.exists():

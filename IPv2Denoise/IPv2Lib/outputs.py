@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
+from . import __version__, staging
 from .errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _temporary_json(path: Path, content: dict[str, Any]) -> Iterator[Path]:
 def _temporary(path: Path, text: str) -> Iterator[Path]:
     """A file beside `path` with all of the text, to be renamed; gone at the end if it was not."""
     try:
-        with tempfile.TemporaryDirectory(prefix=".ipv2-", dir=path.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=staging.prefix(), dir=path.parent) as folder:
             temporary = Path(folder) / path.name
             temporary.write_text(text, encoding="utf-8")
             yield temporary

@@ -472,7 +472,8 @@ def _staging(target: Path) -> Iterator[Path]:
     if not target.parent.is_dir():
         raise OutputError(f"cannot write {target}: {target.parent} is not a folder; create it first")
     try:
-        with tempfile.TemporaryDirectory(prefix=staging.prefix(), dir=target.parent, ignore_cleanup_errors=True) as folder:
+        prefix = staging.prefix()
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent, ignore_cleanup_errors=True) as folder:
             yield Path(folder)
     except (OSError, RuntimeError) as error:
         raise OutputError(f"cannot write {target}: {_reason(error)}") from error

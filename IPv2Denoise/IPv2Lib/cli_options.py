@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 LOADING = "loading PyTorch"
 INPUT = "an NRRD, NIfTI or MetaImage file, or a folder with one DICOM series; values in HU"
-OUTPUT = "a file ending in .nrrd, .nii, .nii.gz, .mha or .mhd, or a new folder's name for a DICOM series"
+OUTPUT = "a file ending in .nrrd, .nii, .nii.gz, .mha or .mhd, or for a DICOM series a folder (NAME/)"
 
 
 def add_model(command: argparse.ArgumentParser) -> None:
@@ -31,6 +33,30 @@ def add_device(command: argparse.ArgumentParser) -> None:
         "--device", default="auto", metavar="DEVICE",
         help="auto, cpu, cuda (or cuda:1, ...) or mps; auto takes the fastest there is (default: %(default)s)",
     )  # fmt: skip
+
+
+def add_prefer(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--prefer", choices=("sform", "qform"),
+        help="which place to take where those of a NIfTI file contradict each other (default: such a file is refused)",
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def preferred(place: str | None) -> Iterator[None]:
+    """Read NIfTI files as `add_prefer` let the user say, here and in processes that are started meanwhile."""
+    from .ct import PREFER_VARIABLE
+
+    before = os.environ.get(PREFER_VARIABLE)
+    if place is not None:
+        os.environ[PREFER_VARIABLE] = place
+    try:
+        yield
+    finally:
+        if place is not None:
+            del os.environ[PREFER_VARIABLE]
+            if before is not None:
+                os.environ[PREFER_VARIABLE] = before
 
 
 def add_no_compress(command: argparse.ArgumentParser) -> None:

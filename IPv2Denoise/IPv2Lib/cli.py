@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import __version__, cli_cohort, cli_comparison, cli_dataset, cli_training, outputs
+from . import __version__, cli_cohort, cli_comparison, cli_convert, cli_dataset, cli_training, outputs
 from .cli_options import (
     INPUT,
     LOADING,
@@ -24,11 +24,13 @@ from .cli_options import (
     add_device,
     add_model,
     add_no_compress,
+    add_prefer,
     add_runner,
     add_settings,
     aligned,
     given,
     load_model,
+    preferred,
     read,
     whole_number,
     with_file,
@@ -36,6 +38,7 @@ from .cli_options import (
 )
 from .console import BAD_INPUT, SUCCESS, Console
 from .errors import InputError
+from .file_names import suffix
 
 if TYPE_CHECKING:
     from .bundle import Bundle
@@ -71,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         options = parser.parse_args(argv)
-        options.run(options, console)
+        with preferred(getattr(options, "prefer", None)):
+            options.run(options, console)
 
     try:
         return console.run(f"ipv2 {argv[0]}" if known else "ipv2", run, finish_step=argv[0] in _FINISH_STEP)
@@ -98,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
         command.set_defaults(run=run)
         add_options(command)
+        if name not in _READ_NO_CT:
+            add_prefer(command)
         command.add_argument(
             "--json", action="store_true", help="write progress and result as one JSON object per line"
         )
@@ -166,7 +172,8 @@ def _denoise_options(command: argparse.ArgumentParser) -> None:
         "  ipv2 denoise cohort/* denoised --workers 4      as many as there are, four at a time"
     )
     command.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help=INPUT)
-    command.add_argument("output", type=Path, metavar="OUTPUT", help=f"{OUTPUT}; of several inputs, a new folder")
+    # As text: a path would lose the slash at the end.
+    command.add_argument("output", metavar="OUTPUT", help=f"{OUTPUT}; of several inputs, a new folder")
     add_model(command)
     command.add_argument(
         "--strength", type=float, default=1.0, metavar="S",
@@ -205,6 +212,8 @@ def _denoise(options: argparse.Namespace, console: Console) -> None:
         options.strength, options.device, options.keep_outside_body, kept_noise_hu, options.self_ensemble,
         options.statistics, options.compress,
     )  # fmt: skip
+    if len(options.inputs) > 1 or cli_cohort.is_cohort(options):
+        options.output = Path(options.output)
     if cli_cohort.is_cohort(options):
         cli_cohort.denoise_cohort(options, options.how, model, console)
         return
@@ -222,7 +231,7 @@ def _denoise(options: argparse.Namespace, console: Console) -> None:
 
 def _denoise_several(options: argparse.Namespace, model: Bundle, console: Console) -> None:
     outputs.check_folder(options.output, "denoise", False, *options.inputs)
-    if options.output.suffix in outputs.SUFFIXES:
+    if suffix(options.output) in outputs.SUFFIXES:
         raise InputError(f"{options.output} is one file for {len(options.inputs)} inputs: give a new folder's name")
     for index, source in enumerate(options.inputs):  # all are seen before any long work
         console.progress(0.05 * index / len(options.inputs), f"checking {source.name}")
@@ -246,7 +255,7 @@ def _denoise_several(options: argparse.Namespace, model: Bundle, console: Consol
 
 
 def _denoise_one(
-    source: Path, output: Path, model: Bundle, options: argparse.Namespace,
+    source: Path, output: str | Path, model: Bundle, options: argparse.Namespace,
     tell: Callable[[float, str], None], console: Console,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Read, denoise, write; return provenance and statistics, and the latter as a table for people."""
@@ -395,7 +404,7 @@ def _simulate_options(command: argparse.ArgumentParser) -> None:
         "  ipv2 simulate ndct.nrrd quarter.nrrd --dose 0.25 --match    noise like that of this very scan"
     )
     command.add_argument("input", type=Path, metavar="NDCT", help=INPUT)
-    command.add_argument("output", type=Path, metavar="OUTPUT", help=OUTPUT)
+    command.add_argument("output", metavar="OUTPUT", help=OUTPUT)
     command.add_argument("--dose", type=float, required=True, help="dose fraction, above 0 to 1; 0.02 is 2 %%")
     command.add_argument(
         "--method", choices=("physical", "published"), default="physical",
@@ -615,6 +624,8 @@ def _phantom(options: argparse.Namespace, console: Console) -> None:
     )  # fmt: skip
 
 
+_READ_NO_CT = ("demo", "models", "devices", "phantom")
+
 _FINISH_STEP = ("train", "ablation")
 """Commands that finish the step that they are at when they are asked to stop, and keep what they have."""
 
@@ -626,6 +637,7 @@ _COMMANDS = {
     **cli_dataset.COMMANDS,
     **cli_training.COMMANDS,
     **cli_comparison.COMMANDS,
+    **cli_convert.COMMANDS,
     "evaluate": ("score a result against a reference", _evaluate_options, _evaluate),
     "models": ("list the installed models, or show one's card", _models_options, _models),
     "devices": ("list what a model can run on, and how fast it is", _devices_options, _devices),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +21,7 @@ T = TypeVar("T")
 
 LOADING = "loading PyTorch"
 INPUT = "an NRRD, NIfTI or MetaImage file, or a folder with one DICOM series; values in HU"
-OUTPUT = "a file ending in .nrrd, .nii, .nii.gz, .mha or .mhd, or a new folder's name for a DICOM series"
+OUTPUT = "a file ending in .nrrd, .nii, .nii.gz, .mha or .mhd, or for a DICOM series a folder (NAME/)"
 
 
 def add_model(command: argparse.ArgumentParser) -> None:
@@ -36,6 +38,30 @@ def add_device(command: argparse.ArgumentParser, default: str | None = "auto") -
         "--device", default=default, metavar="DEVICE",
         help="auto, cpu, cuda (or cuda:1, ...) or mps; auto takes the fastest there is (default: auto)",
     )  # fmt: skip
+
+
+def add_prefer(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--prefer", choices=("sform", "qform"),
+        help="which place to take where those of a NIfTI file contradict each other (default: such a file is refused)",
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def preferred(place: str | None) -> Iterator[None]:
+    """Read NIfTI files as `add_prefer` let the user say, here and in processes that are started meanwhile."""
+    from .ct import PREFER_VARIABLE
+
+    before = os.environ.get(PREFER_VARIABLE)
+    if place is not None:
+        os.environ[PREFER_VARIABLE] = place
+    try:
+        yield
+    finally:
+        if place is not None:
+            del os.environ[PREFER_VARIABLE]
+            if before is not None:
+                os.environ[PREFER_VARIABLE] = before
 
 
 def add_no_compress(command: argparse.ArgumentParser) -> None:

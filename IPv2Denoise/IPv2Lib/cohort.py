@@ -52,7 +52,7 @@ class Scan:
 def denoise_to_file(
     volume: Volume,
     source: Path,
-    output: Path,
+    output: str | Path,
     model: Bundle,
     options: Options,
     *,

@@ -21,14 +21,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
+from . import __version__, staging
 from .errors import InputError, OutputError
+from .file_names import IMAGE_SUFFIXES, LONGEST, is_folder, suffix
+from .file_names import SUFFIXES as SUFFIXES  # where others look for it
 
 if TYPE_CHECKING:
     from .ct import Volume
-
-SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")
-"""Of the files that can be written."""
 
 PROVENANCE_FILE = "provenance.json"
 """In a folder of results: the command that made it, and from what."""
@@ -42,32 +41,118 @@ _REFUSED = frozenset('<>:"/\\|?*')  # by Windows, which also has devices in plac
 _DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³]) *(\.|$)", re.IGNORECASE)
 
 
-def check_output(path: Path, source: Path) -> None:
-    """Refuse before any long work what cannot be written after it."""
-    if path.resolve() == source.resolve():
-        raise InputError(f"{path} is the input: give the output another name, inputs are never changed")
-    if path.is_dir() or not path.suffix:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(f"{path} exists and is not an empty folder: give a new folder's name for a DICOM series")
-    elif not path.name.lower().endswith(SUFFIXES):
-        raise InputError(f"{path} has no known suffix: end the name in {', '.join(SUFFIXES)}")
+def check_output(path: str | Path, source: Path) -> None:
+    """Refuse before any long work what cannot be written after it, or would replace what is not the output's own.
+
+    Parameters
+    ----------
+    path : str or Path
+        File or folder; as text it may end in a slash, see `file_names.is_folder`.
+    source : Path
+        The input: a file, whose voxels may lie in further files, or a DICOM folder.
+
+    Raises
+    ------
+    InputError, OutputError
+    """
+    folder = is_folder(path)
+    path = Path(path)
+    _check_name(path)
+    check_source_is_kept(path, source)
+    if folder:
+        _check_new_or_empty(path)
+    elif path.exists() and not path.is_file():
+        raise InputError(f"{path} is there and no file: give another name")
     if not path.parent.is_dir():
         raise InputError(f"the folder {path.parent} of the output does not exist: create it first")
+    if not folder:
+        from . import image_files
+
+        image_files.check_data_files(path)
+    check_sidecar(path)
     _check_writable(path.parent)
+    if path.is_dir():
+        _check_writable(path)
+
+
+def check_source_is_kept(path: Path, source: Path) -> None:
+    """Refuse an output that would change the input: one of its files, under whatever name, or its DICOM folder."""
+    from . import image_files
+
+    if _same(path, source):
+        raise InputError(f"{path} is the input: give the output another name, inputs are never changed")
+    if source.is_dir():
+        if source.resolve() in path.resolve().parents:
+            raise InputError(f"{path} lies in the folder of the input: give another place, inputs are never changed")
+        return
+    outputs = [path, sidecar_path(path), *image_files.data_files(path)]
+    for file in image_files.files_of(source):
+        if any(_same(output, file) for output in outputs):
+            raise InputError(
+                f"{path} would replace {file.name}, which belongs to the input: give the output another name"
+            )
+
+
+def check_sidecar(output: Path) -> None:
+    """Refuse an output beside which a file has the sidecar's name that this library did not write."""
+    sidecar = sidecar_path(output)
+    if os.path.lexists(sidecar) and not _is_ours(sidecar):
+        raise InputError(
+            f"{sidecar}, which would say how {output.name} was made, is there already and something else: give the "
+            "output another name, or move that file"
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a JSON file is what `provenance` makes, or what the modules keep of it."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file) if path.is_file() else None
+        return isinstance(content, dict) and (content.get("note") == RESEARCH or "IPv2Lib" in content["versions"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _same(a: Path, b: Path) -> bool:
+    """Whether two paths are one file: by whatever links, and where capitals do not matter."""
+    try:
+        return os.path.samefile(a, b)
+    except (OSError, ValueError):
+        return os.path.realpath(a) == os.path.realpath(b)
+
+
+def _check_name(path: Path) -> None:
+    # The file beside it has the longest name.
+    if len(os.fsencode(sidecar_path(path).name)) > LONGEST:
+        raise InputError(f"the name {path.name[:40]}... is too long: {LONGEST - len('.json')} bytes at most")
+
+
+def _check_new_or_empty(path: Path) -> None:
+    try:
+        usable = not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir()))
+    except OSError as error:
+        raise InputError(f"{path} cannot be looked into ({error.strerror}): give a new folder's name") from error
+    if not usable:
+        raise InputError(f"{path} exists and is not an empty folder: give a new folder's name for a DICOM series")
 
 
 def check_folder(folder: Path, command: str, overwrite: bool, *sources: Path) -> None:
     """Refuse a folder that holds anything but, where it may be replaced, an earlier result of this command."""
+    _check_name(folder)
     if any(folder.resolve() in (source.resolve(), *source.resolve().parents) for source in sources):
         raise InputError(f"{folder} holds an input: give another folder, inputs are never changed")
-    if folder.exists() and not folder.is_dir():
+    if any(source.is_dir() and source.resolve() in folder.resolve().parents for source in sources):
+        raise InputError(f"{folder} lies in the folder of an input: give another place, inputs are never changed")
+    if folder.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise InputError(f"{folder} is the folder that you are in: give a new folder's name")
+    if os.path.lexists(folder) and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a new folder's name")
     if folder.is_dir() and any(folder.iterdir()):
         if not _is_result(folder, command):
             raise InputError(f"{folder} is not empty and holds no earlier result of 'ipv2 {command}': give a new one")
         if not overwrite:
             raise InputError(f"{folder} holds an earlier result: give another folder, or replace it with --overwrite")
-    existing = folder.absolute().parent
+    existing = Path(os.path.realpath(folder)).parent
     while not existing.exists():
         existing = existing.parent
     if not existing.is_dir():
@@ -93,10 +178,10 @@ def _check_writable(folder: Path) -> None:
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to write into, which becomes `folder` at the end, and vanishes if anything fails before."""
-    folder = folder.absolute()
+    folder = Path(os.path.realpath(folder))  # what a link leads to is replaced, not the link
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        with tempfile.TemporaryDirectory(prefix=staging.prefix(), dir=folder.parent) as temporary:
             fresh = Path(temporary) / "new"
             fresh.mkdir()
             yield fresh
@@ -144,7 +229,8 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
     """
     names: list[str] = []
     for path in paths:
-        stem = re.sub(r"\.(nrrd|nhdr|nii|nii\.gz|mha|mhd|dcm)$", "", path.resolve().name, flags=re.IGNORECASE)
+        name, ending = path.resolve().name, suffix(path.resolve())
+        stem = name[: -len(ending)] if ending in (*IMAGE_SUFFIXES, ".dcm") else name
         candidates = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
         taken = {name.lower() for name in names}
         names.append(next(candidate for candidate in candidates if candidate.lower() not in taken))
@@ -152,20 +238,24 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
 
 
 def save(
-    volume: Volume, output: Path, facts: dict[str, Any], source: Path, description: str, compress: bool = True
+    volume: Volume, output: str | Path, facts: dict[str, Any], source: Path, description: str, compress: bool = True
 ) -> None:
     """Write a volume and its sidecar, both or none. A DICOM source lends a DICOM output patient and study."""
-    from . import ct, dicom
+    from . import ct
 
-    template = source if source.is_dir() or dicom.is_dicom(source) else None
     sidecar = sidecar_path(output)
     with _temporary_json(sidecar, facts) as temporary:
-        ct.write(volume, output, template=template, description=description, compress=compress)
+        check_source_is_kept(Path(output), source)  # again: the work may have taken hours
+        check_sidecar(Path(output))
+        ct.write(volume, output, template=source, description=description, compress=compress)
         os.replace(temporary, sidecar)
 
 
-def sidecar_path(output: Path) -> Path:
+def sidecar_path(output: str | Path) -> Path:
     """The file beside an output that says where it came from."""
+    output = Path(output)
+    if output.name in ("", ".."):  # the folder that one is in, or above
+        output = Path(os.path.abspath(output))
     return output.parent / f"{output.name}.json"
 
 
@@ -195,9 +285,10 @@ def _temporary_json(path: Path, content: dict[str, Any]) -> Iterator[Path]:
 def _temporary(path: Path, text: str) -> Iterator[Path]:
     """A file beside `path` with all of the text, to be renamed; gone at the end if it was not."""
     try:
-        with tempfile.TemporaryDirectory(prefix=".ipv2-", dir=path.parent) as folder:
-            temporary = Path(folder) / path.name
-            temporary.write_text(text, encoding="utf-8")
+        with tempfile.TemporaryDirectory(prefix=staging.prefix(), dir=path.parent) as folder:
+            temporary = Path(folder) / "new"
+            # Of a name that is not UTF-8 there remains what JSON writes for it.
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
             yield temporary
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror or error})") from error

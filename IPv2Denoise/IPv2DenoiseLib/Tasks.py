@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from IPv2Lib import ct, outputs, staging
+from IPv2Lib import ct, outputs, settings_file, staging
 from IPv2Lib.ct import Volume
 from IPv2Lib.denoise import Blended, blend_and_subtract
 from IPv2Lib.jobs import Task
@@ -74,7 +74,7 @@ def denoiseTask(
         options += ["--keep-outside-body"] if keepOutsideBody else []
         options += ["--self-ensemble"] if selfEnsemble else []
         if keptNoiseHu is not None:
-            options += ["--keep-noise", f"{keptNoiseHu:g}"]
+            options += ["--keep-noise", str(keptNoiseHu)]
         return [
             "denoise", *inputs, output[0] if len(volumes) == 1 else output[0].parent,
             "--device", device, "--statistics", "--no-compress", *options,
@@ -106,35 +106,16 @@ def purifyTask(title: str, uldct: Volume, ndct: Volume, settings: Settings, fini
     def prepare(folder: Path) -> list[str | Path]:
         ct.write(uldct, folder / "uldct.nrrd", compress=False)
         ct.write(ndct, folder / "ndct.nrrd", compress=False)
+        settings_file.write(settings, folder / "settings.json")
         return [
             "purify", folder / "uldct.nrrd", folder / "ndct.nrrd", folder / "stages",
-            *purificationOptions(settings), "--no-compress", "--no-pictures",
+            "--settings", "settings.json", "--no-compress", "--no-pictures",
         ]  # fmt: skip
 
     def collect(folder: Path, result: dict[str, Any]) -> Stages:
         return read_stages(folder / "stages")
 
     return Task(title, prepare, collect, finish)
-
-
-def purificationOptions(settings: Settings) -> list[str]:
-    """The options of `ipv2 purify` that mean these settings, every one said.
-
-    Examples
-    --------
-    >>> purificationOptions(Settings(remove_noise=False))[:4]
-    ['--strategy', 'ipv2', '--remove-background', '--add-noise']
-    """
-    options = ["--strategy", "ipv2"]
-    for name in ("remove_background", "add_noise", "remove_noise", "drop_enclosed_air"):
-        flag = name.replace("_", "-")
-        options.append(f"--{flag}" if getattr(settings, name) else f"--no-{flag}")
-    for name in ("blend", "dose", "method", "kernel", "seed", "weak_strength"):
-        options += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
-    options += ["--window", str(settings.low_hu), str(settings.high_hu)]
-    if settings.threshold_hu is not None:
-        options += ["--threshold-hu", str(settings.threshold_hu)]
-    return options
 
 
 def convertTask(

@@ -190,7 +190,7 @@ def identified(cases: Iterable[Case]) -> list[Case]:
     InputError
         A pair whose scans are of two patients by their headers. The case is named.
     """
-    cases = [case if case.patient else replace(case, patient=_patient(case)) for case in cases]
+    cases = [case if case.patient else replace(case, patient=patient_id(case)) for case in cases]
     patients = {path.resolve(): case.patient for case in cases if case.patient for path in case.sources}
     taken = set(patients.values())
     result = []
@@ -362,7 +362,14 @@ def _is_stages(folder: Path) -> bool:
         return False
 
 
-def _patient(case: Case) -> str:
+def patient_id(case: Case) -> str:
+    """Who the files of a case are of, see `patients.patient_of`; empty where they do not say.
+
+    Raises
+    ------
+    InputError
+        They are of two patients.
+    """
     from .patients import patient_of
 
     found = list(dict.fromkeys(label for path in case.sources if (label := patient_of(path))))

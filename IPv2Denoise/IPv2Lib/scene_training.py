@@ -228,6 +228,11 @@ def show_comparison(nodes: ComparisonNodes) -> None:
     _show_charts(target, layout.plots, nodes.charts)
 
 
+def shows_folder(node: slicer.vtkMRMLNode) -> bool:
+    """Whether a node is a view of a run, a comparison or a purified case."""
+    return bool(node.GetAttribute(_ROLE))
+
+
 # --- nodes ------------------------------------------------------------------------------------------------------
 
 

@@ -33,7 +33,7 @@ def askForPair() -> list[Case]:
             return []
         paths.append(Path(path))
     uldct, ndct = paths
-    return [Case(ndct.name.partition(".")[0], ndct=ndct, uldct=uldct)]
+    return [Case("", ndct=ndct, uldct=uldct)]
 
 
 def askForFolder(title: str) -> list[Case]:
@@ -99,13 +99,12 @@ def whyNot(ndctNode, uldctNode) -> str:
     return ""
 
 
-_MADE = ("IPv2Denoised", "IPv2Difference", "IPv2NetworkOutput", "IPv2Stage", "IPv2.difference", "IPv2.training")
-"""Attributes of the volumes that IPv2 makes of others: results, what they removed, stages, images of runs and cases."""
-
-
 def isMade(node) -> bool:
-    """Whether a volume is no scan, but something that IPv2 made of one."""
-    return any(node.GetAttribute(name) for name in _MADE)
+    """Whether a volume is no scan, but a result, a stage, or an image of a run or of a case that is there already."""
+    from IPv2Lib.scene_results import kind_of
+    from IPv2Lib.scene_training import shows_folder
+
+    return bool(kind_of(node)) or shows_folder(node)
 
 
 def _write(volume, folder: Path, name: str) -> Path:

@@ -32,7 +32,6 @@ from .Cases import (
 from .CaseTable import NAME, CaseTable
 from .Logic import IPv2TrainLogic
 from .Messages import boxes, errorsShown, showError
-from .Refusals import refuse
 from .Settings import fractions, preparationSettings
 
 MOST_FAILURES_SHOWN = 5
@@ -171,15 +170,12 @@ class DataSection:
         parameters, ui = self._parameterNode, self._ui
         if not parameters:
             return
-        if not self._logic.runner.state.active and (reason := self._whyNotPurify()):
-            refuse(ui.purifyButton, reason)
-        ui.addFromSceneButton.setEnabled(True)
-        ui.addFromSceneButton.setToolTip(self._addTip)
+        self._display.setStart(reason=sentence(self._whyNotPurify()))
         reason = CaseSources.whyNot(parameters.ndctVolume, parameters.uldctVolume)
         if not parameters.dataset:
             reason = _("the folder of the data set is missing: choose one, the scans are written into it")
-        if reason:
-            refuse(ui.addFromSceneButton, reason)
+        ui.addFromSceneButton.setEnabled(not reason)
+        ui.addFromSceneButton.setToolTip(sentence(reason) or self._addTip)
 
     def _whyNotPurify(self) -> str:
         if not self._parameterNode.dataset:

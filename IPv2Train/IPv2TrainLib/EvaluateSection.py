@@ -8,13 +8,13 @@ from IPv2Lib import bundle, networks
 from IPv2Lib.jobs import JobState
 from IPv2SlicerLib.Folders import openFolder
 from IPv2SlicerLib.JobDisplay import JobDisplay
+from IPv2SlicerLib.Messages import sentence
 from IPv2SlicerLib.PathField import PathField
 from slicer.i18n import tr as _
 
 from .Logic import IPv2TrainLogic, addComparison
 from .Messages import boxes, errorsShown, showError
-from .Refusals import refuse, whyNoDataset
-from .Runs import Runs, checkedName, proposedName
+from .Runs import Runs, checkedName, proposedName, whyNoDataset
 from .Settings import ablationSettings, comparisonSettings
 from .TrainSection import runsFolder
 
@@ -101,14 +101,12 @@ class EvaluateSection:
         """Show where the job is."""
         for display in (self._comparison, self._ablation):
             display.update(self._logic.runner, self._logic.jobKind)
-        if self._parameterNode and not self._logic.runner.state.active:
+        if self._parameterNode:
             reason = whyNoDataset(self._parameterNode.dataset)
-            if reason:
-                refuse(self._ui.ablationButton, reason)
+            self._ablation.setStart(reason=sentence(reason))
             if not reason and not self._chosen():
                 reason = _("nothing is ticked: choose what to compare")
-            if reason:
-                refuse(self._ui.compareButton, reason)
+            self._comparison.setStart(reason=sentence(reason))
 
     def enter(self) -> None:
         """The module is opened: there may be other models and runs than before."""

@@ -12,7 +12,6 @@ from slicer.i18n import tr as _
 
 from .Logic import IPv2TrainLogic, modelFolder
 from .Messages import TITLE, boxes, showError
-from .Refusals import refuse
 from .Runs import Runs, factsHtml
 from .TrainSection import runsFolder
 
@@ -74,8 +73,8 @@ class PublishSection:
     def jobChanged(self) -> None:
         """Show where the job is."""
         self._display.update(self._logic.runner, self._logic.jobKind)
-        if self._parameterNode and not self._logic.runner.state.active and self._run() is None:
-            refuse(self._ui.publishButton, _NO_RUN)
+        if self._parameterNode:
+            self._display.setStart(reason="" if self._run() else sentence(_NO_RUN))
 
     def enter(self) -> None:
         """The module is opened."""

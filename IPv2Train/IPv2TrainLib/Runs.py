@@ -6,6 +6,7 @@ from pathlib import Path
 from IPv2Lib import networks
 from IPv2Lib.errors import InputError
 from IPv2Lib.outputs import file_name
+from IPv2Lib.shards import is_dataset
 from IPv2Lib.training_run import COMPLETED, FAILED, PAUSED, RUNNING, STOPPED, RunState, is_run, read_run
 from IPv2SlicerLib.Messages import about, duration, sentence
 from slicer.i18n import tr as _
@@ -42,6 +43,15 @@ class Runs:
             return None
         self._read[folder] = stamp, run
         return run
+
+
+def whyNoDataset(path: str) -> str:
+    """Why there is no data set to train on; empty if there is one."""
+    if not path:
+        return _("no data set is chosen: choose its folder in section 1")
+    if not is_dataset(path):
+        return _("the folder of section 1 holds no data set yet: purify the cases first")
+    return ""
 
 
 def proposedName(folder: Path | None, stem: str) -> str:

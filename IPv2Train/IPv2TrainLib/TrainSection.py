@@ -17,8 +17,7 @@ from .Curves import Curves
 from .Logic import IPv2TrainLogic
 from .Messages import errorsShown, showError
 from .Parameters import LengthUnit, Pairs
-from .Refusals import refuse, whyNoDataset
-from .Runs import RUNS_FOLDER, Runs, checkedName, longText, progressText, proposedName, shortText
+from .Runs import RUNS_FOLDER, Runs, checkedName, longText, progressText, proposedName, shortText, whyNoDataset
 from .Settings import trainingSettings
 
 WATCH_MSEC = 1000
@@ -164,12 +163,11 @@ class TrainSection:
         isRunning = run is not None and run.state == RUNNING
         if self._asked and not isRunning and not isStarting:
             self._asked = None
-        ui.startButton.setEnabled(not runner.state.active)
-        ui.startButton.setToolTip(self._startTip)
+        reason = whyNoDataset(self._parameterNode.dataset)
         if runner.state.active:
-            refuse(ui.startButton, _("wait until this is done: {title}").format(title=runner.task.title))
-        elif reason := whyNoDataset(self._parameterNode.dataset):
-            refuse(ui.startButton, reason)
+            reason = _("wait until this is done: {title}").format(title=runner.task.title)
+        ui.startButton.setEnabled(not reason)
+        ui.startButton.setToolTip(sentence(reason) or self._startTip)
         ui.resumeButton.setEnabled(run is not None and run.can_resume and not runner.state.active)
         ui.pauseButton.setEnabled(isRunning and not self._asked)
         ui.stopButton.setEnabled((isRunning or isStarting) and (not self._asked or self._asked[1] == "pause"))

@@ -107,6 +107,9 @@ def isMade(node) -> bool:
     return bool(kind_of(node)) or shows_folder(node)
 
 
+_DIGITS = 12  # of the hash of a scan in the name of its file
+
+
 def _write(volume, folder: Path, name: str) -> Path:
     """The file of a scan. One that was written before is found by its content, whatever it was called."""
     from IPv2Lib import ct
@@ -117,9 +120,6 @@ def _write(volume, folder: Path, name: str) -> Path:
         return known
     stem = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
     return Path(ct.write(volume, folder / f"{file_name(stem)}-{content}.nrrd"))
-
-
-_DIGITS = 12
 
 
 def patientOf(node) -> str:
@@ -150,5 +150,7 @@ def _byHand(tree, patient: int) -> str:
     tree.GetItemChildren(tree.GetSceneItemID(), items, True)
     name = tree.GetItemName(patient)
     every = [items.GetId(index) for index in range(items.GetNumberOfIds())]
-    alike = [each for each in every if tree.IsItemLevel(each, "Patient") and tree.GetItemName(each) == name]
-    return name if len(alike) < 2 else f"{name} ({alike.index(patient) + 1})"
+    level = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMLevelPatient()
+    alike = [each for each in every if tree.IsItemLevel(each, level) and tree.GetItemName(each) == name]
+    place = alike.index(patient) + 1
+    return name if place == 1 else f"{name} ({place})"

@@ -413,11 +413,16 @@ def _withAbsolutePaths(settings):
 
 def _absolute(method: str) -> str:
     """A name of a model or a network as it is; the folder of a run or a model in full, as `find_methods` takes it."""
+    from IPv2Lib import networks
+    from IPv2Lib.methods import INPUT
     from IPv2Lib.training_run import is_run
 
-    path = Path(method).expanduser()
-    isName = any(model.name == str(method) for model in bundle.scan()[0])
-    return str(path.absolute()) if is_run(path) or (path.is_dir() and not isName) else str(method)
+    name, path = str(method), Path(method).expanduser()
+    if name == INPUT or not path.is_dir():
+        return name
+    if not is_run(path) and (name in networks.names() or any(model.name == name for model in bundle.scan()[0])):
+        return name
+    return str(path.absolute())
 
 
 def _writable(settings):

@@ -50,10 +50,16 @@ def test_a_comparison_with_its_table_and_files(host, dataset, tmp_path):
     slicer.mrmlScene.Clear()
     slicer.util.loadScene(str(tmp_path / "scene.mrb"))
     host.process_events()
-    nodes = len(slicer.util.getNodesByClass("vtkMRMLTableNode")), len(slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode"))
+    nodes = (
+        len(slicer.util.getNodesByClass("vtkMRMLTableNode")),
+        len(slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")),
+    )
     host.click(ui.showComparisonButton)
     assert slicer.util.getNode("comparison-1").GetNumberOfRows() == len(methods)
-    found = len(slicer.util.getNodesByClass("vtkMRMLTableNode")), len(slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode"))
+    found = (
+        len(slicer.util.getNodesByClass("vtkMRMLTableNode")),
+        len(slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")),
+    )
     assert found == nodes
     host.click(ui.openComparisonButton)
     assert host.messages[-1].kind == "open" and host.messages[-1].text == str(folder)

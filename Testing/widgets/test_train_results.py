@@ -18,6 +18,16 @@ def tick(widget, *texts: str) -> None:
             methods.item(row).setCheckState(Qt.Checked)
 
 
+KINDS = ("vtkMRMLTableNode", "vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode")
+
+
+def counts(*kinds: str) -> list[int]:
+    """Nodes of each class in the scene."""
+    import slicer
+
+    return [len(slicer.util.getNodesByClass(kind)) for kind in kinds]
+
+
 def test_a_comparison_with_its_table_and_files(host, dataset, tmp_path):
     import slicer
 
@@ -50,17 +60,10 @@ def test_a_comparison_with_its_table_and_files(host, dataset, tmp_path):
     slicer.mrmlScene.Clear()
     slicer.util.loadScene(str(tmp_path / "scene.mrb"))
     host.process_events()
-    nodes = (
-        len(slicer.util.getNodesByClass("vtkMRMLTableNode")),
-        len(slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")),
-    )
+    nodes = counts(*KINDS)
     host.click(ui.showComparisonButton)
     assert slicer.util.getNode("comparison-1").GetNumberOfRows() == len(methods)
-    found = (
-        len(slicer.util.getNodesByClass("vtkMRMLTableNode")),
-        len(slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")),
-    )
-    assert found == nodes
+    assert counts(*KINDS) == nodes
     host.click(ui.openComparisonButton)
     assert host.messages[-1].kind == "open" and host.messages[-1].text == str(folder)
 

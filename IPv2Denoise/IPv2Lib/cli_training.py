@@ -232,9 +232,12 @@ def _source(options: argparse.Namespace) -> Path | list[Path] | None:
 def _check_places(options: argparse.Namespace, card: dict[str, Any]) -> None:
     """Refuse what cannot be written at the end, before hours of training and not after."""
     from . import training_run
+    from .shards import SHARDS_FOLDER, is_dataset
 
     if not options.resume and not training_run.is_run(options.out):
-        outputs.check_folder(options.out, "train", False, *options.source)
+        # Beside its shards a data set may hold runs.
+        sources = [path / SHARDS_FOLDER if is_dataset(path) else path for path in options.source]
+        outputs.check_folder(options.out, "train", False, *sources)
     if options.model_out:
         _check_model_out(options.model_out, card)
 

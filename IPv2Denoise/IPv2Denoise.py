@@ -68,12 +68,14 @@ class IPv2DenoiseWidget(PanelWidget):
     def setup(self) -> None:
         """Called when the user opens the module the first time."""
         from IPv2DenoiseLib.DenoiseSection import DenoiseSection
+        from IPv2DenoiseLib.InputSelectors import InputSelectors
         from IPv2DenoiseLib.PurificationSection import PurificationSection
 
         PanelWidget.setup(self)
         self.logic = IPv2DenoiseLogic()
         self.logic.onJobChanged = self._jobChanged
-        self.begin((DenoiseSection(self.ui, self.logic), PurificationSection(self.ui, self.logic)))
+        sections = DenoiseSection(self.ui, self.logic), PurificationSection(self.ui, self.logic)
+        self.begin((*sections, InputSelectors(self.ui)))
 
     def onSceneStartClose(self, caller, event) -> None:
         """Called just before the scene is closed: a job has nothing to work for any more."""

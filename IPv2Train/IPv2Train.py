@@ -56,6 +56,7 @@ class IPv2TrainWidget(PanelWidget):
 
     def setup(self) -> None:
         """Called when the user opens the module the first time."""
+        from IPv2TrainLib.CaseSelectors import CaseSelectors
         from IPv2TrainLib.DataSection import DataSection
         from IPv2TrainLib.EvaluateSection import EvaluateSection
         from IPv2TrainLib.JobLog import JobLog
@@ -69,8 +70,8 @@ class IPv2TrainWidget(PanelWidget):
         runs = Runs()
         self._log = JobLog(self.ui, self.logic, self.logic.training)
         self._usersOfRuns = (EvaluateSection(self.ui, self.logic, runs), PublishSection(self.ui, self.logic, runs))
-        data = DataSection(self.ui, self.logic)
-        self.begin((data, TrainSection(self.ui, self.logic, runs, self._runsChanged), *self._usersOfRuns))
+        data = DataSection(self.ui, self.logic), CaseSelectors(self.ui)
+        self.begin((*data, TrainSection(self.ui, self.logic, runs, self._runsChanged), *self._usersOfRuns))
 
     def _runsChanged(self) -> None:
         for section in self._usersOfRuns:

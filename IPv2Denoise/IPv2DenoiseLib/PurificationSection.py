@@ -1,16 +1,16 @@
 """The section *Purification*: the pair, the settings, and the stages."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import qt
 import slicer
 from IPv2Lib.jobs import JobState
 from IPv2SlicerLib.JobDisplay import JobDisplay
+from IPv2SlicerLib.Loading import loadScan
 from IPv2SlicerLib.Views import currentSliceIndex, showInSliceViews
 from slicer.i18n import tr as _
 
-from .Logic import IPv2DenoiseLogic
+from .Logic import IPv2DenoiseLogic, checkVolumes
 from .Messages import boxes, errorsShown, showError
 from .Parameters import Simulator, Strategy, Threshold
 from .Stages import StageList
@@ -102,20 +102,17 @@ class PurificationSection:
 
     def _loadDicom(self, parameter: str) -> None:
         with errorsShown():
-            path = qt.QFileDialog.getExistingDirectory(
+            folder = qt.QFileDialog.getExistingDirectory(
                 slicer.util.mainWindow(), _("Load a folder that holds one DICOM series")
             )
-            self._load(path, parameter)
+            self._load(folder, parameter)
 
     def _load(self, path: str, parameter: str) -> None:
         if not path or not self._parameterNode:
             return
-        from IPv2Lib import ct, scene
-
         with slicer.util.WaitCursor():
-            volume = ct.read(path)
-            ct.check_ct(volume)
-            node = scene.volume_to_node(volume, Path(path).name.partition(".")[0])
+            node = loadScan(path)
+            checkVolumes([node])
         self._parameterNode.setValue(parameter, node)
         showInSliceViews(node)
 

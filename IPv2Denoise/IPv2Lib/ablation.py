@@ -28,7 +28,7 @@ from .comparison import Comparison, check_packages, compare, scans_to_score
 from .errors import Cancelled, InputError
 from .methods import INPUT
 from .scores import MEASURES, spread
-from .shards import PURIFIED, PurifiedDataset
+from .shards import PURIFIED, SHARDS_FOLDER, PurifiedDataset
 from .training_run import COMPLETED, is_run, read_run
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def _plan(
 
 def _begin(folder: Path, dataset: PurifiedDataset, budget: Budget, arguments: dict[str, Any], split: str) -> None:
     """Refuse a folder with runs of other data or another budget; leave a mark for the next time."""
-    outputs.check_folder(folder, "ablation", True, dataset.folder)
+    outputs.check_folder(folder, "ablation", True, dataset.folder / SHARDS_FOLDER)
     keys = sorted((shard.key, shard.split) for shard in dataset.shards)
     same = {
         "data": hashlib.sha256(json.dumps(keys).encode()).hexdigest(),

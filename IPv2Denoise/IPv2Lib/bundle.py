@@ -19,7 +19,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__, eight_bits, networks
+from . import __version__, eight_bits, networks, outputs
 from .errors import BundleError, InputError, OutputError
 
 if TYPE_CHECKING:
@@ -313,8 +313,8 @@ def save(
 
 
 def check_name(name: str) -> None:
-    """Refuse (`BundleError`) what cannot be the name of a model."""
-    if not _is_name(name):
+    """Refuse (`BundleError`) what cannot be the name of a model, or not of its folder on every system."""
+    if not _is_name(name) or outputs.file_name(name) != name:
         raise BundleError(
             f"{name!r} is no name of a model: use letters, digits, '.', '_' and '-', a letter or digit first"
         )
@@ -385,12 +385,10 @@ def _check_card(card: Any, path: Path) -> None:
             reject(f"key {key!r} is missing; it must be {expectation}")
         if not meets(card[key]):
             reject(f"key {key!r} is {_short(card[key])}; it must be {expectation}")
-    if card.get("default", False) not in (True, False, "cpu", "gpu"):
-        reject(f"key 'default' is {_short(card['default'])}; it must be true, false, 'cpu' or 'gpu'")
-    kept = card.get("kept_noise_hu", 0)
-    if type(kept) not in (int, float) or not 0 <= kept <= 1000:
-        reject(f"key 'kept_noise_hu' is {_short(kept)}; it must be a number from 0 to 1000")
-    if unknown := sorted(set(card) - set(_REQUIRED) - {"default", "kept_noise_hu"}):
+    for key, (meets, expectation) in _OPTIONAL.items():
+        if key in card and not meets(card[key]):
+            reject(f"key {key!r} is {_short(card[key])}; it must be {expectation}")
+    if unknown := sorted(set(card) - set(_REQUIRED) - set(_OPTIONAL)):
         reject(f"key {unknown[0]!r} is unknown; remove it or update this program")
     if (network := card["network"]["name"]) not in networks.names():
         known = ", ".join(networks.names())
@@ -426,6 +424,14 @@ def _is_range(value: Any) -> bool:
         and all(type(number) in (int, float) and abs(number) <= 1e5 for number in value)
         and value[0] < value[1]
     )
+
+
+def _is_default(value: Any) -> bool:
+    return isinstance(value, bool) or value in ("cpu", "gpu")
+
+
+def _is_noise(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1000
 
 
 def _is_training(value: Any) -> bool:
@@ -479,6 +485,12 @@ _REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "versions": (_is_versions, "an object of texts"),
 }
 """What the card must hold: key, check, and the check in words."""
+_OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "default": (_is_default, "true, false, 'cpu' or 'gpu'"),
+    "kept_noise_hu": (_is_noise, "a number from 0 to 1000"),
+    "noise_hu": (lambda value: _is_range(value) and value[0] >= 0, "[lowest, highest] σ in HU, both 0 or more"),
+}
+"""What it may hold besides."""
 
 _FOR_PEOPLE = frozenset(
     {"format_version", "name", "title", "description", "intended_use", "limits", "training", "metrics", "created",

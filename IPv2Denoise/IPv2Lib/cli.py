@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import __version__, cli_cohort, cli_comparison, cli_dataset, cli_training, outputs
+from . import __version__, cli_cohort, cli_comparison, cli_convert, cli_dataset, cli_training, outputs
 from .cli_options import (
     INPUT,
     LOADING,
@@ -27,11 +27,14 @@ from .cli_options import (
     add_no_compress,
     add_prefer,
     add_runner,
+    add_settings,
     aligned,
+    given,
     load_model,
     preferred,
     read,
     whole_number,
+    with_file,
     with_prefix,
 )
 from .console import BAD_INPUT, SUCCESS, Console
@@ -318,6 +321,7 @@ def _purify_options(command: argparse.ArgumentParser) -> None:
         "--pictures", action=argparse.BooleanOptionalAction, default=True, help="draw stages.png (default: yes)"
     )
     add_no_compress(command)
+    add_settings(command)
     command.add_argument("--strategy", choices=("ipv1", "ipv2"), default="ipv2", help="(default: %(default)s)")
     modules = command.add_argument_group("modules, each on or off by itself (default: as the strategy has it)")
     for name, text in (
@@ -387,16 +391,12 @@ def _purify(options: argparse.Namespace, console: Console) -> None:
 
 
 def _purification_settings(options: argparse.Namespace) -> Settings:
-    from .purification import IPV1, IPV2
+    from .purification import IPV1, IPV2, Settings
 
-    names = (
-        "remove_background", "add_noise", "remove_noise", "drop_enclosed_air", "blend", "threshold_hu", "dose",
-        "method", "kernel", "seed", "weak_strength",
-    )  # fmt: skip
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    chosen = given(options, Settings)
     if options.window:
-        given["low_hu"], given["high_hu"] = options.window
-    return replace({"ipv1": IPV1, "ipv2": IPV2}[options.strategy], **given)
+        chosen["low_hu"], chosen["high_hu"] = options.window
+    return replace(with_file(options, {"ipv1": IPV1, "ipv2": IPV2}[options.strategy]), **chosen)
 
 
 def _draw_stages(stages: Stages, path: Path, console: Console) -> bool:
@@ -550,6 +550,7 @@ def _card_text(model: Bundle) -> str:
     card = model.card
     sources = [f"  {item['name']} ({item['licence']}). {item['citation']}" for item in card["training"]["data"]]
     metrics = json.dumps(card["metrics"], indent=2, ensure_ascii=False).splitlines()
+    noise = card.get("noise_hu")
     return "\n".join(
         [
             f"{card['name']}: {card['title']}",
@@ -559,6 +560,7 @@ def _card_text(model: Bundle) -> str:
             f"Limits: {card['limits']}",
             f"Network: {card['network']['name']} {json.dumps(card['network']['arguments'])}",
             f"HU range: {card['hu_range'][0]:g} to {card['hu_range'][1]:g}",
+            *([f"Noise: {noise[0]:g} to {noise[1]:g} HU in soft tissue"] if noise else []),
             f"Created: {card['created']}",
             f"SHA-256 of the weights: {model.hash}",
             f"Folder: {model.folder}",
@@ -658,6 +660,7 @@ _COMMANDS = {
     **cli_dataset.COMMANDS,
     **cli_training.COMMANDS,
     **cli_comparison.COMMANDS,
+    **cli_convert.COMMANDS,
     "evaluate": ("score a result against a reference", _evaluate_options, _evaluate),
     "models": ("list the installed models, or show one's card", _models_options, _models),
     "devices": ("list what a model can run on, and how fast it is", _devices_options, _devices),

@@ -6,15 +6,19 @@ import argparse
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import settings_file
 from .errors import InputError
 
 if TYPE_CHECKING:
     from .bundle import Bundle
     from .console import Console
     from .ct import Volume
+
+T = TypeVar("T")
 
 LOADING = "loading PyTorch"
 INPUT = "an NRRD, NIfTI or MetaImage file, or a folder with one DICOM series; values in HU"
@@ -29,10 +33,11 @@ def add_model(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_device(command: argparse.ArgumentParser) -> None:
+def add_device(command: argparse.ArgumentParser, default: str | None = "auto") -> None:
+    """Give the choice of a device; default None: that of a file of settings, or else of the library, which is auto."""
     command.add_argument(
-        "--device", default="auto", metavar="DEVICE",
-        help="auto, cpu, cuda (or cuda:1, ...) or mps; auto takes the fastest there is (default: %(default)s)",
+        "--device", default=default, metavar="DEVICE",
+        help="auto, cpu, cuda (or cuda:1, ...) or mps; auto takes the fastest there is (default: auto)",
     )  # fmt: skip
 
 
@@ -84,6 +89,25 @@ def runner(options: argparse.Namespace) -> dict[str, Any]:
         "scheduler": options.scheduler,
         "retries": 1 if options.retries is None else options.retries,
     }
+
+
+def add_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--settings", type=Path, metavar="FILE",
+        help="JSON object with settings by name; options given besides count more",
+    )  # fmt: skip
+
+
+def with_file(options: argparse.Namespace, defaults: T) -> T:
+    """Settings with the values of the file of `add_settings`, if one was given."""
+    return defaults if options.settings is None else settings_file.read(options.settings, defaults)
+
+
+def given(options: argparse.Namespace, kind: type) -> dict[str, Any]:
+    """The fields of a dataclass that options of the same names were given for."""
+    values = {each.name: getattr(options, each.name, None) for each in fields(kind)}
+    values = {name: value for name, value in values.items() if value is not None}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def whole_number(text: str) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import image_files
+from . import image_files, staging
 from .errors import InputError, OutputError
 from .file_names import IMAGE_SUFFIXES, is_folder, suffix
 
@@ -431,7 +431,8 @@ def _staging(target: Path) -> Iterator[Path]:
     if not target.parent.is_dir():
         raise OutputError(f"cannot write {target}: {target.parent} is not a folder; create it first")
     try:
-        with tempfile.TemporaryDirectory(prefix=".ipv2-", dir=target.parent, ignore_cleanup_errors=True) as folder:
+        prefix = staging.prefix()
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent, ignore_cleanup_errors=True) as folder:
             yield Path(folder)
     except (OSError, RuntimeError) as error:
         raise OutputError(f"cannot write {target}: {_reason(error)}") from error
@@ -466,8 +467,8 @@ def _write_dicom(
     exists = target.exists()
     if exists and (not target.is_dir() or any(target.iterdir())):
         raise OutputError(f"cannot write a DICOM series to {folder}: it is not empty; give a new folder's name")
-    with _staging(target / "series" if exists else target) as staging:
-        series = staging / "series"  # not the staging folder itself, which only its owner may open
+    with _staging(target / "series" if exists else target) as hidden:
+        series = hidden / "series"  # not the staging folder itself, which only its owner may open
         series.mkdir()
         dicom.write_series(volume, series, description, template, derivation)
         if exists:  # it stays the folder that it is: somebody may be in it, or a disk mounted there

@@ -29,7 +29,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from . import __version__
+from . import __version__, staging
 from .console import BAD_INPUT, BUG, STOPPED, SUCCESS
 from .errors import InputError, IPv2Error
 from .processes import Worker, end_process_tree, is_running
@@ -91,6 +91,8 @@ class Task:
     collect_stopped : callable, optional
         ``collect_stopped(folder, reason)`` instead of `collect` where the command stopped by itself before its end,
         as a training does that is paused. Without it that is a failure.
+    target : Path, optional
+        Folder in which the command puts its result itself; what it leaves there when it is killed is removed.
     """
 
     title: str
@@ -98,6 +100,7 @@ class Task:
     collect: Callable[[Path, dict[str, Any]], Any]
     finish: Callable[[Any], None]
     collect_stopped: Callable[[Path, str], Any] | None = None
+    target: Path | None = None
 
 
 class JobRunner:
@@ -413,6 +416,8 @@ class JobRunner:
         """Let go of the worker, and of what it may have left running."""
         if self._worker:
             self._worker.close()
+            if self.task.target is not None:
+                staging.remove(self.task.target, self._worker.pid)
             self._worker = None
             self._pids.clear()
 

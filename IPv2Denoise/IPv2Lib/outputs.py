@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
+from . import __version__, staging
 from .errors import InputError, OutputError
 from .file_names import IMAGE_SUFFIXES, LONGEST, is_folder, suffix
 from .file_names import SUFFIXES as SUFFIXES  # where others look for it
@@ -186,7 +186,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     folder = Path(os.path.realpath(folder))  # what a link leads to is replaced, not the link
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".ipv2-", dir=folder.parent) as temporary:
+        with tempfile.TemporaryDirectory(prefix=staging.prefix(), dir=folder.parent) as temporary:
             fresh = Path(temporary) / "new"
             fresh.mkdir()
             yield fresh
@@ -337,7 +337,7 @@ def _json(content: dict[str, Any]) -> str:
 def _temporary(path: Path, text: str) -> Iterator[Path]:
     """A file beside `path` with all of the text, to be renamed; gone at the end if it was not."""
     try:
-        with tempfile.TemporaryDirectory(prefix=".ipv2-", dir=path.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=staging.prefix(), dir=path.parent) as folder:
             temporary = Path(folder) / "new"
             # Of a name that is not UTF-8 there remains what JSON writes for it.
             temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -19,6 +19,7 @@ from .distributed import Processes
 from .errors import InputError
 from .shards import OUTSIDE, PADDING_HU, SHARDS_FOLDER, PurifiedDataset, Shard, is_dataset, read_shard
 from .training_batches import Blocks, ShardBatches, drawn_batch, hold, items
+from .training_noise import input_noise
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +65,10 @@ def open_source(
     train, validation = source.split("train"), source.split("validation")
     if not train:
         raise InputError(f"{source.folder} has no case in the split 'train': give one of its cases that split")
-    return _from_shards(source.folder, train, validation, settings, workers)
+    opened = _from_shards(source.folder, train, validation, settings, workers)
+    if settings.pairs == "purified":  # of drawn pairs, nobody knows the ends of the range before the last block
+        opened.described["noise_hu"] = input_noise(train, settings.strategy, settings.blend)
+    return opened
 
 
 def reopen_source(

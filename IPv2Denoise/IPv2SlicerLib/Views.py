@@ -28,13 +28,22 @@ def currentSliceIndex(node) -> int | None:
 
 def inputVolumes() -> list:
     """The grey-value volumes of the scene that somebody may want to denoise: no label maps, and nothing made here."""
+    from IPv2Lib.scene_results import kind_of
+
     return [
         node
         for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        if node.GetClassName() == "vtkMRMLScalarVolumeNode"
-        and not node.GetHideFromEditors()
-        and not any(name.startswith("IPv2") for name in node.GetAttributeNames())
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors() and not kind_of(node)
     ]
+
+
+def hideInSelector(selector, nodes) -> None:
+    """Do not offer nodes in a qMRMLNodeComboBox; the one that is chosen, by a script perhaps, stays."""
+    current = selector.currentNode()
+    hidden = [node.GetID() for node in nodes if node is not current]
+    model = selector.sortFilterProxyModel()
+    if list(model.property("hiddenNodeIDs") or []) != hidden:
+        model.setProperty("hiddenNodeIDs", hidden)
 
 
 def firstVolume():

@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import logging
 import sys
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from . import (
     color_legends,
     ctk_widgets,
     dialogs,
+    dicom,
     mrml_widgets,
     packages,
     parameter_node,
@@ -109,6 +111,7 @@ class Host:
         self._imported: dict[str, object] = {}
         self._search_path = list(sys.path)
         self._modules: list[str] = []
+        self._clicked: dict[int, float] = {}  # button to when
         self._loop = EventLoop(keep_lock)
         for each in (dialogs, settings, packages):
             each.reset()
@@ -224,6 +227,8 @@ class Host:
     def click(self, button: QtWidgets.QAbstractButton) -> None:
         """Click a button from within the event loop, as a user does, and let its slots run.
 
+        Clicks on one button are single clicks: the next one waits until it would not make a double click.
+
         Raises
         ------
         HostError
@@ -231,8 +236,25 @@ class Host:
         """
         if not (button.isEnabled() and button.isVisible()):
             raise HostError(f"button '{button.objectName()}' is {'hidden' if button.isEnabled() else 'disabled'}")
+        since, now = self._clicked.get(id(button), float("-inf")), time.monotonic()
+        self.process_events(max(0.0, since + self.app.doubleClickInterval() / 1000 + 0.05 - now))
         QtCore.QTimer.singleShot(0, button.click)
         self.process_events()
+        self._clicked[id(button)] = time.monotonic()
+
+    def double_click(self, button: QtWidgets.QAbstractButton) -> None:
+        """Click a button twice as fast as people do; the second click does nothing where the first has disabled it.
+
+        Raises
+        ------
+        HostError
+            As `click`.
+        """
+        if not (button.isEnabled() and button.isVisible()):
+            raise HostError(f"button '{button.objectName()}' is {'hidden' if button.isEnabled() else 'disabled'}")
+        for msec in (0, self.app.doubleClickInterval() // 3):
+            QtCore.QTimer.singleShot(msec, button.click)  # which a disabled button ignores
+        self.process_events(self.app.doubleClickInterval() / 1000)
 
     def click_cell(self, view: QtWidgets.QAbstractItemView, row: int, column: int = 0, *, keys: str = "") -> None:
         """Click a cell of a table or an entry of a list or tree, scrolled to where needed.
@@ -369,6 +391,22 @@ class Host:
         """What the button of a registered data set in the module Sample Data does."""
         return sample_data.click(name)
 
+    def import_dicom(self, folder: str | Path) -> list:
+        """What happens when a folder is dropped on the module DICOM: every CT series in it is loaded.
+
+        Returns
+        -------
+        list of vtkMRMLScalarVolumeNode, in the order of the names of their files
+        """
+        from DICOMLib import DICOMUtils
+
+        DICOMUtils.importDicom(str(folder))
+        files = [str(path) for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+        series = list(dict.fromkeys(filter(None, map(slicer.dicomDatabase.seriesForFile, files))))
+        nodes = [slicer.mrmlScene.GetNodeByID(each) for each in DICOMUtils.loadSeriesByUID(series)]
+        self.process_events()
+        return nodes
+
     def quit(self) -> None:
         """End the application as a user does: modules clean up. The host still has to be closed.
 
@@ -428,6 +466,7 @@ class Host:
             "slicer.parameterNodeWrapper": parameter_node.make_module(),
             "slicer.i18n": _i18n(),
             **make_modules(),
+            **dicom.make_modules(),
         }
         if packaging:
             modules["slicer.packaging"] = packages.make_module()
@@ -442,6 +481,7 @@ class Host:
         self._set(slicer, "mrmlScene", self.scene)
         self._set(slicer, "modules", scripted_modules.Modules())
         self._set(slicer, "selfTests", {})
+        self._set(slicer, "dicomDatabase", dicom.DicomDatabase())
         for name, cls in mrml_widgets.WIDGETS.items():
             self._set(slicer, name, cls)
         qSlicerSubjectHierarchyPluginHandler._instance = None

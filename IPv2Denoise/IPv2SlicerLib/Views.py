@@ -39,6 +39,8 @@ def inputVolumes() -> list:
 
 def hideInSelector(selector, nodes) -> None:
     """Do not offer nodes in a qMRMLNodeComboBox; the one that is chosen, by a script perhaps, stays."""
+    if not hasattr(selector, "sortFilterProxyModel"):  # then it offers more than it should, which is no reason to fail
+        return
     current = selector.currentNode()
     hidden = [node.GetID() for node in nodes if node is not current]
     model = selector.sortFilterProxyModel()

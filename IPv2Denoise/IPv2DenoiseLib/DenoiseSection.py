@@ -172,7 +172,8 @@ class DenoiseSection:
         outputs = [earlierResult(node) for node in inputs]
         if parameters.outputVolume:
             outputs[0] = chosenOutput(parameters.outputVolume, parameters.inputVolume)
-        self._logic.denoiseVolumes(inputs, outputNodes=outputs, replaceOutput=True, **options)
+        agreed = parameters.outputVolume is not None and outputs[0] is parameters.outputVolume
+        self._logic.denoiseVolumes(inputs, outputNodes=outputs, replaceOutput=agreed, **options)
 
     def _onFinished(self, output, further, results) -> None:
         if self._logic.runner.state is JobState.FAILED:

@@ -346,7 +346,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         from .Tasks import purifyTask
 
         self.runner.refuse_if_active()
-        _checkPair(uldctNode, ndctNode)
+        checkPair(uldctNode, ndctNode)
         uldct, ndct = _volumes([uldctNode, ndctNode])
 
         def finish(stages) -> scene_stages.StageNodes:
@@ -380,7 +380,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         from IPv2Lib import purification, scene, scene_stages
 
         ensurePackages(TITLE)
-        _checkPair(uldctNode, ndctNode)
+        checkPair(uldctNode, ndctNode)
         # Without a copy: only a few slices are read.
         uldct, ndct = scene.node_view(uldctNode), scene.node_view(ndctNode)
         stages = purification.purify_slice(uldct, ndct, sliceIndex, settings or purification.IPV2)
@@ -455,7 +455,8 @@ def _volumes(nodes) -> list:
     return [scene.node_to_volume(node) for node in nodes]
 
 
-def _checkPair(uldctNode, ndctNode) -> None:
+def checkPair(uldctNode, ndctNode) -> None:
+    """Refuse what is no pair (`InputError`); cheap."""
     for node, role in ((uldctNode, "uLDCT"), (ndctNode, "NDCT")):
         if node is None:
             raise InputError(f"no {role} is chosen: choose or load one")

@@ -36,6 +36,7 @@ class DenoiseSection:
         self._ui, self._logic = ui, logic
         self._parameterNode = None
         self._input = self._checked = None  # what is shown, and what the concerns are about
+        self._reason = ""  # why the button cannot be used
         self._observed, self._inputTags = None, []  # the input, as long as the module is shown
         self._display = JobDisplay(
             ui.denoiseButton,
@@ -50,7 +51,7 @@ class DenoiseSection:
         self._advanced = AdvancedSection(ui, logic, self._display.say)
         self._strengthTimer = singleShot(SETTLE_MSEC, self._applyStrength)
         self._concernsTimer = singleShot(0, self._showConcerns)
-        self._inputTimer = singleShot(CHECK_MSEC, self._showConcerns)
+        self._inputTimer = singleShot(CHECK_MSEC, self._check)
         self._sceneTimer = singleShot(0, self._followScene)
         self._sceneTags = [
             slicer.mrmlScene.AddObserver(event, self._onSceneChanged)
@@ -83,6 +84,7 @@ class DenoiseSection:
         choices = parameters.inputVolume, parameters.outputVolume, self._further(), parameters.model
         if self._checked != choices:
             self._checked = choices
+            self._showStart()
             self._concernsTimer.start()
         shown = self._results.strengthPercent()
         if shown is not None and abs(shown - parameters.strengthPercent) > 1e-6:
@@ -124,7 +126,7 @@ class DenoiseSection:
         from IPv2Lib import scene_denoised
 
         self._advanced.sceneChanged()
-        self._concernsTimer.start()
+        self._check()
         scene_denoised.remove_unused_outputs(slicer.mrmlScene)
         if self._results.isOutdated():
             self._display.forget()
@@ -170,7 +172,8 @@ class DenoiseSection:
         outputs = [earlierResult(node) for node in inputs]
         if parameters.outputVolume:
             outputs[0] = chosenOutput(parameters.outputVolume, parameters.inputVolume)
-        self._logic.denoiseVolumes(inputs, outputNodes=outputs, replaceOutput=True, **options)
+        agreed = parameters.outputVolume is not None and outputs[0] is parameters.outputVolume
+        self._logic.denoiseVolumes(inputs, outputNodes=outputs, replaceOutput=agreed, **options)
 
     def _onFinished(self, output, further, results) -> None:
         if self._logic.runner.state is JobState.FAILED:
@@ -207,24 +210,35 @@ class DenoiseSection:
         except InputError as error:
             self._display.say(sentence(str(error)))
 
+    def _check(self) -> None:
+        """Look again: volumes have been changed."""
+        self._showStart()
+        self._showConcerns()
+
+    def _showStart(self) -> None:
+        """What the button would do, or why it cannot."""
+        parameters = self._parameterNode
+        if not parameters:
+            return
+        further, self._reason = self._further(), ""
+        try:
+            refuse(parameters.inputVolume, parameters.outputVolume, further)
+        except InputError as error:
+            self._reason = sentence(str(error))
+        text = _("Denoise {n} volumes").format(n=1 + len(further)) if further else None
+        self._display.setStart(text, self._reason)
+
     def _showConcerns(self) -> None:
-        """Say before the run why it cannot be, or what the model was not trained for, which blocks nothing."""
-        parameters, sentences, reason, further = self._parameterNode, [], "", []
-        if parameters:
-            further = self._further()
-            try:
-                refuse(parameters.inputVolume, parameters.outputVolume, further)
-            except InputError as error:
-                reason = sentence(str(error))
-        if parameters and parameters.inputVolume and not reason:
-            with errorsShown():
-                sentences = concerns(parameters.inputVolume, self._advanced.card())
-        if further:
+        """Say what else will be denoised, and what the model was not trained for, which blocks nothing."""
+        sentences, parameters = [], self._parameterNode
+        if parameters and (further := self._further()):
             names = ", ".join(node.GetName() for node in further)
-            sentences.insert(0, _("Denoised in the same run: {names} (ticked under Advanced).").format(names=names))
+            sentences.append(_("Denoised in the same run: {names} (ticked under Advanced).").format(names=names))
+        if parameters and parameters.inputVolume and not self._reason:
+            with errorsShown():
+                sentences += concerns(parameters.inputVolume, self._advanced.card())
         self._ui.concernsLabel.setText("\n".join(f"• {text}" for text in sentences))
         self._ui.concernsLabel.setVisible(bool(sentences))
-        self._display.setStart(_("Denoise {n} volumes").format(n=1 + len(further)) if further else None, reason)
 
 
 def refuse(node, output, further) -> None:

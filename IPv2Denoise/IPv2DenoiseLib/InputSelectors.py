@@ -1,6 +1,7 @@
 """Selectors of inputs: what IPv2 made itself is not offered, though a script may choose it."""
 
 import slicer
+import vtk
 from IPv2SlicerLib.Timers import singleShot
 from IPv2SlicerLib.Views import hideInSelector
 
@@ -15,7 +16,13 @@ class InputSelectors:
     """
 
     def __init__(self, ui):
-        self._inputs, self._output = (ui.inputSelector, ui.uldctSelector, ui.ndctSelector), ui.outputSelector
+        self._selectors = {
+            "inputVolume": ui.inputSelector,
+            "uldctVolume": ui.uldctSelector,
+            "ndctVolume": ui.ndctSelector,
+            "outputVolume": ui.outputSelector,
+        }
+        self._parameterNode, self._tag = None, None
         self._timer = singleShot(0, self._follow)
         self._tags = [
             slicer.mrmlScene.AddObserver(event, lambda caller, event: self._timer.start())
@@ -23,13 +30,18 @@ class InputSelectors:
         ]
 
     def setParameterNode(self, parameterNode) -> None:
-        """Another parameter node, with other choices."""
+        """Use a parameter node; without one everything is offered, as the next one may have chosen anything."""
+        if self._parameterNode:
+            self._parameterNode.parameterNode.RemoveObserver(self._tag)
+        self._parameterNode = parameterNode
         if parameterNode:
-            self._follow()
+            # Before the selectors hear of a choice: what is hidden they could not show, and would choose nothing.
+            event, first = vtk.vtkCommand.ModifiedEvent, 100.0
+            self._tag = parameterNode.parameterNode.AddObserver(event, lambda *_: self._follow(), first)
+        self._follow()
 
     def parametersChanged(self) -> None:
-        """Another choice, perhaps."""
-        self._timer.start()
+        """Choices are followed before all others hear of them."""
 
     def jobChanged(self) -> None:
         """Jobs add nodes, which is heard of from the scene."""
@@ -51,7 +63,12 @@ class InputSelectors:
     def _follow(self) -> None:
         from IPv2Lib.scene_results import kind_of
 
-        kinds = {node: kind_of(node) for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")}
-        for selector in self._inputs:
-            hideInSelector(selector, [node for node, kind in kinds.items() if kind])
-        hideInSelector(self._output, [node for node, kind in kinds.items() if kind not in ("", "denoised")])
+        parameters = self._parameterNode
+        volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if parameters else []
+        kinds = {node: kind_of(node) for node in volumes}
+        for name, selector in self._selectors.items():
+            offered = ("", "denoised") if name == "outputVolume" else ("",)
+            chosen = parameters and getattr(parameters, name)
+            hideInSelector(
+                selector, [node for node, kind in kinds.items() if kind not in offered and node is not chosen]
+            )

@@ -346,7 +346,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         from .Tasks import purifyTask
 
         self.runner.refuse_if_active()
-        _checkPair(uldctNode, ndctNode)
+        checkPair(uldctNode, ndctNode)
         uldct, ndct = _volumes([uldctNode, ndctNode])
 
         def finish(stages) -> scene_stages.StageNodes:
@@ -388,7 +388,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         from .Tasks import purifyTask
 
         self.runner.refuse_if_active()
-        _checkPair(uldctNode, ndctNode)
+        checkPair(uldctNode, ndctNode)
         settings = settings or IPV2
         # Only a few slices are copied, unless the noise is matched to all of the NDCT.
         view = scene.node_to_volume if settings.kernel == MATCHED else scene.node_view
@@ -471,7 +471,8 @@ def _volumes(nodes) -> list:
     return [scene.node_to_volume(node) for node in nodes]
 
 
-def _checkPair(uldctNode, ndctNode) -> None:
+def checkPair(uldctNode, ndctNode) -> None:
+    """Refuse what is no pair (`InputError`); cheap."""
     for node, role in ((uldctNode, "uLDCT"), (ndctNode, "NDCT")):
         if node is None:
             raise InputError(f"no {role} is chosen: choose or load one")

@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import qt
 import slicer
+from IPv2Lib.errors import InputError
 from IPv2Lib.jobs import JobState
 from IPv2SlicerLib.JobDisplay import JobDisplay
 from IPv2SlicerLib.Loading import loadScan
+from IPv2SlicerLib.Messages import sentence
 from IPv2SlicerLib.Views import currentSliceIndex, showInSliceViews
 from slicer.i18n import tr as _
 
-from .Logic import IPv2DenoiseLogic, checkVolumes
+from .Logic import IPv2DenoiseLogic, checkPair, checkVolumes
 from .Messages import boxes, errorsShown, showError
 from .Parameters import Simulator, Strategy, Threshold
 from .Stages import StageList
@@ -61,6 +63,7 @@ class PurificationSection:
         parameters, ui = self._parameterNode, self._ui
         if not parameters:
             return
+        self._display.setStart(reason=whyNot(parameters.uldctVolume, parameters.ndctVolume))
         ui.dropEnclosedAirCheckBox.setEnabled(parameters.removeBackground)
         ui.thresholdHuSpinBox.setEnabled(parameters.thresholdMethod is Threshold.FIXED)
         for widget in (ui.doseSpinBox, ui.simulatorSelector, ui.seedSpinBox):
@@ -183,6 +186,15 @@ class PurificationSection:
     def _showFailure(self) -> None:
         if self._logic.runner.state is JobState.FAILED:
             showError(self._logic.runner.error)
+
+
+def whyNot(uldctNode, ndctNode) -> str:
+    """Why a pair cannot be purified, a sentence; empty if it can, as far as that is seen at once."""
+    try:
+        checkPair(uldctNode, ndctNode)
+    except InputError as error:
+        return sentence(str(error))
+    return ""
 
 
 def purificationSettings(parameterNode):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from IPv2Lib import ct, outputs, settings_file, staging
+from IPv2Lib import ct, file_names, outputs, settings_file, staging
 from IPv2Lib.ct import Volume
 from IPv2Lib.denoise import Blended, blend_and_subtract
 from IPv2Lib.jobs import Task
@@ -155,7 +155,9 @@ def convertTask(
     def prepare(folder: Path) -> list[str | Path]:
         ct.write(volume, folder / "volume.nrrd", compress=False)
         outputs.write_json(folder / "volume.nrrd.json", facts)
-        arguments: list[str | Path] = ["convert", folder / "volume.nrrd", target]
+        # A slash makes every name a folder's, also one with a dot.
+        output = target if file_names.suffix(target) in file_names.SUFFIXES else f"{target}/"
+        arguments: list[str | Path] = ["convert", folder / "volume.nrrd", output]
         if source is not None:
             checkSource(source)
             series = folder / "source"

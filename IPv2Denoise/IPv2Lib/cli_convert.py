@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import outputs, staging
 from .cli_options import INPUT, OUTPUT, add_no_compress
 from .errors import InputError
+from .file_names import is_folder
 
 if TYPE_CHECKING:
     from .console import Console
@@ -31,7 +32,7 @@ def _options(command: argparse.ArgumentParser) -> None:
         "  ipv2 convert denoised.nrrd denoised-series --like dicom-folder     what was denoised: its patient and study"
     )
     command.add_argument("input", type=Path, metavar="INPUT", help=INPUT)
-    command.add_argument("output", type=Path, metavar="OUTPUT", help=OUTPUT)
+    command.add_argument("output", metavar="OUTPUT", help=OUTPUT)
     command.add_argument(
         "--like", type=Path, nargs="+", metavar="DICOM",
         help="the series that INPUT was computed from: its folder, one of its files, or all of them from anywhere",
@@ -46,8 +47,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     from . import ct, dicom
 
     outputs.check_output(options.output, options.input)
-    is_series = options.output.is_dir() or not options.output.name.lower().endswith(outputs.SUFFIXES)
-    if options.like and not is_series:
+    if options.like and not is_folder(options.output):
         raise InputError(f"{options.output} is no DICOM series, so --like has no effect: give a new folder's name")
     for path in options.like or []:
         if not path.is_dir() and not dicom.is_dicom(path):

@@ -38,9 +38,10 @@ def inputVolumes() -> list:
 
 
 def hideInSelector(selector, nodes) -> None:
-    """Do not offer nodes in a qMRMLNodeComboBox; the one that is chosen, by a script perhaps, stays."""
-    current = selector.currentNode()
-    hidden = [node.GetID() for node in nodes if node is not current]
+    """Do not offer nodes in a qMRMLNodeComboBox, in addition to what its properties say."""
+    if not hasattr(selector, "sortFilterProxyModel"):  # then it offers more than it should, which is no reason to fail
+        return
+    hidden = [node.GetID() for node in nodes]
     model = selector.sortFilterProxyModel()
     if list(model.property("hiddenNodeIDs") or []) != hidden:
         model.setProperty("hiddenNodeIDs", hidden)

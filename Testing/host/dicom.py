@@ -103,7 +103,7 @@ def _load(uid: str):
     number = first.get("SeriesNumber")
     name = description if number in (None, "") else f"{number}: {description}"
     instances = " ".join(str(headers[path].SOPInstanceUID) for path in files)
-    node = slicer.util.loadVolume(files[0], {"fileNames": files, "name": slicer.mrmlScene.GenerateUniqueName(name)})
+    node = slicer.util.loadVolume(files[0], {"fileNames": files, "name": name})
     node.SetAttribute("DICOM.instanceUIDs", instances)
     _file(node, first, instances)
     return node

@@ -230,9 +230,11 @@ def test_purification_of_one_volume_twice_or_of_none(host):
     expand(host, widget.ui.purificationCollapsibleButton)
     host.click(widget.ui.previewButton)
     assert "No uLDCT is chosen" in host.messages[-1].text
+    assert not widget.ui.purifyButton.isEnabled() and "No uLDCT" in widget.ui.purificationStatusLabel.text()
     widget._parameterNode.uldctVolume = widget._parameterNode.ndctVolume = uldct
-    host.click(widget.ui.purifyButton)
-    assert "are both 'CTChest'" in host.messages[-1].text
+    host.process_events()
+    assert not widget.ui.purifyButton.isEnabled()
+    assert "are both 'CTChest'" in widget.ui.purifyButton.property("toolTip")
 
 
 def test_scans_that_do_not_overlap(host):

@@ -73,7 +73,7 @@ def test_every_order(two, order, tmp_path):
         check(newest_result(node), who)
         series = export(host, widget, tmp_path / f"export {number}")
         written = headers(series)
-        assert {(each.PatientName, each.PatientID) for each in written} == {(f"{who}^TEST", f"ID-{who}")}
+        assert {(str(each.PatientName), each.PatientID) for each in written} == {(f"{who}^TEST", f"ID-{who}")}
         assert {each.StudyInstanceUID for each in written} == {export_tags(node)["StudyInstanceUID"]}
         assert len(written) == 4 and ":" not in series.name
         result = scene.node_to_volume(newest_result(node).denoised)

@@ -205,7 +205,7 @@ def test_load_a_file_a_dicom_folder_and_the_sample_pair(opened, tmp_path):
     host.click(widget.ui.uldctFileButton)
     host.click(widget.ui.ndctDicomButton)
     parameters = widget._parameterNode
-    assert (parameters.uldctVolume.GetName(), parameters.ndctVolume.GetName()) == ("low", "series")
+    assert (parameters.uldctVolume.GetName(), parameters.ndctVolume.GetName()) == ("low", "1: IPv2")
     (tmp_path / "no.nrrd").write_text("no image")
     host.answers.append(tmp_path / "no.nrrd")
     host.click(widget.ui.ndctFileButton)

@@ -123,7 +123,7 @@ def _ablation(options: argparse.Namespace, console: Console) -> None:
     found = ablate(
         options.dataset, options.out, strategies=options.strategies or ROWS, network_names=options.networks,
         seeds=options.seeds, budget=budget, split=options.split, slices_per_case=options.slices or None,
-        progress=console.progress, cancelled=console.cancelled,
+        progress=console.progress, cancelled=console.cancelled, late=console.leave,
     )  # fmt: skip
     for note in found.comparison.notes:
         console.note(note)

@@ -8,6 +8,7 @@ Nobody has to listen: a reader that has seen enough, a closed stream or a termin
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -20,7 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from .errors import Cancelled, IPv2Error, OutputError
 from .local_workers import SIGNALS
@@ -300,6 +301,22 @@ def open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process with the exit code of its command, whatever is signalled meanwhile.
+
+    VTK's objects, when an interrupted drawing has left them where they were, crash while Python takes itself apart.
+    """
+    with contextlib.suppress(ValueError):  # not the main thread
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+    if "vtkmodules" in sys.modules:
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            _write(stream, "")
+        os._exit(code)
+    sys.exit(code)
 
 
 def _write(stream: TextIO, text: str) -> str:

@@ -120,8 +120,8 @@ def is_run(folder: str | Path) -> bool:
 def has_begun(folder: str | Path) -> bool:
     """Whether a folder holds what the start of a run left that was killed in its middle, and nothing else."""
     with suppress(OSError):
-        names = [path.name for path in Path(folder).iterdir() if not path.name.startswith(_REMAINS)]
-        return names == [DATA_FILE]
+        names = [path.name for path in Path(folder).iterdir()]
+        return bool(names) and all(name == DATA_FILE or name.startswith(_REMAINS) for name in names)
     return False
 
 

@@ -53,7 +53,10 @@ def at(of, name, where):
         return result
     setattr(of, name, function)
 
-if os.environ["STUCK"] == "step":
+if os.environ["STUCK"] == "reading":
+    from IPv2Lib import training
+    training.open_source = lambda *arguments: stuck()
+elif os.environ["STUCK"] == "step":
     at(training_learner.Learner, "_find_gradients", lambda learner: learner.step == 10)
 else:
     calls = []
@@ -105,7 +108,7 @@ def start(tmp_path):
 
 
 def finish(folder: Path, *arguments) -> None:
-    """Let `ipv2 train` go on to its end, with as many threads as the processes that are stopped: sums depend on that."""
+    """Let `ipv2 train` go on to its end, with as many threads as those that are stopped: sums depend on that."""
     line = [sys.executable, "-m", "IPv2Lib", "train", *map(str, arguments), "--out", "run", "--workers", "0"]
     done = subprocess.run(line, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -188,16 +191,16 @@ def test_a_second_signal_ends_it_at_once(dataset, start, tmp_path):
     assert err == "ipv2 train: stopped at once; what was saved before stays\n"
 
 
-def test_a_signal_before_the_first_step_stops_at_once(start, tmp_path):
+def test_a_signal_before_the_first_step_stops_at_once(dataset, start, tmp_path):
     """Reading scans takes long, and there is nothing to save."""
-    os.mkfifo(tmp_path / "scan.nrrd")
-    process = start(tmp_path / "scan.nrrd")
-    wait_for(process, lambda: lock_files(tmp_path / "run")[0].exists())
+    process = start(dataset, stuck="reading")
+    wait_for(process, (tmp_path / "stuck").exists)
     process.send_signal(signal.SIGTERM)
-    with open(tmp_path / "scan.nrrd", "wb") if process.poll() is None else open(os.devnull):
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and err == "ipv2 train: stopped\n"
-    assert not (tmp_path / "run" / "settings.json").exists() and not lock_files(tmp_path / "run")[0].exists()
+    began = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and time.monotonic() - began < 5 and err.startswith("ipv2 train: stopped")
+    assert not (tmp_path / "run" / "settings.json").exists()
+    finish(tmp_path, dataset, *OPTIONS)
 
 
 class Numbers:

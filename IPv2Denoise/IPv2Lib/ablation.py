@@ -109,6 +109,7 @@ def ablate(
     slices_per_case: int | None = 10,
     progress: Callable[[float, str], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    late: Callable[[str], None] | None = None,
 ) -> Ablation:
     """Train every network by every strategy with seeds 0, 1, ..., and compare.
 
@@ -137,6 +138,8 @@ def ablate(
         As for `comparison.compare`; None: all slices.
     progress, cancelled
         Called with (fraction, text), and polled.
+    late
+        As for `training.train`.
 
     Raises
     ------
@@ -168,6 +171,7 @@ def ablate(
             train(
                 dataset, run, settings, resume=is_run(run),
                 progress=_part(report, _TRAINED * place / len(plan), _TRAINED / len(plan), text), cancelled=ask,
+                late=late,
             )  # fmt: skip
         except Cancelled as stop:
             raise Cancelled("stopped; the same command again goes on with what was trained") from stop

@@ -230,12 +230,19 @@ def folders() -> list[Path]:
 def user_folder() -> Path:
     """Where a user's own models belong on this system; it need not exist."""
     if sys.platform == "win32":
-        data = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        data = os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local"
     elif sys.platform == "darwin":
-        data = Path.home() / "Library" / "Application Support"
+        data = _home() / "Library" / "Application Support"
     else:
-        data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+        data = os.environ.get("XDG_DATA_HOME") or _home() / ".local" / "share"
     return Path(data) / "IPv2" / "Models"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # no HOME, and a user whom the system does not know, as in a container
+        return Path("/nonexistent")
 
 
 def save(

@@ -37,7 +37,7 @@ from .cli_options import (
     with_file,
     with_prefix,
 )
-from .console import BAD_INPUT, SUCCESS, Console
+from .console import BAD_INPUT, SUCCESS, Console, open_standard_streams
 from .errors import InputError
 from .file_names import suffix
 
@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0; 2 after a one-line error about the input; 130 if stopped; 1 after the traceback of a bug.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    open_standard_streams()
     # Torch's threads then sleep, not spin, while they wait: several times faster on a machine with other work to do.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
@@ -498,7 +499,7 @@ def _evaluate(options: argparse.Namespace, console: Console) -> None:
     (result, _), (reference, _) = read(options.result, notes), read(options.reference, notes)
     console.progress(0.2, "comparing")
     scores = evaluation.compare(result, reference)
-    console.result(
+    console.answer(
         evaluation.table(scores),
         command="evaluate", result=options.result.name, reference=options.reference.name, **scores.as_dict(),
         notes=notes.texts,
@@ -523,7 +524,7 @@ def _models(options: argparse.Namespace, console: Console) -> None:
 
     if options.model:
         model = bundle.load(options.model)
-        console.result(_card_text(model), command="models", folder=str(model.folder), card=model.card)
+        console.answer(_card_text(model), command="models", folder=str(model.folder), card=model.card)
         return
     models, problems = bundle.scan()
     for problem in problems:
@@ -531,7 +532,7 @@ def _models(options: argparse.Namespace, console: Console) -> None:
     if not models:
         bundle.default_name()  # says what to do
     defaults = {kind: bundle.default_among(models, device).name for kind, device in (("CPU", "cpu"), ("GPU", "cuda"))}
-    console.result(
+    console.answer(
         "\n".join(_model_line(model, defaults) for model in models),
         command="models", default=defaults["CPU"], default_on_gpu=defaults["GPU"],
         models=[{"folder": str(model.folder), "card": model.card} for model in models],
@@ -604,7 +605,7 @@ def _devices(options: argparse.Namespace, console: Console) -> None:
         )
         for each in found
     ]
-    console.result(aligned(rows), command="devices", devices=[asdict(each) for each in found], auto=auto)
+    console.answer(aligned(rows), command="devices", devices=[asdict(each) for each in found], auto=auto)
 
 
 # --- phantom ------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def is_cohort(options: argparse.Namespace) -> bool:
     """Whether workers, a scheduler or retries were asked for: then scans that fail do not stop the others."""
-    return any(value is not None for value in (options.workers, options.scheduler, options.retries))
+    names = ("workers", "scheduler", "retries", "tls_ca", "tls_cert", "tls_key")
+    return any(getattr(options, name) is not None for name in names)
 
 
 def denoise_cohort(options: argparse.Namespace, how: Options, model: Bundle, console: Console) -> None:

@@ -129,6 +129,7 @@ def _ablation(options: argparse.Namespace, console: Console) -> None:
         options.dataset, options.out, strategies=settings.strategies, network_names=settings.networks,
         arguments=settings.arguments, seeds=settings.seeds, budget=budget, split=settings.split,
         slices_per_case=settings.slices_per_case, progress=console.progress, cancelled=console.cancelled,
+        late=console.leave,
     )  # fmt: skip
     for note in found.comparison.notes:
         console.note(note)

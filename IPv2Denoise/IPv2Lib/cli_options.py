@@ -15,6 +15,7 @@ from .errors import InputError
 
 if TYPE_CHECKING:
     from .bundle import Bundle
+    from .cluster import Scheduler
     from .console import Console
     from .ct import Volume
 
@@ -72,11 +73,20 @@ def add_no_compress(command: argparse.ArgumentParser) -> None:
 
 
 def add_runner(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("many cases")
+    group = command.add_argument_group(
+        "many cases",
+        "Processes of this machine talk through pipes that no other user can reach. A Dask cluster is as safe as it "
+        "was made: without TLS, whoever reaches its scheduler can run programs as its user.",
+    )
     group.add_argument("--workers", type=whole_number, metavar="N", help="processes of this machine (default: 1)")
     group.add_argument(
-        "--scheduler", metavar="ADDRESS", help="a Dask scheduler, such as tcp://host:8786, whose workers do it instead"
-    )
+        "--scheduler", metavar="ADDRESS",
+        help="a Dask scheduler whose workers do it instead: tls://host:8786 with the certificates below; "
+        "tcp://host:8786 only in a network where you trust everybody",
+    )  # fmt: skip
+    group.add_argument("--tls-ca", type=Path, metavar="FILE", help="PEM: who signed the scheduler's certificate")
+    group.add_argument("--tls-cert", type=Path, metavar="FILE", help="PEM: your certificate for the scheduler")
+    group.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM: its key (default: in the file of --tls-cert)")
     group.add_argument(
         "--retries", type=whole_number, metavar="K", help="try a case that failed so many times again (default: 1)"
     )
@@ -86,7 +96,7 @@ def runner(options: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `cluster.run` that `add_runner` let the user give."""
     return {
         "workers": 1 if options.workers is None else options.workers,
-        "scheduler": options.scheduler,
+        "scheduler": _scheduler(options),
         "retries": 1 if options.retries is None else options.retries,
     }
 
@@ -108,6 +118,18 @@ def given(options: argparse.Namespace, kind: type) -> dict[str, Any]:
     values = {each.name: getattr(options, each.name, None) for each in fields(kind)}
     values = {name: value for name, value in values.items() if value is not None}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _scheduler(options: argparse.Namespace) -> str | Scheduler | None:
+    from .cluster import Scheduler
+
+    if options.tls_ca is None and options.tls_cert is None and options.tls_key is None:
+        return options.scheduler
+    if options.scheduler is None:
+        raise InputError("certificates are those of a scheduler: name it with --scheduler tls://...")
+    if options.tls_ca is None or options.tls_cert is None:
+        raise InputError("a scheduler with TLS needs both --tls-ca and --tls-cert")
+    return Scheduler(options.scheduler, options.tls_ca, options.tls_cert, options.tls_key)
 
 
 def whole_number(text: str) -> int:

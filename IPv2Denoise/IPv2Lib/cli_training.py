@@ -35,8 +35,9 @@ def _train_options(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Train a denoiser on a purified data set (see 'ipv2 prepare'), or on normal-dose chest CT, of which low dose,\n"
         "breath and reconstruction kernel are simulated at random, the pairs purified.\n"
-        "RUN is a folder with settings, log, validation and checkpoints. Ctrl-C stops after the present step and\n"
-        "keeps a checkpoint; --resume goes on. 'ipv2 publish' packs the result as a model for 'ipv2 denoise --model'.\n"
+        "RUN is a folder with settings, log, validation and checkpoints. Ctrl-C, SIGTERM and a hang-up stop after the\n"
+        "present step, or after 5 seconds without it, and keep a checkpoint; --resume goes on from there.\n"
+        "'ipv2 publish' packs the result as a model for 'ipv2 denoise --model'.\n"
         "On several GPUs or machines: torchrun --nproc-per-node N -m IPv2Lib train ..."
     )
     command.epilog = (
@@ -168,7 +169,7 @@ def _train(options: argparse.Namespace, console: Console) -> None:
         tell(0.0, "reading")
         run = training.train(
             source, options.out, settings, resume=options.resume, workers=options.workers,
-            device=options.device, progress=tell, cancelled=console.cancelled,
+            device=options.device, progress=tell, cancelled=console.cancelled, late=console.leave,
         )  # fmt: skip
         if processes.leads:
             _say_trained(run, options.model_out, card, console)
@@ -234,7 +235,7 @@ def _check_places(options: argparse.Namespace, card: dict[str, Any]) -> None:
     from . import training_run
     from .shards import SHARDS_FOLDER, is_dataset
 
-    if not options.resume and not training_run.is_run(options.out):
+    if not options.resume and not training_run.is_run(options.out) and not training_run.has_begun(options.out):
         # Beside its shards a data set may hold runs.
         sources = [path / SHARDS_FOLDER if is_dataset(path) else path for path in options.source]
         outputs.check_folder(options.out, "train", False, *sources)

@@ -72,6 +72,7 @@ def homogeneous_places(array: np.ndarray, keep: float = 0.05, most: int = 400) -
     if min(array.shape[1:]) < PATCH:
         return places[0]
     from scipy import ndimage  # a machine that only trains may have none
+
     for index, image in enumerate(array):
         smooth = ndimage.gaussian_filter(np.asarray(image, np.float32), 3.0)
         low = np.lib.stride_tricks.sliding_window_view(smooth, (PATCH, PATCH))[:: PATCH // 2, :: PATCH // 2]

@@ -123,7 +123,8 @@ def finish(
     batches = open_source(scans, settings, workers=workers).batches(learner.network.context, 0, learner.processes)
     with closing(batches):
         for step, batch in enumerate(islice(batches, settings.steps)):
-            learner.train(*batch, settings.learning_rate * (1 - step / settings.steps))
+            with learner.trained(*batch, settings.learning_rate * (1 - step / settings.steps)):
+                pass
     network = model.card["network"]
     card = model.card | {"training": {**model.card["training"], "last_share": share, "level_steps": settings.steps}}
     weights = learner.average.state_dict()

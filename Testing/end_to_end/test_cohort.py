@@ -128,6 +128,8 @@ def test_tables_that_cannot_be_used(ipv2, cohort, tmp_path, table, words):
         (("COHORT/n0.nrrd", "--dose", 1, 2, 3), "3 numbers"),
         (("COHORT/n0.nrrd", "--split", 50, 20, 20), "sum 1"),
         (("COHORT/n0.nrrd", "--workers", 0), "0 workers"),
+        (("COHORT/n0.nrrd", "--tls-ca", "COHORT/n0.nrrd"), "name it with --scheduler"),
+        (("COHORT/n0.nrrd", "--scheduler", "tls://127.0.0.1:9", "--tls-cert", "COHORT/n0.nrrd"), "both --tls-ca and"),
         (("COHORT/n0.nrrd", "--window", 400, -1000), "lower value first"),
         (("--table", "COHORT/none.csv", "COHORT/n0.nrrd"), "nothing else"),
         (("--table", "COHORT/none.csv", "--dose", 0.1), "--dose is a column"),

@@ -7,6 +7,7 @@ Long work runs in another process (`IPv2Lib.jobs`); the scene is `IPv2Lib.scene*
 import slicer
 from IPv2DenoiseLib.Logic import IPv2DenoiseLogic
 from IPv2DenoiseLib.SelfTest import IPv2DenoiseTest
+from IPv2SlicerLib.Homepage import documentationLink
 from IPv2SlicerLib.PanelWidget import PanelWidget
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -36,6 +37,7 @@ class IPv2Denoise(ScriptedLoadableModule):
             "<p><b>For research. Not for diagnosis.</b> Look at the difference image before you trust a result: "
             "small, faint structures can vanish.</p>"
         )
+        self.parent.helpText += documentationLink()
         self.parent.acknowledgementText = _(
             "<p>If you use this module in your work, please cite Gong &amp; Yu, <i>IPv2: An Improved Image "
             'Purification Strategy for Real-World Ultra-Low-Dose Lung CT Denoising</i>, <a href="https://arxiv.org/'
@@ -47,11 +49,12 @@ class IPv2Denoise(ScriptedLoadableModule):
 
 def onStartupCompleted() -> None:
     """What has to wait until the other modules are there."""
-    from IPv2DenoiseLib.Registration import registerLayouts, registerSampleData, registerSubjectHierarchyPlugin
+    from IPv2DenoiseLib import Registration
 
-    registerLayouts()
-    registerSampleData()
-    registerSubjectHierarchyPlugin()
+    Registration.registerLayouts()
+    Registration.showLegendsOfLoadedScenes()
+    Registration.registerSampleData()
+    Registration.registerSubjectHierarchyPlugin()
 
 
 #
@@ -65,12 +68,14 @@ class IPv2DenoiseWidget(PanelWidget):
     def setup(self) -> None:
         """Called when the user opens the module the first time."""
         from IPv2DenoiseLib.DenoiseSection import DenoiseSection
+        from IPv2DenoiseLib.InputSelectors import InputSelectors
         from IPv2DenoiseLib.PurificationSection import PurificationSection
 
         PanelWidget.setup(self)
         self.logic = IPv2DenoiseLogic()
         self.logic.onJobChanged = self._jobChanged
-        self.begin((DenoiseSection(self.ui, self.logic), PurificationSection(self.ui, self.logic)))
+        sections = DenoiseSection(self.ui, self.logic), PurificationSection(self.ui, self.logic)
+        self.begin((*sections, InputSelectors(self.ui)))
 
     def onSceneStartClose(self, caller, event) -> None:
         """Called just before the scene is closed: a job has nothing to work for any more."""

@@ -4,6 +4,7 @@ Long work runs in other processes; data sets and runs are folders (`IPv2Lib.shar
 scene is `IPv2Lib.scene_training`'s, the panel's sections are `IPv2TrainLib`'s. Opening the module imports no torch.
 """
 
+from IPv2SlicerLib.Homepage import documentationLink
 from IPv2SlicerLib.PanelWidget import PanelWidget
 from IPv2TrainLib.Logic import IPv2TrainLogic
 from IPv2TrainLib.SelfTest import IPv2TrainTest
@@ -36,6 +37,7 @@ class IPv2Train(ScriptedLoadableModule):
             "<tt>ipv2 train</tt>.</p>"
             "<p><b>For research. Not for diagnosis.</b></p>"
         )
+        self.parent.helpText += documentationLink()
         self.parent.acknowledgementText = _(
             "<p>If you use this module in your work, please cite Gong &amp; Yu, <i>IPv2: An Improved Image "
             'Purification Strategy for Real-World Ultra-Low-Dose Lung CT Denoising</i>, <a href="https://arxiv.org/'
@@ -54,6 +56,7 @@ class IPv2TrainWidget(PanelWidget):
 
     def setup(self) -> None:
         """Called when the user opens the module the first time."""
+        from IPv2TrainLib.CaseSelectors import CaseSelectors
         from IPv2TrainLib.DataSection import DataSection
         from IPv2TrainLib.EvaluateSection import EvaluateSection
         from IPv2TrainLib.JobLog import JobLog
@@ -67,8 +70,8 @@ class IPv2TrainWidget(PanelWidget):
         runs = Runs()
         self._log = JobLog(self.ui, self.logic, self.logic.training)
         self._usersOfRuns = (EvaluateSection(self.ui, self.logic, runs), PublishSection(self.ui, self.logic, runs))
-        data = DataSection(self.ui, self.logic)
-        self.begin((data, TrainSection(self.ui, self.logic, runs, self._runsChanged), *self._usersOfRuns))
+        data = DataSection(self.ui, self.logic), CaseSelectors(self.ui)
+        self.begin((*data, TrainSection(self.ui, self.logic, runs, self._runsChanged), *self._usersOfRuns))
 
     def _runsChanged(self) -> None:
         for section in self._usersOfRuns:

@@ -7,8 +7,9 @@ from typing import Any
 import qt
 from IPv2Lib import bundle
 from IPv2Lib.denoise import VIEWS
-from IPv2Lib.jobs import JobState, default_log_folder
+from IPv2Lib.jobs import JobState
 from IPv2SlicerLib.Folders import openFolder
+from IPv2SlicerLib.Jobs import logFolder
 from IPv2SlicerLib.Messages import about, sentence
 from IPv2SlicerLib.Views import inputVolumes
 from slicer.i18n import tr as _
@@ -38,6 +39,7 @@ class AdvancedSection:
         self._deviceTexts: dict[str, str] = {}  # text to device
         self._shownDevice: tuple | None = None
         self._further: list = []  # nodes in the order of the list
+        self._shownFurther: tuple | None = None  # the input, and what is ticked
         self._wasActive = False
         self._saidNotes = 0
         self._saidProblems: set[str] = set()  # of models
@@ -74,6 +76,7 @@ class AdvancedSection:
         if self._shownDevice != shown:
             self._shownDevice = shown
             self._listDevices()
+        if self._shownFurther != (self._parameterNode.inputVolume, list(self._parameterNode.furtherVolumes)):
             self._listFurtherVolumes()
 
     def sceneChanged(self) -> None:
@@ -197,6 +200,7 @@ class AdvancedSection:
         if not self._parameterNode:
             return
         chosen = list(self._parameterNode.furtherVolumes)
+        self._shownFurther = self._parameterNode.inputVolume, chosen
         self._further = [node for node in inputVolumes() if node is not self._parameterNode.inputVolume]
         volumes = self._ui.furtherVolumesList
         volumes.blockSignals(True)
@@ -213,15 +217,17 @@ class AdvancedSection:
     def _onFurtherChanged(self, item) -> None:
         if self._parameterNode:
             items = [self._ui.furtherVolumesList.item(row) for row in range(len(self._further))]
-            self._parameterNode.furtherVolumes = [
+            chosen = [
                 node for node, item in zip(self._further, items, strict=True) if item.checkState() == qt.Qt.Checked
             ]
+            self._shownFurther = self._parameterNode.inputVolume, chosen
+            self._parameterNode.furtherVolumes = chosen
 
     # --- log ---
 
     def _onLogFolder(self) -> None:
         with errorsShown():
-            openFolder(default_log_folder())
+            openFolder(logFolder())
 
 
 def cardHtml(model: bundle.Bundle) -> str:

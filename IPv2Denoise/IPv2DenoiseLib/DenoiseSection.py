@@ -1,6 +1,9 @@
 """The section *Denoise*: input, strength, the run, its result, and what is folded away under *Advanced*."""
 
+from functools import partial
+
 import slicer
+import vtk
 from IPv2Lib.errors import InputError
 from IPv2Lib.jobs import JobState
 from IPv2SlicerLib.JobDisplay import JobDisplay
@@ -9,12 +12,14 @@ from IPv2SlicerLib.Timers import singleShot
 from slicer.i18n import tr as _
 
 from .AdvancedSection import AdvancedSection
-from .Logic import IPv2DenoiseLogic
-from .Messages import boxes, errorsShown, showError
-from .Results import Results
+from .Logic import IPv2DenoiseLogic, checkOutputs, checkVolumes
+from .Messages import boxes, confirm, errorsShown, showError
+from .Results import Results, resultOf
 
 SETTLE_MSEC = 30
 """A slider that is dragged says many values; the result follows when it has been still for so long."""
+CHECK_MSEC = 200
+"""The same for an input that somebody works on."""
 
 
 class DenoiseSection:
@@ -31,19 +36,22 @@ class DenoiseSection:
         self._ui, self._logic = ui, logic
         self._parameterNode = None
         self._input = self._checked = None  # what is shown, and what the concerns are about
-        self._results = Results(ui)
+        self._reason = ""  # why the button cannot be used
+        self._observed, self._inputTags = None, []  # the input, as long as the module is shown
         self._display = JobDisplay(
             ui.denoiseButton,
             ui.denoiseProgressBar,
             ui.denoiseStatusLabel,
-            ("denoise", "devices"),
+            ("denoise", "devices", "save", "export"),
             self._onDenoise,
             logic.cancel,
             boxes,
         )
+        self._results = Results(ui, logic, self._display.say)
         self._advanced = AdvancedSection(ui, logic, self._display.say)
         self._strengthTimer = singleShot(SETTLE_MSEC, self._applyStrength)
         self._concernsTimer = singleShot(0, self._showConcerns)
+        self._inputTimer = singleShot(CHECK_MSEC, self._check)
         self._sceneTimer = singleShot(0, self._followScene)
         self._sceneTags = [
             slicer.mrmlScene.AddObserver(event, self._onSceneChanged)
@@ -63,16 +71,20 @@ class DenoiseSection:
         """Follow a change of any parameter."""
         parameters = self._parameterNode
         self._advanced.parametersChanged()
+        self._observe(parameters and parameters.inputVolume)
         if not parameters:
             self._results.setInput(None)
             return
         if self._input is not parameters.inputVolume:
-            if self._input is not None:
+            before, self._input = self._input, parameters.inputVolume
+            if before is not None:
                 self._display.forget()
-            self._input = parameters.inputVolume
+                parameters.outputVolume = None  # it was chosen for the input before
             self._showResult()
-        if self._checked != (parameters.inputVolume, parameters.model):
-            self._checked = parameters.inputVolume, parameters.model
+        choices = parameters.inputVolume, parameters.outputVolume, self._further(), parameters.model
+        if self._checked != choices:
+            self._checked = choices
+            self._showStart()
             self._concernsTimer.start()
         shown = self._results.strengthPercent()
         if shown is not None and abs(shown - parameters.strengthPercent) > 1e-6:
@@ -82,6 +94,7 @@ class DenoiseSection:
         """Show where the job is."""
         self._display.update(self._logic.runner, self._logic.jobKind)
         self._advanced.jobChanged()
+        self._results.jobChanged()
 
     def enter(self) -> None:
         """The module is opened."""
@@ -93,11 +106,12 @@ class DenoiseSection:
 
     def cleanup(self) -> None:
         """The widget goes away."""
-        for timer in (self._strengthTimer, self._concernsTimer, self._sceneTimer):
+        for timer in (self._strengthTimer, self._concernsTimer, self._inputTimer, self._sceneTimer):
             timer.stop()
         for tag in self._sceneTags:
             slicer.mrmlScene.RemoveObserver(tag)
         self._sceneTags = []
+        self._observe(None)
         self._advanced.cleanup()
         self._results.cleanup()
 
@@ -112,13 +126,34 @@ class DenoiseSection:
         from IPv2Lib import scene_denoised
 
         self._advanced.sceneChanged()
+        self._check()
         scene_denoised.remove_unused_outputs(slicer.mrmlScene)
         if self._results.isOutdated():
             self._display.forget()
             self._showResult()
 
-    def _onDenoise(self) -> None:
+    def _observe(self, node) -> None:
+        """Follow an input: what is wrong with it, somebody may mend."""
+        if node is self._observed:
+            return
+        for tag in self._inputTags:
+            self._observed.RemoveObserver(tag)
+        self._observed, self._inputTags = node, []
+        if node is not None:
+            events = [vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLTransformableNode.TransformModifiedEvent]
+            events.append(slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent)
+            self._inputTags = [node.AddObserver(event, self._onInputModified) for event in events]
+
+    def _onInputModified(self, caller, event) -> None:
+        self._inputTimer.start()
+
+    def _further(self) -> list:
+        """Further volumes that are ticked."""
         parameters = self._parameterNode
+        return [node for node in parameters.furtherVolumes if node and node is not parameters.inputVolume]
+
+    def _onDenoise(self) -> None:
+        parameters, further = self._parameterNode, self._further()
         options = {
             "strength": parameters.strengthPercent / 100,
             "model": parameters.model or None,
@@ -126,21 +161,30 @@ class DenoiseSection:
             "keepOutsideBody": parameters.keepOutsideBody,
             "keptNoiseHu": parameters.keptNoiseHu if parameters.keptNoiseHu >= 0 else None,
             "selfEnsemble": parameters.selfEnsemble,
-            "onFinished": self._onFinished,
+            "onFinished": partial(self._onFinished, parameters.outputVolume, further),
             "wait": False,
         }
-        further = [node for node in parameters.furtherVolumes if node and node is not parameters.inputVolume]
-        if further and parameters.inputVolume and parameters.inputVolume.IsA("vtkMRMLSequenceNode"):
-            raise InputError(_("a sequence is denoised by itself: untick the further volumes under Advanced"))
-        if further:
-            self._logic.denoiseVolumes([parameters.inputVolume, *further], **options)
-        else:
+        refuse(parameters.inputVolume, parameters.outputVolume, further)
+        if parameters.inputVolume.IsA("vtkMRMLSequenceNode"):
             self._logic.denoise(parameters.inputVolume, parameters.outputVolume, **options)
+            return
+        inputs = [parameters.inputVolume, *further]
+        outputs = [earlierResult(node) for node in inputs]
+        if parameters.outputVolume:
+            outputs[0] = chosenOutput(parameters.outputVolume, parameters.inputVolume)
+        agreed = parameters.outputVolume is not None and outputs[0] is parameters.outputVolume
+        self._logic.denoiseVolumes(inputs, outputNodes=outputs, replaceOutput=agreed, **options)
 
-    def _onFinished(self, result) -> None:
+    def _onFinished(self, output, further, results) -> None:
         if self._logic.runner.state is JobState.FAILED:
             showError(self._logic.runner.error)
-        if result is None or not self._parameterNode:
+        if results is None:
+            return
+        parameters = self._logic.getParameterNode()  # also while another module is shown
+        if parameters.outputVolume is output:
+            parameters.outputVolume = None  # it was chosen for this run
+        parameters.furtherVolumes = [node for node in parameters.furtherVolumes if node and node not in further]
+        if not self._parameterNode:
             return
         with errorsShown():
             wanted = self._parameterNode.strengthPercent  # may have been changed during the run
@@ -148,8 +192,8 @@ class DenoiseSection:
             if self._results.nodes:
                 self._results.show()
                 self._parameterNode.strengthPercent = wanted
-            elif hasattr(result, "sequence"):
-                self._results.showSequence(result)
+            elif hasattr(results, "sequence"):
+                self._results.showSequence(results)
 
     def _showResult(self) -> None:
         """Show the result of the input, if there is one, and let the slider say its strength."""
@@ -166,14 +210,65 @@ class DenoiseSection:
         except InputError as error:
             self._display.say(sentence(str(error)))
 
+    def _check(self) -> None:
+        """Look again: volumes have been changed."""
+        self._showStart()
+        self._showConcerns()
+
+    def _showStart(self) -> None:
+        """What the button would do, or why it cannot."""
+        parameters = self._parameterNode
+        if not parameters:
+            return
+        further, self._reason = self._further(), ""
+        try:
+            refuse(parameters.inputVolume, parameters.outputVolume, further)
+        except InputError as error:
+            self._reason = sentence(str(error))
+        text = _("Denoise {n} volumes").format(n=1 + len(further)) if further else None
+        self._display.setStart(text, self._reason)
+
     def _showConcerns(self) -> None:
-        """Say what the model was not trained for, before the run; nothing is blocked."""
-        sentences = []
-        if self._parameterNode and self._parameterNode.inputVolume:
+        """Say what else will be denoised, and what the model was not trained for, which blocks nothing."""
+        sentences, parameters = [], self._parameterNode
+        if parameters and (further := self._further()):
+            names = ", ".join(node.GetName() for node in further)
+            sentences.append(_("Denoised in the same run: {names} (ticked under Advanced).").format(names=names))
+        if parameters and parameters.inputVolume and not self._reason:
             with errorsShown():
-                sentences = concerns(self._parameterNode.inputVolume, self._advanced.card())
+                sentences += concerns(parameters.inputVolume, self._advanced.card())
         self._ui.concernsLabel.setText("\n".join(f"• {text}" for text in sentences))
         self._ui.concernsLabel.setVisible(bool(sentences))
+
+
+def refuse(node, output, further) -> None:
+    """Raise `InputError` with what is wrong with the choices in the panel; takes some 0.1 s for 300 slices."""
+    from IPv2Lib import scene_denoised
+
+    if node is not None and node.IsA("vtkMRMLSequenceNode"):
+        if further:
+            raise InputError(_("a sequence is denoised by itself: untick the further volumes under Advanced"))
+        if output is not None:
+            raise InputError(_("a sequence cannot be written into one volume: choose no output under Advanced"))
+        scene_denoised.frames(node)
+        return
+    checkOutputs([node, *further], [output])
+    checkVolumes([node, *further])
+
+
+def earlierResult(node):
+    """The volume with the newest result of a volume, which the next one replaces; None where there is none."""
+    nodes = resultOf(node)
+    return nodes and nodes.denoised
+
+
+def chosenOutput(output, node):
+    """The output that somebody chose, or None for a new volume if something else would be lost and must not be."""
+    from IPv2Lib.scene_results import why_not_output
+
+    lost = why_not_output(output, node)
+    question = _("{lost}. Replace it by the result of '{name}'? With No, a new volume is made.")
+    return None if lost and not confirm(question.format(lost=lost, name=node.GetName())) else output
 
 
 def concerns(node, card: dict) -> list[str]:

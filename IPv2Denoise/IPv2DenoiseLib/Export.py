@@ -1,86 +1,76 @@
-"""Results as files: a volume with its provenance beside it, and a derived DICOM series."""
+"""Results as files: what a volume's file is called, how it was made, and the DICOM series that it is a result of."""
 
 import itertools
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import slicer
-from IPv2Lib.errors import OutputError
+from IPv2Lib.errors import InputError
 from slicer.i18n import tr as _
 
 
-def saveVolume(node, path: str | Path) -> Path:
-    """Write a volume, and beside it, as `<name>.json`, how it was made.
+@dataclass(frozen=True)
+class Source:
+    """The DICOM series that a volume was computed from, as far as Slicer's DICOM database still has it.
+
+    Attributes
+    ----------
+    files : tuple of Path
+        One for each instance UID in `uids`, in that order; empty if some lack.
+    uids : tuple of str
+        SOP instance UIDs.
+    lacking : str
+        Why the series cannot lend its patient and study, a sentence for people; empty if it can.
+    """
+
+    files: tuple[Path, ...]
+    uids: tuple[str, ...]
+    lacking: str
+
+
+def dicomSource(node) -> Source:
+    """Look for the series that a volume was loaded from, or is a result of, or of whose result it is one.
 
     Parameters
     ----------
     node : vtkMRMLScalarVolumeNode
-    path : path
-        A name that ends in .nrrd, .nii, .nii.gz, .mha or .mhd.
-
-    Raises
-    ------
-    IPv2Lib.errors.OutputError
-        An unknown suffix, no permission, a full disk.
     """
-    from IPv2Lib import ct, outputs, scene
+    from IPv2Lib.scene_results import source_instance_uids
 
-    path = Path(path)
-    if not path.name.lower().endswith(outputs.SUFFIXES):
-        raise OutputError(f"{path.name} has no known suffix: end the name in {', '.join(outputs.SUFFIXES)}")
-    ct.write(scene.node_to_volume(node), path)
-    outputs.write_json(outputs.sidecar_path(path), provenanceOf(node))
-    return path
-
-
-def exportDicom(node, sourceNode, folder: str | Path) -> Path:
-    """Write a volume as a derived DICOM series into a new subfolder; patient and study are those of the source.
-
-    Parameters
-    ----------
-    node : vtkMRMLScalarVolumeNode
-    sourceNode : vtkMRMLScalarVolumeNode or None
-        What it was computed from. Loaded from DICOM, it lends patient and study.
-    folder : path
-        An existing folder.
-
-    Returns
-    -------
-    Path
-        The subfolder, named after the node.
-
-    Raises
-    ------
-    IPv2Lib.errors.OutputError
-        No permission, a full disk.
-    IPv2Lib.errors.InputError
-        The source's DICOM files are not on the grid of the volume.
-    """
-    from IPv2Lib import ct, outputs, scene
-
-    facts = provenanceOf(node)
-    target = newFolder(folder, node.GetName())
-    description = f"IPv2 {facts.get('model', '')} strength {facts.get('strength', '')}"
-    ct.write(scene.node_to_volume(node), target, template=dicomFile(sourceNode), description=description)
-    outputs.write_json(outputs.sidecar_path(target), facts)
-    return target
-
-
-def newFolder(folder: str | Path, name: str) -> Path:
-    """Path of a folder that does not exist yet, in a folder, named after a node."""
-    name = "".join(letter if letter.isalnum() or letter in " -_." else "_" for letter in name)
-    names = (name if number == 1 else f"{name} {number}" for number in itertools.count(1))
-    return next(path for path in (Path(folder) / each for each in names) if not path.exists())
-
-
-def dicomFile(node) -> Path | None:
-    """A file of the DICOM series that a node was loaded from, if Slicer's DICOM database still has it."""
-    uids = (node.GetAttribute("DICOM.instanceUIDs") or "").split() if node else []
+    name, uids = node.GetName(), tuple(source_instance_uids(node))
+    if not uids:
+        return Source((), (), _("'{name}' does not come from a DICOM series.").format(name=name))
     database = getattr(slicer, "dicomDatabase", None)
-    if not uids or database is None:
-        return None
-    path = database.fileForInstance(uids[0])
-    return Path(path) if path and Path(path).exists() else None
+    if database is None or not database.property("isOpen"):
+        return Source((), uids, _("Slicer's DICOM database is not open, so the patient is not known."))
+    paths = [Path(text) for uid in uids if (text := database.fileForInstance(uid)) and Path(text).is_file()]
+    if len(paths) < len(uids):
+        text = _("{lacking} of the {count} DICOM files that '{name}' was made from are not in Slicer's DICOM database.")
+        return Source((), uids, text.format(lacking=len(uids) - len(paths), count=len(uids), name=name))
+    return Source(tuple(paths), uids, "")
+
+
+def checkSource(source: Source) -> None:
+    """Make sure that the files are still those that were loaded; takes a millisecond each.
+
+    Raises
+    ------
+    InputError
+        A file was replaced by another one since the database learned of it, perhaps by another patient's.
+    """
+    import pydicom
+
+    for path, uid in zip(source.files, source.uids, strict=True):
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
+            found = str(header.get("SOPInstanceUID"))
+        except Exception as error:  # pydicom raises errors of many kinds
+            raise InputError(f"{path} cannot be read any more ({error}): import the series again") from error
+        if found != uid:
+            raise InputError(
+                f"{path} is not the file any more that was loaded, but that of another image: import the series again"
+            )
 
 
 def provenanceOf(node) -> dict:
@@ -96,6 +86,14 @@ def provenanceOf(node) -> dict:
     return facts
 
 
-def fileFilter() -> str:
-    """For a file dialog that asks where to save a volume."""
-    return _("NRRD (*.nrrd);;NIfTI (*.nii.gz *.nii);;MetaImage (*.mha *.mhd)")
+def newFolder(folder: str | Path, name: str) -> Path:
+    """Path of a folder that does not exist yet, in a folder, named after a node as every system takes it."""
+    from IPv2Lib import outputs
+
+    stem = outputs.file_name(name)
+    names = (stem if number == 1 else f"{stem} {number}" for number in itertools.count(1))
+    return next(path for path in (Path(folder) / each for each in names) if not path.exists())
+
+
+FILTERS = {"NRRD (*.nrrd)": ".nrrd", "NIfTI (*.nii.gz *.nii)": ".nii.gz", "MetaImage (*.mha *.mhd)": ".mha"}
+"""Of a dialog that asks where to save a volume: filter to the suffix of a name that has none."""

@@ -5,6 +5,7 @@ Importing this file must stay cheap, Slicer does it when it starts: what needs n
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import slicer
@@ -35,7 +36,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
     """Denoises and purifies in another process, with or without the panel.
 
     Every method that starts a job takes `onProgress`, `onFinished` and `wait`, see `Jobs`. Its `jobKind` is
-    "denoise", "purify", "sample pair" or "devices".
+    "denoise", "purify", "preview", "sample pair", "devices", "save" or "export".
 
     Examples
     --------
@@ -65,6 +66,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         keepOutsideBody: bool = False,
         keptNoiseHu: float | None = None,
         selfEnsemble: bool = False,
+        replaceOutput: bool = False,
         onProgress: Callable[[float, str], None] | None = None,
         onFinished: Callable[[Any], None] | None = None,
         wait: bool = True,
@@ -76,7 +78,8 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         inputNode : vtkMRMLScalarVolumeNode or vtkMRMLSequenceNode
             Chest CT in HU; it is not changed.
         outputNode : vtkMRMLScalarVolumeNode, optional
-            Receives the result; default: a new volume. Not for sequences.
+            Receives the result; default: a new volume. It gets the place of the input, and its name with "denoised".
+            Not for sequences.
         strength : float
             0 (the input) to 1 (all noise removed that the model finds).
         model : str, optional
@@ -89,6 +92,8 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             Noise (σ) that is left for its texture, from 0; default: as the card of the model says.
         selfEnsemble : bool
             Mean of the results for slices turned and mirrored in eight ways: a little less error, eight times as long.
+        replaceOutput : bool
+            Whether something else may be lost: the output may be the result of another volume, or a scan.
         onProgress, onFinished, wait
             See `Jobs`.
 
@@ -99,13 +104,15 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         Raises
         ------
         IPv2Lib.errors.InputError
-            The input cannot be used, a parameter is out of range, or a job is running.
+            The input cannot be used, the output holds something else, a parameter is out of range, or a job is
+            running.
         """
         from IPv2Lib import scene_denoised
 
         options = _Options(strength, model, device, keepOutsideBody, keptNoiseHu, selfEnsemble)
         if inputNode is None or not inputNode.IsA("vtkMRMLSequenceNode"):
-            results = self._denoise([inputNode], [outputNode], options, onProgress, _first(onFinished), wait)
+            outputs = [outputNode], replaceOutput
+            results = self._denoise([inputNode], *outputs, options, onProgress, _first(onFinished), wait)
             return results and results[0]
 
         if outputNode is not None:
@@ -130,30 +137,44 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         keepOutsideBody: bool = False,
         keptNoiseHu: float | None = None,
         selfEnsemble: bool = False,
+        outputNodes: Sequence[vtkMRMLScalarVolumeNode | None] | None = None,
+        replaceOutput: bool = False,
         onProgress: Callable[[float, str], None] | None = None,
         onFinished: Callable[[Any], None] | None = None,
         wait: bool = True,
     ):
         """Denoise several volumes in a row: like `denoise` of each, but the model is loaded once.
 
+        `outputNodes` has one output for each input, None for a new volume; default: new volumes.
+
         Returns
         -------
         list of IPv2Lib.scene_denoised.DenoisedNodes, in the order of the inputs; None without `wait`
         """
         options = _Options(strength, model, device, keepOutsideBody, keptNoiseHu, selfEnsemble)
-        return self._denoise(list(inputNodes), [None] * len(inputNodes), options, onProgress, onFinished, wait)
+        outputs = [None] * len(inputNodes) if outputNodes is None else list(outputNodes)
+        return self._denoise(list(inputNodes), outputs, replaceOutput, options, onProgress, onFinished, wait)
 
-    def _denoise(self, inputNodes, outputNodes, options, onProgress, onFinished, wait):
+    def _denoise(self, inputNodes, outputNodes, replaceOutput, options, onProgress, onFinished, wait):
         from IPv2Lib import scene_denoised
+        from IPv2Lib.scene_results import why_not_output
 
         self.runner.refuse_if_active()
-        for node in outputNodes:
-            if node is not None and node in inputNodes:
-                raise InputError(f"the output '{node.GetName()}' is the input: choose another, inputs are not changed")
+        checkOutputs(inputNodes, outputNodes)
+        for inputNode, outputNode in zip(inputNodes, outputNodes, strict=True):
+            lost = "" if outputNode is None or replaceOutput else why_not_output(outputNode, inputNode)
+            if lost:
+                raise InputError(f"{lost}: choose another output, or none, or say replaceOutput=True to lose that")
         volumes = _volumes(inputNodes)
 
+        def outputFor(inputNode, outputNode):
+            """The output, unless it was removed, or has become something else, since the start."""
+            if outputNode is None or not slicer.mrmlScene.IsNodePresent(outputNode):
+                return None
+            return outputNode if replaceOutput or not why_not_output(outputNode, inputNode) else None
+
         def finish(results) -> list[scene_denoised.DenoisedNodes]:
-            self._checkPresent(*inputNodes, *(node for node in outputNodes if node))
+            self._checkPresent(*inputNodes)
             return [
                 scene_denoised.add_denoised(
                     inputNode,
@@ -161,7 +182,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
                     options.strength,
                     one.statistics,
                     one.provenance,
-                    output_node=outputNode,
+                    output_node=outputFor(inputNode, outputNode),
                     blended=one.blended,
                 )
                 for inputNode, one, outputNode in zip(inputNodes, results, outputNodes, strict=True)
@@ -201,6 +222,98 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         task = devicesTask(_("Measure devices"), self.keeping(lambda found: found), model=model)
         return self.run("devices", task, onProgress, onFinished, wait)
 
+    # --- files ---
+
+    def save(
+        self,
+        node: vtkMRMLScalarVolumeNode,
+        path: str | Path,
+        onProgress: Callable[[float, str], None] | None = None,
+        onFinished: Callable[[Any], None] | None = None,
+        wait: bool = True,
+    ) -> Path | None:
+        """Write a volume, and beside it, as `<name>.json`, how it was made.
+
+        Parameters
+        ----------
+        node : vtkMRMLScalarVolumeNode
+        path : path
+            A name that ends in .nrrd, .nii, .nii.gz, .mha or .mhd.
+        onProgress, onFinished, wait
+            See `Jobs`.
+
+        Returns
+        -------
+        Path, None without `wait`
+
+        Raises
+        ------
+        IPv2Lib.errors.IPv2Error
+            An unknown suffix, no permission, a full disk.
+        """
+        from IPv2Lib import outputs
+        from IPv2Lib.errors import OutputError
+
+        path = Path(path).absolute()
+        if not path.name.lower().endswith(outputs.SUFFIXES):
+            raise OutputError(f"{path.name} has no known suffix: end the name in {', '.join(outputs.SUFFIXES)}")
+        title = _("Save {name}").format(name=path.name)
+        return self._convert("save", title, node, path, None, onProgress, onFinished, wait)
+
+    def exportDicom(
+        self,
+        node: vtkMRMLScalarVolumeNode,
+        folder: str | Path,
+        withoutPatient: bool = False,
+        onProgress: Callable[[float, str], None] | None = None,
+        onFinished: Callable[[Any], None] | None = None,
+        wait: bool = True,
+    ) -> Path | None:
+        """Write a volume as a derived DICOM series; patient and study are those of the series it was computed from.
+
+        Parameters
+        ----------
+        node : vtkMRMLScalarVolumeNode
+            Loaded from DICOM, or a result of what was.
+        folder : path
+            An existing folder, in which one is made, named after the node.
+        withoutPatient : bool
+            Write a new study of an unknown patient where the series cannot be found.
+        onProgress, onFinished, wait
+            See `Jobs`.
+
+        Returns
+        -------
+        Path
+            The new folder; None without `wait`.
+
+        Raises
+        ------
+        IPv2Lib.errors.IPv2Error
+            The series is not in Slicer's DICOM database, or is not on the grid of the volume; no permission, a full
+            disk.
+        """
+        from .Export import dicomSource, newFolder
+
+        source = dicomSource(node)
+        if source.lacking and not withoutPatient:
+            raise InputError(f"{source.lacking} So its patient is not known: load the series again, or save as NRRD")
+        target = newFolder(Path(folder).absolute(), node.GetName())
+        title = _("Export {name}").format(name=node.GetName())
+        found = None if source.lacking else source
+        return self._convert("export", title, node, target, found, onProgress, onFinished, wait)
+
+    def _convert(self, kind, title, node, target, source, onProgress, onFinished, wait):
+        from IPv2Lib import scene
+
+        from .Export import provenanceOf
+        from .Tasks import convertTask
+
+        self.runner.refuse_if_active()
+        volume = scene.node_to_volume(node)
+        task = convertTask(title, volume, target, provenanceOf(node), self.keeping(lambda path: path), source)
+        return self.run(kind, task, onProgress, onFinished, wait)
+
     # --- purification ---
 
     def purify(
@@ -233,7 +346,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         from .Tasks import purifyTask
 
         self.runner.refuse_if_active()
-        _checkPair(uldctNode, ndctNode)
+        checkPair(uldctNode, ndctNode)
         uldct, ndct = _volumes([uldctNode, ndctNode])
 
         def finish(stages) -> scene_stages.StageNodes:
@@ -250,8 +363,11 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         ndctNode: vtkMRMLScalarVolumeNode,
         settings=None,
         sliceIndex: int | None = None,
+        onProgress: Callable[[float, str], None] | None = None,
+        onFinished: Callable[[Any], None] | None = None,
+        wait: bool = True,
     ):
-        """Compute every stage of one slice at once, here: under 0.5 s with 512×512 pixels once PyTorch is loaded.
+        """Compute every stage of one slice, with the values that it has in the whole, and put them into the scene.
 
         Parameters
         ----------
@@ -259,19 +375,32 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             As for `purify`.
         sliceIndex : int, optional
             Slice of the uLDCT; default: the middle one.
+        onProgress, onFinished, wait
+            See `Jobs`.
 
         Returns
         -------
-        IPv2Lib.scene_stages.StageNodes
+        IPv2Lib.scene_stages.StageNodes; None without `wait`
         """
-        from IPv2Lib import purification, scene, scene_stages
+        from IPv2Lib import scene, scene_stages
+        from IPv2Lib.purification import IPV2, MATCHED, needed_for_slice
 
-        ensurePackages(TITLE)
-        _checkPair(uldctNode, ndctNode)
-        # Without a copy: only a few slices are read.
-        uldct, ndct = scene.node_view(uldctNode), scene.node_view(ndctNode)
-        stages = purification.purify_slice(uldct, ndct, sliceIndex, settings or purification.IPV2)
-        return scene_stages.add_stages(stages, uldctNode, name=f"{uldctNode.GetName()} preview")
+        from .Tasks import purifyTask
+
+        self.runner.refuse_if_active()
+        checkPair(uldctNode, ndctNode)
+        settings = settings or IPV2
+        # Only a few slices are copied, unless the noise is matched to all of the NDCT.
+        view = scene.node_to_volume if settings.kernel == MATCHED else scene.node_view
+        uldct, ndct, firstSlice = needed_for_slice(scene.node_view(uldctNode), view(ndctNode), sliceIndex, settings)
+
+        def finish(stages) -> scene_stages.StageNodes:
+            self._checkPresent(uldctNode)
+            return scene_stages.add_stages(stages, uldctNode, name=f"{uldctNode.GetName()} preview")
+
+        title = _("Preview {name}").format(name=uldctNode.GetName())
+        task = purifyTask(title, uldct, ndct, settings, self.keeping(finish), firstSlice=firstSlice)
+        return self.run("preview", task, onProgress, onFinished, wait)
 
     def makeSamplePair(
         self,
@@ -312,22 +441,38 @@ def _first(onFinished: Callable[[Any], None] | None) -> Callable[[Any], None] | 
     return onFinished and (lambda results: onFinished(results and results[0]))
 
 
-def _volumes(nodes) -> list:
-    """The volumes of nodes, checked: what is wrong with one is said with its name."""
+def checkOutputs(inputNodes, outputNodes) -> None:
+    """Refuse an output that is an input, or that is to have two results (`InputError`)."""
+    chosen = [node for node in outputNodes if node is not None]
+    for node in chosen:
+        if node in inputNodes:
+            raise InputError(f"the output '{node.GetName()}' is the input: choose another, inputs are not changed")
+    if len(set(chosen)) < len(chosen):
+        raise InputError("one output for several inputs: choose another for each, or none")
+
+
+def checkVolumes(nodes) -> None:
+    """Refuse what cannot be denoised (`InputError`), with its name; takes some 0.1 s for 300 slices."""
     from IPv2Lib import ct, scene
 
-    volumes = []
     for node in nodes:
-        volume = scene.node_to_volume(node)
+        volume = scene.node_view(node)
         try:
             ct.check_ct(volume)
         except InputError as error:
             raise InputError(f"'{node.GetName()}': {error}") from error
-        volumes.append(volume)
-    return volumes
 
 
-def _checkPair(uldctNode, ndctNode) -> None:
+def _volumes(nodes) -> list:
+    """Copies of volumes, checked."""
+    from IPv2Lib import scene
+
+    checkVolumes(nodes)
+    return [scene.node_to_volume(node) for node in nodes]
+
+
+def checkPair(uldctNode, ndctNode) -> None:
+    """Refuse what is no pair (`InputError`); cheap."""
     for node, role in ((uldctNode, "uLDCT"), (ndctNode, "NDCT")):
         if node is None:
             raise InputError(f"no {role} is chosen: choose or load one")

@@ -5,4 +5,4 @@ from IPv2SlicerLib.Messages import MessageBoxes
 TITLE = "IPv2 Denoise"
 
 boxes = MessageBoxes(TITLE)
-showError, errorsShown = boxes.showError, boxes.errorsShown
+showError, errorsShown, confirm = boxes.showError, boxes.errorsShown, boxes.confirm

@@ -1,16 +1,18 @@
 """The section *Purification*: the pair, the settings, and the stages."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import qt
 import slicer
+from IPv2Lib.errors import InputError
 from IPv2Lib.jobs import JobState
 from IPv2SlicerLib.JobDisplay import JobDisplay
+from IPv2SlicerLib.Loading import loadScan
+from IPv2SlicerLib.Messages import sentence
 from IPv2SlicerLib.Views import currentSliceIndex, showInSliceViews
 from slicer.i18n import tr as _
 
-from .Logic import IPv2DenoiseLogic
+from .Logic import IPv2DenoiseLogic, checkPair, checkVolumes
 from .Messages import boxes, errorsShown, showError
 from .Parameters import Simulator, Strategy, Threshold
 from .Stages import StageList
@@ -34,7 +36,7 @@ class PurificationSection:
             ui.purifyButton,
             ui.purificationProgressBar,
             ui.purificationStatusLabel,
-            ("purify", "sample pair"),
+            ("purify", "preview", "sample pair"),
             self._onPurify,
             logic.cancel,
             boxes,
@@ -61,6 +63,7 @@ class PurificationSection:
         parameters, ui = self._parameterNode, self._ui
         if not parameters:
             return
+        self._display.setStart(reason=whyNot(parameters.uldctVolume, parameters.ndctVolume))
         ui.dropEnclosedAirCheckBox.setEnabled(parameters.removeBackground)
         ui.thresholdHuSpinBox.setEnabled(parameters.thresholdMethod is Threshold.FIXED)
         for widget in (ui.doseSpinBox, ui.simulatorSelector, ui.seedSpinBox):
@@ -102,20 +105,17 @@ class PurificationSection:
 
     def _loadDicom(self, parameter: str) -> None:
         with errorsShown():
-            path = qt.QFileDialog.getExistingDirectory(
+            folder = qt.QFileDialog.getExistingDirectory(
                 slicer.util.mainWindow(), _("Load a folder that holds one DICOM series")
             )
-            self._load(path, parameter)
+            self._load(folder, parameter)
 
     def _load(self, path: str, parameter: str) -> None:
         if not path or not self._parameterNode:
             return
-        from IPv2Lib import ct, scene
-
         with slicer.util.WaitCursor():
-            volume = ct.read(path)
-            ct.check_ct(volume)
-            node = scene.volume_to_node(volume, Path(path).name.partition(".")[0])
+            node = loadScan(path)
+            checkVolumes([node])
         self._parameterNode.setValue(parameter, node)
         showInSliceViews(node)
 
@@ -149,15 +149,23 @@ class PurificationSection:
     # --- work ---
 
     def _onPreview(self) -> None:
-        with errorsShown(), slicer.util.WaitCursor():
+        with errorsShown():
             parameters = self._parameterNode
             index = currentSliceIndex(parameters.uldctVolume) if parameters.uldctVolume else None
-            stages = self._logic.previewSlice(
-                parameters.uldctVolume, parameters.ndctVolume, self._settings(), sliceIndex=index
+            where = _("the middle slice") if index is None else _("slice {number}").format(number=index + 1)
+            self._logic.previewSlice(
+                parameters.uldctVolume,
+                parameters.ndctVolume,
+                self._settings(),
+                sliceIndex=index,
+                onFinished=lambda stages: self._onPreviewed(stages, where),
+                wait=False,
             )
-            self._stages.show(stages)
-            number = _("the middle slice") if index is None else _("slice {number}").format(number=index + 1)
-            self._display.say(_("Preview of {slice}.").format(slice=number))
+
+    def _onPreviewed(self, stages, where: str) -> None:
+        self._onPurified(stages)
+        if stages:
+            self._display.say(_("Preview of {slice}.").format(slice=where))
 
     def _onPurify(self) -> None:
         parameters = self._parameterNode
@@ -178,6 +186,15 @@ class PurificationSection:
     def _showFailure(self) -> None:
         if self._logic.runner.state is JobState.FAILED:
             showError(self._logic.runner.error)
+
+
+def whyNot(uldctNode, ndctNode) -> str:
+    """Why a pair cannot be purified, a sentence; empty if it can, as far as that is seen at once."""
+    try:
+        checkPair(uldctNode, ndctNode)
+    except InputError as error:
+        return sentence(str(error))
+    return ""
 
 
 def purificationSettings(parameterNode):

@@ -1,16 +1,23 @@
 """The result of the chosen input: its table, its comparison, its strength, its files."""
 
 import html
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import qt
 import slicer
 import vtk
+from IPv2Lib.jobs import JobState
 from IPv2SlicerLib.Views import currentSliceIndex
 from slicer.i18n import tr as _
 
-from .Export import exportDicom, fileFilter, saveVolume
-from .Messages import errorsShown
+from .Export import FILTERS, dicomSource
+from .Logic import IPv2DenoiseLogic
+from .Messages import confirm, errorsShown, showError
+
+FOLDER_SETTING = "IPv2/ResultFolder"
+"""Of the user's settings: where the latest result was put."""
 
 
 class Results:
@@ -20,10 +27,14 @@ class Results:
     ----------
     ui : object
         The widgets of the .ui file by name.
+    logic : IPv2DenoiseLogic
+    say : callable
+        Shows a sentence below the button Denoise.
     """
 
-    def __init__(self, ui):
-        self._ui = ui
+    def __init__(self, ui, logic: IPv2DenoiseLogic, say: Callable[[str], None]):
+        self._ui, self._logic, self._say = ui, logic, say
+        self._tips = {button: button.property("toolTip") for button in (ui.saveButton, ui.exportDicomButton)}
         self.nodes = None
         self._input = None
         self._table, self._tag = None, None  # what is observed
@@ -35,10 +46,17 @@ class Results:
     def setInput(self, node) -> None:
         """Show the table of the newest result of a volume; None, or a volume without a result, hides it."""
         self._input, self.nodes = node, resultOf(node)
-        ui = self._ui
         self._observe(self.nodes.table if self.nodes else None)
-        for button in (ui.showButton, ui.saveButton, ui.exportDicomButton):
-            button.setEnabled(self.nodes is not None)
+        self.jobChanged()
+
+    def jobChanged(self) -> None:
+        """Lock what has to wait for a job, or for a result."""
+        runner = self._logic.runner
+        self._ui.showButton.setEnabled(self.nodes is not None)
+        for button, tip in self._tips.items():
+            button.setEnabled(self.nodes is not None and not runner.state.active)
+            wait = _("Wait until this is done: {title}").format(title=runner.task.title) if runner.state.active else ""
+            button.setToolTip(wait or (tip if self.nodes else _("Denoise first: there is no result yet.")))
 
     def isOutdated(self) -> bool:
         """Whether the scene holds another result of the volume by now, or lacks a part of the one that is shown."""
@@ -100,25 +118,66 @@ class Results:
             self.show()
 
     def _onSave(self) -> None:
+        from IPv2Lib import outputs
+
         with errorsShown():
-            name = f"{self.nodes.denoised.GetName()}.nrrd"
-            path = qt.QFileDialog.getSaveFileName(
-                slicer.util.mainWindow(), _("Save the denoised volume"), name, fileFilter()
-            )
-            if path:
-                with slicer.util.WaitCursor():
-                    saveVolume(self.nodes.denoised, path)
-                slicer.util.showStatusMessage(_("Saved: {path}").format(path=path), 5000)
+            name = f"{outputs.file_name(self.nodes.denoised.GetName())}.nrrd"
+            path = askWhereToSave(_("Save the denoised volume"), name)
+            if path is not None:
+                self._logic.save(self.nodes.denoised, path, onFinished=self._onWritten, wait=False)
 
     def _onExportDicom(self) -> None:
         with errorsShown():
+            node = self.nodes.denoised
+            lacking = dicomSource(node).lacking
+            if lacking and not confirm(_("{lacking} Export as a new study without patient?").format(lacking=lacking)):
+                self._say(_("Not exported: {lacking}").format(lacking=lacking))
+                return
             folder = qt.QFileDialog.getExistingDirectory(
-                slicer.util.mainWindow(), _("Folder in which a DICOM series is made")
+                slicer.util.mainWindow(), _("Folder in which a DICOM series is made"), latestFolder()
             )
             if folder:
-                with slicer.util.WaitCursor():
-                    series = exportDicom(self.nodes.denoised, self.nodes.input, folder)
-                slicer.util.showStatusMessage(_("Exported: {path}").format(path=series), 5000)
+                keepFolder(folder)
+                self._logic.exportDicom(node, folder, bool(lacking), onFinished=self._onWritten, wait=False)
+
+    def _onWritten(self, path: Path | None) -> None:
+        if self._logic.runner.state is JobState.FAILED:
+            showError(self._logic.runner.error)
+        if path is not None:
+            self._say(_("Written: {path}").format(path=path))
+
+
+def latestFolder() -> str:
+    """Where the latest result was put; empty at first, or if that is not there any more."""
+    folder = str(slicer.app.userSettings().value(FOLDER_SETTING) or "")
+    return folder if Path(folder).is_dir() else ""
+
+
+def keepFolder(folder: str | Path) -> None:
+    """Propose a folder next time."""
+    slicer.app.userSettings().setValue(FOLDER_SETTING, str(folder))
+
+
+def askWhereToSave(title: str, name: str) -> Path | None:
+    """Ask for the file of a volume, in the folder of the last time; None if nothing was chosen.
+
+    A name that is typed without suffix gets that of the chosen filter; a dot alone makes no suffix ("Thorax 1.0").
+    """
+    dialog = qt.QFileDialog(slicer.util.mainWindow(), title, latestFolder())
+    dialog.setAcceptMode(qt.QFileDialog.AcceptSave)
+    dialog.setNameFilters(list(FILTERS))
+    dialog.selectFile(name)
+    dialog.deleteLater()  # when this is over
+    if not dialog.exec_() or not dialog.selectedFiles():
+        return None
+    path = Path(dialog.selectedFiles()[0])
+    keepFolder(path.parent)
+    if re.fullmatch(r"\.[A-Za-z]\w{1,4}", path.suffix):
+        return path
+    # The dialog has asked about the name that was typed, not about this one.
+    path = path.with_name(path.name + FILTERS[dialog.selectedNameFilter()])
+    question = _("{name} exists already. Replace it?").format(name=path.name)
+    return path if not path.exists() or confirm(question) else None
 
 
 def tableHtml(table) -> str:
@@ -169,10 +228,6 @@ def resultOf(node):
     """The nodes of the newest result of a volume, or None."""
     if node is None or not node.IsA("vtkMRMLScalarVolumeNode"):
         return None
-    from IPv2Lib import scene_denoised
+    from IPv2Lib.scene_results import newest_result
 
-    for candidate in reversed(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")):
-        nodes = scene_denoised.nodes_of(candidate)
-        if nodes and nodes.input is node and nodes.denoised is candidate:
-            return nodes
-    return None
+    return newest_result(node)

@@ -10,8 +10,11 @@ from slicer.i18n import tr as _
 from .Export import newFolder
 from .Messages import errorsShown
 
-SHORTCUTS = (("Ctrl+Shift+Down", "next"), ("Ctrl+Shift+Up", "previous"), ("Ctrl+Shift+M", "toggleOverlay"))
-"""Keys, and the method of `StageList` that each calls; they work wherever the focus is while the module is open."""
+SHORTCUTS = (("Ctrl+Shift+N", "next"), ("Ctrl+Shift+P", "previous"), ("Ctrl+Shift+M", "toggleOverlay"))
+"""Keys, and the method of `StageList` that each calls; they work wherever the focus is while the module is open.
+
+None is a key of Slicer's own, such as those for markups and sequences: of two shortcuts with one key, neither is heard.
+"""
 
 
 class StageList:

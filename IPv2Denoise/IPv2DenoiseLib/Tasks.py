@@ -1,4 +1,4 @@
-"""What the worker process is asked to do, as tasks of `IPv2Lib.jobs`: no Qt, and no nodes.
+"""What the worker process is asked to do, as tasks of `IPv2Lib.jobs`: no widgets, and no nodes.
 
 A task gets volumes that were copied out of the scene, and gives volumes to `finish`, which puts them into the scene.
 """
@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from IPv2Lib import ct
+from IPv2Lib import ct, file_names, outputs, settings_file, staging
 from IPv2Lib.ct import Volume
 from IPv2Lib.denoise import Blended, blend_and_subtract
 from IPv2Lib.jobs import Task
 from IPv2Lib.purification import Settings, Stages
 from IPv2Lib.regions import StrengthStatistics
 from IPv2Lib.stage_files import read_stages
+
+from .Export import Source, checkSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,7 @@ def denoiseTask(
         options += ["--keep-outside-body"] if keepOutsideBody else []
         options += ["--self-ensemble"] if selfEnsemble else []
         if keptNoiseHu is not None:
-            options += ["--keep-noise", f"{keptNoiseHu:g}"]
+            options += ["--keep-noise", str(keptNoiseHu)]
         return [
             "denoise", *inputs, output[0] if len(volumes) == 1 else output[0].parent,
             "--device", device, "--statistics", "--no-compress", *options,
@@ -98,15 +100,24 @@ def _outputs(folder: Path, count: int) -> list[Path]:
     return [folder / "denoised" / f"{number:04d}.nrrd" for number in range(count)]
 
 
-def purifyTask(title: str, uldct: Volume, ndct: Volume, settings: Settings, finish: Callable[[Stages], None]) -> Task:
-    """Compute every stage of a pair; `finish` gets `purification.Stages`."""
+def purifyTask(
+    title: str,
+    uldct: Volume,
+    ndct: Volume,
+    settings: Settings,
+    finish: Callable[[Stages], None],
+    *,
+    firstSlice: int = 0,
+) -> Task:
+    """Compute every stage of a pair; `finish` gets `purification.Stages`. `firstSlice`: see `purification.purify`."""
 
     def prepare(folder: Path) -> list[str | Path]:
         ct.write(uldct, folder / "uldct.nrrd", compress=False)
         ct.write(ndct, folder / "ndct.nrrd", compress=False)
+        settings_file.write(settings, folder / "settings.json")
         return [
             "purify", folder / "uldct.nrrd", folder / "ndct.nrrd", folder / "stages",
-            *purificationOptions(settings), "--no-compress", "--no-pictures",
+            "--settings", "settings.json", "--first-slice", str(firstSlice), "--no-compress", "--no-pictures",
         ]  # fmt: skip
 
     def collect(folder: Path, result: dict[str, Any]) -> Stages:
@@ -115,24 +126,47 @@ def purifyTask(title: str, uldct: Volume, ndct: Volume, settings: Settings, fini
     return Task(title, prepare, collect, finish)
 
 
-def purificationOptions(settings: Settings) -> list[str]:
-    """The options of `ipv2 purify` that mean these settings, every one said.
+def convertTask(
+    title: str,
+    volume: Volume,
+    target: Path,
+    facts: dict[str, Any],
+    finish: Callable[[Path], None],
+    source: Source | None,
+) -> Task:
+    """Write a volume as a file or as a DICOM series, and beside it how it was made; `finish` gets the path.
 
-    Examples
-    --------
-    >>> purificationOptions(Settings(remove_noise=False))[:4]
-    ['--strategy', 'ipv2', '--remove-background', '--add-noise']
+    Parameters
+    ----------
+    title : str
+        For people.
+    volume : Volume
+        HU.
+    target : Path
+        A file with a suffix that `ipv2 convert` knows, or for a DICOM series a folder that does not exist.
+    facts : dict
+        How the volume was made.
+    finish : callable
+        Gets `target`.
+    source : Source or None
+        Lends a DICOM series its patient and study; None: a new study of nobody.
     """
-    options = ["--strategy", "ipv2"]
-    for name in ("remove_background", "add_noise", "remove_noise", "drop_enclosed_air"):
-        flag = name.replace("_", "-")
-        options.append(f"--{flag}" if getattr(settings, name) else f"--no-{flag}")
-    for name in ("blend", "dose", "method", "kernel", "seed", "weak_strength"):
-        options += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
-    options += ["--window", str(settings.low_hu), str(settings.high_hu)]
-    if settings.threshold_hu is not None:
-        options += ["--threshold-hu", str(settings.threshold_hu)]
-    return options
+
+    def prepare(folder: Path) -> list[str | Path]:
+        ct.write(volume, folder / "volume.nrrd", compress=False)
+        outputs.write_json(folder / "volume.nrrd.json", facts)
+        # A slash makes every name a folder's, also one with a dot.
+        output = target if file_names.suffix(target) in file_names.SUFFIXES else f"{target}/"
+        arguments: list[str | Path] = ["convert", folder / "volume.nrrd", output]
+        if source is not None:
+            checkSource(source)
+            series = folder / "source"
+            series.mkdir()
+            staging.copy_numbered(source.files, series)
+            arguments += ["--like", series]
+        return arguments
+
+    return Task(title, prepare, lambda folder, result: target, finish, target=target.parent)
 
 
 def phantomTask(title: str, finish: Callable[[tuple[Volume, Volume]], None], *, size: int, slices: int) -> Task:

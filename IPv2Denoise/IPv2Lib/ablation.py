@@ -28,7 +28,7 @@ from .comparison import Comparison, check_packages, compare, scans_to_score
 from .errors import Cancelled, InputError
 from .methods import INPUT
 from .scores import MEASURES, spread
-from .shards import PURIFIED, PurifiedDataset
+from .shards import PURIFIED, SHARDS_FOLDER, PurifiedDataset
 from .training_run import COMPLETED, is_run, read_run
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def ablate(
     slices_per_case: int | None = 10,
     progress: Callable[[float, str], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    late: Callable[[str], None] | None = None,
 ) -> Ablation:
     """Train every network by every strategy with seeds 0, 1, ..., and compare.
 
@@ -137,6 +138,8 @@ def ablate(
         As for `comparison.compare`; None: all slices.
     progress, cancelled
         Called with (fraction, text), and polled.
+    late
+        As for `training.train`.
 
     Raises
     ------
@@ -160,12 +163,15 @@ def ablate(
         run = folder / name
         text = f"training {name} ({place + 1} of {len(plan)})"
         report(_TRAINED * place / len(plan), text)
-        if is_run(run) and read_run(run).state == COMPLETED:
-            continue
+        if is_run(run):
+            _check_run(run, settings, dataset)
+            if read_run(run).state == COMPLETED:
+                continue
         try:
             train(
                 dataset, run, settings, resume=is_run(run),
                 progress=_part(report, _TRAINED * place / len(plan), _TRAINED / len(plan), text), cancelled=ask,
+                late=late,
             )  # fmt: skip
         except Cancelled as stop:
             raise Cancelled("stopped; the same command again goes on with what was trained") from stop
@@ -239,7 +245,7 @@ def _plan(
 
 def _begin(folder: Path, dataset: PurifiedDataset, budget: Budget, arguments: dict[str, Any], split: str) -> None:
     """Refuse a folder with runs of other data or another budget; leave a mark for the next time."""
-    outputs.check_folder(folder, "ablation", True, dataset.folder)
+    outputs.check_folder(folder, "ablation", True, dataset.folder / SHARDS_FOLDER)
     keys = sorted((shard.key, shard.split) for shard in dataset.shards)
     same = {
         "data": hashlib.sha256(json.dumps(keys).encode()).hexdigest(),
@@ -257,6 +263,18 @@ def _begin(folder: Path, dataset: PurifiedDataset, budget: Budget, arguments: di
     folder.mkdir(parents=True, exist_ok=True)
     facts = outputs.provenance("ablation", same=same, dataset=str(dataset.folder), split=split)
     outputs.write_json(path, facts)
+
+
+def _check_run(run: Path, settings: TrainingSettings, dataset: PurifiedDataset) -> None:
+    """Refuse a run that is in the place of one of ours: with other settings, or on other data."""
+    from .training_settings import check_same
+
+    check_same(run, settings)
+    data = read_run(run).data
+    for split in ("train", "validation"):
+        keys = sorted(entry["shard"] for entry in data.get(split, []))
+        if keys != sorted(shard.key for shard in dataset.split(split)):
+            raise InputError(f"{run} was trained on other data than {dataset.folder}: give another folder")
 
 
 def _part(report: Callable[[float, str], None], start: float, length: float, text: str) -> Callable[[float, str], None]:

@@ -19,7 +19,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__, eight_bits, networks
+from . import __version__, eight_bits, networks, outputs
 from .errors import BundleError, InputError, OutputError
 
 if TYPE_CHECKING:
@@ -55,6 +55,15 @@ class Bundle:
     def hash(self) -> str:
         """SHA-256 of the weights, 64 hexadecimal digits."""
         return self.card["sha256"]
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of all that decides what the model makes of a scan, 64 hexadecimal digits: weights and card.
+
+        Models with one key give the same results. What the card says to people only does not count.
+        """
+        deciding = {name: value for name, value in self.card.items() if name not in _FOR_PEOPLE}
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
     @property
     def hu_range(self) -> tuple[float, float]:
@@ -221,12 +230,19 @@ def folders() -> list[Path]:
 def user_folder() -> Path:
     """Where a user's own models belong on this system; it need not exist."""
     if sys.platform == "win32":
-        data = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        data = os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local"
     elif sys.platform == "darwin":
-        data = Path.home() / "Library" / "Application Support"
+        data = _home() / "Library" / "Application Support"
     else:
-        data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+        data = os.environ.get("XDG_DATA_HOME") or _home() / ".local" / "share"
     return Path(data) / "IPv2" / "Models"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # no HOME, and a user whom the system does not know, as in a container
+        return Path("/nonexistent")
 
 
 def save(
@@ -304,8 +320,8 @@ def save(
 
 
 def check_name(name: str) -> None:
-    """Refuse (`BundleError`) what cannot be the name of a model."""
-    if not _is_name(name):
+    """Refuse (`BundleError`) what cannot be the name of a model, or not of its folder on every system."""
+    if not _is_name(name) or outputs.file_name(name) != name:
         raise BundleError(
             f"{name!r} is no name of a model: use letters, digits, '.', '_' and '-', a letter or digit first"
         )
@@ -376,12 +392,10 @@ def _check_card(card: Any, path: Path) -> None:
             reject(f"key {key!r} is missing; it must be {expectation}")
         if not meets(card[key]):
             reject(f"key {key!r} is {_short(card[key])}; it must be {expectation}")
-    if card.get("default", False) not in (True, False, "cpu", "gpu"):
-        reject(f"key 'default' is {_short(card['default'])}; it must be true, false, 'cpu' or 'gpu'")
-    kept = card.get("kept_noise_hu", 0)
-    if type(kept) not in (int, float) or not 0 <= kept <= 1000:
-        reject(f"key 'kept_noise_hu' is {_short(kept)}; it must be a number from 0 to 1000")
-    if unknown := sorted(set(card) - set(_REQUIRED) - {"default", "kept_noise_hu"}):
+    for key, (meets, expectation) in _OPTIONAL.items():
+        if key in card and not meets(card[key]):
+            reject(f"key {key!r} is {_short(card[key])}; it must be {expectation}")
+    if unknown := sorted(set(card) - set(_REQUIRED) - set(_OPTIONAL)):
         reject(f"key {unknown[0]!r} is unknown; remove it or update this program")
     if (network := card["network"]["name"]) not in networks.names():
         known = ", ".join(networks.names())
@@ -417,6 +431,14 @@ def _is_range(value: Any) -> bool:
         and all(type(number) in (int, float) and abs(number) <= 1e5 for number in value)
         and value[0] < value[1]
     )
+
+
+def _is_default(value: Any) -> bool:
+    return isinstance(value, bool) or value in ("cpu", "gpu")
+
+
+def _is_noise(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1000
 
 
 def _is_training(value: Any) -> bool:
@@ -470,3 +492,15 @@ _REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "versions": (_is_versions, "an object of texts"),
 }
 """What the card must hold: key, check, and the check in words."""
+_OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "default": (_is_default, "true, false, 'cpu' or 'gpu'"),
+    "kept_noise_hu": (_is_noise, "a number from 0 to 1000"),
+    "noise_hu": (lambda value: _is_range(value) and value[0] >= 0, "[lowest, highest] σ in HU, both 0 or more"),
+}
+"""What it may hold besides."""
+
+_FOR_PEOPLE = frozenset(
+    {"format_version", "name", "title", "description", "intended_use", "limits", "training", "metrics", "created",
+     "versions", "default", "noise_hu"}
+)  # fmt: skip
+"""What decides no result, see `Bundle.key`; anything else does."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class Case:
     stages : Path or None
         Instead of the two: a folder that 'ipv2 purify' or "Export stages" wrote, which brings both.
     patient : str
-        Empty: the PatientID of a DICOM series, else the name. See `identified`.
+        Empty: who a DICOM series is of, else the name. See `identified`.
     dose : float
         Dose fraction, in (0, 1], of the simulated uLDCT and of the noise that *Add noise* adds.
     dose_high : float or None
@@ -181,17 +182,38 @@ def cases_from_paths(paths: Iterable[str | Path]) -> list[Case]:
 def identified(cases: Iterable[Case]) -> list[Case]:
     """The cases with every empty `patient` filled in.
 
-    It is the PatientID of a DICOM series, else that of another case with the same file, else the name of the case.
+    It is who a DICOM series is of (`patients.patient_of`), else the patient of another case with the same file, else
+    the name of the case, with a number where another patient has it.
+
+    Raises
+    ------
+    InputError
+        A pair whose scans are of two patients by their headers. The case is named.
     """
-    cases = [case if case.patient else replace(case, patient=_patient_id(case)) for case in cases]
+    cases = [case if case.patient else replace(case, patient=patient_id(case)) for case in cases]
     patients = {path.resolve(): case.patient for case in cases if case.patient for path in case.sources}
+    taken = set(patients.values())
     result = []
     for case in cases:
         files = [path.resolve() for path in case.sources]
-        patient = case.patient or next((patients[file] for file in files if file in patients), case.name)
+        patient = case.patient or next((patients[file] for file in files if file in patients), "")
+        patient = patient or free_name(case.name, taken)
+        taken.add(patient)
         patients.update(dict.fromkeys(files, patient))
         result.append(replace(case, patient=patient))
     return result
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """The name, or with the first number with which nobody has it.
+
+    Examples
+    --------
+    >>> free_name("scan", []), free_name("scan", ["scan", "scan-2"])
+    ('scan', 'scan-3')
+    """
+    candidates = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    return next(candidate for candidate in candidates if candidate not in taken)
 
 
 def split_by_patient(cases: Sequence[Case], fractions: Sequence[float] = FRACTIONS, seed: int = 0) -> list[Case]:
@@ -340,10 +362,23 @@ def _is_stages(folder: Path) -> bool:
         return False
 
 
-def _patient_id(case: Case) -> str:
-    from .dicom import patient_id
+def patient_id(case: Case) -> str:
+    """Who the files of a case are of, see `patients.patient_of`; empty where they do not say.
 
-    return next((found for path in case.sources if (found := patient_id(path))), "")
+    Raises
+    ------
+    InputError
+        They are of two patients.
+    """
+    from .patients import patient_of
+
+    found = list(dict.fromkeys(label for path in case.sources if (label := patient_of(path))))
+    if len(found) > 1:
+        raise InputError(
+            f"case {case.name!r}: its NDCT is of patient {found[0]!r} and its uLDCT of {found[1]!r}: give two scans of "
+            "one patient, or say in a table who it is"
+        )
+    return found[0] if found else ""
 
 
 # --- checks -----------------------------------------------------------------------------------------------------

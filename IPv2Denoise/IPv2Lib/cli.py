@@ -16,23 +16,30 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import __version__, cli_cohort, cli_comparison, cli_dataset, cli_training, outputs
+from . import __version__, cli_cohort, cli_comparison, cli_convert, cli_dataset, cli_training, outputs
 from .cli_options import (
     INPUT,
     LOADING,
     OUTPUT,
+    Notes,
     add_device,
     add_model,
     add_no_compress,
+    add_prefer,
     add_runner,
+    add_settings,
     aligned,
+    given,
     load_model,
+    preferred,
     read,
     whole_number,
+    with_file,
     with_prefix,
 )
-from .console import BAD_INPUT, SUCCESS, Console
+from .console import BAD_INPUT, SUCCESS, Console, open_standard_streams
 from .errors import InputError
+from .file_names import suffix
 
 if TYPE_CHECKING:
     from .bundle import Bundle
@@ -54,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0; 2 after a one-line error about the input; 130 if stopped; 1 after the traceback of a bug.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    open_standard_streams()
     # Torch's threads then sleep, not spin, while they wait: several times faster on a machine with other work to do.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
@@ -68,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         options = parser.parse_args(argv)
-        options.run(options, console)
+        with preferred(getattr(options, "prefer", None)):
+            options.run(options, console)
 
     try:
         return console.run(f"ipv2 {argv[0]}" if known else "ipv2", run, finish_step=argv[0] in _FINISH_STEP)
@@ -95,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
         command.set_defaults(run=run)
         add_options(command)
+        if name not in _READ_NO_CT:
+            add_prefer(command)
         command.add_argument(
             "--json", action="store_true", help="write progress and result as one JSON object per line"
         )
@@ -163,7 +174,8 @@ def _denoise_options(command: argparse.ArgumentParser) -> None:
         "  ipv2 denoise cohort/* denoised --workers 4      as many as there are, four at a time"
     )
     command.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help=INPUT)
-    command.add_argument("output", type=Path, metavar="OUTPUT", help=f"{OUTPUT}; of several inputs, a new folder")
+    # As text: a path would lose the slash at the end.
+    command.add_argument("output", metavar="OUTPUT", help=f"{OUTPUT}; of several inputs, a new folder")
     add_model(command)
     command.add_argument(
         "--strength", type=float, default=1.0, metavar="S",
@@ -202,6 +214,8 @@ def _denoise(options: argparse.Namespace, console: Console) -> None:
         options.strength, options.device, options.keep_outside_body, kept_noise_hu, options.self_ensemble,
         options.statistics, options.compress,
     )  # fmt: skip
+    if len(options.inputs) > 1 or cli_cohort.is_cohort(options):
+        options.output = Path(options.output)
     if cli_cohort.is_cohort(options):
         cli_cohort.denoise_cohort(options, options.how, model, console)
         return
@@ -210,20 +224,26 @@ def _denoise(options: argparse.Namespace, console: Console) -> None:
         return
     (source,) = options.inputs
     outputs.check_output(options.output, source)
-    facts, table = _denoise_one(source, options.output, model, options, console.progress, console)
+    notes = Notes(console)
+    facts, table = _denoise_one(source, options.output, model, options, console.progress, notes, console)
     console.result(
         f"{options.output}: denoised with {model.name} at strength {options.strength:g}{table}",
         command="denoise", output=str(options.output), sidecar=str(outputs.sidecar_path(options.output)), **facts,
+        notes=notes.texts,
     )  # fmt: skip
 
 
 def _denoise_several(options: argparse.Namespace, model: Bundle, console: Console) -> None:
     outputs.check_folder(options.output, "denoise", False, *options.inputs)
-    if options.output.suffix in outputs.SUFFIXES:
+    if suffix(options.output) in outputs.SUFFIXES:
         raise InputError(f"{options.output} is one file for {len(options.inputs)} inputs: give a new folder's name")
+    concerns = []
     for index, source in enumerate(options.inputs):  # all are seen before any long work
         console.progress(0.05 * index / len(options.inputs), f"checking {source.name}")
-        read(source)
+        concerns.append(read(source, None, model.card)[1])
+    notes = Notes(console)
+    for source, sentences in zip(options.inputs, concerns, strict=True):
+        notes.say(source, sentences)
     names = outputs.unique_names(options.inputs)
     lines = [f"{options.output}: denoised with {model.name} at strength {options.strength:g}"]
     results = []
@@ -232,27 +252,29 @@ def _denoise_several(options: argparse.Namespace, model: Bundle, console: Consol
             tell = console.part(0.05 + 0.95 * index / len(names), 0.05 + 0.95 * (index + 1) / len(names))
             place = f"{index + 1} of {len(names)}, {source.name}: "
             facts, table = _denoise_one(
-                source, folder / f"{name}.nrrd", model, options, with_prefix(tell, place), console
+                source, folder / f"{name}.nrrd", model, options, with_prefix(tell, place), notes, console
             )
             output = options.output / f"{name}.nrrd"
             lines.append(f"  {output.name} from {source}{table}")
             results.append(
                 {"input": str(source), "output": str(output), "sidecar": str(outputs.sidecar_path(output)), **facts}
             )
-    console.result("\n".join(lines), command="denoise", output=str(options.output), results=results)
+    console.result("\n".join(lines), command="denoise", output=str(options.output), results=results, notes=notes.texts)
 
 
 def _denoise_one(
-    source: Path, output: Path, model: Bundle, options: argparse.Namespace,
-    tell: Callable[[float, str], None], console: Console,
+    source: Path, output: str | Path, model: Bundle, options: argparse.Namespace,
+    tell: Callable[[float, str], None], notes: Notes, console: Console,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Read, denoise, write; return provenance and statistics, and the latter as a table for people."""
     from .cohort import denoise_to_file
     from .regions import StrengthStatistics
 
     tell(0.0, "reading")
-    volume = read(source)
-    facts = denoise_to_file(volume, source, output, model, options.how, progress=tell, cancelled=console.cancelled)
+    volume, concerns = read(source, notes, model.card)
+    facts = denoise_to_file(
+        volume, source, output, model, options.how, concerns=concerns, progress=tell, cancelled=console.cancelled
+    )
     if not options.statistics:
         return facts, ""
     return facts, f"\n{_region_table(StrengthStatistics.from_dict(facts['statistics']).at(options.strength))}"
@@ -300,6 +322,7 @@ def _purify_options(command: argparse.ArgumentParser) -> None:
         "--pictures", action=argparse.BooleanOptionalAction, default=True, help="draw stages.png (default: yes)"
     )
     add_no_compress(command)
+    add_settings(command)
     command.add_argument("--strategy", choices=("ipv1", "ipv2"), default="ipv2", help="(default: %(default)s)")
     modules = command.add_argument_group("modules, each on or off by itself (default: as the strategy has it)")
     for name, text in (
@@ -326,6 +349,10 @@ def _purify_options(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     details.add_argument("--seed", type=whole_number, help="of the added noise (default: 0)")
     details.add_argument(
+        "--first-slice", type=whole_number, metavar="N", default=0,
+        help="number of the first slice, where ULDCT is a part of a scan: each has noise of its own (default: 0)",
+    )  # fmt: skip
+    details.add_argument(
         "--weak-strength", type=float, metavar="S", help="of the weak denoiser: 0 is off, 1 is usual (default: 1)"
     )
 
@@ -337,11 +364,16 @@ def _purify(options: argparse.Namespace, console: Console) -> None:
     settings = _purification_settings(options)
     outputs.check_folder(options.folder, "purify", options.overwrite, options.uldct, options.ndct)
     console.progress(0.0, "reading")
-    uldct, ndct = read(options.uldct), read(options.ndct)
-    stages = purify(uldct, ndct, settings, progress=console.part(0.05, 0.7), cancelled=console.cancelled)
+    notes = Notes(console)
+    (uldct, _), (ndct, _) = read(options.uldct, notes), read(options.ndct, notes)
+    stages = purify(
+        uldct, ndct, settings, first_slice=options.first_slice,
+        progress=console.part(0.05, 0.7), cancelled=console.cancelled,
+    )  # fmt: skip
     facts = outputs.provenance(
-        "purify", uldct=options.uldct.name, ndct=options.ndct.name, strategy=options.strategy,
-        settings=asdict(settings),
+        "purify", uldct=options.uldct.name, ndct=options.ndct.name,
+        input_sha256={"uldct": uldct.sha256(), "ndct": ndct.sha256()}, strategy=options.strategy,
+        settings=asdict(settings), concerns=notes.texts,
     )  # fmt: skip
     with outputs.new_folder(options.folder) as folder:
         facts["files"] = stage_files.write_stages(
@@ -355,21 +387,17 @@ def _purify(options: argparse.Namespace, console: Console) -> None:
     files = "\n".join(f"  {name:24} {title}" for name, title in facts["files"].items())
     console.result(
         f"{options.folder}: purified by {options.strategy}\n{files}",
-        command="purify", folder=str(options.folder), provenance=facts,
+        command="purify", folder=str(options.folder), provenance=facts, notes=notes.texts,
     )  # fmt: skip
 
 
 def _purification_settings(options: argparse.Namespace) -> Settings:
-    from .purification import IPV1, IPV2
+    from .purification import IPV1, IPV2, Settings
 
-    names = (
-        "remove_background", "add_noise", "remove_noise", "drop_enclosed_air", "blend", "threshold_hu", "dose",
-        "method", "kernel", "seed", "weak_strength",
-    )  # fmt: skip
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    chosen = given(options, Settings)
     if options.window:
-        given["low_hu"], given["high_hu"] = options.window
-    return replace({"ipv1": IPV1, "ipv2": IPV2}[options.strategy], **given)
+        chosen["low_hu"], chosen["high_hu"] = options.window
+    return replace(with_file(options, {"ipv1": IPV1, "ipv2": IPV2}[options.strategy]), **chosen)
 
 
 def _draw_stages(stages: Stages, path: Path, console: Console) -> bool:
@@ -395,7 +423,7 @@ def _simulate_options(command: argparse.ArgumentParser) -> None:
         "  ipv2 simulate ndct.nrrd quarter.nrrd --dose 0.25 --match    noise like that of this very scan"
     )
     command.add_argument("input", type=Path, metavar="NDCT", help=INPUT)
-    command.add_argument("output", type=Path, metavar="OUTPUT", help=OUTPUT)
+    command.add_argument("output", metavar="OUTPUT", help=OUTPUT)
     command.add_argument("--dose", type=float, required=True, help="dose fraction, above 0 to 1; 0.02 is 2 %%")
     command.add_argument(
         "--method", choices=("physical", "published"), default="physical",
@@ -421,7 +449,8 @@ def _simulate(options: argparse.Namespace, console: Console) -> None:
     device = choose_device(options.device)
     outputs.check_output(options.output, options.input)
     console.progress(0.0, "reading")
-    volume = read(options.input)
+    notes = Notes(console)
+    volume, concerns = read(options.input, notes)
     kernel: Any = options.kernel
     photons = dose.PHOTONS
     if options.match:
@@ -433,17 +462,19 @@ def _simulate(options: argparse.Namespace, console: Console) -> None:
     )  # fmt: skip
     console.progress(0.95, "writing")
     facts = outputs.provenance(
-        "simulate", input=options.input.name, dose=options.dose, method=options.method, seed=options.seed,
-        device=device,
+        "simulate", input=options.input.name, input_sha256=volume.sha256(), dose=options.dose, method=options.method,
+        seed=options.seed, device=device, concerns=concerns,
     )  # fmt: skip
     if options.method == "physical":
         facts |= {"photons": photons, "kernel": asdict(kernel) if options.match else kernel}
     description = f"IPv2 simulated {100 * options.dose:g} % dose"
-    outputs.save(result, options.output, facts, options.input, description)
+    facts = outputs.save(
+        result, options.output, facts, options.input, description, derivation="Pixel by pixel addition"
+    )
     console.result(
         f"{options.output}: {options.input.name} at {100 * options.dose:g} % dose",
         command="simulate", output=str(options.output), sidecar=str(outputs.sidecar_path(options.output)),
-        provenance=facts,
+        provenance=facts, notes=notes.texts,
     )  # fmt: skip
 
 
@@ -464,12 +495,14 @@ def _evaluate(options: argparse.Namespace, console: Console) -> None:
     from . import evaluation
 
     console.progress(0.0, "reading")
-    result, reference = read(options.result), read(options.reference)
+    notes = Notes(console)
+    (result, _), (reference, _) = read(options.result, notes), read(options.reference, notes)
     console.progress(0.2, "comparing")
     scores = evaluation.compare(result, reference)
-    console.result(
+    console.answer(
         evaluation.table(scores),
         command="evaluate", result=options.result.name, reference=options.reference.name, **scores.as_dict(),
+        notes=notes.texts,
     )  # fmt: skip
 
 
@@ -491,7 +524,7 @@ def _models(options: argparse.Namespace, console: Console) -> None:
 
     if options.model:
         model = bundle.load(options.model)
-        console.result(_card_text(model), command="models", folder=str(model.folder), card=model.card)
+        console.answer(_card_text(model), command="models", folder=str(model.folder), card=model.card)
         return
     models, problems = bundle.scan()
     for problem in problems:
@@ -499,7 +532,7 @@ def _models(options: argparse.Namespace, console: Console) -> None:
     if not models:
         bundle.default_name()  # says what to do
     defaults = {kind: bundle.default_among(models, device).name for kind, device in (("CPU", "cpu"), ("GPU", "cuda"))}
-    console.result(
+    console.answer(
         "\n".join(_model_line(model, defaults) for model in models),
         command="models", default=defaults["CPU"], default_on_gpu=defaults["GPU"],
         models=[{"folder": str(model.folder), "card": model.card} for model in models],
@@ -518,6 +551,7 @@ def _card_text(model: Bundle) -> str:
     card = model.card
     sources = [f"  {item['name']} ({item['licence']}). {item['citation']}" for item in card["training"]["data"]]
     metrics = json.dumps(card["metrics"], indent=2, ensure_ascii=False).splitlines()
+    noise = card.get("noise_hu")
     return "\n".join(
         [
             f"{card['name']}: {card['title']}",
@@ -527,6 +561,7 @@ def _card_text(model: Bundle) -> str:
             f"Limits: {card['limits']}",
             f"Network: {card['network']['name']} {json.dumps(card['network']['arguments'])}",
             f"HU range: {card['hu_range'][0]:g} to {card['hu_range'][1]:g}",
+            *([f"Noise: {noise[0]:g} to {noise[1]:g} HU in soft tissue"] if noise else []),
             f"Created: {card['created']}",
             f"SHA-256 of the weights: {model.hash}",
             f"Folder: {model.folder}",
@@ -570,7 +605,7 @@ def _devices(options: argparse.Namespace, console: Console) -> None:
         )
         for each in found
     ]
-    console.result(aligned(rows), command="devices", devices=[asdict(each) for each in found], auto=auto)
+    console.answer(aligned(rows), command="devices", devices=[asdict(each) for each in found], auto=auto)
 
 
 # --- phantom ------------------------------------------------------------------------------------------------
@@ -613,6 +648,8 @@ def _phantom(options: argparse.Namespace, console: Console) -> None:
     )  # fmt: skip
 
 
+_READ_NO_CT = ("demo", "models", "devices", "phantom")
+
 _FINISH_STEP = ("train", "ablation")
 """Commands that finish the step that they are at when they are asked to stop, and keep what they have."""
 
@@ -624,6 +661,7 @@ _COMMANDS = {
     **cli_dataset.COMMANDS,
     **cli_training.COMMANDS,
     **cli_comparison.COMMANDS,
+    **cli_convert.COMMANDS,
     "evaluate": ("score a result against a reference", _evaluate_options, _evaluate),
     "models": ("list the installed models, or show one's card", _models_options, _models),
     "devices": ("list what a model can run on, and how fast it is", _devices_options, _devices),

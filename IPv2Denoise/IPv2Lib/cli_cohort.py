@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from . import outputs
-from .cli_options import runner
+from .cli_options import Notes, runner
 from .console import Console
 from .errors import Cancelled
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def is_cohort(options: argparse.Namespace) -> bool:
     """Whether workers, a scheduler or retries were asked for: then scans that fail do not stop the others."""
-    return any(value is not None for value in (options.workers, options.scheduler, options.retries))
+    names = ("workers", "scheduler", "retries", "tls_ca", "tls_cert", "tls_key")
+    return any(getattr(options, name) is not None for name in names)
 
 
 def denoise_cohort(options: argparse.Namespace, how: Options, model: Bundle, console: Console) -> None:
@@ -32,9 +33,9 @@ def denoise_cohort(options: argparse.Namespace, how: Options, model: Bundle, con
         )  # fmt: skip
     except KeyboardInterrupt:
         raise Cancelled("stopped; finished scans stay, run it again to go on") from None
+    notes = Notes(console)
     for scan in scans:
-        if scan.status == cohort.FAILED:
-            console.note(f"{scan.source}: {scan.reason}")
+        notes.say(scan.source, [scan.reason] if scan.facts is None else scan.facts["provenance"]["concerns"])
     counts = Counter(scan.status for scan in scans)
     text = ", ".join(f"{count} {status}" for status, count in counts.items())
     results = [
@@ -52,5 +53,5 @@ def denoise_cohort(options: argparse.Namespace, how: Options, model: Bundle, con
     report = options.output / cohort.REPORT_FILE
     console.result(
         f"{options.output}: {text} with {model.name} at strength {how.strength:g}, see {report}",
-        command="denoise", output=str(options.output), report=str(report), results=results,
+        command="denoise", output=str(options.output), report=str(report), results=results, notes=notes.texts,
     )  # fmt: skip

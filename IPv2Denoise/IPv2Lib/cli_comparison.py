@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .cli_options import LOADING, add_device, aligned, whole_number
+from .cli_options import LOADING, add_device, add_settings, aligned, given, whole_number, with_file
 from .console import Console
 from .errors import Cancelled
 
@@ -41,37 +42,35 @@ def _compare_options(command: argparse.ArgumentParser) -> None:
         "best weights), or a network that needs no training (implicit)",
     )  # fmt: skip
     command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new, or of an earlier comparison")
-    command.add_argument("--split", choices=_SPLITS, default="test", help="(default: %(default)s)")
+    add_settings(command)
+    command.add_argument("--split", choices=_SPLITS, help="(default: test)")
+    command.add_argument("--reference", choices=("both", "truth", "label"), help="(default: both)")
     command.add_argument(
-        "--reference", choices=("both", "truth", "label"), default="both", help="(default: %(default)s)"
+        "--label-strategy", metavar="NAME", help="whose test label, a row of the ablation (default: ipv2)"
     )
     command.add_argument(
-        "--label-strategy", default="ipv2", metavar="NAME",
-        help="whose test label, a row of the ablation (default: %(default)s)",
-    )  # fmt: skip
-    command.add_argument(
-        "--features", type=Path, metavar="FILE",
+        "--features", metavar="FILE",
         help="TorchScript network for Fréchet and kernel distances, (N, 3, 224, 224) from 0 to 1 to (N, features); a "
         "program, so give only what you trust (default: a fixed random one)",
     )  # fmt: skip
-    command.add_argument("--bootstrap", type=whole_number, default=1000, metavar="N", help="(default: %(default)s)")
-    command.add_argument("--seed", type=whole_number, default=0, help="of the bootstrap (default: %(default)s)")
+    command.add_argument("--bootstrap", type=whole_number, metavar="N", help="(default: 1000)")
+    command.add_argument("--seed", type=whole_number, help="of the bootstrap (default: 0)")
     command.add_argument(
         "--flow-steps", type=whole_number, metavar="N", help="of networks that go in steps, 1 to 50 (default: theirs)"
     )
-    _add_slices(command)
-    add_device(command)
+    _add_slices(command, "all")
+    add_device(command, default=None)
 
 
 def _compare(options: argparse.Namespace, console: Console) -> None:
     console.progress(0.0, LOADING)
     from .comparison import compare
+    from .evaluation_settings import ComparisonSettings
 
+    settings = replace(with_file(options, ComparisonSettings()), **given(options, ComparisonSettings))
     try:
         found = compare(
-            options.dataset, options.models, options.out, split=options.split, slices_per_case=options.slices,
-            reference=options.reference, label_strategy=options.label_strategy, features=options.features,
-            flow_steps=options.flow_steps, bootstrap=options.bootstrap, seed=options.seed, device=options.device,
+            options.dataset, options.models, options.out, **asdict(settings),
             progress=console.progress, cancelled=console.cancelled,
         )  # fmt: skip
     except KeyboardInterrupt:
@@ -99,31 +98,38 @@ def _ablation_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("dataset", type=Path, metavar="DATASET", help=_DATASET)
     command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new, or of an earlier ablation")
-    command.add_argument("--seeds", type=whole_number, default=3, metavar="N", help="(default: %(default)s)")
+    add_settings(command)
+    command.add_argument("--seeds", type=whole_number, metavar="N", help="(default: 3)")
     command.add_argument(
         "--strategies", nargs="+", metavar="NAME",
         help="any of those of 'ipv2 train' (default: ipv1, ipv1+remove-background, ipv1+add-noise, ipv2)",
     )  # fmt: skip
-    command.add_argument("--networks", "--network", nargs="+", default=["unet"], metavar="NAME", help="(default: unet)")
+    command.add_argument("--networks", "--network", nargs="+", metavar="NAME", help="(default: unet)")
     budget = command.add_argument_group("budget, the same for every run")
-    budget.add_argument("--steps", type=whole_number, default=600, help="optimisation steps (default: %(default)s)")
-    budget.add_argument("--batch", type=whole_number, default=8, help="patches per step (default: %(default)s)")
-    budget.add_argument("--patch", type=whole_number, default=64, help="side in pixels (default: %(default)s)")
-    budget.add_argument("--lr", type=float, default=1e-3, dest="learning_rate", help="(default: %(default)s)")
-    command.add_argument("--split", choices=_SPLITS, default="test", help="to score on (default: %(default)s)")
-    _add_slices(command, 10)
-    add_device(command)
+    budget.add_argument("--steps", type=whole_number, help="optimisation steps (default: 600)")
+    budget.add_argument("--batch", type=whole_number, help="patches per step (default: 8)")
+    budget.add_argument("--patch", type=whole_number, help="side in pixels (default: 64)")
+    budget.add_argument("--lr", type=float, dest="learning_rate", help="(default: 0.001)")
+    command.add_argument("--split", choices=_SPLITS, help="to score on (default: test)")
+    _add_slices(command, "10; 0: all")
+    add_device(command, default=None)
 
 
 def _ablation(options: argparse.Namespace, console: Console) -> None:
     console.progress(0.0, LOADING)
-    from .ablation import ROWS, Budget, ablate
+    from .ablation import Budget, ablate
+    from .evaluation_settings import AblationSettings
 
-    budget = Budget(options.steps, options.batch, options.patch, options.learning_rate, options.device)
+    chosen = given(options, AblationSettings)
+    if options.slices_per_case == 0:
+        chosen["slices_per_case"] = None
+    settings = replace(with_file(options, AblationSettings()), **chosen)
+    budget = Budget(settings.steps, settings.batch, settings.patch, settings.learning_rate, settings.device)
     found = ablate(
-        options.dataset, options.out, strategies=options.strategies or ROWS, network_names=options.networks,
-        seeds=options.seeds, budget=budget, split=options.split, slices_per_case=options.slices or None,
-        progress=console.progress, cancelled=console.cancelled,
+        options.dataset, options.out, strategies=settings.strategies, network_names=settings.networks,
+        arguments=settings.arguments, seeds=settings.seeds, budget=budget, split=settings.split,
+        slices_per_case=settings.slices_per_case, progress=console.progress, cancelled=console.cancelled,
+        late=console.leave,
     )  # fmt: skip
     for note in found.comparison.notes:
         console.note(note)
@@ -134,10 +140,10 @@ def _ablation(options: argparse.Namespace, console: Console) -> None:
     )  # fmt: skip
 
 
-def _add_slices(command: argparse.ArgumentParser, default: int | None = None) -> None:
+def _add_slices(command: argparse.ArgumentParser, default: str) -> None:
     command.add_argument(
-        "--slices", type=whole_number, metavar="N", default=default,
-        help=f"so many evenly spaced slices of each scan (default: {default or 'all'})",
+        "--slices", type=whole_number, metavar="N", dest="slices_per_case",
+        help=f"so many evenly spaced slices of each scan (default: {default})",
     )  # fmt: skip
 
 

@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cli_options import LOADING, add_runner, runner, whole_number
+from .cli_options import LOADING, add_runner, add_settings, given, whole_number, with_file
 from .console import Console
 from .errors import Cancelled, InputError
 
 if TYPE_CHECKING:
     from .cases import Case
     from .preparation import Prepared
-    from .purification import Settings
+    from .preparation_settings import PreparationSettings
 
 
 def _prepare_options(command: argparse.ArgumentParser) -> None:
@@ -43,16 +43,15 @@ def _prepare_options(command: argparse.ArgumentParser) -> None:
         help="two scans of one patient; may be given several times",
     )  # fmt: skip
     command.add_argument("--table", type=Path, metavar="FILE", help="a table of cases, instead of INPUTs")
+    add_settings(command)
     command.add_argument(
-        "--split", type=float, nargs=3, default=(70.0, 15.0, 15.0), metavar=("TRAIN", "VALIDATION", "TEST"),
+        "--split", type=float, nargs=3, metavar=("TRAIN", "VALIDATION", "TEST"),
         help="per cent of the patients (default: 70 15 15)",
     )  # fmt: skip
     command.add_argument(
         "--prune", action="store_true", help="remove the shards of other settings or cases when all is done"
     )
-    command.add_argument(
-        "--seed", type=whole_number, default=0, help="of the split, and of INPUTs' breath and noise (default: 0)"
-    )
+    command.add_argument("--seed", type=whole_number, help="of the split, and of INPUTs' breath and noise (default: 0)")
     simulated = command.add_argument_group("simulated uLDCTs of INPUTs (a table has columns for these)")
     simulated.add_argument(
         "--dose", type=float, nargs="+", metavar="D",
@@ -66,8 +65,9 @@ def _prepare_options(command: argparse.ArgumentParser) -> None:
     simulated.add_argument("--breath", type=float, metavar="MM", help="movement of the lungs (default: 6)")
     simulated.add_argument("--realisations", type=int, metavar="N", help="uLDCTs of each NDCT (default: 1)")
     simulated.add_argument(
-        "--split-projections", action="store_true", help="keep each uLDCT from half of the views too, for noise2inverse"
-    )
+        "--split-projections", action="store_true", default=None,
+        help="keep each uLDCT from half of the views too, for noise2inverse",
+    )  # fmt: skip
     details = command.add_argument_group("purification")
     details.add_argument(
         "--drop-enclosed-air", action=argparse.BooleanOptionalAction,
@@ -88,12 +88,13 @@ def _prepare(options: argparse.Namespace, console: Console) -> None:
     from .preparation import prepare, unused_shards
     from .shards import SHARDS_FOLDER, read_shard
 
-    cases = _cases(options)
+    settings = _settings(options)
+    cases = _cases(options, settings.seed)
     try:
         prepared = prepare(
-            cases, options.out, _settings(options), fractions=[value / 100 for value in options.split],
-            seed=options.seed, split_projections=options.split_projections, **runner(options),
-            progress=console.progress, cancelled=console.cancelled,
+            cases, options.out, settings.purification, fractions=settings.fractions, seed=settings.seed,
+            split_projections=settings.split_projections, workers=settings.workers, scheduler=settings.scheduler,
+            retries=settings.retries, progress=console.progress, cancelled=console.cancelled,
         )  # fmt: skip
     except KeyboardInterrupt:
         raise Cancelled("stopped; finished cases stay, run it again to go on") from None
@@ -115,7 +116,7 @@ def _prepare(options: argparse.Namespace, console: Console) -> None:
     console.result(_text(options.out, prepared), command="prepare", folder=str(options.out), cases=rows)
 
 
-def _cases(options: argparse.Namespace) -> list[Case]:
+def _cases(options: argparse.Namespace, seed: int) -> list[Case]:
     """The table, or else what the data set has already and the inputs."""
     from .cases import Case, cases_from_paths, named, read_table
     from .shards import TABLE_FILE, is_dataset
@@ -127,12 +128,13 @@ def _cases(options: argparse.Namespace) -> list[Case]:
     if tables:
         if len(tables) > 1 or paths or options.pair:
             raise InputError("a table is the whole data set: give one table and nothing else, or add rows to it")
-        if given := [name for name in ("dose", "method", "kernel", "breath", "realisations") if _given(options, name)]:
-            raise InputError(f"--{given[0]} is a column of the table: write it there")
+        columns = ("dose", "method", "kernel", "breath", "realisations")
+        if double := [name for name in columns if getattr(options, name) is not None]:
+            raise InputError(f"--{double[0]} is a column of the table: write it there")
         return read_table(tables[0])
-    chosen: dict[str, Any] = {"seed": options.seed}
+    chosen: dict[str, Any] = {"seed": seed}
     for option, field in (("method", "method"), ("kernel", "kernel"), ("breath", "breath_mm"), ("realisations",) * 2):
-        if _given(options, option):
+        if getattr(options, option) is not None:
             chosen[field] = getattr(options, option)
     if options.dose:
         if len(options.dose) > 2:
@@ -146,15 +148,16 @@ def _cases(options: argparse.Namespace) -> list[Case]:
     found += [Case("", ndct=ndct, uldct=uldct) for uldct, ndct in options.pair]
     found = [replace(case, **chosen) for case in found]
     have = read_table(options.out / TABLE_FILE) if is_dataset(options.out) else []
-    return named(_added(have, found))
+    return named(_added(have, found, options.out))
 
 
-def _given(options: argparse.Namespace, name: str) -> bool:
-    return getattr(options, name) is not None
+def _added(have: list[Case], found: list[Case], folder: Path) -> list[Case]:
+    """The cases of a data set and more; one whose files are there already keeps its name, patient and split.
 
+    Unless the files were replaced meanwhile by those of another patient.
+    """
+    from .preparation import recorded_contents
 
-def _added(have: list[Case], found: list[Case]) -> list[Case]:
-    """The cases of a data set and more; one whose files are there already keeps its name, patient and split."""
     places = {tuple(path.resolve() for path in case.sources): index for index, case in enumerate(have)}
     result = list(have)
     taken = {case.name.lower() for case in have}
@@ -162,20 +165,33 @@ def _added(have: list[Case], found: list[Case]) -> list[Case]:
         index = places.get(tuple(path.resolve() for path in case.sources))
         if index is not None:
             earlier = have[index]
-            result[index] = replace(case, name=earlier.name, patient=earlier.patient, split=earlier.split)
+            if _is_of_another_patient(case, earlier, recorded_contents(folder)):
+                result[index] = replace(case, name=earlier.name)
+            else:
+                result[index] = replace(case, name=earlier.name, patient=earlier.patient, split=earlier.split)
         else:
             result.append(replace(case, name="") if case.name.lower() in taken else case)
     return result
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    from .purification import IPV2
+def _is_of_another_patient(case: Case, earlier: Case, recorded: dict[str, dict[str, str]]) -> bool:
+    """Whether other files lie in the place of a case and say that they are of another patient."""
+    from .cases import patient_id
+    from .preparation import contents
 
-    names = ("drop_enclosed_air", "threshold_hu", "weak_strength")
-    given = {name: getattr(options, name) for name in names if _given(options, name)}
+    own = patient_id(case)
+    return own not in ("", earlier.patient) and recorded.get(earlier.name) != contents(earlier)
+
+
+def _settings(options: argparse.Namespace) -> PreparationSettings:
+    from .preparation_settings import PreparationSettings
+
+    chosen = given(options, PreparationSettings)
     if options.window:
-        given["low_hu"], given["high_hu"] = options.window
-    return replace(IPV2, **given)
+        chosen["low_hu"], chosen["high_hu"] = options.window
+    if options.split:
+        chosen["fractions"] = tuple(value / 100 for value in options.split)
+    return replace(with_file(options, PreparationSettings()), **chosen)
 
 
 def _row(one: Prepared, slices: int) -> dict[str, Any]:

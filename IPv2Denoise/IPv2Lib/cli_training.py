@@ -12,11 +12,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import networks, outputs
-from .cli_options import INPUT, LOADING, whole_number
+from .cli_options import INPUT, LOADING, add_settings, given, whole_number, with_file
 from .console import Console
 from .distributed import ToldByFirst, of_environment
 from .errors import InputError, IPv2Error
@@ -34,14 +35,16 @@ def _train_options(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Train a denoiser on a purified data set (see 'ipv2 prepare'), or on normal-dose chest CT, of which low dose,\n"
         "breath and reconstruction kernel are simulated at random, the pairs purified.\n"
-        "RUN is a folder with settings, log, validation and checkpoints. Ctrl-C stops after the present step and\n"
-        "keeps a checkpoint; --resume goes on. 'ipv2 publish' packs the result as a model for 'ipv2 denoise --model'.\n"
+        "RUN is a folder with settings, log, validation and checkpoints. Ctrl-C, SIGTERM and a hang-up stop after the\n"
+        "present step, or after 5 seconds without it, and keep a checkpoint; --resume goes on from there.\n"
+        "'ipv2 publish' packs the result as a model for 'ipv2 denoise --model'.\n"
         "On several GPUs or machines: torchrun --nproc-per-node N -m IPv2Lib train ..."
     )
     command.epilog = (
         "examples:\n"
         "  ipv2 train dataset --out run --epochs 20\n"
         "  ipv2 train dataset --out run-redcnn --strategy ipv1 --network redcnn --minutes 60\n"
+        "  ipv2 train dataset --out run-2 --settings run/settings.json --seed 2\n"
         "  ipv2 train a.nrrd b.nrrd --out run --minutes 120 --model-out my-model\n"
         "  ipv2 train --out run --resume"
     )
@@ -58,6 +61,7 @@ def _train_options(command: argparse.ArgumentParser) -> None:
         help="processes that make batches meanwhile (default: %(default)s)",
     )  # fmt: skip
     command.add_argument("--model-out", type=Path, metavar="FOLDER", help="pack the trained model into FOLDER")
+    add_settings(command)
     _add_card(command)
     _add_what(command.add_argument_group("what is learned (of a new run, as all that follows)"))
     _add_how(command.add_argument_group("how it is learned"))
@@ -108,7 +112,7 @@ def _add_drawn(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--sharpness", **low_high, help="of the kernel of the noise, -1 soft to 2 very sharp (default: -1 2)"
     )
-    group.add_argument("--breath", **low_high, help="movement of the lungs, mm (default: 2 10)")
+    group.add_argument("--breath", **low_high, dest="breath_mm", help="movement of the lungs, mm (default: 2 10)")
     group.add_argument("--zoom", **low_high, help="pixels of the scan per pixel of a patch (default: 0.9 1.8)")
     group.add_argument(
         "--thickness", type=whole_number, nargs=2, metavar=("LOW", "HIGH"),
@@ -165,7 +169,7 @@ def _train(options: argparse.Namespace, console: Console) -> None:
         tell(0.0, "reading")
         run = training.train(
             source, options.out, settings, resume=options.resume, workers=options.workers,
-            device=options.device, progress=tell, cancelled=console.cancelled,
+            device=options.device, progress=tell, cancelled=console.cancelled, late=console.leave,
         )  # fmt: skip
         if processes.leads:
             _say_trained(run, options.model_out, card, console)
@@ -190,22 +194,16 @@ def _first_speaks() -> Iterator[None]:
 def _training_settings(options: argparse.Namespace) -> TrainingSettings:
     from .training_settings import Ranges, TrainingSettings
 
-    names = (
-        "network", "start_from", "strategy", "blend", "pairs", "steps", "epochs", "minutes", "batch", "patch",
-        "learning_rate", "loss", "seed", "validate_every", "checkpoint_minutes", "variance_weight", "device",
-        "blocks", "keep_blocks",
-        "precision", "compile",
-    )  # fmt: skip
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    drawn = {
-        "dose": options.dose, "sharpness": options.sharpness, "breath_mm": options.breath, "zoom": options.zoom,
-        "thickness": options.thickness, "band": options.band, "evenness": options.evenness,
-    }  # fmt: skip
-    ranges = {name: tuple(limits) for name, limits in drawn.items() if limits is not None}
+    chosen, ranges = given(options, TrainingSettings), given(options, Ranges)
     arguments = dict(_argument(text) for text in options.argument)
-    if options.resume and (given.keys() - {"device"} or ranges or arguments):
+    if options.resume and (chosen.keys() - {"device"} or ranges or arguments or options.settings):
         raise InputError("a run that is resumed keeps its settings: leave the others out, or start a new run")
-    return TrainingSettings(**given, arguments=arguments, ranges=Ranges(**ranges))
+    settings = with_file(options, TrainingSettings())
+    if chosen.keys() & {"steps", "epochs", "minutes"}:
+        chosen = {"epochs": None, "minutes": None} | chosen
+    return replace(
+        settings, **chosen, arguments=settings.arguments | arguments, ranges=replace(settings.ranges, **ranges)
+    )
 
 
 def _argument(text: str) -> tuple[str, Any]:
@@ -235,9 +233,12 @@ def _source(options: argparse.Namespace) -> Path | list[Path] | None:
 def _check_places(options: argparse.Namespace, card: dict[str, Any]) -> None:
     """Refuse what cannot be written at the end, before hours of training and not after."""
     from . import training_run
+    from .shards import SHARDS_FOLDER, is_dataset
 
-    if not options.resume and not training_run.is_run(options.out):
-        outputs.check_folder(options.out, "train", False, *options.source)
+    if not options.resume and not training_run.is_run(options.out) and not training_run.has_begun(options.out):
+        # Beside its shards a data set may hold runs.
+        sources = [path / SHARDS_FOLDER if is_dataset(path) else path for path in options.source]
+        outputs.check_folder(options.out, "train", False, *sources)
     if options.model_out:
         _check_model_out(options.model_out, card)
 
@@ -345,9 +346,7 @@ def _publish(options: argparse.Namespace, console: Console) -> None:
         raise InputError(f"{folder} is a model already: give another name, or replace it with --overwrite")
     _check_name(folder)
     model = publish(options.run_folder, folder, _card(options), last=options.last)
-    console.result(
-        _model_line(model), command="publish", model=str(model.folder), name=model.name, sha256=model.hash
-    )
+    console.result(_model_line(model), command="publish", model=str(model.folder), name=model.name, sha256=model.hash)
 
 
 def _check_name(folder: Path) -> None:

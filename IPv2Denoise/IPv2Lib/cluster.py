@@ -1,6 +1,8 @@
 """The same work on many cases: in this process, on processes of this machine, or on a Dask cluster.
 
 Owns who does which case, trying again, and what is known of a case that failed. What the work is, the caller says.
+Processes of this machine are `local_workers`, which nobody else can reach. A Dask cluster is somebody else's, and as
+safe as that has made it: whoever can talk to its scheduler can run programs on its workers.
 """
 
 from __future__ import annotations
@@ -11,12 +13,14 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import Cancelled, InputError, IPv2Error
+from .local_workers import Died, LocalWorkers, local_workers
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client, Future, Security
 
 CONNECT_SECONDS = 10
 """How long a scheduler may take to answer."""
@@ -52,12 +56,32 @@ class Outcome:
     details: str = ""
 
 
+@dataclass(frozen=True)
+class Scheduler:
+    """A Dask scheduler with TLS, and the PEM files that it asks for.
+
+    Attributes
+    ----------
+    address : str
+        Such as "tls://host:8786".
+    ca : path
+        Of the authority that signed the scheduler's certificate.
+    cert, key : path
+        Who we are, signed by that authority; the key may be in the file of the certificate.
+    """
+
+    address: str
+    ca: Path
+    cert: Path
+    key: Path | None = None
+
+
 def run(
     function: Work,
     items: Sequence[Any],
     *,
     workers: int = 1,
-    scheduler: str | None = None,
+    scheduler: str | Scheduler | None = None,
     retries: int = 1,
     finished: Callable[[Outcome], None] | None = None,
     progress: Callable[[float, str], None] | None = None,
@@ -71,10 +95,10 @@ def run(
     items : sequence
         What can be pickled, if there are workers. `str(item)` is shown as progress.
     workers : int
-        1: one item after another in this process. More: so many processes of this machine, by Dask.
-    scheduler : str, optional
-        Address of a Dask scheduler, such as "tcp://host:8786", whose workers do it instead. They need this library
-        and the same files under the same paths.
+        1: one item after another in this process. More: so many processes of this machine.
+    scheduler : str or Scheduler, optional
+        A Dask scheduler, or its address, such as "tcp://host:8786", whose workers do it instead. They need this
+        library and the same files under the same paths.
     retries : int
         How often an item is tried again that failed. An `InputError` is final: the same input fails again.
     finished
@@ -90,7 +114,8 @@ def run(
     Raises
     ------
     InputError
-        Numbers out of range, Dask is not installed, or no scheduler answers.
+        Numbers out of range, so many workers cannot be started, Dask is not installed, certificates cannot be used, or
+        no scheduler answers.
     Cancelled
         If `cancelled` returned True. Outcomes up to then were given to `finished`.
     """
@@ -102,22 +127,29 @@ def run(
 
 
 @contextmanager
-def crew(workers: int = 1, scheduler: str | None = None, retries: int = 1) -> Iterator[Crew]:
+def crew(workers: int = 1, scheduler: str | Scheduler | None = None, retries: int = 1) -> Iterator[Crew]:
     """Who does the work, for several calls: processes take seconds to start. Parameters and errors as for `run`."""
     _check(workers, retries)
-    if scheduler is None and workers == 1:
+    if scheduler is not None:
+        with _client(scheduler) as client:
+            yield Crew(client, retries)
+    elif workers > 1:
+        with local_workers(workers, deaths=retries) as processes:
+            yield Crew(processes, retries)
+    else:
         yield Crew(None, retries)
-        return
-    with _client(workers, scheduler, retries) as client:
-        yield Crew(client, retries)
 
 
 class Crew:
     """See `crew`."""
 
-    def __init__(self, client: Client | None, retries: int):
-        self._client = client
+    def __init__(self, hands: LocalWorkers | Client | None, retries: int):
+        self._hands = hands
         self._retries = retries
+        if hands is None:
+            self._work = self._here
+        else:
+            self._work = self._beside if isinstance(hands, LocalWorkers) else self._there
 
     def run(
         self,
@@ -131,7 +163,7 @@ class Crew:
         """As the function `run`."""
         tell, stop = progress or (lambda fraction, text: None), cancelled or (lambda: False)
         outcomes: list[Outcome | None] = [None] * len(items)
-        for index, outcome in (self._here if self._client is None else self._there)(function, items, tell, stop):
+        for index, outcome in self._work(function, items, tell, stop):
             outcomes[index] = outcome
             if outcome.details:
                 logging.getLogger(__name__).error("%s\n%s", outcome.item, outcome.details)
@@ -150,23 +182,52 @@ class Crew:
             part(0.0, str(item))
             yield index, _attempted(function, item, self._retries, part, stop)
 
+    def _beside(self, function, items, tell, stop) -> Iterator[tuple[int, Outcome]]:
+        def idle() -> None:
+            if stop():
+                raise Cancelled(_CANCELLED)
+
+        tell(0.0, f"0 of {len(items)} done")
+        jobs = [(function, item, self._retries) for item in items]
+        for done, (index, answer) in enumerate(self._hands.run(_attempted, jobs, idle), 1):
+            yield index, answer if isinstance(answer, Outcome) else self._lost(items[index], answer)
+            tell(done / len(items), f"{done} of {len(items)} done, {items[index]}")
+
     def _there(self, function, items, tell, stop) -> Iterator[tuple[int, Outcome]]:
         futures = {
-            index: self._client.submit(_attempted, function, item, self._retries, pure=False)
+            index: self._hands.submit(_attempted, function, item, self._retries, pure=False)
             for index, item in enumerate(items)
         }
         tell(0.0, f"0 of {len(items)} done")
         while futures:
             if stop():
-                self._client.cancel(list(futures.values()))
+                self._hands.cancel(list(futures.values()))
                 raise Cancelled(_CANCELLED)
             ready = [index for index, future in futures.items() if future.done()]
             if not ready:
                 time.sleep(_POLL_SECONDS)
             for index in ready:
-                yield index, _outcome(futures.pop(index), items[index], self._retries)
+                yield index, self._answer(futures.pop(index), items[index])
                 done = len(items) - len(futures)
                 tell(done / len(items), f"{done} of {len(items)} done, {items[index]}")
+
+    def _answer(self, future: Future, item: Any) -> Outcome:
+        from distributed import KilledWorker
+
+        try:
+            return future.result()
+        except KilledWorker:
+            return self._lost(item, Died())
+        except Exception as error:
+            return self._lost(item, error)
+
+    def _lost(self, item: Any, error: Exception) -> Outcome:
+        """Of an item whose worker died, or whose answer could not be sent."""
+        if isinstance(error, Died):
+            reason = "the process that worked on it died each time (out of memory?): use fewer workers"
+            return Outcome(item, error=reason, attempts=self._retries + 1)
+        details = "".join(traceback.format_exception(error))
+        return Outcome(item, error=_line(error), attempts=1, details=details)
 
 
 def _check(workers: int, retries: int) -> None:
@@ -190,21 +251,12 @@ def _attempted(function, item, retries, progress=None, cancelled=None) -> Outcom
             raise
         except InputError as error:
             return Outcome(item, error=_line(error), attempts=attempt)
+        except MemoryError as error:  # there may be more of it later
+            reason = f"there is too little memory ({_line(error)}): use fewer workers"
+            outcome = Outcome(item, error=reason, attempts=attempt)
         except Exception as error:
             outcome = replace(outcome, error=_line(error), attempts=attempt, details=traceback.format_exc())
     return outcome
-
-
-def _outcome(future: Future, item: Any, retries: int) -> Outcome:
-    from distributed import KilledWorker
-
-    try:
-        return future.result()
-    except KilledWorker:
-        reason = "the process that worked on it died each time (out of memory?): use fewer workers"
-        return Outcome(item, error=reason, attempts=retries + 1)
-    except Exception as error:  # its answer could not be sent, or the connection broke
-        return Outcome(item, error=_line(error), attempts=1, details=traceback.format_exc())
 
 
 def _line(error: BaseException) -> str:
@@ -213,32 +265,47 @@ def _line(error: BaseException) -> str:
 
 
 @contextmanager
-def _client(workers: int, scheduler: str | None, retries: int) -> Iterator[Client]:
+def _client(scheduler: str | Scheduler) -> Iterator[Client]:
     try:
-        import dask
-        from distributed import Client, LocalCluster
+        from distributed import Client
     except ImportError as error:
         raise InputError(
-            f"several workers need Dask, which is not installed ({error}): pip install dask distributed"
+            f"a scheduler needs Dask, which is not installed ({error}): pip install dask distributed"
         ) from error
-    if scheduler is not None:
-        try:
-            client = Client(scheduler, timeout=CONNECT_SECONDS)
-        except (OSError, ValueError, TimeoutError) as error:
-            raise InputError(
-                f"no Dask scheduler answers at {scheduler} ({_line(error)}): start one with 'dask scheduler' and "
-                "workers with 'dask worker', or leave it out"
-            ) from error
-        with client:
-            yield client
-        return
-    # The arrays of a shard are mapped into memory, which would count as the worker's own: so no limit on memory.
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": max(retries, 1)}),
-        LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, memory_limit=0, dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):  # fmt: skip
+    address, security = scheduler, None
+    if isinstance(scheduler, Scheduler):
+        address, security = scheduler.address, _security(scheduler)
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS, security=security)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        cause = error.__cause__ or error.__context__ or error
+        raise InputError(
+            f"no Dask scheduler answers at {address} ({_line(cause)}): start one with 'dask scheduler' and workers "
+            "with 'dask worker'; one with TLS wants --tls-ca, --tls-cert and --tls-key"
+        ) from error
+    with client:
         yield client
+
+
+def _security(scheduler: Scheduler) -> Security:
+    from distributed import Security
+
+    if not scheduler.address.startswith("tls://"):
+        raise InputError(
+            f"the scheduler {scheduler.address} has no TLS: write tls://..., or leave the certificates out"
+        )
+    key = scheduler.key or scheduler.cert
+    for path in (scheduler.ca, scheduler.cert, key):
+        try:
+            Path(path).read_bytes()
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}): give a PEM file") from error
+    security = Security(
+        tls_ca_file=str(scheduler.ca), tls_client_cert=str(scheduler.cert), tls_client_key=str(key),
+        require_encryption=True,
+    )  # fmt: skip
+    try:
+        security.get_connection_args("client")
+    except OSError as error:  # of which ssl's errors are
+        raise InputError(f"the certificates for {scheduler.address} cannot be used ({_line(error)})") from error
+    return security

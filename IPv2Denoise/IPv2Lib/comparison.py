@@ -26,7 +26,7 @@ from .comparison_files import OWN
 from .errors import Cancelled, InputError, OutputError
 from .methods import Method, find_methods
 from .scores import Origin, Pool, Reference, SliceSums
-from .shards import PURIFIED, PurifiedDataset, Shard
+from .shards import PURIFIED, SHARDS_FOLDER, PurifiedDataset, Shard
 
 if TYPE_CHECKING:
     from .distances import Features
@@ -150,7 +150,7 @@ def compare(
     for name, value, least in (("slices per case", slices_per_case, 1), ("bootstrap resamples", bootstrap, 0)):
         if value is not None and value < least:
             raise InputError(f"{value} {name}: give {least} or more")
-    outputs.check_folder(folder, "compare", True, dataset.folder)
+    outputs.check_folder(folder, "compare", True, dataset.folder / SHARDS_FOLDER)
     device = choose_device(device)
     network = load_features(features)
     options = {

@@ -1,40 +1,30 @@
 """A CT volume: HU values with their place in the patient, from files and back to files.
 
-Owns `Volume`, the check that every command does at the door, NRRD, NIfTI and MetaImage files, and moving a
-volume onto another grid. DICOM series are read and written in `dicom`, reached through `read` and `write`.
+Owns `Volume`, the check that every command does at the door, the door to files (`read` and `write`), and moving a
+volume onto another grid. Image files are the business of `image_files`, DICOM series that of `dicom`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import os
 import re
+import stat
 import tempfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
+from . import image_files, staging
 from .errors import InputError, OutputError
+from .file_names import IMAGE_SUFFIXES, is_folder, suffix
 
 AIR_HU = -1024.0
 """HU of places where nothing was measured."""
 
-_IO_BY_SUFFIX = {
-    ".nrrd": "NrrdImageIO",
-    ".nhdr": "NrrdImageIO",
-    ".nii": "NiftiImageIO",
-    ".nii.gz": "NiftiImageIO",
-    ".mha": "MetaImageIO",
-    ".mhd": "MetaImageIO",
-}
-_NIFTI_SUFFIXES = (".nii", ".nii.gz")
-_WRITTEN_SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")
 # Two grids are one where no voxel is off by more than this part of the smallest spacing; files that keep
 # geometry as float32 (NIfTI) or as decimal text (DICOM) stay far below it.
 _GRID_TOLERANCE = 0.01
@@ -148,17 +138,26 @@ label map; air should be near -1000
         )
 
 
-def read(path: str | Path) -> Volume:
+PREFER_VARIABLE = "IPV2_PREFER"
+"""Environment variable: "sform" or "qform", for NIfTI files whose two places contradict each other."""
+
+
+def read(path: str | Path | Sequence[str | Path], prefer: str | None = None) -> Volume:
     """Read a volume from a file or a DICOM folder.
 
-    Values are not judged here; `check_ct` does that.
+    Values are not judged here; `check_ct` does that. DICOM is read in another process (see `reading`), so that a
+    damaged file can neither crash nor block this one.
 
     Parameters
     ----------
-    path : path
+    path : path, or sequence of paths
         An NRRD, NIfTI or MetaImage file; a folder that holds one DICOM series of CT slices (its subfolders
         are not searched); or one file of a DICOM series, which stands for all slices of its series in that
-        folder, and so chooses where a folder holds several. A two-dimensional image is one slice.
+        folder, and so chooses where a folder holds several. Or the DICOM files of one series, wherever they are.
+        A two-dimensional image is one slice.
+    prefer : {"sform", "qform"}, optional
+        Which place to take where those of a NIfTI file contradict each other; by default what `PREFER_VARIABLE` says,
+        and else such a file is refused.
 
     Returns
     -------
@@ -170,27 +169,56 @@ def read(path: str | Path) -> Volume:
     ------
     InputError
         No such file, a damaged file or an unknown format, colour or 4-D images, a geometry that cannot be
-        inverted; in DICOM also several series, a modality other than CT, slices that are missing, doubled,
-        tilted or of several sizes, each named with its series and positions.
+        inverted or contradicts itself; in DICOM also several series, a modality other than CT, slices that are
+        missing, doubled, tilted or of several sizes, each named with its series and positions.
     """
+    from . import reading
+
+    return _read(path, prefer, reading.read)
+
+
+def read_here(path: str | Path | Sequence[str | Path], prefer: str | None = None) -> Volume:
+    """As `read`, but DICOM, too, in this process: for files that this library wrote itself a moment ago."""
+    return _read(path, prefer, _read_dicom)
+
+
+def _read(path, prefer, read_dicom) -> Volume:
+    if not isinstance(path, (str, os.PathLike)):
+        return read_dicom([Path(each) for each in path])
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path} does not exist")
-    if path.is_file() and _suffix(path) in _IO_BY_SUFFIX:
-        return _read_image(path)
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise InputError(f"{path} does not exist" if missing else f"cannot read {path}: {_reason(error)}") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"{path} is a pipe or a device: give a file, or a folder of DICOM files")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"cannot read {path}: Permission denied")
+    if stat.S_ISDIR(mode) or suffix(path) not in IMAGE_SUFFIXES:
+        return read_dicom(path)
+    array, place = image_files.read(path, prefer or os.environ.get(PREFER_VARIABLE))
+    volume = Volume(array, place.spacing, place.origin, place.direction)
+    with _prefix(path):
+        _check_shape(volume)
+    return volume
+
+
+def _read_dicom(path: Path | Sequence[Path]) -> Volume:
     from . import dicom
 
-    if path.is_dir() or dicom.is_dicom(path):
-        return dicom.read_series(path)
-    raise InputError(f"{path} is not an NRRD, NIfTI or MetaImage file, nor DICOM")
+    if isinstance(path, Path) and path.is_file() and not dicom.is_dicom(path):
+        raise InputError(f"{path} is not an NRRD, NIfTI or MetaImage file, nor DICOM")
+    return dicom.read_series(path)
 
 
 def write(
     volume: Volume,
     path: str | Path,
-    template: str | Path | None = None,
+    template: str | Path | Sequence[str | Path] | None = None,
     description: str = "IPv2",
     compress: bool = True,
+    derivation: str = "Smoothing",
 ) -> Path:
     """Write a volume, completely or not at all.
 
@@ -203,8 +231,8 @@ def write(
         int16 stays int16 and float32 stays float32, except in DICOM, which holds rounded HU.
     path : path
         A name that ends in .nrrd, .nii, .nii.gz, .mha or .mhd, or for a DICOM series the name of a new or
-        empty folder, without suffix.
-    template : path, optional
+        empty folder. See `file_names.is_folder`: as text, a slash at the end makes every name a folder's.
+    template : path or sequence of paths, optional
         What the volume was computed from, as given to `read`. A DICOM series written from a DICOM series
         keeps its patient and study, see `dicom.write_series`; everything else has nothing to give and is
         written without.
@@ -213,6 +241,8 @@ def write(
     compress : bool
         Whether .nrrd, .mha and .mhd are compressed, which takes many times as long. The suffix decides for
         .nii and .nii.gz; DICOM is never compressed.
+    derivation : str
+        What was done to the pixels of the template, a key of `dicom_write.DERIVATIONS`.
 
     Returns
     -------
@@ -227,19 +257,17 @@ def write(
         An unknown suffix, a folder that is missing or not empty, no permission, a full disk. Nothing is left
         behind.
     """
+    try:
+        folder = is_folder(path)
+    except InputError as error:
+        raise OutputError(str(error)) from error
     path = Path(path)
     _check_shape(volume)
     _check_geometry(volume)
-    if path.is_dir() or not path.suffix:
-        from_dicom = template is not None and _suffix(Path(template)) not in _IO_BY_SUFFIX
-        _write_dicom(volume, path, Path(template) if from_dicom else None, description)
-    elif _suffix(path) in _WRITTEN_SUFFIXES:
-        _write_image(volume, path, compress)
+    if folder:
+        _write_dicom(volume, path, _dicom_template(template), description, derivation)
     else:
-        raise OutputError(
-            f"cannot write {path}: end the name in {', '.join(_WRITTEN_SUFFIXES)}, or give a folder's name "
-            "without suffix for a DICOM series"
-        )
+        _write_image(volume, path, compress)
     return path
 
 
@@ -282,7 +310,9 @@ def resample_onto(moving: Volume, reference: Volume, fill_hu: float = AIR_HU) ->
     """
     if same_grid(moving, reference):
         return reference.with_array(moving.array)
-    image = _to_image(moving)
+    import SimpleITK as sitk
+
+    image = image_files.to_image(moving)
     resampler = sitk.ResampleImageFilter()
     resampler.SetInterpolator(sitk.sitkLinear)
     resampler.SetDefaultPixelValue(fill_hu)
@@ -364,81 +394,11 @@ def _text(numbers: tuple[float, ...]) -> str:
     return "(" + ", ".join(f"{number:g}" for number in numbers) + ")"
 
 
-def _suffix(path: Path) -> str:
-    name = path.name.lower()
-    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
-
-
-def _read_image(path: Path) -> Volume:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    with itk_errors(InputError, f"cannot read {path}"):
-        reader.ReadImageInformation()
-    components, dimension = reader.GetNumberOfComponents(), reader.GetDimension()
-    if components != 1:
-        raise InputError(f"{path} has {components} values per voxel (colour?): give one HU per voxel")
-    if dimension not in (2, 3):
-        size = "×".join(map(str, reader.GetSize()))
-        raise InputError(f"{path} is {dimension}-D ({size}): give one volume, not a series in time")
-    direction = np.eye(3)
-    direction[:dimension, :dimension] = np.reshape(reader.GetDirection(), (dimension, dimension))
-    geometry = {
-        "spacing": (*reader.GetSpacing(), 1.0)[:3],
-        "origin": (*reader.GetOrigin(), 0.0)[:3],
-        "direction": tuple(direction.ravel()),
-    }
-    with _prefix(path):
-        _check_geometry(Volume(np.empty((1, 2, 2), np.int16), **geometry))
-    if _suffix(path) in _NIFTI_SUFFIXES:
-        _check_nifti(path)
-    with itk_errors(InputError, f"cannot read {path}"):
-        image = reader.Execute()
-    view = sitk.GetArrayViewFromImage(image)
-    with _prefix(path):
-        array = _hu_array(view)
-    if np.may_share_memory(array, view):
-        array = array.copy()  # the view dies with the image
-    volume = Volume(array.reshape((-1, *array.shape[-2:])), **geometry)
-    with _prefix(path):
-        _check_shape(volume)
-    return volume
-
-
-def _check_nifti(path: Path) -> None:
-    """Refuse what ITK would read without a word: a file cut short, as noise, and NaN, as 0 HU (water)."""
-    try:
-        finite = all(np.isfinite(block).all() for block in _nifti_blocks(path))
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"cannot read {path}: {_reason(error)}") from error
-    if not finite:
-        raise InputError(f"{path} has NaN or infinite values: replace by HU, e.g. {AIR_HU:g} (no data)")
-
-
-def _nifti_blocks(path: Path) -> Iterator[np.ndarray]:
-    """Floating point values of a NIfTI-1 file as stored, or bytes for other types; EOFError if some lack."""
-    with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as file:
-        header = file.read(352)
-        order = {b"\x5c\x01\0\0": "<", b"\0\0\x01\x5c": ">"}.get(header[:4])  # sizeof_hdr = 348
-        if order is None or len(header) < 352:
-            raise EOFError("the header is not NIfTI-1")
-        dimensions = np.frombuffer(header, f"{order}i2", 8, offset=40).astype(int)
-        data_type, bits = np.frombuffer(header, f"{order}i2", 2, offset=70)
-        dtype = np.dtype(order + {16: "f4", 64: "f8"}.get(int(data_type), "u1"))
-        file.seek(int(np.frombuffer(header, f"{order}f4", 1, offset=108)[0]))
-        left = int(dimensions[1 : 1 + dimensions[0]].prod()) * int(bits) // 8
-        while left > 0:
-            block = file.read(min(left, 1 << 20))
-            if not block:
-                raise EOFError("the file is cut short")
-            left -= len(block)
-            yield np.frombuffer(block, dtype, len(block) // dtype.itemsize)
-        while file.read(1 << 20):  # up to gzip's checksum
-            pass
-
-
 @contextlib.contextmanager
 def itk_errors(error_class: type[Exception], what: str) -> Iterator[None]:
     """Turn ITK's errors into one line, and keep its warnings off stderr meanwhile."""
+    import SimpleITK as sitk
+
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
@@ -471,56 +431,59 @@ def _staging(target: Path) -> Iterator[Path]:
     if not target.parent.is_dir():
         raise OutputError(f"cannot write {target}: {target.parent} is not a folder; create it first")
     try:
-        with tempfile.TemporaryDirectory(prefix=".ipv2-", dir=target.parent, ignore_cleanup_errors=True) as folder:
+        prefix = staging.prefix()
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent, ignore_cleanup_errors=True) as folder:
             yield Path(folder)
     except (OSError, RuntimeError) as error:
         raise OutputError(f"cannot write {target}: {_reason(error)}") from error
 
 
 def _write_image(volume: Volume, path: Path, compress: bool) -> None:
-    suffix = _suffix(path)
     with _staging(path) as folder:
-        # ITK chooses the variant of a format by a lower-case suffix; .mhd names its data file after the stem.
-        header = folder / (path.name[: -len(suffix)] + suffix)
-        writer = sitk.ImageFileWriter()
-        writer.SetImageIO(_IO_BY_SUFFIX[suffix])
-        writer.SetUseCompression(suffix == ".nii.gz" or (compress and suffix != ".nii"))
-        writer.SetFileName(str(header))
-        with itk_errors(OutputError, f"cannot write {path}"):
-            writer.Execute(_to_image(volume))
-        if suffix in _NIFTI_SUFFIXES:
-            _check_written_nifti(header)
-        for data_file in set(folder.iterdir()) - {header}:
-            os.replace(data_file, path.parent / data_file.name)
-        os.replace(header, path)
+        written = image_files.write(volume, path, folder, compress)
+        image_files.check_data_files(path)
+        earlier = set(image_files.files_of(path)) & set(image_files.data_files(path))
+        for target, source in written.items():
+            os.replace(source, target)
+        for file in earlier - set(written):  # voxels of an earlier output that was compressed, or was not
+            file.unlink(missing_ok=True)
 
 
-def _check_written_nifti(path: Path) -> None:
-    """ITK's NIfTI writer reports success on a full disk, so its file is read through once."""
-    try:
-        for _ in _nifti_blocks(path):
-            pass
-    except (EOFError, zlib.error) as error:
-        raise OSError("the file came out incomplete; is the disk full?") from error
+def _dicom_template(template: str | Path | Sequence[str | Path] | None) -> Path | list[Path] | None:
+    """What was given as the template if it can be one: files, a folder, or a file that is no image file."""
+    if template is None:
+        return None
+    if not isinstance(template, (str, os.PathLike)):
+        return [Path(file) for file in template]
+    return None if suffix(template) in IMAGE_SUFFIXES and not os.path.isdir(template) else Path(template)
 
 
-def _to_image(volume: Volume) -> sitk.Image:
-    image = sitk.GetImageFromArray(volume.array)
-    image.SetSpacing(volume.spacing)
-    image.SetOrigin(volume.origin)
-    image.SetDirection(volume.direction)
-    return image
-
-
-def _write_dicom(volume: Volume, folder: Path, template: Path | None, description: str) -> None:
+def _write_dicom(
+    volume: Volume, folder: Path, template: Path | list[Path] | None, description: str, derivation: str
+) -> None:
     from . import dicom
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    target = Path(os.path.realpath(folder))  # behind a link
+    exists = target.exists()
+    if exists and (not target.is_dir() or any(target.iterdir())):
         raise OutputError(f"cannot write a DICOM series to {folder}: it is not empty; give a new folder's name")
-    with _staging(folder) as staging:
-        series = staging / "series"  # not the staging folder itself, which only its owner may open
+    with _staging(target / "series" if exists else target) as hidden:
+        series = hidden / "series"  # not the staging folder itself, which only its owner may open
         series.mkdir()
-        dicom.write_series(volume, series, description, template)
-        if folder.exists():
-            folder.rmdir()
-        os.replace(series, folder)
+        dicom.write_series(volume, series, description, template, derivation)
+        if exists:  # it stays the folder that it is: somebody may be in it, or a disk mounted there
+            _move_all(series, target)
+        else:
+            os.replace(series, target)
+
+
+def _move_all(source: Path, target: Path) -> None:
+    moved: list[Path] = []
+    try:
+        for file in sorted(source.iterdir()):
+            moved.append(target / file.name)
+            os.replace(file, moved[-1])
+    except BaseException:
+        for file in moved:
+            file.unlink(missing_ok=True)
+        raise

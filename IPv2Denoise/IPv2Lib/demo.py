@@ -89,9 +89,7 @@ def run(
 
     tell(0.8, "scoring against the truth")
     candidates = {INPUT: pair.uldct, WEAK: stages.weakly_denoised, model.name: result.volume}
-    scores = {
-        name: evaluation.compare(volume, pair.truth, pair.labels) for name, volume in candidates.items()
-    }
+    scores = {name: evaluation.compare(volume, pair.truth, pair.labels) for name, volume in candidates.items()}
     tell(0.88, "drawing")
     pictures, notes = _draw(folder, stages, candidates, pair.truth)
     tell(0.95, "writing")

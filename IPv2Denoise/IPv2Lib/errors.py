@@ -23,3 +23,10 @@ class OutputError(IPv2Error):
 
 class Cancelled(IPv2Error):
     """The caller asked to stop; nothing was changed."""
+
+
+class InputNote(UserWarning):
+    """What a reader should know about an input that was read all the same, e.g. files that were left out.
+
+    Raised by `warnings.warn`; the message is one line, as an error's.
+    """

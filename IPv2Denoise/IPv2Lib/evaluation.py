@@ -170,9 +170,7 @@ def table(evaluation: Evaluation) -> str:
         "In HU, by region of the reference (bias = mean of result − reference):",
     ]
     for name, *numbers in rows:
-        cells = [name.ljust(widths[0])] + [
-            cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)
-        ]
+        cells = [name.ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 

@@ -27,9 +27,9 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from . import __version__
+from . import __version__, staging
 from .console import BAD_INPUT, BUG, STOPPED, SUCCESS
 from .errors import InputError, IPv2Error
 from .processes import Worker, end_process_tree, is_running
@@ -41,8 +41,8 @@ FIRST_WORD_SECONDS = 30.0
 """The same before its first word: on a cold disk Python itself takes a while to start."""
 LAST_WORD_SECONDS = 5.0
 """A worker that has said its result and does not end is ended after so long."""
-CLOSING_SECONDS = 5.0
-"""How long `JobRunner.close` waits at most; a file being written may take it that long to give up."""
+CLOSING_SECONDS = 0.6
+"""How long `JobRunner.close` waits for the end of a worker, or of a file being written; somebody sits before it."""
 
 _TURN_SECONDS = 0.02  # of a poll that the thread gets; a fifth of the time with a timer of 100 ms
 _PAUSE_SECONDS = 0.02  # between two polls of `wait`
@@ -81,7 +81,8 @@ class Task:
         For people and the log, e.g. "Denoise CTChest".
     prepare : callable
         ``prepare(folder)`` writes the inputs into the private folder and returns the arguments of the `ipv2`
-        command; relative paths among them are in that folder. Runs in a thread.
+        command, which runs in that folder: a `Path` in there reaches it as a relative name. Give such files plain
+        ASCII names; readers that understand nothing else never meet the user's name then. Runs in a thread.
     collect : callable
         ``collect(folder, result)`` reads the results from the folder; `result` is what the command said with
         ``--json``. Runs in a thread.
@@ -90,6 +91,8 @@ class Task:
     collect_stopped : callable, optional
         ``collect_stopped(folder, reason)`` instead of `collect` where the command stopped by itself before its end,
         as a training does that is paused. Without it that is a failure.
+    target : Path, optional
+        Folder in which the command puts its result itself; what it leaves there when it is killed is removed.
     """
 
     title: str
@@ -97,13 +100,15 @@ class Task:
     collect: Callable[[Path, dict[str, Any]], Any]
     finish: Callable[[Any], None]
     collect_stopped: Callable[[Path, str], Any] | None = None
+    target: Path | None = None
 
 
 class JobRunner:
     """Runs one task at a time in a worker process.
 
     The private folder of a job is gone when the job has ended, however it ends. If this process dies, the worker
-    notices, ends and removes it; what is left in spite of that is removed an hour later by the next job.
+    notices, ends and removes it; what is left in spite of that is removed an hour later by the next job. Attributes
+    that are parameters, too, may be changed between two jobs.
 
     Parameters
     ----------
@@ -111,8 +116,10 @@ class JobRunner:
         Interpreter of the worker; by default that of this process.
     environment : mapping, optional
         Environment of the worker; by default that of this process. Where the library is, is added.
+    temporary_folder : Path, optional
+        Where the private folders are made, with any name; by default the system's temporary folder.
     log_folder : Path, optional
-        Where the logs are kept, the newest 20; by default `default_log_folder()`.
+        Where the logs are kept, the newest 20; by default `default_log_folder` of the temporary folder.
     on_change : callable, optional
         Gets the runner when something about it has changed, in the thread that polls.
 
@@ -155,12 +162,14 @@ class JobRunner:
         *,
         python: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        temporary_folder: Path | None = None,
         log_folder: Path | None = None,
         on_change: Callable[[JobRunner], None] | None = None,
     ):
         self.python = Path(python or sys.executable)
         self.environment = environment
-        self.log_folder = Path(log_folder or default_log_folder())
+        self.temporary_folder = temporary_folder
+        self.log_folder = log_folder
         self.on_change = on_change
         self._entered = False
         self._reset(JobState.IDLE, None)
@@ -177,13 +186,18 @@ class JobRunner:
         self._reset(JobState.STARTING, task)
         self.message = "preparing"
         try:
-            self.log_path = _new_log(self.log_folder, task.title)
-            _remove_stale_folders()
-            self._folder = folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-"))
+            temporary = Path(self.temporary_folder or tempfile.gettempdir()).absolute()
+            temporary.mkdir(parents=True, exist_ok=True)
+            self.log_path = _new_log(Path(self.log_folder or default_log_folder(temporary)), task.title)
+            _remove_stale_folders(temporary)
+            self._folder = folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-", dir=temporary))
             self._abandon = weakref.finalize(self, _clear_away, folder, self._pids)
-            self._helper = _in_thread(lambda: [str(argument) for argument in task.prepare(folder)])
+            self._helper = _in_thread(lambda: [_argument(given, folder) for given in task.prepare(folder)])
         except OSError as error:
-            self._fail(f"no place for temporary files or the log ({error}): nothing was changed")
+            self._fail(
+                f"no place for temporary files or the log ({error}): nothing was changed; make that folder writable, "
+                "or set another temporary folder"
+            )
         self._tell()
 
     def refuse_if_active(self) -> None:
@@ -245,9 +259,10 @@ class JobRunner:
         return self.state
 
     def close(self) -> None:
-        """Cancel what is running and wait for its end, a second or so; the runner can be used again.
+        """Cancel what is running and wait for its end, a second at most; the runner can be used again.
 
-        For whoever goes away: module reload, the scene being closed, the application quitting.
+        For whoever goes away: module reload, the scene being closed, the application quitting. A thread that is at a
+        file by then gives up by itself: it finds its folder gone, and leaves nothing of it.
         """
         self.cancel()
         until = time.monotonic() + CLOSING_SECONDS
@@ -284,8 +299,12 @@ class JobRunner:
 
     def _listen(self) -> None:
         exit_code = self._worker.exit_code  # before its last words are read
-        for event in self._worker.events():
+        events = self._worker.events()
+        for event in events:
             self._hear(event)
+        if events:
+            with contextlib.suppress(OSError):
+                os.utime(self.log_path)  # or the logs of later jobs would push it out while this one is running
         if exit_code is not None:
             self._worker_ended(exit_code)
         elif self.result and self.seconds_silent > LAST_WORD_SECONDS:
@@ -365,7 +384,7 @@ class JobRunner:
     # --- how a job ends -------------------------------------------------------------------------------------
 
     def _fail_by(self, error: BaseException, what: str) -> None:
-        with contextlib.suppress(OSError), open(self.log_path, "a", encoding="utf-8") as log:
+        with contextlib.suppress(OSError), _open_log(self.log_path) as log:
             traceback.print_exception(error, file=log)
         if isinstance(error, IPv2Error):
             reason = str(error)
@@ -379,14 +398,17 @@ class JobRunner:
 
     def _end(self, state: JobState, message: str) -> None:
         self._close_worker()
-        self._helper = None  # it holds the result
-        if self._abandon:
+        if self._helper and not self._helper.done():  # given up by `close`
+            _clear_away(self._folder, [])
+            self._helper.add_done_callback(lambda _, abandon=self._abandon: abandon())
+        elif self._abandon:
             self._abandon()
+        self._helper = None  # it holds the result
         self.state = state
         self.message = message
         self.remaining_seconds = None
         if self.log_path:
-            with contextlib.suppress(OSError), open(self.log_path, "a", encoding="utf-8") as log:
+            with contextlib.suppress(OSError), _open_log(self.log_path) as log:
                 log.writelines(f"note: {note}\n" for note in self.notes)
                 log.write(f"{message}\n")
 
@@ -394,6 +416,8 @@ class JobRunner:
         """Let go of the worker, and of what it may have left running."""
         if self._worker:
             self._worker.close()
+            if self.task.target is not None:
+                staging.remove(self.task.target, self._worker.pid)
             self._worker = None
             self._pids.clear()
 
@@ -475,10 +499,17 @@ class _Pace:
         return max(0.0, whole - (time.monotonic() - last))
 
 
-def default_log_folder() -> Path:
-    """Where logs are kept unless said otherwise: a folder of this user's in the system's temporary folder."""
+def default_log_folder(temporary: Path | None = None) -> Path:
+    """Where logs are kept unless said otherwise: this user's folder in a temporary folder (default: the system's)."""
     user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""  # /tmp is everybody's; Windows has one for each user
-    return Path(tempfile.gettempdir()) / f"IPv2-logs{user}"
+    return Path(temporary or tempfile.gettempdir()) / f"IPv2-logs{user}"
+
+
+def _argument(given: str | Path, folder: Path) -> str:
+    """An argument of a command that runs in a folder."""
+    if isinstance(given, Path) and given.is_relative_to(folder):
+        given = given.relative_to(folder)
+    return str(given)
 
 
 def _in_thread(function: Callable[..., Any], *arguments: Any) -> Future:
@@ -499,19 +530,32 @@ def _new_log(folder: Path, title: str) -> Path:
     """Begin a log, and remove the oldest ones."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     now = datetime.now()
-    name = re.sub(r"[^\w-]+", "-", title).strip("-")[:40]
+    name = re.sub(r"[^\w-]+", "-", title, flags=re.ASCII).strip("-")[:40]
     descriptor, path = tempfile.mkstemp(".log", f"ipv2-{now:%Y%m%d-%H%M%S-%f}-{name}-", folder)
-    with open(descriptor, "w", encoding="utf-8") as log:
+    with _open_log(descriptor) as log:
         log.write(f"{title}\n{now:%Y-%m-%d %H:%M:%S}, IPv2 {__version__}\n")
-    for old in sorted(folder.glob("ipv2-*.log"))[:-LOGS_KEPT]:
+    for old in sorted(folder.glob("ipv2-*.log"), key=lambda log: (_last_word(log), log.name))[:-LOGS_KEPT]:
         with contextlib.suppress(OSError):
             old.unlink()
     return Path(path)
 
 
-def _remove_stale_folders() -> None:
+def _open_log(log: Path | int) -> TextIO:
+    """To write at its end; what cannot be encoded, as in names that came from another system, is escaped."""
+    return open(log, "a", encoding="utf-8", errors="backslashreplace")
+
+
+def _last_word(log: Path) -> float:
+    """When something was written last; 0 if another process has just removed it."""
+    try:
+        return log.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _remove_stale_folders(temporary: Path) -> None:
     """Remove folders of jobs whose process was killed while it wrote the inputs or read the results itself."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*-*"):
+    for folder in temporary.glob(f"{_FOLDER_PREFIX}*-*"):
         with contextlib.suppress(OSError, ValueError):
             owner = int(folder.name.removeprefix(_FOLDER_PREFIX).partition("-")[0])
             if time.time() - folder.stat().st_mtime > _STALE_SECONDS and not is_running(owner):

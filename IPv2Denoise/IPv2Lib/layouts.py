@@ -1,14 +1,21 @@
 """The layouts: volumes side by side, curves over volumes, a table over curves; number, description, names of views.
 
+Every part of a layout gets an equal share of it: a splitter without sizes goes by what its views would like, which for
+plots is nothing.
+
 Text only, so that Slicer can be told of them when it starts: a scene that was saved with such a layout would open
 with empty views where the layout is not known.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 MOST_VIEWS = 9
+MOST_IN_A_ROW = 3
+"""The window cannot be narrower than the bars of the slice views of a row, some 320 pixels each."""
 
 # Numbers above vtkMRMLLayoutNode.SlicerLayoutUserView belong to extensions; n views take the n-th.
 _FIRST = 26020
@@ -38,7 +45,7 @@ class Layout:
 
 
 def compare_layout(count: int) -> Layout:
-    """Some slice views in a row, 1 to `MOST_VIEWS`. They are a view group: Red, Yellow and Green do not follow them.
+    """Some slice views in rows, 1 to `MOST_VIEWS`. They are a view group: Red, Yellow and Green do not follow them.
 
     Examples
     --------
@@ -46,59 +53,77 @@ def compare_layout(count: int) -> Layout:
     ('IPv2View1', 'IPv2View2')
     """
     names = _slice_view_names(count)
-    return Layout(_FIRST + count, f'<layout type="horizontal" split="true">{_slice_views(names)}</layout>', names)
+    views = [_slice_view(name, number) for number, name in enumerate(names, 1)]
+    rows = -(-count // MOST_IN_A_ROW)
+    bounds = [-(-count * row // rows) for row in range(rows + 1)]  # earlier rows are the longer ones
+    return Layout(
+        _FIRST + count,
+        _vertical([_horizontal(views[start:stop]) for start, stop in pairwise(bounds)]),
+        names,
+    )
 
 
 def training_layout() -> Layout:
     """Two plots over three slice views: what shows a training run."""
     names, plots = _slice_view_names(3), _plot_names(2)
-    description = (
-        '<layout type="vertical" split="true">'
-        f'<item><layout type="horizontal" split="true">{_plot_views(plots)}</layout></item>'
-        f'<item><layout type="horizontal" split="true">{_slice_views(names)}</layout></item></layout>'
-    )
+    slices = [_slice_view(name, number) for number, name in enumerate(names, 1)]
+    description = _vertical([_horizontal(_plot_views(plots)), _horizontal(slices)])
     return Layout(_FIRST + MOST_VIEWS + 1, description, names, plots)
 
 
 def comparison_layout() -> Layout:
     """A table over two plots: what shows a comparison of models."""
     plots, table = _plot_names(2), "IPv2Table1"
-    description = (
-        '<layout type="vertical" split="true">'
-        f'<item><view class="vtkMRMLTableViewNode" singletontag="{table}">'
-        '<property name="viewlabel" action="default">T</property></view></item>'
-        f'<item><layout type="horizontal" split="true">{_plot_views(plots)}</layout></item></layout>'
-    )
+    description = _vertical([_view("vtkMRMLTableViewNode", table, viewlabel="T"), _horizontal(_plot_views(plots))])
     return Layout(_FIRST + MOST_VIEWS + 2, description, plots=plots, tables=(table,))
+
+
+def red_layout() -> Layout:
+    """Slicer's Red view alone: what shows a stage where the layout before had no Red view."""
+    view = _view("vtkMRMLSliceNode", "Red", orientation="Axial", viewlabel="R", viewcolor="#F34A33")
+    return Layout(_FIRST + MOST_VIEWS + 3, _vertical([view]), ("Red",))
 
 
 def all_layouts() -> list[Layout]:
     """Every layout there is."""
-    return [*(compare_layout(count) for count in range(1, MOST_VIEWS + 1)), training_layout(), comparison_layout()]
+    comparisons = [compare_layout(count) for count in range(1, MOST_VIEWS + 1)]
+    return [*comparisons, training_layout(), comparison_layout(), red_layout()]
+
+
+def is_ours(number: int) -> bool:
+    """Whether a view arrangement is one of these layouts."""
+    return any(layout.number == number for layout in all_layouts())
 
 
 def _slice_view_names(count: int) -> tuple[str, ...]:
     return tuple(f"IPv2View{number}" for number in range(1, count + 1))
 
 
-def _slice_views(names: tuple[str, ...]) -> str:
-    return "".join(
-        f'<item><view class="vtkMRMLSliceNode" singletontag="{name}">'
-        '<property name="orientation" action="default">Axial</property>'
-        f'<property name="viewlabel" action="default">{number}</property>'
-        f'<property name="viewgroup" action="default">{_FIRST}</property>'
-        '<property name="viewcolor" action="default">#5A8FBF</property></view></item>'
-        for number, name in enumerate(names, 1)
-    )
-
-
 def _plot_names(count: int) -> tuple[str, ...]:
     return tuple(f"IPv2Plot{number}" for number in range(1, count + 1))
 
 
-def _plot_views(names: tuple[str, ...]) -> str:
-    return "".join(
-        f'<item><view class="vtkMRMLPlotViewNode" singletontag="{name}">'
-        f'<property name="viewlabel" action="default">P{number}</property></view></item>'
-        for number, name in enumerate(names, 1)
-    )
+def _slice_view(name: str, number: int) -> str:
+    return _view("vtkMRMLSliceNode", name, orientation="Axial", viewlabel=number, viewgroup=_FIRST, viewcolor="#5A8FBF")
+
+
+def _plot_views(names: Sequence[str]) -> list[str]:
+    return [_view("vtkMRMLPlotViewNode", name, viewlabel=f"P{number}") for number, name in enumerate(names, 1)]
+
+
+def _view(class_name: str, name: str, **properties: object) -> str:
+    texts = (f'<property name="{key}" action="default">{value}</property>' for key, value in properties.items())
+    return f'<view class="{class_name}" singletontag="{name}">{"".join(texts)}</view>'
+
+
+def _vertical(parts: Sequence[str]) -> str:
+    return _split("vertical", parts)
+
+
+def _horizontal(parts: Sequence[str]) -> str:
+    return _split("horizontal", parts)
+
+
+def _split(kind: str, parts: Sequence[str]) -> str:
+    items = "".join(f'<item splitSize="500">{part}</item>' for part in parts)
+    return f'<layout type="{kind}" split="true">{items}</layout>'

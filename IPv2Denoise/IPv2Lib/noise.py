@@ -6,7 +6,6 @@ Everything is measured from the image itself, where it is homogeneous.
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 PATCH = 32  # pixels; a spectrum of 16 radial frequencies
 _LAG = 3  # pixels between those compared for the noise level
@@ -72,6 +71,8 @@ def homogeneous_places(array: np.ndarray, keep: float = 0.05, most: int = 400) -
     places, flatness = [np.zeros((0, 3), int)], [np.zeros(0)]
     if min(array.shape[1:]) < PATCH:
         return places[0]
+    from scipy import ndimage  # a machine that only trains may have none
+
     for index, image in enumerate(array):
         smooth = ndimage.gaussian_filter(np.asarray(image, np.float32), 3.0)
         low = np.lib.stride_tricks.sliding_window_view(smooth, (PATCH, PATCH))[:: PATCH // 2, :: PATCH // 2]

@@ -14,58 +14,155 @@ import os
 import platform
 import re
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
+from . import __version__, staging
 from .errors import InputError, OutputError
+from .file_names import IMAGE_SUFFIXES, LONGEST, is_folder, suffix
+from .file_names import SUFFIXES as SUFFIXES  # where others look for it
 
 if TYPE_CHECKING:
     from .ct import Volume
-
-SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")
-"""Of the files that can be written."""
 
 PROVENANCE_FILE = "provenance.json"
 """In a folder of results: the command that made it, and from what."""
 
 RESEARCH = "For research; not for diagnosis."
 
+LONGEST_NAME = 200
+"""Bytes of a name as UTF-8; file systems take 255, suffixes and temporary names included."""
 
-def check_output(path: Path, source: Path) -> None:
-    """Refuse before any long work what cannot be written after it."""
-    if path.resolve() == source.resolve():
-        raise InputError(f"{path} is the input: give the output another name, inputs are never changed")
-    if path.is_dir() or not path.suffix:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(f"{path} exists and is not an empty folder: give a new folder's name for a DICOM series")
-    elif not path.name.lower().endswith(SUFFIXES):
-        raise InputError(f"{path} has no known suffix: end the name in {', '.join(SUFFIXES)}")
+_REFUSED = frozenset('<>:"/\\|?*')  # by Windows, which also has devices in place of some names, whatever their suffix
+_DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³]) *(\.|$)", re.IGNORECASE)
+
+
+def check_output(path: str | Path, source: Path) -> None:
+    """Refuse before any long work what cannot be written after it, or would replace what is not the output's own.
+
+    Parameters
+    ----------
+    path : str or Path
+        File or folder; as text it may end in a slash, see `file_names.is_folder`.
+    source : Path
+        The input: a file, whose voxels may lie in further files, or a DICOM folder.
+
+    Raises
+    ------
+    InputError, OutputError
+    """
+    folder = is_folder(path)
+    path = Path(path)
+    _check_name(path)
+    check_source_is_kept(path, source)
+    if folder:
+        _check_new_or_empty(path)
+    elif path.exists() and not path.is_file():
+        raise InputError(f"{path} is there and no file: give another name")
     if not path.parent.is_dir():
         raise InputError(f"the folder {path.parent} of the output does not exist: create it first")
+    if not folder:
+        from . import image_files
+
+        image_files.check_data_files(path)
+    check_sidecar(path)
     _check_writable(path.parent)
+    if path.is_dir():
+        _check_writable(path)
+
+
+def check_source_is_kept(path: Path, source: Path) -> None:
+    """Refuse an output that would change the input: one of its files, under whatever name, or its DICOM folder."""
+    from . import image_files
+
+    if _same(path, source):
+        raise InputError(f"{path} is the input: give the output another name, inputs are never changed")
+    if source.is_dir():
+        if source.resolve() in path.resolve().parents:
+            raise InputError(f"{path} lies in the folder of the input: give another place, inputs are never changed")
+        return
+    outputs = [path, sidecar_path(path), *image_files.data_files(path)]
+    for file in image_files.files_of(source):
+        if any(_same(output, file) for output in outputs):
+            raise InputError(
+                f"{path} would replace {file.name}, which belongs to the input: give the output another name"
+            )
+
+
+def check_sidecar(output: Path) -> None:
+    """Refuse an output beside which a file has the sidecar's name that this library did not write."""
+    sidecar = sidecar_path(output)
+    if os.path.lexists(sidecar) and not _is_ours(sidecar):
+        raise InputError(
+            f"{sidecar}, which would say how {output.name} was made, is there already and something else: give the "
+            "output another name, or move that file"
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a JSON file is what `provenance` makes, or what the modules keep of it."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file) if path.is_file() else None
+        return isinstance(content, dict) and (content.get("note") == RESEARCH or "IPv2Lib" in content["versions"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _same(a: Path, b: Path) -> bool:
+    """Whether two paths are one file: by whatever links, and where capitals do not matter."""
+    try:
+        return os.path.samefile(a, b)
+    except (OSError, ValueError):
+        return os.path.realpath(a) == os.path.realpath(b)
+
+
+def _check_name(path: Path) -> None:
+    # The file beside it has the longest name.
+    if len(os.fsencode(sidecar_path(path).name)) > LONGEST:
+        raise InputError(f"the name {path.name[:40]}... is too long: {LONGEST - len('.json')} bytes at most")
+
+
+def _check_new_or_empty(path: Path) -> None:
+    try:
+        usable = not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir()))
+    except OSError as error:
+        raise InputError(f"{path} cannot be looked into ({error.strerror}): give a new folder's name") from error
+    if not usable:
+        raise InputError(f"{path} exists and is not an empty folder: give a new folder's name for a DICOM series")
 
 
 def check_folder(folder: Path, command: str, overwrite: bool, *sources: Path) -> None:
     """Refuse a folder that holds anything but, where it may be replaced, an earlier result of this command."""
-    if any(folder.resolve() in (source.resolve(), *source.resolve().parents) for source in sources):
-        raise InputError(f"{folder} holds an input: give another folder, inputs are never changed")
-    if folder.exists() and not folder.is_dir():
+    _check_name(folder)
+    check_holds_none(folder, sources)
+    if any(source.is_dir() and source.resolve() in folder.resolve().parents for source in sources):
+        raise InputError(f"{folder} lies in the folder of an input: give another place, inputs are never changed")
+    if folder.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise InputError(f"{folder} is the folder that you are in: give a new folder's name")
+    if os.path.lexists(folder) and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a new folder's name")
     if folder.is_dir() and any(folder.iterdir()):
         if not _is_result(folder, command):
             raise InputError(f"{folder} is not empty and holds no earlier result of 'ipv2 {command}': give a new one")
         if not overwrite:
             raise InputError(f"{folder} holds an earlier result: give another folder, or replace it with --overwrite")
-    existing = folder.absolute().parent
+    existing = Path(os.path.realpath(folder)).parent
     while not existing.exists():
         existing = existing.parent
     if not existing.is_dir():
         raise InputError(f"{folder} cannot be created: {existing} is a file")
     _check_writable(existing)
+
+
+def check_holds_none(folder: Path, sources: Iterable[Path]) -> None:
+    """Refuse a folder for results that is or holds one of the inputs."""
+    if any(folder.resolve() in (source.resolve(), *source.resolve().parents) for source in sources):
+        raise InputError(f"{folder} holds an input: give another folder, inputs are never changed")
 
 
 def _is_result(folder: Path, command: str) -> bool:
@@ -86,10 +183,10 @@ def _check_writable(folder: Path) -> None:
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to write into, which becomes `folder` at the end, and vanishes if anything fails before."""
-    folder = folder.absolute()
+    folder = Path(os.path.realpath(folder))  # what a link leads to is replaced, not the link
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        with tempfile.TemporaryDirectory(prefix=staging.prefix(), dir=folder.parent) as temporary:
             fresh = Path(temporary) / "new"
             fresh.mkdir()
             yield fresh
@@ -100,39 +197,114 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise OutputError(f"{folder} cannot be written ({error.strerror or error})") from error
 
 
-def unique_names(paths: Sequence[Path]) -> list[str]:
-    """A name for each file or folder, without suffix, that no other has, not even in other capitals.
+def file_name(text: str) -> str:
+    """`text` as the name of a file or folder that Windows, macOS and Linux take; a suffix may be added to it.
+
+    Examples
+    --------
+    >>> file_name("4: Thorax 1.0 B31f")
+    '4_ Thorax 1.0 B31f'
+    >>> file_name("CON"), file_name(" ct/lung . "), file_name("..")
+    ('_CON', 'ct_lung', 'unnamed')
+    """
+    name = "".join(
+        "_" if character in _REFUSED or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") else character
+        for character in unicodedata.normalize("NFC", text)
+    )
+    name = _cut(name, LONGEST_NAME)
+    if name.startswith("."):  # hidden
+        name = "_" + name[1:]
+    if _DEVICE.match(name):
+        name = _cut(f"_{name}", LONGEST_NAME)
+    return name or "unnamed"
+
+
+def _cut(name: str, most: int) -> str:
+    """At most so many bytes in whole characters, without white space around it or dots at its end."""
+    return re.sub(r"[.\s]+$", "", name.strip().encode()[:most].decode(errors="ignore"))
+
+
+def unique_names(paths: Sequence[Path], taken: Iterable[str] = ()) -> list[str]:
+    """A `file_name` for each file or folder, without suffix, that no other and none of those taken has.
+
+    Capitals do not tell names apart. A folder has no suffix: in its name, what follows a dot belongs to it.
 
     Examples
     --------
     >>> unique_names([Path("a/scan.nii.gz"), Path("b/scan.nrrd"), Path("c/Scan"), Path("scan-2.nrrd")])
     ['scan', 'scan-2', 'Scan-3', 'scan-2-2']
+    >>> unique_names([Path("4: Thorax 1.0 B31f"), Path("scan.nrrd")], taken=["SCAN"])
+    ['4_ Thorax 1.0 B31f', 'scan-2']
     """
     names: list[str] = []
+    used = {_alike(name) for name in taken}
     for path in paths:
-        stem = re.sub(r"\.(nrrd|nhdr|nii|nii\.gz|mha|mhd|dcm)$", "", path.resolve().name, flags=re.IGNORECASE)
-        candidates = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
-        taken = {name.lower() for name in names}
-        names.append(next(candidate for candidate in candidates if candidate.lower() not in taken))
+        stem = Path(os.path.abspath(path)).name
+        ending = suffix(stem)
+        if not path.is_dir() and ending in (*IMAGE_SUFFIXES, ".dcm"):
+            stem = stem[: -len(ending)]
+        numbered = (_numbered(file_name(stem), number) for number in itertools.count(1))
+        names.append(next(name for name in numbered if _alike(name) not in used))
+        used.add(_alike(names[-1]))
     return names
 
 
-def save(
-    volume: Volume, output: Path, facts: dict[str, Any], source: Path, description: str, compress: bool = True
-) -> None:
-    """Write a volume and its sidecar, both or none. A DICOM source lends a DICOM output patient and study."""
-    from . import ct, dicom
+def _numbered(name: str, number: int) -> str:
+    if number == 1:
+        return name
+    tail = f"-{number}"
+    return _cut(name, LONGEST_NAME - len(tail)) + tail
 
-    template = source if source.is_dir() or dicom.is_dicom(source) else None
+
+def _alike(name: str) -> str:
+    """The same for names that some file systems hold for one."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def save(
+    volume: Volume,
+    output: str | Path,
+    facts: dict[str, Any],
+    source: Path,
+    description: str,
+    compress: bool = True,
+    derivation: str = "Smoothing",
+) -> dict[str, Any]:
+    """Write a volume and its sidecar, both or none. A DICOM source lends a DICOM output patient and study.
+
+    Returns
+    -------
+    dict
+        What the sidecar says: `facts`, and as ``output_sha256`` the hash of what is read from the output.
+    """
+    from . import ct
+
     sidecar = sidecar_path(output)
     with _temporary_json(sidecar, facts) as temporary:
-        ct.write(volume, output, template=template, description=description, compress=compress)
+        check_source_is_kept(Path(output), source)  # again: the work may have taken hours
+        check_sidecar(Path(output))
+        ct.write(volume, output, source, description, compress, derivation)
+        facts = facts | {"output_sha256": ct.read_here(output).sha256()}  # some formats round values or places
+        temporary.write_text(_json(facts), encoding="utf-8")
         os.replace(temporary, sidecar)
+    return facts
 
 
-def sidecar_path(output: Path) -> Path:
+def sidecar_path(output: str | Path) -> Path:
     """The file beside an output that says where it came from."""
+    output = Path(output)
+    if output.name in ("", ".."):  # the folder that one is in, or above
+        output = Path(os.path.abspath(output))
     return output.parent / f"{output.name}.json"
+
+
+def read_sidecar(output: Path) -> dict[str, Any] | None:
+    """What the file beside an output says; None if there is none, or it is damaged or none of ours."""
+    try:
+        facts = json.loads(sidecar_path(output).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) and "command" in facts else None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -153,17 +325,22 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
 
 @contextlib.contextmanager
 def _temporary_json(path: Path, content: dict[str, Any]) -> Iterator[Path]:
-    with _temporary(path, json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n") as temporary:
+    with _temporary(path, _json(content)) as temporary:
         yield temporary
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
 
 
 @contextlib.contextmanager
 def _temporary(path: Path, text: str) -> Iterator[Path]:
     """A file beside `path` with all of the text, to be renamed; gone at the end if it was not."""
     try:
-        with tempfile.TemporaryDirectory(prefix=".ipv2-", dir=path.parent) as folder:
-            temporary = Path(folder) / path.name
-            temporary.write_text(text, encoding="utf-8")
+        with tempfile.TemporaryDirectory(prefix=staging.prefix(), dir=path.parent) as folder:
+            temporary = Path(folder) / "new"
+            # Of a name that is not UTF-8 there remains what JSON writes for it.
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
             yield temporary
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror or error})") from error

@@ -52,6 +52,7 @@ from .shards import (
     is_dataset,
     read_shard,
 )
+from .stage_files import stage_file
 from .suitability import unusable
 from .thumbnail import write_thumbnail
 from .training_data import breathe
@@ -61,6 +62,8 @@ RECIPE = 1
 
 _BLOCK_PIXELS = 16 * 512 * 512  # that are purified at once: about 0.5 GB of memory
 _DIGITS = 12  # of a key
+_HEADER_BYTES = 1 << 16
+_ELSEWHERE = re.compile(rb"^(data ?file *:|ElementDataFile *= *(?!LOCAL))", re.IGNORECASE | re.MULTILINE)
 _EXAMINED = 0.15  # part of the progress until the first shard is begun
 
 
@@ -243,15 +246,46 @@ def _orders(
     digests: dict[Path, str] = {}
     for index, case in enumerate(cases):
         tell(index / len(cases), f"looking at the files of {case.name}")
-        for path in case.sources:
+        for path in _files(case).values():
             if path not in digests:
-                digests[path] = _digest(path)
-        inputs = {role: digests[path] for role, path in zip(("ndct", "uldct"), case.sources, strict=False)}
+                digests[path] = ""
+                with suppress(InputError):  # which the case says when its turn comes
+                    digests[path] = _digest(path)
+        inputs = {role: digests[path] for role, path in _files(case).items()}
         count = 1 if case.paired else case.realisations
         orders[case.name] = [
             _order(case, number, folder, settings, split_projections, inputs) for number in range(count)
         ]
     return orders
+
+
+def contents(case: Case) -> dict[str, str]:
+    """SHA-256 of each scan of a case, by its role; the same as long as nothing of it changed, whatever its time says.
+
+    Raises
+    ------
+    InputError
+        One of them cannot be read.
+    """
+    return {role: _digest(path) for role, path in _files(case).items()}
+
+
+def recorded_contents(folder: str | Path) -> dict[str, dict[str, str]]:
+    """`contents` of each case of a data set when its shards were made, by its name."""
+    folder = Path(folder)
+    entries = _read_json(folder / DATASET_FILE).get("shards", [])
+    facts = (_read_json(folder / SHARDS_FOLDER / entry["key"] / SHARD_FILE) for entry in entries)
+    return {each["case"]: each["inputs"] for each in facts if each}
+
+
+def _files(case: Case) -> dict[str, Path]:
+    """What a shard is made of, by role."""
+    files = dict(zip(("ndct", "uldct"), case.sources, strict=False))
+    return files if case.stages is None else files | {"labels": _labels(case.stages)}
+
+
+def _labels(stages: Path) -> Path:
+    return stages / stage_file("labels")
 
 
 def _order(
@@ -285,29 +319,35 @@ def _order(
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of what a source consists of: a file, all files of a DICOM folder, or header and data apart."""
+    """SHA-256 of what a source consists of: a file, all files of a DICOM folder, or what a header and its data give."""
     from .dicom import is_dicom
 
-    if path.suffix.lower() in (".mhd", ".nhdr"):
-        volume = ct.read(path)
-        geometry = f"{volume.array.shape} {volume.spacing} {volume.origin} {volume.direction}"
-        return hashlib.sha256(geometry.encode() + np.ascontiguousarray(volume.array).tobytes()).hexdigest()
-    if path.is_dir() or is_dicom(path):
-        folder = path if path.is_dir() else path.parent
-        one = "" if path.is_dir() else path.name  # chooses the series
-        files = sorted(item for item in folder.iterdir() if item.is_file())
-        return hashlib.sha256("".join([one, *(_file_digest(file) for file in files)]).encode()).hexdigest()
-    return _file_digest(path)
+    try:
+        if path.suffix.lower() in (".mhd", ".nhdr") or _is_header_only(path):
+            return ct.read(path).sha256()
+        if path.is_dir() or is_dicom(path):
+            folder = path if path.is_dir() else path.parent
+            one = "" if path.is_dir() else path.name  # chooses the series
+            files = sorted(item for item in folder.iterdir() if item.is_file())
+            return hashlib.sha256("".join([one, *(_file_digest(file) for file in files)]).encode()).hexdigest()
+        return _file_digest(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})") from error
+
+
+def _is_header_only(path: Path) -> bool:
+    """Whether a file that could hold everything says that its voxels are in another one."""
+    if path.suffix.lower() not in (".nrrd", ".mha"):
+        return False
+    with open(path, "rb") as file:
+        return _ELSEWHERE.search(file.read(_HEADER_BYTES)) is not None
 
 
 def _file_digest(path: Path) -> str:
     digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror})") from error
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 
@@ -336,6 +376,8 @@ def _make(order: _Order, *, progress, cancelled) -> None:
     _sweep(order.folder)
     with _staged(order.folder, order.key) as folder:
         sources = [_rounded(ct.read(path)) for path in case.sources]
+        if contents(case) != order.inputs:
+            raise InputError("its files were changed while the data set was made: prepare it again")
         ndct, pair_uldct = (sources[0], sources[1]) if case.paired else (sources[0], None)
         if pair_uldct is None:
             images = _simulate(order, ndct, folder, _named(progress, order, 0.0, 0.45), cancelled)
@@ -437,9 +479,10 @@ def _without_pair(case: Case, shape: tuple[int, ...]) -> np.ndarray | None:
     """Where stages from files say that one of the scans has no data: their NDCT was resampled, and cannot tell."""
     if case.stages is None:
         return None
-    labels = ct.read(case.stages / "labels.nrrd").array
+    path = _labels(case.stages)
+    labels = ct.read(path).array
     if labels.shape != shape:
-        raise InputError(f"{case.stages / 'labels.nrrd'} does not lie on the grid of the uLDCT: purify again")
+        raise InputError(f"{path} does not lie on the grid of the uLDCT: purify again")
     return labels == 0
 
 

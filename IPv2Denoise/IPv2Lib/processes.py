@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 0.3
 """How long a process may clean up after itself before it is killed."""
 
+LET_GO_SECONDS = 0.1
+"""How long `Worker.close` waits for a process that it has killed to be gone; one that hangs in the system never is."""
+
 EVENTS_FILE = "events.jsonl"
 """In the private folder of a job: what the worker says, one JSON object a line."""
 
@@ -104,9 +107,9 @@ class Worker:
     def close(self) -> None:
         """Let go of it and its file: end it if that has not happened, and what it left running when it died."""
         if self.exit_code is None:
-            end_process_tree(self.pid, grace=0.0)
+            end_process_tree(self.pid, grace=0.0, timeout=LET_GO_SECONDS)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(1.0)
+                self._process.wait(LET_GO_SECONDS)
         _kill_session(self.pid)
         self._events.close()
 
@@ -188,6 +191,7 @@ def _environment(inherited: Mapping[str, str], folder: Path) -> dict[str, str]:
     return {
         **inherited,
         "PYTHONPATH": os.pathsep.join(search),
+        "PYTHONUTF8": "1",  # file names and log, whatever the system's language
         "PYTHONIOENCODING": "utf-8:replace",
         "PYTHONFAULTHANDLER": "1",  # a crash in native code then says in the log where
         JOB_VARIABLE: f"{os.getpid()}:{folder}",

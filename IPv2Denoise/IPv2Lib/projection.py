@@ -244,9 +244,7 @@ def _gather(index: torch.Tensor, table: torch.Tensor, weight: torch.Tensor) -> t
     """Weighted sums of rows of `table`: one sum per first index of `index`."""
     import torch
 
-    return torch.nn.functional.embedding_bag(
-        index.flatten(1), table, per_sample_weights=weight.flatten(1), mode="sum"
-    )
+    return torch.nn.functional.embedding_bag(index.flatten(1), table, per_sample_weights=weight.flatten(1), mode="sum")
 
 
 def _fold(images: torch.Tensor) -> torch.Tensor:

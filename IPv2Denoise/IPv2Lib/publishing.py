@@ -76,6 +76,7 @@ def card_of(run: Path | str, step: int | None = None) -> dict[str, Any]:
     names = trained_on(state.data)
     many = f"{len(names)} case{'' if len(names) == 1 else 's'}"
     metrics = _metrics(state, step)
+    noise = state.data.get("noise_hu")
     scored = "" if metrics else " Not evaluated."
     return {
         "title": f"{network.title}, {settings.strategy}, trained on {many}",
@@ -83,6 +84,7 @@ def card_of(run: Path | str, step: int | None = None) -> dict[str, Any]:
         "intended_use": f"Denoising of low-dose chest CT. {outputs.RESEARCH}",
         "limits": f"Trained on {many}; on other scanners, doses and reconstruction kernels it may do worse.{scored}",
         "hu_range": _HU_RANGE,
+        **({} if noise is None else {"noise_hu": noise}),
         "training": {
             "data": [{"name": name, "licence": _NOT_STATED, "citation": _NOT_STATED} for name in names],
             "settings": _told(settings) | {"steps": step},

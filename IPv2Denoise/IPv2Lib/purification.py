@@ -226,6 +226,7 @@ def purify(
     ndct: Volume,
     settings: Settings = IPV2,
     *,
+    first_slice: int = 0,
     progress: Callable[[float, str], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Stages:
@@ -241,6 +242,8 @@ def purify(
     uldct, ndct : Volume
         The two scans of one patient, HU. An NDCT on another grid is resampled onto that of the uLDCT.
     settings : Settings
+    first_slice : int
+        Number, in its scan, of the first slice of a uLDCT that is a part of one: each slice has its own noise.
     progress
         Called with (fraction, text).
     cancelled
@@ -258,7 +261,7 @@ def purify(
         If `cancelled` returned True.
     """
     check_pair(uldct, ndct)
-    return _purify(uldct, ndct, settings, ndct, 0, progress, cancelled)
+    return _purify(uldct, ndct, settings, ndct, first_slice, progress, cancelled)
 
 
 def purify_slices(
@@ -309,6 +312,18 @@ def check_pair(uldct: Volume, ndct: Volume) -> None:
 def purify_slice(uldct: Volume, ndct: Volume, slice_index: int | None = None, settings: Settings = IPV2) -> Stages:
     """`purify` of one slice of the uLDCT: the same values that it has in the whole, at once.
 
+    Parameters, returns, raises
+        As `needed_for_slice`.
+    """
+    one, near, first_slice = needed_for_slice(uldct, ndct, slice_index, settings)
+    return purify(one, near, settings, first_slice=first_slice)
+
+
+def needed_for_slice(
+    uldct: Volume, ndct: Volume, slice_index: int | None = None, settings: Settings = IPV2
+) -> tuple[Volume, Volume, int]:
+    """What `purify` needs to know of a pair to give one slice the values that it has in the whole.
+
     Parameters
     ----------
     uldct, ndct : Volume
@@ -318,8 +333,12 @@ def purify_slice(uldct: Volume, ndct: Volume, slice_index: int | None = None, se
 
     Returns
     -------
-    Stages
-        Of one slice.
+    uldct : Volume
+        The slice alone, copied.
+    ndct : Volume
+        The slices around it, copied; all of them, shared, where the noise is matched to the scan.
+    first_slice : int
+        For `purify`.
 
     Raises
     ------
@@ -334,7 +353,8 @@ def purify_slice(uldct: Volume, ndct: Volume, slice_index: int | None = None, se
     one = _slab(uldct, slice_index, slice_index + 1)
     near = _around(ndct, one)
     check_pair(one, near)
-    return _purify(one, near, settings, ndct, slice_index, None, None)
+    matched = settings.add_noise and settings.kernel == MATCHED
+    return one, ndct if matched else near, slice_index
 
 
 def _purify(

@@ -27,6 +27,7 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 from .ct import Volume
 from .errors import InputError, OutputError
 from .layouts import MOST_VIEWS, Layout, compare_layout
+from .scene_layouts import remember_layout
 
 LUNG_WINDOW, LUNG_LEVEL = 1500.0, -600.0
 """Width and centre of the usual lung window, HU."""
@@ -362,6 +363,22 @@ def show_overlay(
         composite.SetLabelVolumeID(labels.GetID() if labels else None)
         composite.SetLabelOpacity(opacity)
         composite.EndModify(state)
+    refresh_legends(background.GetScene())
+
+
+def refresh_legends(target: slicer.vtkMRMLScene) -> None:
+    """Let every slice view show the colour legends of its volumes, and no others.
+
+    To call whenever a program has changed what slice views show. A view looks for legends older than itself, and
+    looks again at those it knows, only when its layers change while they are marked as being changed by a person.
+    """
+    for composite in nodes_of_class(target, "vtkMRMLSliceCompositeNode"):
+        flags = composite.GetInteractionFlags()
+        composite.SetInteractionFlags(composite.BackgroundVolumeFlag)
+        composite.Modified()
+        composite.SetInteractionFlags(flags)
+    for legend in nodes_of_class(target, "vtkMRMLColorLegendDisplayNode"):
+        legend.Modified()
 
 
 def show_compare(
@@ -414,6 +431,8 @@ def show_compare(
         composite.SetLinkedControl(True)
         composite.SetHotLinkedControl(True)
         _aim(view, plane, size, pixel_mm)
+        _place_legend(volume, plane, size, pixel_mm)
+    refresh_legends(target)
     return views
 
 
@@ -429,6 +448,7 @@ def set_layout(target: slicer.vtkMRMLScene, layout: Layout) -> None:
     node = target.GetFirstNodeByClass("vtkMRMLLayoutNode")
     if node is None:
         raise InputError("there are no views: Slicer was started without its main window")
+    remember_layout(target)
     if not node.AddLayoutDescription(layout.number, layout.description):
         node.SetLayoutDescription(layout.number, layout.description)
     node.SetViewArrangement(layout.number)
@@ -758,6 +778,25 @@ def _aim(view, plane: _Plane, size: tuple[int, int], pixel_mm: float | None = No
             matrix.SetElement(row, column, plane.axes[row, column])
         matrix.SetElement(row, 3, center[row])
     view.UpdateMatrices()
+
+
+def _place_legend(volume, plane: _Plane, size: tuple[int, int], pixel_mm: float) -> None:
+    """Put the colour legend of a volume beside its picture, where the view leaves more room."""
+    legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(volume)
+    if legend is None:
+        return
+    columns, rows = size
+    above = (1 - plane.shape[1] * plane.spacing[1] / pixel_mm / rows) / 2  # free part of the view, over the slice
+    beside = (1 - plane.shape[0] * plane.spacing[0] / pixel_mm / columns) / 2
+    state = legend.StartModify()
+    if above > max(beside, 0.2):
+        height = min(0.3, above - 0.07)
+        legend.SetSize(0.15, height)
+        legend.SetPosition(0.98, (0.95 - height) / (1 - height))  # the title lies over it
+    else:
+        legend.SetSize(0.15, 0.5)
+        legend.SetPosition(0.98, 0.5)
+    legend.EndModify(state)
 
 
 def _rgb(logic) -> np.ndarray:

@@ -34,7 +34,26 @@ from .scene import (
     show_difference,
     show_window,
 )
+from .scene import (
+    provenance as stored_provenance,
+)
 from .scene_changes import place_beside, undoable_step, unique_name
+from .scene_results import (
+    IS_DIFFERENCE,
+    IS_OUTPUT,
+    IS_RESULT,
+    OUTPUT_ROLE,
+    ROLES,
+    DenoisedNodes,
+    belongings,
+    disown,
+    forget,
+    hidden_output,
+    inherit,
+    nodes_of,
+    own_part,
+    referring,
+)
 
 COLUMNS = (
     "Region",
@@ -46,34 +65,8 @@ COLUMNS = (
 )
 """Of the table of regions."""
 
-# Roles of the references of a denoised node; the first three are fields of `DenoisedNodes`.
-_ROLES = {"input": "IPv2Input", "difference": "IPv2Difference", "table": "IPv2Regions"}
-_OUTPUT_ROLE = "IPv2NetworkOutput"
-# Node attributes that are no provenance.
-_IS_RESULT = "IPv2Denoised"
-_IS_OUTPUT = "IPv2NetworkOutput"  # after a reload, another node may have the ID of the hidden one
-_STATISTICS = "IPv2StrengthStatistics"
+_STATISTICS = "IPv2StrengthStatistics"  # node attribute of the table
 _NOTHING = "–"
-
-
-@dataclass(frozen=True, eq=False)
-class DenoisedNodes:
-    """The nodes of a result.
-
-    Attributes
-    ----------
-    input, denoised, difference : vtkMRMLScalarVolumeNode
-        `difference` is input - denoised: what was removed.
-    table : vtkMRMLTableNode or None
-        Means and noise per region, None where none were measured.
-
-    A node that somebody removed from the scene is None.
-    """
-
-    input: slicer.vtkMRMLScalarVolumeNode | None
-    denoised: slicer.vtkMRMLScalarVolumeNode
-    difference: slicer.vtkMRMLScalarVolumeNode | None
-    table: slicer.vtkMRMLTableNode | None
 
 
 def add_denoised(
@@ -102,7 +95,10 @@ def add_denoised(
     provenance : mapping
         Kept on the denoised node, see `scene.set_provenance`; its key `strength` is set here.
     output_node : vtkMRMLScalarVolumeNode, optional
-        Gets the result instead of a new node; keeps its name. What belonged to an earlier result in it is reused.
+        Gets the result instead of a new node. Whatever it was before, it belongs to its input from now on: its name,
+        its place and all that it says are those of a new one. Of an earlier result of the same input, name,
+        difference and table are used again; what it was to another input is forgotten, and its difference and table
+        are removed.
     blended : Blended, optional
         `denoise.blend_and_subtract` of input and output at this strength, if another thread has computed it already;
         its memory is kept. Used only if it is of this strength.
@@ -110,7 +106,8 @@ def add_denoised(
     Returns
     -------
     DenoisedNodes
-        Named "<input> denoised", "<input> difference" and "<input> regions", with a number where that name is taken.
+        Named "<input> denoised", "<input> difference" and "<input> regions", with a number where that name is taken,
+        beside the input, and so in its patient's study.
 
     Raises
     ------
@@ -132,38 +129,48 @@ def add_denoised(
         blended = blend_and_subtract(before, network_output, strength)
     limit = nice_limit(blended.removed.array)
     name = input_node.GetName()
-    old = None if output_node is None else nodes_of(output_node)
-    old_output = None if output_node is None else _network_output(output_node)
-    changed = [] if output_node is None else [output_node, output_node.GetDisplayNode(), old_output]
-    if old is not None:
-        changed += [old.difference, old.difference and old.difference.GetDisplayNode(), old.table]
+    earlier = None if output_node is None else nodes_of(output_node)
+    own = earlier if earlier is not None and earlier.input is input_node else None
+    foreign = output_node is not None and own is None
+    stale, holders = (belongings(output_node), referring(output_node)) if foreign else ([], [])
+    parts = (own.difference, own.table, hidden_output(output_node)) if own is not None else (None, None, None)
+    old_difference, old_table, old_output = (own_part(output_node, part) for part in parts)
+    changed = [output_node, output_node and output_node.GetDisplayNode(), *stale, *holders]
+    changed += [old_difference, old_difference and old_difference.GetDisplayNode(), old_table, old_output]
     with undoable_step(target, changed):
+        for node in holders:
+            forget(node, output_node)
+        if foreign:
+            disown(output_node)
+            output_node.SetName(unique_name(target, f"{name} denoised", output_node))
         denoised_node = _volume_node(target, output_node, blended.denoised, f"{name} denoised")
-        difference_node = _volume_node(target, old and old.difference, blended.removed, f"{name} difference")
+        difference_node = _volume_node(target, old_difference, blended.removed, f"{name} difference")
         _copy_window(input_node, denoised_node)
         show_difference(difference_node, limit, "Removed (HU)")
-        table = _table_node(target, old and old.table, statistics, f"{name} regions")
+        table = None
+        if statistics is not None:
+            table = old_table or target.AddNewNodeByClass("vtkMRMLTableNode", unique_name(target, f"{name} regions"))
         output = _hidden_node(target, old_output, before.with_array(network_output.array))
         nodes = DenoisedNodes(input_node, denoised_node, difference_node, table)
-        for field, role in _ROLES.items():
+        for field, role in ROLES.items():
             node = getattr(nodes, field)
             denoised_node.SetNodeReferenceID(role, node and node.GetID())
-        denoised_node.SetNodeReferenceID(_OUTPUT_ROLE, output.GetID())
-        denoised_node.SetAttribute(_IS_RESULT, "1")
+        denoised_node.SetNodeReferenceID(OUTPUT_ROLE, output.GetID())
+        denoised_node.SetAttribute(IS_RESULT, "1")
+        difference_node.SetAttribute(IS_DIFFERENCE, "1")
+        _forget_provenance(denoised_node)
         set_provenance(denoised_node, {**provenance, "strength": float(strength)})
         set_provenance(difference_node, {"difference": f"{name} - {denoised_node.GetName()}"})
         if table is not None:
             _fill_table(table, statistics, strength)
-        place_beside([node for node in vars(nodes).values() if node not in (None, input_node, *changed)], input_node)
+        place_beside([node for node in vars(nodes).values() if node not in (None, input_node)], input_node)
+        for node in (denoised_node, difference_node):
+            inherit(node, input_node)
+        if table is None and old_table is not None:
+            stale.append(old_table)  # it describes the earlier result
+        for node in stale:  # last: nothing fails any more
+            target.RemoveNode(node)
     return nodes
-
-
-def nodes_of(denoised_node: slicer.vtkMRMLNode | None) -> DenoisedNodes | None:
-    """The nodes of a result, found from its denoised node; None for any other node."""
-    if denoised_node is None or not denoised_node.GetAttribute(_IS_RESULT):
-        return None
-    found = {field: denoised_node.GetNodeReference(role) for field, role in _ROLES.items()}
-    return DenoisedNodes(denoised=denoised_node, **found)
 
 
 def can_set_strength(denoised_node: slicer.vtkMRMLNode | None) -> bool:
@@ -179,9 +186,9 @@ def remove_unused_outputs(target: slicer.vtkMRMLScene) -> None:
     if target.GetUndoFlag():
         return
     volumes = nodes_of_class(target, "vtkMRMLScalarVolumeNode")
-    used = {node.GetNodeReferenceID(_OUTPUT_ROLE) for node in volumes}
+    used = {node.GetNodeReferenceID(OUTPUT_ROLE) for node in volumes}
     for node in volumes:
-        if node.GetAttribute(_IS_OUTPUT) and node.GetID() not in used:
+        if node.GetAttribute(IS_OUTPUT) and node.GetID() not in used:
             target.RemoveNode(node)
 
 
@@ -205,7 +212,7 @@ def set_strength(denoised_node: slicer.vtkMRMLScalarVolumeNode, strength: float)
     if reason is not None:
         raise InputError(reason)
     nodes = nodes_of(denoised_node)
-    before, output = node_view(nodes.input), node_view(_network_output(denoised_node))
+    before, output = node_view(nodes.input), node_view(hidden_output(denoised_node))
     volumes = [node for node in (nodes.denoised, nodes.difference) if node is not None]
     states = [node.StartModify() for node in volumes]
     try:
@@ -441,6 +448,11 @@ def _volume_node(target, existing, volume: Volume, name: str):
     return existing
 
 
+def _forget_provenance(node) -> None:
+    for key in stored_provenance(node):
+        node.RemoveAttribute(f"IPv2.{key}")
+
+
 def _hidden_node(target, existing, volume: Volume):
     """What the network said, out of sight and not saved."""
     if existing is not None:
@@ -451,28 +463,14 @@ def _hidden_node(target, existing, volume: Volume):
     # Before it is in the scene: Slicer looks at these when a node is added.
     node.SetHideFromEditors(True)
     node.SetSaveWithScene(False)
-    node.SetAttribute(_IS_OUTPUT, "1")
+    node.SetAttribute(IS_OUTPUT, "1")
     fill_volume(node, volume)
     return target.AddNode(node)
-
-
-def _table_node(target, existing, statistics: StrengthStatistics | None, name: str):
-    if statistics is None:
-        if existing is not None:
-            target.RemoveNode(existing)  # it describes the earlier result
-        return None
-    return existing or target.AddNewNodeByClass("vtkMRMLTableNode", unique_name(target, name))
 
 
 def _fill_table(table, statistics: StrengthStatistics, strength: float) -> None:
     table.SetAttribute(_STATISTICS, json.dumps(statistics.as_dict()))
     fill_region_table(table, statistics.at(strength))
-
-
-def _network_output(denoised_node):
-    """The hidden node, or None."""
-    node = denoised_node.GetNodeReference(_OUTPUT_ROLE)
-    return node if node is not None and node.GetAttribute(_IS_OUTPUT) else None
 
 
 def _why_not(denoised_node) -> str | None:
@@ -481,7 +479,7 @@ def _why_not(denoised_node) -> str | None:
     if nodes is None:
         return "this volume is no result of denoising: denoise a volume first"
     name = denoised_node.GetName()
-    output = _network_output(denoised_node)
+    output = hidden_output(denoised_node)
     if output is None:
         return f"what the network said for '{name}' is not saved with a scene: denoise again to change its strength"
     if nodes.input is None:

@@ -1,13 +1,15 @@
 """A training run and a comparison of models in the scene: tables, curves in plot views, a validation slice.
 
 Owns which nodes show them and how. What they show lies in folders, which `training_run` and `comparison` know: the
-nodes are a view of it, and are filled again whenever it changes.
+nodes are a view of it, and are filled again whenever it changes. A node is known by its role and its folder, also after
+the scene was saved and loaded, so that nothing is added a second time.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,26 +80,20 @@ def add_run(target: slicer.vtkMRMLScene, run: RunState, picture: Mapping[str, np
     picture : mapping or None
         See `training_run.validation_slice`.
     """
-    nodes = find_run(target, run.folder)
-    if nodes is None:
-        name = run.folder.name
-        log, validation = (_table_node(target, f"{name} {what}", what, run.folder) for what in ("log", "validation"))
-        loss_chart = _chart(target, f"{name} loss", "loss chart", run.folder, "step", "loss")
-        loss_chart.SetYAxisLogScale(True)
-        error_chart = _chart(target, f"{name} error", "error chart", run.folder, "step", "RMSE (HU)")
-        nodes = RunNodes(run.folder, log, validation, loss_chart, error_chart, {})
+    name, own = run.folder.name, _own_nodes(target, run.folder)
+    log, validation = (_table_node(own, f"{name} {what}", what) for what in ("log", "validation"))
+    loss_chart = _chart(own, f"{name} loss", "loss chart", "step", "loss")
+    error_chart = _chart(own, f"{name} error", "error chart", "step", "RMSE (HU)")
+    images = {image: own.found[image] for image in IMAGES if image in own.found}
+    nodes = RunNodes(run.folder, log, validation, loss_chart, error_chart, images)
+    loss_chart.SetYAxisLogScale(True)
     update_run(nodes, run, picture)
     return nodes
 
 
 def find_run(target: slicer.vtkMRMLScene, folder: Path) -> RunNodes | None:
     """What shows a run in the scene, also in one that was saved and loaded; None if a part of it is missing."""
-    found = {
-        node.GetAttribute(_ROLE): node
-        for kind in ("vtkMRMLTableNode", "vtkMRMLPlotChartNode", "vtkMRMLScalarVolumeNode")
-        for node in nodes_of_class(target, kind)
-        if node.GetAttribute(_ROLE) and node.GetAttribute(_FOLDER) == str(folder)
-    }
+    found = _own_nodes(target, folder).found
     parts = [found.get(role) for role in ("log", "validation", "loss chart", "error chart")]
     if None in parts:
         return None
@@ -108,12 +104,11 @@ def update_run(nodes: RunNodes, run: RunState, picture: Mapping[str, np.ndarray]
     """Let the nodes say what the folder says now."""
     _fill_table(nodes.log, run.log)
     _fill_table(nodes.validation, {name: column for name, column in run.validation.items() if name != "reference"})
-    if not nodes.loss_chart.GetNumberOfPlotSeriesNodes() and _is_line(run.log["loss"]):
-        _add_series(nodes.loss_chart, nodes.log, "loss", "step", "loss", COLORS[0])
-    if not nodes.error_chart.GetNumberOfPlotSeriesNodes() and _is_line(run.validation["rmse_hu"]):
-        _add_series(nodes.error_chart, nodes.validation, "body", "step", "rmse_hu", COLORS[0], marked=True)
-        if _is_line(run.validation["rmse_lung_hu"]):
-            _add_series(nodes.error_chart, nodes.validation, "lung", "step", "rmse_lung_hu", COLORS[1], marked=True)
+    if _is_line(run.log["loss"]):
+        _set_series(nodes.loss_chart, nodes.log, "loss", "step", "loss", COLORS[0])
+    for number, (name, column) in enumerate((("body", "rmse_hu"), ("lung", "rmse_lung_hu"))):
+        if _is_line(run.validation[column]):
+            _set_series(nodes.error_chart, nodes.validation, name, "step", column, COLORS[number], marked=True)
     reference = {"truth": "the truth", "label": "the purified label"}.get(next(iter(run.validation["reference"]), ""))
     nodes.error_chart.SetTitle(f"Validation error to {reference}" if reference else "Validation error")
     nodes.loss_chart.SetTitle(f"Loss ({run.settings.get('loss', '')})")
@@ -148,11 +143,7 @@ def add_case(target: slicer.vtkMRMLScene, shard: Shard) -> list[slicer.vtkMRMLSc
         "training input": lambda: shard.pair(every, "ipv2")[0],
         "test label": lambda: shard.test_label(every),
     }
-    have = {
-        node.GetAttribute(_ROLE): node
-        for node in nodes_of_class(target, "vtkMRMLScalarVolumeNode")
-        if node.GetAttribute(_FOLDER) == str(shard.folder)
-    }
+    have = _own_nodes(target, shard.folder).found
     geometry = {name: shard.facts[name] for name in ("origin", "direction") if name in shard.facts}
     nodes = []
     with undoable_step(target):
@@ -190,13 +181,15 @@ class ComparisonNodes:
 def add_comparison(target: slicer.vtkMRMLScene, folder: Path, name: str) -> ComparisonNodes:
     """Put the tables that `ipv2 compare` or `ipv2 ablation` wrote into the scene, in one step of Undo.
 
+    Nodes that show this folder already are filled again, and those that it has no use for any more are removed.
+
     Parameters
     ----------
     target : vtkMRMLScene
     folder : Path
         With table.csv or ablation.csv, and perhaps nps.csv.
     name : str
-        Of the nodes; a number is added where it is taken.
+        Of new nodes; a number is added where it is taken.
 
     Raises
     ------
@@ -207,18 +200,21 @@ def add_comparison(target: slicer.vtkMRMLScene, folder: Path, name: str) -> Comp
     if not rows:
         raise InputError(f"{folder} holds no table.csv or ablation.csv: compare first")
     spectra = _read_rows(folder, "nps.csv")
-    with undoable_step(target):
-        name = unique_name(target, name)
-        table = _table_node(target, name, "comparison", folder)
+    own = _own_nodes(target, folder)
+    known = own.found.get("comparison")
+    with undoable_step(target, [*own.found.values(), *_series(own.found.values())]):
+        name = unique_name(target, name) if known is None else known.GetName()
+        table = _table_node(own, name, "comparison")
         _fill_scores(table, rows)
         charts = []
         if "method" in rows[0]:
-            charts.append(_error_chart(target, name, folder, rows, "body"))
+            charts.append(_error_chart(own, name, rows, "body"))
             charts.append(
-                _spectrum_chart(target, name, folder, spectra)
+                _spectrum_chart(own, name, spectra)
                 if len({row["frequency_per_mm"] for row in spectra}) > 1
-                else _error_chart(target, name, folder, rows, "lung")
+                else _error_chart(own, name, rows, "lung")
             )
+        own.remove_unused()
     return ComparisonNodes(table, tuple(charts))
 
 
@@ -232,16 +228,68 @@ def show_comparison(nodes: ComparisonNodes) -> None:
     _show_charts(target, layout.plots, nodes.charts)
 
 
+def shows_folder(node: slicer.vtkMRMLNode) -> bool:
+    """Whether a node is a view of a run, a comparison or a purified case."""
+    return bool(node.GetAttribute(_ROLE))
+
+
 # --- nodes ------------------------------------------------------------------------------------------------------
 
 
-def _table_node(target, name: str, role: str, folder: Path) -> slicer.vtkMRMLTableNode:
-    return _marked(target.AddNewNodeByClass("vtkMRMLTableNode", name), role, folder)
+@dataclass
+class _Own:
+    """The nodes of a scene that show a folder.
+
+    Attributes
+    ----------
+    target : vtkMRMLScene
+    folder : Path
+    found : dict of str to vtkMRMLNode
+        By role.
+    used : set of str
+        Roles that were asked for.
+    """
+
+    target: slicer.vtkMRMLScene
+    folder: Path
+    found: dict[str, slicer.vtkMRMLNode]
+    used: set[str]
+
+    def node(self, class_name: str, name: str, role: str) -> slicer.vtkMRMLNode:
+        """The node of a role, made if there is none."""
+        self.used.add(role)
+        if role not in self.found:
+            self.found[role] = _marked(self.target.AddNewNodeByClass(class_name, name), role, self.folder)
+        return self.found[role]
+
+    def remove_unused(self) -> None:
+        """Remove the nodes of roles that were not asked for, and the series of removed charts."""
+        old = [node for role, node in self.found.items() if role not in self.used]
+        for node in [*_series(old), *old]:
+            self.target.RemoveNode(node)
+
+
+def _own_nodes(target: slicer.vtkMRMLScene, folder: Path) -> _Own:
+    found: dict[str, slicer.vtkMRMLNode] = {}
+    for kind in ("vtkMRMLTableNode", "vtkMRMLPlotChartNode", "vtkMRMLScalarVolumeNode"):
+        for node in nodes_of_class(target, kind):
+            if node.GetAttribute(_ROLE) and node.GetAttribute(_FOLDER) == _key(folder):
+                found.setdefault(node.GetAttribute(_ROLE), node)
+    return _Own(target, folder, found, set())
+
+
+def _key(folder: Path) -> str:
+    """A folder as an attribute: the same text however it was written."""
+    return os.path.abspath(folder)
+
+
+def _table_node(own: _Own, name: str, role: str) -> slicer.vtkMRMLTableNode:
+    return own.node("vtkMRMLTableNode", name, role)
 
 
 def _marked(node, role: str, folder: Path):
     node.SetAttribute(_ROLE, role)
-    node.SetAttribute(_FOLDER, str(folder))
+    node.SetAttribute(_FOLDER, _key(folder))
     return node
 
 
@@ -259,8 +307,10 @@ def _fill_table(node: slicer.vtkMRMLTableNode, columns: Mapping[str, np.ndarray]
     node.SetAndObserveTable(table)
 
 
-def _chart(target, name: str, role: str, folder: Path, x_title: str, y_title: str) -> slicer.vtkMRMLPlotChartNode:
-    chart = _marked(target.AddNewNodeByClass("vtkMRMLPlotChartNode", name), role, folder)
+def _chart(own: _Own, name: str, role: str, x_title: str, y_title: str) -> slicer.vtkMRMLPlotChartNode:
+    if role in own.found:  # as somebody may have changed it
+        return own.node("vtkMRMLPlotChartNode", name, role)
+    chart = own.node("vtkMRMLPlotChartNode", name, role)
     chart.SetTitle(name)
     chart.SetTitleFontSize(14)
     chart.SetAxisTitleFontSize(13)
@@ -271,11 +321,27 @@ def _chart(target, name: str, role: str, folder: Path, x_title: str, y_title: st
     return chart
 
 
-def _add_series(chart, table, name: str, x: str, y: str, color: Sequence[int], *, marked: bool = False) -> None:
-    series = chart.GetScene().AddNewNodeByClass("vtkMRMLPlotSeriesNode", name)
-    series.SetAndObserveTableNodeID(table.GetID())
+def _series(nodes: Iterable[slicer.vtkMRMLNode]) -> list[slicer.vtkMRMLPlotSeriesNode]:
+    """The series of the charts among some nodes."""
+    charts = [node for node in nodes if node.IsA("vtkMRMLPlotChartNode")]
+    every = [
+        chart.GetNthPlotSeriesNode(number) for chart in charts for number in range(chart.GetNumberOfPlotSeriesNodes())
+    ]
+    return [series for series in every if series is not None]
+
+
+def _set_series(chart, table, name: str, x: str, y: str, color: Sequence[int], *, marked: bool = False):
+    """A series of a chart; if there is one of this name, it is kept as it looks and shows the table."""
+    series = next((each for each in _series([chart]) if each.GetName() == name), None)
+    known = series is not None
+    if not known:
+        series = chart.GetScene().AddNewNodeByClass("vtkMRMLPlotSeriesNode", name)
+    if series.GetTableNode() is not table:
+        series.SetAndObserveTableNodeID(table.GetID())
     series.SetXColumnName(x)
     series.SetYColumnName(y)
+    if known:
+        return series
     series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
     series.SetLineStyle(slicer.vtkMRMLPlotSeriesNode.LineStyleSolid)
     series.SetLineWidth(2)
@@ -284,6 +350,14 @@ def _add_series(chart, table, name: str, x: str, y: str, color: Sequence[int], *
     series.SetMarkerSize(6)
     series.SetColor(*(value / 255 for value in color))
     chart.AddAndObservePlotSeriesNodeID(series.GetID())
+    return series
+
+
+def _keep_series(chart, names: Iterable[str]) -> None:
+    """Remove the series of a chart that have other names."""
+    for series in _series([chart]):
+        if series.GetName() not in names:
+            chart.GetScene().RemoveNode(series)
 
 
 def _is_line(values: np.ndarray) -> bool:
@@ -365,29 +439,30 @@ def _reference(rows: Sequence[Mapping[str, float | str | None]]) -> str:
     return "truth" if "truth" in references else references[0]
 
 
-def _error_chart(target, name: str, folder: Path, rows, region: str) -> slicer.vtkMRMLPlotChartNode:
+def _error_chart(own: _Own, name: str, rows, region: str) -> slicer.vtkMRMLPlotChartNode:
     """A bar for each method: its error in the body or the lung, to the truth where there is one."""
     reference, column = _reference(rows), f"rmse_{region}_hu"
-    chart = _chart(target, f"{name} errors, {region}", "error bars", folder, "", "RMSE (HU)")
+    chart = _chart(own, f"{name} errors, {region}", f"error bars {region}", "", "RMSE (HU)")
     chart.SetTitle(f"Error in the {region} to the {reference}")
-    bars = _table_node(target, f"{name} errors, {region}", "bars", folder)
+    bars = _table_node(own, f"{name} errors, {region}", f"bars {region}")
     bars.SetHideFromEditors(True)
     values = {row["method"]: row[column] for row in rows if row["reference"] == reference and row[column] is not None}
     _fill_table(bars, {method: np.array([value]) for method, value in values.items()})
     for number, method in enumerate(values):
-        _add_series(chart, bars, method, "", method, COLORS[number % len(COLORS)])
-        chart.GetNthPlotSeriesNode(number).SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeBar)
+        series = _set_series(chart, bars, method, "", method, COLORS[number % len(COLORS)])
+        series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeBar)
+    _keep_series(chart, values)
     chart.SetXAxisRangeAuto(False)  # an automatic range begins inside the first bar
     chart.SetXAxisRange(*_BARS_RANGE)
     return chart
 
 
-def _spectrum_chart(target, name: str, folder: Path, rows) -> slicer.vtkMRMLPlotChartNode:
+def _spectrum_chart(own: _Own, name: str, rows) -> slicer.vtkMRMLPlotChartNode:
     """Noise power over spatial frequency, a curve for each method."""
-    chart = _chart(target, f"{name} noise", "noise spectra", folder, "frequency (1/mm)", "noise power (HU² mm²)")
+    chart = _chart(own, f"{name} noise", "noise spectra", "frequency (1/mm)", "noise power (HU² mm²)")
     chart.SetTitle("Noise power in soft tissue")
     chart.SetYAxisLogScale(True)
-    reference = _reference(rows)
+    reference, drawn = _reference(rows), []
     for number, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
         columns = {
             key: np.array([row[key] for row in rows if (row["method"], row["reference"]) == (method, reference)], float)
@@ -395,8 +470,10 @@ def _spectrum_chart(target, name: str, folder: Path, rows) -> slicer.vtkMRMLPlot
         }
         if not _is_line(columns["power_hu2_mm2"]):
             continue
-        table = _table_node(target, f"{name} noise {method}", "spectrum", folder)
+        table = _table_node(own, f"{name} noise {method}", f"spectrum {method}")
         table.SetHideFromEditors(True)
         _fill_table(table, columns)
-        _add_series(chart, table, method, "frequency_per_mm", "power_hu2_mm2", COLORS[number % len(COLORS)])
+        _set_series(chart, table, method, "frequency_per_mm", "power_hu2_mm2", COLORS[number % len(COLORS)])
+        drawn.append(method)
+    _keep_series(chart, drawn)
     return chart

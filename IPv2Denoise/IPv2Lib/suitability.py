@@ -58,16 +58,29 @@ def concerns(volume: Volume, card: Mapping[str, Any]) -> list[str]:
     >>> concerns(Volume(rng.normal(-500, 5, (1, 64, 64)), spacing=(3, 3, 1)), {})[0]
     'The values span only 30 HU, while air and tissue are 1000 HU apart: they may not be HU.'
     """
-    sample = _sample(volume)
     try:
-        check_ct(sample)
+        check_ct(volume)
     except InputError as error:
         return [f"This cannot be denoised: {error}."]
+    sample = _sample(volume)
     inside = ~outside_field_of_view(sample.array)
     found = _about_values(sample.array[inside])
     if not found:
         found = _about_anatomy_and_noise(sample, inside, card)
     return found + _about_geometry(volume)
+
+
+def value_concerns(volume: Volume) -> list[str]:
+    """Say why the values of a volume may not be HU, whatever is done with it; looks at as much as `concerns`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> value_concerns(Volume(rng.normal(-500, 5, (1, 64, 64))))
+    ['The values span only 30 HU, while air and tissue are 1000 HU apart: they may not be HU.']
+    """
+    array = _sample(volume).array
+    return _about_values(array[~outside_field_of_view(array)])
 
 
 def unusable(volume: Volume) -> str:

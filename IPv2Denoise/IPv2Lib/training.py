@@ -8,9 +8,10 @@ Training on a purified data set needs torch, numpy and safetensors only.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from . import distributed, training_run
 from .distributed import Processes, ToldByFirst
 from .errors import Cancelled, InputError, IPv2Error, OutputError
+from .locks import owned
 from .shards import PurifiedDataset
 from .torch_device import choose_device
 from .training_learner import Learner
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 _LOG_STEPS = 10
 _PROGRESS_SECONDS = 1.0
 _WARM_UP_STEPS = 200  # a tenth of the steps, if that is less
+_STEP_SECONDS = 5.0  # that a step may take when the run is to pause; job schedulers kill after 10 or more
+_OTHERS_SECONDS = 3.0  # that the other processes leave the first one to write
+_POLL_SECONDS = 0.2
 _GO, _PAUSE, _STOP = 0, 1, 2
 
 
@@ -48,6 +53,7 @@ def train(
     device: str | None = None,
     progress: Callable[[float, str], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    late: Callable[[str], None] | None = None,
 ) -> Path:
     """Train a network; return the folder of the run.
 
@@ -73,12 +79,16 @@ def train(
         In place of that of the settings, for a run that is resumed elsewhere.
     progress, cancelled
         Called with (fraction, text) about once a second, and polled at every step.
+    late
+        Called from another thread, with a text, if a step, a validation or the first batch take too long to be waited
+        for after `cancelled` returned True, which is then polled by that thread, too. The checkpoint of the last whole
+        step was written, and the run may be resumed: this may end the process.
 
     Raises
     ------
     InputError
-        Nothing to train on, or not what the settings need; a folder that holds another run, or one that is being
-        trained; a run that cannot be resumed; a model to start from that has another network; a device that is absent,
+        Nothing to train on, or not what the settings need; a folder that holds another run, or one that somebody else
+        works on; a run that cannot be resumed; a model to start from that has another network; a device that is absent,
         a batch that the processes cannot share, or too little memory on the GPU.
     Cancelled
         If `cancelled` returned True, or the run was asked to pause (`training_run.request`); the checkpoint is written,
@@ -95,8 +105,17 @@ def train(
             f"a batch of {settings.batch} cannot be shared by {processes.world} processes: use a multiple of that"
         )
     device = _device(settings, processes)
-    with distributed.joined(processes):
-        processes.first(lambda: _check_folder(folder, resume))
+    with distributed.joined(processes), ExitStack() as held:
+
+        def take() -> None:
+            held.enter_context(owned(folder, "train"))
+            _check_folder(folder, resume)
+
+        def leave(text: str) -> None:
+            held.close()
+            late(text)
+
+        processes.first(take)
         # First what is soon found out; reading many scans takes long.
         learner = Learner(settings, device, processes)
         if resume and (folder / CHECKPOINT_FILE).exists():
@@ -109,7 +128,7 @@ def train(
             opened = open_source(source if source is not None else [], settings, targets, workers)
             processes.first(lambda: _begin(folder, settings, opened))
         try:
-            _Run(folder, settings, learner, opened, processes, progress, cancelled).go_on()
+            _Run(folder, settings, learner, opened, processes, progress, cancelled, late and leave).go_on()
         finally:
             learner.release()
     return folder
@@ -127,11 +146,13 @@ class _Run:
         processes: Processes,
         progress: Callable[[float, str], None] | None,
         cancelled: Callable[[], bool] | None,
+        late: Callable[[str], None] | None,
     ):
         self.folder, self.settings, self.learner, self.source = folder, settings, learner, source
         self.processes = processes
         self.progress = progress or (lambda fraction, text: None)
         self.cancelled = cancelled or (lambda: False)
+        self.late, self.is_late = late, False
         self.steps = _steps(settings, source.voxels)
         self.validation = None
         self.writer = None
@@ -139,7 +160,6 @@ class _Run:
             self.writer = RunWriter(folder, learner.step)
             if source.validation:
                 self.validation = Validation(source.validation, learner.network.context)
-        self.validated = learner.step
         self.loss: float | None = None
         self.waited = 0.0
         self.first_step = learner.step
@@ -151,14 +171,14 @@ class _Run:
             self._tell(training_run.RUNNING)
             learner = self.learner
             batches = self.source.batches(learner.network.context, learner.step, self.processes, learner.device)
-            with closing(batches):
+            with closing(batches), self._in_time():
                 wish = self._train(batches)
+                if wish == _PAUSE:
+                    self._save()
+                else:
+                    self._end(training_run.STOPPED if wish == _STOP else training_run.COMPLETED)
             if wish == _PAUSE:
-                self._save()
-                raise Cancelled(
-                    f"training paused at step {self.learner.step}; resume it with the same folder, {self.folder}"
-                )
-            self._end(training_run.STOPPED if wish == _STOP else training_run.COMPLETED)
+                raise Cancelled(self._paused())
         except (Cancelled, KeyboardInterrupt) as stop:
             self._tell(training_run.PAUSED, str(stop))
             if self.processes.leads:
@@ -174,9 +194,41 @@ class _Run:
             if self.writer:
                 self.writer.close()
 
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """Save the last whole step from a thread if the present one takes too long after a wish to pause."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not self.cancelled():
+                if over.wait(_POLL_SECONDS):
+                    return
+            if over.wait(_STEP_SECONDS if self.processes.leads else _STEP_SECONDS + _OTHERS_SECONDS):
+                return
+            with self.learner.between_steps:
+                if over.is_set():
+                    return
+                self._save()
+                self._tell(training_run.PAUSED, self._paused())
+                self.is_late = True
+                self.late(self._paused())
+
+        watcher = threading.Thread(target=watch, name="in time", daemon=True)
+        if self.late:
+            watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def _paused(self) -> str:
+        return f"training paused at step {self.learner.step}; resume it with the same folder, {self.folder}"
+
     def _train(self, batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> int:
         """Train step by step; returns what was wished for when it ended."""
         learner, settings = self.learner, self.settings
+        if learner.step % settings.validate_every == 0 and learner.step > learner.validated:
+            self._validate()  # the run ended in the middle of it
         while True:
             done, wish = self._decide()
             if done >= 1.0 or wish != _GO:
@@ -185,9 +237,9 @@ class _Run:
             batch = next(batches)
             self.waited += time.monotonic() - before
             rate = _learning_rate(settings, self.steps, learner.step, done)
-            learner.train(*batch, rate)
-            if learner.step % _LOG_STEPS == 0:
-                self._log(rate)
+            with learner.trained(*batch, rate):
+                if learner.step % _LOG_STEPS == 0:
+                    self._log(rate)
             if learner.step % settings.validate_every == 0:
                 self._validate()
             if time.monotonic() - self.saved > 60 * settings.checkpoint_minutes:
@@ -234,36 +286,37 @@ class _Run:
         if self.validation is None:
             return
         learner = self.learner
-        self.validated = learner.step
         score = self.validation.score(learner.average)
-        self.writer.validation(
-            learner.step, self._seconds(), score.rmse_hu, score.rmse_lung_hu, score.reference
-        )
-        self.writer.slice(**self.validation.picture(learner.average), step=learner.step)
-        rmse = score.rmse_hu if math.isfinite(score.rmse_hu) else None  # of windows without a body
-        if learner.best_rmse is None or (rmse is not None and rmse < learner.best_rmse):
-            learner.best_step, learner.best_rmse = learner.step, rmse
-            learner.write_best(self.folder / BEST_FILE)
+        picture = self.validation.picture(learner.average)
+        with learner.between_steps:
+            self.writer.validation(learner.step, self._seconds(), score.rmse_hu, score.rmse_lung_hu, score.reference)
+            self.writer.slice(**picture, step=learner.step)
+            rmse = score.rmse_hu if math.isfinite(score.rmse_hu) else None  # of windows without a body
+            if learner.best_rmse is None or (rmse is not None and rmse < learner.best_rmse):
+                learner.best_step, learner.best_rmse = learner.step, rmse
+                learner.write_best(self.folder / BEST_FILE)
+            learner.validated = learner.step
 
     def _save(self) -> None:
-        self._count_losses()
-        if not self.processes.leads:
-            return
-        if self.validation is None:
-            self.learner.best_step = self.learner.step
-            self.learner.write_best(self.folder / BEST_FILE)
-        self.learner.save(self.folder / CHECKPOINT_FILE, self._seconds())
-        self.saved = time.monotonic()
+        with self.learner.between_steps:
+            self._count_losses()
+            if not self.processes.leads:
+                return
+            if self.validation is None:
+                self.learner.best_step = self.learner.step
+                self.learner.write_best(self.folder / BEST_FILE)
+            self.learner.save(self.folder / CHECKPOINT_FILE, self._seconds())
+            self.saved = time.monotonic()
 
     def _end(self, state: str) -> None:
-        if self.learner.step > self.validated:
+        if self.learner.step > self.learner.validated:
             self._validate()
         self._save()
         self._tell(state)
         self.progress(1.0, f"{self.learner.step} steps done")
 
     def _tell(self, state: str, message: str = "") -> None:
-        if not self.writer:
+        if not self.writer or self.is_late:
             return
         if state != training_run.RUNNING:
             training_run.remove_request(self.folder)
@@ -314,15 +367,10 @@ def _device(settings: TrainingSettings, processes: Processes) -> str:
 def _check_folder(folder: Path, resume: bool) -> None:
     if not resume and training_run.is_run(folder):
         raise InputError(f"{folder} already holds a training run: resume it, or choose another folder")
-    if resume and training_run.is_trained_now(folder):
-        pid = training_run.read_run(folder).pid
-        raise InputError(
-            f"{folder} is being trained by process {pid}: wait for it or pause it first; if it is not, remove "
-            f"{folder / training_run.STATUS_FILE}"
-        )
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"the run cannot be written to {folder}: it is a file")
     training_run.remove_request(folder)  # that nobody obeyed
+    training_run.remove_remains(folder)
 
 
 def _begin(folder: Path, settings: TrainingSettings, source: ShardSource | DrawnSource) -> None:

@@ -11,10 +11,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import multiprocessing
+import multiprocessing.util
 import os
+import shutil
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +26,7 @@ import numpy as np
 
 from . import __version__
 from .distributed import Processes
+from .local_workers import serve_owner, signals_held_back
 from .networks import AIR_HU, HU_PER_UNIT
 from .shards import Shard
 
@@ -177,18 +182,34 @@ class Blocks:
 
 
 def items(dataset: ShardBatches | Blocks, first: int, workers: int, ready: int) -> Generator[Any, None, None]:
-    """Items of a data set from number `first` on, in order, made by other processes ahead of time."""
+    """Items of a data set from number `first` on, in order, made by other processes ahead of time.
+
+    Closing it ends those processes, whatever they do. They end also when this one does.
+    """
     import torch
 
-    yield from torch.utils.data.DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=_From(first),
-        num_workers=workers,
-        prefetch_factor=ready if workers else None,
-        worker_init_fn=_one_thread,
-        multiprocessing_context="fork" if workers and os.name == "posix" else None,
-    )
+    stop, say_stop = multiprocessing.Pipe(duplex=False)
+    with stop, say_stop:
+        loader = torch.utils.data.DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=_From(first),
+            num_workers=workers,
+            prefetch_factor=ready if workers else None,
+            worker_init_fn=partial(_begin_work, stop),
+            multiprocessing_context="fork" if workers and os.name == "posix" else None,
+        )
+        if not workers:
+            yield from loader
+            return
+        multiprocessing.util.get_temp_dir()  # where workers hand over their memory; this process removes it
+        with signals_held_back():
+            made = iter(loader)
+        try:
+            yield from made
+        finally:
+            say_stop.send(None)
+            del made  # waits for them
 
 
 def _window(rng: np.random.Generator, shape: tuple[int, ...], patch: int) -> tuple[slice, slice]:
@@ -279,7 +300,8 @@ class _From:
         return itertools.count(self.first)
 
 
-def _one_thread(_worker: int) -> None:
+def _begin_work(stop: Connection, _worker: int) -> None:
     import torch
 
+    serve_owner(stop, lambda: shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True))
     torch.set_num_threads(1)

@@ -7,7 +7,9 @@ is in `losses`.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,8 +39,13 @@ class Learner:
         Steps done, and the time that they took until the checkpoint that was loaded.
     losses : list of Tensor
         Of the steps since the last line of the log.
+    validated : int
+        The step of the last validation.
     best_step, best_rmse : int or None, float or None
         Of the weights in `best.safetensors`.
+    between_steps : threading.RLock
+        Who holds it finds the state of a whole step, which `save` writes, and keeps it from changing. That is so during
+        nearly all of a step.
 
     Parameters
     ----------
@@ -77,8 +84,11 @@ class Learner:
         self.has_own_error = hasattr(self.network, "training_error")
         self.step, self.seconds = 0, 0.0
         self.losses: list[torch.Tensor] = []
+        self.validated = 0
         self.best_step: int | None = None
         self.best_rmse: float | None = None
+        self.between_steps = threading.RLock()
+        self._kept_buffers: dict[str, torch.Tensor] = {}
         self._answer: Callable[..., torch.Tensor] | None = None
         self._recorded: Recorded | None = None
         self._steps_here = 0
@@ -108,8 +118,12 @@ class Learner:
                     f"{self.settings.network} with {self.settings.arguments}: start from a model of the same network"
                 ) from error
 
-    def train(self, x: torch.Tensor, target: torch.Tensor, rate: float) -> None:
-        """One step with this process's part of a batch; adds the loss of the whole batch to `losses`."""
+    @contextmanager
+    def trained(self, x: torch.Tensor, target: torch.Tensor, rate: float) -> Iterator[None]:
+        """One step with this process's part of a batch; adds the loss of the whole batch to `losses`.
+
+        What is done in the `with` belongs to the step: nobody sees the one without the other.
+        """
         import torch
 
         for group in self.optimizer.param_groups:
@@ -123,14 +137,31 @@ class Learner:
             for group in self.optimizer.param_groups:
                 group["capturable"] = True  # said only now, as the steps until here were slow with it: so PyTorch warns
             self._recorded = Recorded(self._learn, x, target)
-        loss = (self._recorded or self._learn)(x, target)
-        self.step += 1
-        self._steps_here += 1
-        self._update_average(min(self.settings.average, self.step / (self.step + 9)))
-        self.losses.append(loss)
+        loss = None
+        if self._recorded is None:
+            with self.between_steps:
+                self._kept_buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+            loss = self._find_gradients(x, target)
+        with self.between_steps:
+            if self._recorded:
+                loss = self._recorded(x, target)
+            else:
+                self._change_weights()
+            self.step += 1
+            self._steps_here += 1
+            self._update_average(min(self.settings.average, self.step / (self.step + 9)))
+            self.losses.append(loss)
+            self._kept_buffers = {}
+            yield
 
     def _learn(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Change the weights; the loss that they had. What is recorded may not wait for the device that trains."""
+        loss = self._find_gradients(x, target)
+        self._change_weights()
+        return loss
+
+    def _find_gradients(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Nearly all of a step. Of what `save` writes it changes buffers only, which are kept as they were."""
         import torch
 
         settings, total = self.settings, self.processes.total
@@ -151,24 +182,30 @@ class Learner:
                 variance_weight=settings.variance_weight, total=total,
             )  # fmt: skip
         self.scaler.scale(loss).backward()
+        return loss.detach()
+
+    def _change_weights(self) -> None:
+        import torch
+
         self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return loss.detach()
 
     def save(self, path: Path, seconds: float) -> None:
-        """Write the checkpoint, all of it or none."""
+        """Write the checkpoint, all of it or none: the last step that is whole. Hold `between_steps`."""
         import torch
 
+        network = self.network.state_dict()
         state = {
-            "network": self.network.state_dict(),
+            "network": network | {name: buffer for name, buffer in self._kept_buffers.items() if name in network},
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "seconds": seconds,
             "losses": self.losses,
+            "validated": self.validated,
             "best_step": self.best_step,
             "best_rmse": self.best_rmse,
         }
@@ -198,6 +235,7 @@ class Learner:
                 self.scaler.load_state_dict(state["scaler"])
             self.step, self.seconds = state["step"], state["seconds"]
             self.losses = list(state.get("losses", []))
+            self.validated = state.get("validated", self.step)
             self.best_step, self.best_rmse = state.get("best_step"), state.get("best_rmse")
         except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
             reason = " ".join(str(error).split())

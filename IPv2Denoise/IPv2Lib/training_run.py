@@ -22,6 +22,8 @@ import csv
 import json
 import os
 import platform
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -33,6 +35,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from .errors import InputError, OutputError
+from .locks import lives, start_of
 
 SETTINGS_FILE, DATA_FILE, STATUS_FILE = "settings.json", "data.json", "status.json"
 LOG_FILE, VALIDATION_FILE, SLICE_FILE = "log.csv", "validation.csv", "validation.npz"
@@ -48,7 +51,7 @@ LOG_COLUMNS = ("step", "seconds", "learning_rate", "loss", "waiting")
 VALIDATION_COLUMNS = ("step", "seconds", "rmse_hu", "rmse_lung_hu", "reference")
 
 _STATUS_SECONDS = 0.5  # between two writings of the status, unless the state changes
-_SAME_START_SECONDS = 5.0  # within which two readings of when a process began agree
+_REMAINS = ".part-"  # what `written_whole` writes into, until it is done
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,14 @@ def is_run(folder: str | Path) -> bool:
     return (Path(folder) / SETTINGS_FILE).is_file()
 
 
+def has_begun(folder: str | Path) -> bool:
+    """Whether a folder holds what the start of a run left that was killed in its middle, and nothing else."""
+    with suppress(OSError):
+        names = [path.name for path in Path(folder).iterdir()]
+        return bool(names) and all(name == DATA_FILE or name.startswith(_REMAINS) for name in names)
+    return False
+
+
 def read_run(folder: str | Path) -> RunState:
     """Everything about a run as it is now, while it is being trained or at any time after.
 
@@ -174,6 +185,14 @@ def request(folder: str | Path, word: str) -> None:
         temporary.write_text(f"{word}\n", encoding="utf-8")
 
 
+def remove_remains(folder: Path) -> None:
+    """Remove what a killed process had not written to its end; for the only one that works on the folder."""
+    with suppress(OSError):
+        for path in folder.glob(f"{_REMAINS}*"):
+            if not (path / REQUEST_FILE).exists():  # that is anybody's
+                shutil.rmtree(path, ignore_errors=True)
+
+
 def remove_request(folder: Path) -> None:
     """Forget what was asked of a run."""
     (folder / REQUEST_FILE).unlink(missing_ok=True)
@@ -199,7 +218,7 @@ def is_trained_now(folder: str | Path) -> bool:
     status = read_json(Path(folder) / STATUS_FILE) or {}
     if status.get("state") != RUNNING or not isinstance(status.get("pid"), int):
         return False
-    return status.get("host") != platform.node() or _lives(status["pid"], status.get("began"))
+    return status.get("host") != platform.node() or lives(status["pid"], status.get("began"))
 
 
 class RunWriter:
@@ -217,7 +236,7 @@ class RunWriter:
         self.folder = folder
         self._log = _open_table(folder / LOG_FILE, LOG_COLUMNS, step)
         self._validation = _open_table(folder / VALIDATION_FILE, VALIDATION_COLUMNS, step)
-        self._status = {"pid": os.getpid(), "host": platform.node(), "began": _start_of(os.getpid())}
+        self._status = {"pid": os.getpid(), "host": platform.node(), "began": start_of(os.getpid())}
         self._written = float("-inf")
         self._state = ""
 
@@ -267,7 +286,7 @@ class RunWriter:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A name of this process to write to, which becomes `path` if all goes well and vanishes if not.
+    """A name that nobody knows to write to, which becomes `path` if all goes well and vanishes if not.
 
     The folder is made if it is not there.
 
@@ -276,14 +295,12 @@ def written_whole(path: Path) -> Iterator[Path]:
     OutputError
         It cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=_REMAINS, dir=path.parent) as folder:
+            temporary = Path(folder) / path.name
             yield temporary
             os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror or error})") from error
 
@@ -342,34 +359,3 @@ def _write_row(table: TextIO, row: Sequence[object]) -> None:
         table.flush()
     except OSError as error:
         raise OutputError(f"{table.name} cannot be written ({error.strerror or error})") from error
-
-
-def _lives(pid: int, began: float | None) -> bool:
-    """Whether a process of this machine is there and is the one that began then; numbers are used again."""
-    try:
-        import psutil
-    except ImportError:  # a bare machine
-        return _is_there(pid)
-    with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        same = began is None or abs(process.create_time() - began) < _SAME_START_SECONDS
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    return False
-
-
-def _is_there(pid: int) -> bool:
-    if os.name != "posix":
-        return True  # signal 0 would end it; believe the file
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return isinstance(error, PermissionError)
-    return True
-
-
-def _start_of(pid: int) -> float | None:
-    try:
-        import psutil
-    except ImportError:
-        return None
-    return psutil.Process(pid).create_time()

@@ -6,10 +6,10 @@ Owns the names, defaults and limits. What they do is in `training`, `training_so
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from . import networks, training_run
+from . import networks, settings_file, training_run
 from .errors import InputError
 from .losses import LOSSES
 from .shards import check_strategy
@@ -182,14 +182,20 @@ def read_settings(run: Path | str) -> TrainingSettings:
     path = Path(run) / training_run.SETTINGS_FILE
     if not path.is_file():
         raise InputError(f"{run} is not a training run: it has no {path.name}")
-    values = training_run.read_json(path) or {}
     try:
-        ranges = Ranges(**{name: tuple(limits) for name, limits in values.pop("ranges").items()})
-        return TrainingSettings(**values, ranges=ranges)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read ({error}): start a new run in another folder") from error
+        return settings_file.read(path, TrainingSettings())
+    except InputError as error:
+        raise InputError(f"{error}: start a new run in another folder") from error
+
+
+def check_same(run: Path | str, settings: TrainingSettings) -> None:
+    """Refuse (`InputError`) to go on with a run that was begun with other settings; the device may be another."""
+    begun = replace(read_settings(run), device=settings.device)
+    other = [each.name for each in fields(settings) if getattr(begun, each.name) != getattr(settings, each.name)]
+    if other:
+        raise InputError(f"{run} was begun with another {', '.join(other)}: give another folder, or remove it")
 
 
 def write_settings(settings: TrainingSettings, run: Path) -> None:
     """Write what `read_settings` reads, which makes the folder a run."""
-    training_run.write_json(run / training_run.SETTINGS_FILE, asdict(settings))
+    training_run.write_json(run / training_run.SETTINGS_FILE, settings_file.as_dict(settings))

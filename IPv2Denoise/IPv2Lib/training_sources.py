@@ -19,6 +19,7 @@ from .distributed import Processes
 from .errors import InputError
 from .shards import OUTSIDE, PADDING_HU, SHARDS_FOLDER, PurifiedDataset, Shard, is_dataset, read_shard
 from .training_batches import Blocks, ShardBatches, drawn_batch, hold, items
+from .training_noise import input_noise
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +65,10 @@ def open_source(
     train, validation = source.split("train"), source.split("validation")
     if not train:
         raise InputError(f"{source.folder} has no case in the split 'train': give one of its cases that split")
-    return _from_shards(source.folder, train, validation, settings, workers)
+    opened = _from_shards(source.folder, train, validation, settings, workers)
+    if settings.pairs == "purified":  # of drawn pairs, nobody knows the ends of the range before the last block
+        opened.described["noise_hu"] = input_noise(train, settings.strategy, settings.blend)
+    return opened
 
 
 def reopen_source(
@@ -104,11 +108,13 @@ def reopen_source(
         return _from_shards(folder, train, validation, settings, workers)
     if isinstance(folder, Path):
         raise InputError(f"the run trains on volumes, not on the data set {folder}: name them, or start a new run")
-    if source is not None:
-        return _from_scans(source, targets, settings, workers)
-    if not described.get("volumes"):
-        raise InputError("the run trained on volumes that were not read from files: give them again")
-    return _from_scans(described["volumes"], described.get("targets"), settings, workers)
+    if source is None:
+        if not described.get("volumes"):
+            raise InputError("the run trained on volumes that were not read from files: give them again")
+        source, targets = described["volumes"], described.get("targets")
+    opened = _from_scans(source, targets, settings, workers)
+    _check_contents(described, opened.described)
+    return opened
 
 
 class ShardSource:
@@ -214,7 +220,24 @@ def _from_scans(scans: Scans, targets: Scans | None, settings: TrainingSettings,
     volumes = [_read(scan) for scan in scans]
     wanted = volumes if targets is None else [_read(target) for target in targets]
     _check_targets(volumes, wanted)
+    described["contents"] = [volume.sha256() for volume in volumes]
+    described["target_contents"] = None if targets is None else [volume.sha256() for volume in wanted]
     return DrawnSource(volumes, wanted, [], described, settings, workers)
+
+
+def _check_contents(begun: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on with other scans than a run began with, even if they lie in the same place."""
+    for key, kind in (("contents", "volume"), ("target_contents", "target")):
+        if key not in begun or begun[key] == now[key]:
+            continue
+        before, after = begun[key] or [], now[key] or []
+        if len(before) != len(after):
+            raise InputError(f"the run began with {len(before)} {kind}s, not {len(after)}: give the same ones")
+        number = next(index for index, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1])
+        name = f" ({now['names'][number]})" if kind == "volume" else ""
+        raise InputError(
+            f"{kind} {number + 1}{name} is not the one that the run began with: give that one, or start a new run"
+        )
 
 
 def _paths(scans: Scans) -> list[str]:

@@ -3,9 +3,21 @@
 from pathlib import Path
 
 import qt
+from IPv2Lib.errors import OutputError
+from slicer.i18n import tr as _
 
 
 def openFolder(folder: Path) -> None:
-    """Open a folder in the system's file manager; it is made if it does not exist."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Open a folder in the system's file manager; it is made if it does not exist.
+
+    Raises
+    ------
+    OutputError
+        It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(_("{folder} cannot be made ({reason})").format(folder=folder, reason=reason)) from error
     qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))

@@ -1,7 +1,9 @@
 """A start button that is Cancel while its job runs, with a progress bar and a status line."""
 
+import time
 from collections.abc import Callable
 
+import slicer
 from IPv2Lib.jobs import JobRunner, JobState
 from slicer.i18n import tr as _
 
@@ -45,16 +47,34 @@ class JobDisplay:
         self._kinds = kinds
         self._start, self._cancel, self._boxes = start, cancel, boxes
         self._startText, self._startTip = button.property("text"), button.property("toolTip")
+        self._text = self._startText
         self._cancelTip = cancelTip or _("Stop; nothing is changed.")
-        self._running = False
+        self._running = self._cancelling = False
+        self._otherTitle = ""  # of a job that is shown elsewhere
         self._heard = ""  # of the job, last
+        self._said = self._reason = ""
+        self._obeyed = float("-inf")  # when the latest click had been dealt with
         self.say("")
         button.clicked.connect(self._onClicked)
 
     def say(self, text: str) -> None:
-        """Show a sentence below the button; none hides the line."""
-        self._statusLabel.setText(text)
-        self._statusLabel.setVisible(bool(text))
+        """Show a sentence below the button; none hides the line, unless the button cannot be used and that is why."""
+        self._said = text
+        self._showLine()
+
+    def setStart(self, text: str | None = None, reason: str = "") -> None:
+        """What the button is while no job runs.
+
+        Parameters
+        ----------
+        text : str, optional
+            On it; default: as the .ui file has it.
+        reason : str
+            Why it cannot be used at present, a sentence; empty if it can.
+        """
+        self._text, self._reason = text or self._startText, reason
+        self._showButton()
+        self._showLine()
 
     def forget(self) -> None:
         """Show no more what an earlier job said; a running one goes on to speak."""
@@ -65,15 +85,10 @@ class JobDisplay:
         """Show where a job is; a job of another kind only locks the button."""
         active, own = runner.state.active, kind in self._kinds
         self._running = active and own
+        self._cancelling = runner.state is JobState.CANCELLING
+        self._otherTitle = runner.task.title if active and not own else ""
         self._progressBar.setVisible(self._running)
-        self._button.setText(_("Cancel") if self._running else self._startText)
-        self._button.setEnabled(runner.state is not JobState.CANCELLING if self._running else not active)
-        if self._running:
-            self._button.setToolTip(self._cancelTip)
-        elif active:
-            self._button.setToolTip(_("Wait until this is done: {title}").format(title=runner.task.title))
-        else:
-            self._button.setToolTip(self._startTip)
+        self._showButton()
         if self._running:
             self._progressBar.setValue(round(1000 * runner.fraction))
             self._progressBar.setFormat(progressText(runner))
@@ -82,12 +97,33 @@ class JobDisplay:
             self._heard = text
             self.say(text)
 
+    def _showButton(self) -> None:
+        self._button.setText(_("Cancel") if self._running else self._text)
+        if self._running:
+            self._button.setEnabled(not self._cancelling)
+            self._button.setToolTip(self._cancelTip)
+        elif self._otherTitle:
+            self._button.setEnabled(False)
+            self._button.setToolTip(_("Wait until this is done: {title}").format(title=self._otherTitle))
+        else:
+            self._button.setEnabled(not self._reason)
+            self._button.setToolTip(self._reason or self._startTip)
+
+    def _showLine(self) -> None:
+        text = self._said or ("" if self._running else self._reason)
+        self._statusLabel.setText(text)
+        self._statusLabel.setVisible(bool(text))
+
     def _onClicked(self, checked: bool = False) -> None:
+        # The second half of a double click, which may have waited until the start was over, must not undo the first.
+        if time.monotonic() - self._obeyed < slicer.app.property("doubleClickInterval") / 1000:
+            return
         with self._boxes.errorsShown():
             if self._running:
                 self._cancel()
             else:
                 self._start()
+        self._obeyed = time.monotonic()
 
 
 def progressText(runner: JobRunner) -> str:

@@ -11,8 +11,11 @@ from typing import Any
 
 import qt
 import slicer
-from IPv2Lib.errors import Cancelled, IPv2Error
-from IPv2Lib.jobs import JobRunner, JobState
+from IPv2Lib.errors import Cancelled, InputError, IPv2Error
+from IPv2Lib.jobs import JobRunner, JobState, default_log_folder
+from slicer.i18n import tr as _
+
+from .Timers import singleShot
 
 
 class Jobs:
@@ -21,7 +24,7 @@ class Jobs:
     Every method of a module's logic that starts a job takes `wait`: True returns its result when it is done, while
     the application stays usable, and raises `IPv2Lib.errors.IPv2Error` if it failed and `Cancelled` if it was
     cancelled; False returns None at once, and `onFinished(result)` is called when the job is over, with None unless
-    it succeeded. `onProgress(fraction, message)` is called on the way.
+    it succeeded. `onProgress(fraction, message)` is called on the way. When Slicer quits, all jobs end within a second.
 
     Parameters
     ----------
@@ -41,7 +44,7 @@ class Jobs:
     POLL_MSEC = 100
 
     def __init__(self, ensurePackages: Callable[[], None]) -> None:
-        self.runner = JobRunner(python=workerPython(), on_change=self._runnerChanged)
+        self.runner = JobRunner(on_change=self._runnerChanged)
         self.jobKind = ""
         self.onJobChanged: Callable[[], None] | None = None
         self._ensurePackages = ensurePackages
@@ -61,10 +64,18 @@ class Jobs:
         self.runner.close()
         self._timer.stop()
 
+    def askToEnd(self) -> None:
+        """Begin what `close` completes, without waiting: several jobs end at the same time then."""
+        self.cancel()
+
     def close(self) -> None:
         """End what is running and tell nobody any more: for module reload and quitting."""
-        self.onJobChanged = self._onProgress = self._onFinished = None
+        self.tellNobody()
         self.abandonJob()
+
+    def tellNobody(self) -> None:
+        """Call none of the functions any more that were to be called for the present job."""
+        self.onJobChanged = self._onProgress = self._onFinished = None
 
     def keeping(self, finish: Callable[[Any], Any]) -> Callable[[Any], None]:
         """`finish` of a task that keeps what was put into the scene as the job's result."""
@@ -78,12 +89,15 @@ class Jobs:
         """Start a task of `IPv2Lib.jobs`; see the class for what it returns and raises."""
         self.runner.refuse_if_active()
         self._ensurePackages()
+        self.runner.refuse_if_active()  # a question lets events through
+        self.runner.python, self.runner.temporary_folder = workerPython(), temporaryFolder()
         self.jobKind, self._onProgress, self._onFinished, self._result = kind, onProgress, onFinished, None
+        _running.add(self)
         self.runner.start(task)
         if not wait:
             self._timer.start()
             return None
-        state = self.runner.wait(tick=slicer.app.processEvents)
+        state = self.runner.wait(tick=_letEventsThrough)
         if state is JobState.FAILED:
             raise IPv2Error(self.runner.error)
         if state is JobState.CANCELLED:
@@ -96,6 +110,8 @@ class Jobs:
             self._timer.stop()
 
     def _runnerChanged(self, runner) -> None:
+        if not runner.state.active:
+            _running.discard(self)
         if self._onProgress and runner.state.active:
             self._onProgress(runner.fraction, runner.message)
         if self.onJobChanged:
@@ -106,5 +122,53 @@ class Jobs:
 
 
 def workerPython() -> Path:
-    """Slicer's PythonSlicer, which knows Slicer's packages; outside of Slicer this Python itself."""
-    return Path(shutil.which("PythonSlicer") or sys.executable)
+    """Slicer's PythonSlicer, which knows Slicer's packages; outside of Slicer this Python itself.
+
+    Raises
+    ------
+    InputError
+        There is none: this program is Slicer, and would only start another Slicer.
+    """
+    beside = Path(slicer.app.slicerHome) / "bin"
+    found = shutil.which("PythonSlicer") or shutil.which("PythonSlicer", path=str(beside))
+    if found:
+        return Path(found)
+    if Path(sys.executable).stem.lower().startswith("python"):
+        return Path(sys.executable)
+    raise InputError(
+        _("PythonSlicer was found neither in {folder} nor on the search path: install Slicer again").format(
+            folder=beside
+        )
+    )
+
+
+def temporaryFolder() -> Path:
+    """Where Slicer wants temporary files, see Edit > Application Settings > General."""
+    return Path(slicer.app.temporaryPath)
+
+
+def logFolder() -> Path:
+    """Where the logs of jobs are."""
+    return default_log_folder(temporaryFolder())
+
+
+_running: set[Jobs] = set()
+
+
+def _endAll() -> None:
+    for jobs in list(_running):
+        jobs.askToEnd()
+    for jobs in list(_running):
+        jobs.close()
+
+
+slicer.app.aboutToQuit.connect(_endAll)
+
+
+def _letEventsThrough() -> None:
+    """Process events for a moment; notices that the application wants to quit, and cannot before we return."""
+    loop = qt.QEventLoop()
+    timer = singleShot(20, loop.quit)
+    timer.start()
+    if loop.exec_() < 0:  # no loop can be entered any more
+        raise Cancelled("the application quits; nothing was changed")

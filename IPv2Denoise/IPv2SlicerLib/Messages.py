@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Iterator
 
+import qt
 import slicer
 from IPv2Lib.errors import Cancelled, IPv2Error
 from slicer.i18n import tr as _
@@ -25,6 +26,15 @@ class MessageBoxes:
     def showError(self, text: str) -> None:
         """Show a message of the library in a box."""
         slicer.util.errorDisplay(sentence(text), windowTitle=self._title)
+
+    def confirm(self, question: str) -> bool:
+        """Ask whether to do what loses something: No is proposed, and is the answer of automatic tests."""
+        if slicer.app.testingEnabled():
+            logging.info("%s: not asked, No: %s", self._title, question)
+            return False
+        buttons = qt.QMessageBox.Yes | qt.QMessageBox.No
+        answer = qt.QMessageBox.question(slicer.util.mainWindow(), self._title, question, buttons, qt.QMessageBox.No)
+        return answer == qt.QMessageBox.Yes
 
     @contextlib.contextmanager
     def errorsShown(self) -> Iterator[None]:

@@ -12,6 +12,8 @@ import vtk
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
+from .LayoutRow import LayoutRow
+
 
 class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """Loads the module's .ui file and gives its sections the parameter node and the jobs' news.
@@ -43,6 +45,8 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
+        self._layoutRow = LayoutRow()
+        self.layout.addWidget(self._layoutRow.widget)
 
     def begin(self, sections: Sequence[Any]) -> None:
         """Called at the end of a subclass's `setup`, when its logic and sections are there."""
@@ -52,6 +56,9 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        layoutNode = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+        if layoutNode:  # not in Slicer without a main window
+            self.addObserver(layoutNode, vtk.vtkCommand.ModifiedEvent, self._layoutChanged)
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
@@ -67,6 +74,7 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self) -> None:
         """Called each time the user opens this module."""
         self.initializeParameterNode()
+        self._layoutRow.update()
         for section in self._sections:
             section.enter()
 
@@ -74,6 +82,7 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Called each time the user opens a different module; what is running goes on."""
         for section in self._sections:
             section.exit()
+        self._layoutRow.exit()
         self.setParameterNode(None)
 
     def onReload(self) -> None:
@@ -117,6 +126,9 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self._parametersChanged)
         for section in self._sections:
             section.setParameterNode(parameterNode)
+
+    def _layoutChanged(self, caller=None, event=None) -> None:
+        self._layoutRow.update()
 
     def _parametersChanged(self, caller=None, event=None) -> None:
         for section in self._sections:

@@ -28,13 +28,23 @@ def currentSliceIndex(node) -> int | None:
 
 def inputVolumes() -> list:
     """The grey-value volumes of the scene that somebody may want to denoise: no label maps, and nothing made here."""
+    from IPv2Lib.scene_results import kind_of
+
     return [
         node
         for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        if node.GetClassName() == "vtkMRMLScalarVolumeNode"
-        and not node.GetHideFromEditors()
-        and not any(name.startswith("IPv2") for name in node.GetAttributeNames())
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors() and not kind_of(node)
     ]
+
+
+def hideInSelector(selector, nodes) -> None:
+    """Do not offer nodes in a qMRMLNodeComboBox, in addition to what its properties say."""
+    if not hasattr(selector, "sortFilterProxyModel"):  # then it offers more than it should, which is no reason to fail
+        return
+    hidden = [node.GetID() for node in nodes]
+    model = selector.sortFilterProxyModel()
+    if list(model.property("hiddenNodeIDs") or []) != hidden:
+        model.setProperty("hiddenNodeIDs", hidden)
 
 
 def firstVolume():
@@ -45,13 +55,20 @@ def firstVolume():
 
 def showInSliceViews(node) -> None:
     """Show a volume in every slice view, whole."""
+    from IPv2Lib.scene import refresh_legends
+
     slicer.util.setSliceViewerLayers(background=node, foreground=None, label=None, fit=True)
+    refresh_legends(slicer.mrmlScene)
 
 
 def showRedView() -> None:
-    """Make sure that the Red view is there: alone, if the layout has none."""
+    """Make sure that the Red view is there: in the layout from before ours, or alone."""
+    from IPv2Lib import layouts, scene, scene_layouts
+
     if not isInLayout("Red"):
-        _layoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+        scene_layouts.restore_layout(slicer.mrmlScene)
+    if not isInLayout("Red"):
+        scene.set_layout(slicer.mrmlScene, layouts.red_layout())
 
 
 def isInLayout(name: str) -> bool:

@@ -12,7 +12,8 @@ from .Cases import CaseState
 from .Messages import errorsShown
 
 WIDTH = 136
-"""Pixels of each picture; two fit side by side into a narrow panel."""
+"""Of each picture, in the panel's own pixels, of which a high-resolution screen has several for one; two fit side by
+side into a narrow panel."""
 
 _GAP = 4  # between the four pictures of a thumbnail
 
@@ -69,8 +70,11 @@ class CasePreview:
             return
         width = (sheet.width() - 3 * _GAP) // 4
         for number, label in enumerate(self._pictures):
+            ratio = label.devicePixelRatioF()
             part = sheet.copy(number * (width + _GAP), 0, width, sheet.height())
-            label.setPixmap(part.scaledToWidth(WIDTH, qt.Qt.SmoothTransformation))
+            picture = part.scaledToWidth(round(WIDTH * ratio), qt.Qt.SmoothTransformation)
+            picture.setDevicePixelRatio(ratio)
+            label.setPixmap(picture)
 
     def _onShow(self) -> None:
         from IPv2Lib import scene_training

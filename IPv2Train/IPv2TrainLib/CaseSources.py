@@ -1,12 +1,14 @@
 """Where new cases come from: files, folders, tables, the scene. Asks for them; writes nothing but scans of a scene."""
 
-import itertools
 from pathlib import Path
 
 import qt
 import slicer
+import vtk
 from IPv2Lib.cases import Case, cases_from_paths, read_table
 from IPv2Lib.errors import InputError
+from IPv2Lib.outputs import file_name
+from IPv2Lib.patients import patient_label
 from slicer.i18n import tr as _
 
 _VOLUMES = "(*.nrrd *.nhdr *.nii *.nii.gz *.mha *.mhd)"
@@ -31,7 +33,7 @@ def askForPair() -> list[Case]:
             return []
         paths.append(Path(path))
     uldct, ndct = paths
-    return [Case(ndct.name.partition(".")[0], ndct=ndct, uldct=uldct)]
+    return [Case("", ndct=ndct, uldct=uldct)]
 
 
 def askForFolder(title: str) -> list[Case]:
@@ -61,14 +63,12 @@ def fromScene(ndctNode, uldctNode, folder: Path) -> Case:
     Raises
     ------
     IPv2Lib.errors.InputError
-        No NDCT, twice the same volume, or one that is no CT in HU.
+        What `whyNot` says, or a volume that is no CT in HU.
     """
     from IPv2Lib import ct, scene
 
-    if ndctNode is None:
-        raise InputError(_("no NDCT is chosen: choose the normal-dose CT of the case"))
-    if uldctNode is ndctNode:
-        raise InputError(f"uLDCT and NDCT are both '{ndctNode.GetName()}': choose two scans of one patient")
+    if reason := whyNot(ndctNode, uldctNode):
+        raise InputError(reason)
     nodes = [node for node in (ndctNode, uldctNode) if node is not None]
     volumes = [scene.node_to_volume(node) for node in nodes]
     for node, volume in zip(nodes, volumes, strict=True):
@@ -78,22 +78,79 @@ def fromScene(ndctNode, uldctNode, folder: Path) -> Case:
             raise InputError(f"'{node.GetName()}': {error}") from error
     folder.mkdir(parents=True, exist_ok=True)
     paths = [_write(volume, folder, node.GetName()) for node, volume in zip(nodes, volumes, strict=True)]
-    name = "".join(letter if letter.isalnum() or letter in " -_." else "_" for letter in ndctNode.GetName())
-    return Case(name, ndct=paths[0], uldct=(*paths, None)[1], patient=_patientId(ndctNode))
+    patient = next((found for node in nodes if (found := patientOf(node))), "")
+    return Case(file_name(ndctNode.GetName()), ndct=paths[0], uldct=(*paths, None)[1], patient=patient)
+
+
+def whyNot(ndctNode, uldctNode) -> str:
+    """Why no case can be made of two volumes of the scene, of which the second may be None; empty if one can."""
+    if ndctNode is None:
+        return _("no NDCT is chosen: choose the normal-dose CT of the case")
+    if uldctNode is ndctNode:
+        return f"uLDCT and NDCT are both '{ndctNode.GetName()}': choose two scans of one patient"
+    nodes = [node for node in (ndctNode, uldctNode) if node is not None]
+    for node in nodes:
+        if isMade(node):
+            return f"'{node.GetName()}' was made by IPv2: choose a scan, a model would learn from its own results"
+    patients = [patient for node in nodes if (patient := patientOf(node))]
+    if len(set(patients)) > 1:
+        ndct, uldct = patients
+        return f"the NDCT is of patient {ndct!r} and the uLDCT of {uldct!r}: choose two scans of one patient"
+    return ""
+
+
+def isMade(node) -> bool:
+    """Whether a volume is no scan, but a result, a stage, or an image of a run or of a case that is there already."""
+    from IPv2Lib.scene_results import kind_of
+    from IPv2Lib.scene_training import shows_folder
+
+    return bool(kind_of(node)) or shows_folder(node)
+
+
+_DIGITS = 12  # of the hash of a scan in the name of its file
 
 
 def _write(volume, folder: Path, name: str) -> Path:
+    """The file of a scan. One that was written before is found by its content, whatever it was called."""
     from IPv2Lib import ct
 
-    stem = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name) or "scan"
-    names = itertools.chain([f"{stem}.nrrd"], (f"{stem}-{number}.nrrd" for number in itertools.count(2)))
-    return Path(ct.write(volume, next(folder / each for each in names if not (folder / each).exists())))
+    content = volume.sha256()[:_DIGITS]
+    known = next(folder.glob(f"*-{content}.nrrd"), None)
+    if known is not None:
+        return known
+    stem = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
+    return Path(ct.write(volume, folder / f"{file_name(stem)}-{content}.nrrd"))
 
 
-def _patientId(node) -> str:
-    """What the subject hierarchy knows of the patient of a volume that came from DICOM; else empty."""
-    tree = slicer.mrmlScene.GetSubjectHierarchyNode()
-    constants = slicer.vtkMRMLSubjectHierarchyConstants
-    return tree.GetAttributeFromItemAncestor(
-        tree.GetItemByDataNode(node), constants.GetDICOMPatientIDAttributeName(), constants.GetDICOMLevelPatient()
+def patientOf(node) -> str:
+    """Who a volume of the scene is of, by its place in the subject hierarchy; empty where that does not say.
+
+    A patient that somebody made there by hand counts by name, and several of one name by their order.
+    """
+    tree, constants = slicer.mrmlScene.GetSubjectHierarchyNode(), slicer.vtkMRMLSubjectHierarchyConstants
+    item = tree.GetItemByDataNode(node)
+    patient = tree.GetItemAncestorAtLevel(item, constants.GetDICOMLevelPatient())
+    if patient == tree.GetInvalidItemID():
+        return ""
+    study = tree.GetItemAncestorAtLevel(item, constants.GetDICOMLevelStudy())
+    names = (
+        constants.GetDICOMPatientIDAttributeName(),
+        constants.GetDICOMPatientNameAttributeName(),
+        constants.GetDICOMPatientBirthDateAttributeName(),
     )
+    label = patient_label(
+        *(tree.GetItemAttribute(patient, name) for name in names),
+        "" if study == tree.GetInvalidItemID() else tree.GetItemUID(study, constants.GetDICOMUIDName()),
+    )
+    return label or _byHand(tree, patient)
+
+
+def _byHand(tree, patient: int) -> str:
+    items = vtk.vtkIdList()
+    tree.GetItemChildren(tree.GetSceneItemID(), items, True)
+    name = tree.GetItemName(patient)
+    every = [items.GetId(index) for index in range(items.GetNumberOfIds())]
+    level = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMLevelPatient()
+    alike = [each for each in every if tree.IsItemLevel(each, level) and tree.GetItemName(each) == name]
+    place = alike.index(patient) + 1
+    return name if place == 1 else f"{name} ({place})"

@@ -11,7 +11,7 @@ from .Cases import CHANGED, FAILED, PURIFIED, WAITING, CaseState
 NAME, STATE, SPLIT, PATIENT, ULDCT, DOSE, BREATH = range(7)
 """Columns."""
 
-_FAILED_COLOR = "#d43c3c"  # readable on white and on black
+_FAILED_ON_LIGHT, _FAILED_ON_DARK = "#b00020", "#ff8a80"
 
 
 class CaseTable:
@@ -49,7 +49,7 @@ class CaseTable:
         states : mapping
             How far each case is, by its name.
         """
-        shown = tuple(cases), tuple(drawn), dict(states)
+        shown = tuple(cases), tuple(drawn), dict(states), failedColor()
         if shown == self._shown:
             return
         self._shown = shown
@@ -99,7 +99,7 @@ class CaseTable:
                 item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
             if state.state == FAILED:
                 item.setToolTip(state.message)
-                item.setForeground(qt.QBrush(qt.QColor(_FAILED_COLOR)))
+                item.setForeground(qt.QBrush(qt.QColor(failedColor())))
         if not case.split:
             items[SPLIT].setToolTip(_("Drawn; it is kept once the case is purified."))
             font = items[SPLIT].font()
@@ -115,6 +115,12 @@ class CaseTable:
     def _onSelection(self) -> None:
         if not self._filling:
             self._selected()
+
+
+def failedColor() -> str:
+    """A red that can be read on the rows of tables, in a light and in a dark style."""
+    base = qt.QApplication.palette().color(qt.QPalette.Base)
+    return _FAILED_ON_LIGHT if base.lightness() > 127 else _FAILED_ON_DARK
 
 
 def stateText(state: CaseState) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from IPv2Lib.cases import PATHS, Case, named, read_table
+from IPv2Lib.cases import PATHS, Case, free_name, named, read_table
 from IPv2Lib.errors import InputError
 from IPv2Lib.shards import DATASET_FILE, SPLITS, TABLE_FILE, PurifiedDataset
 from IPv2Lib.training_run import read_json
@@ -105,12 +105,17 @@ def joined(cases: Sequence[Case], found: Sequence[Case]) -> list[Case]:
     have = {case.sources for case in cases}
     names = {case.name.lower() for case in cases}
     fresh = []
-    for case in found:
+    for case in named(found):
         if case.sources not in have or not case.sources:
             have.add(case.sources)
-            fresh.append(replace(case, name="" if case.name.lower() in names else case.name))
-            names.add(case.name.lower())
-    return named([*cases, *fresh])
+            fresh.append(replace(case, name=_free(case.name, names)))
+            names.add(fresh[-1].name.lower())
+    return [*cases, *fresh]
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, or with a number if it is taken, in whatever capitals."""
+    return name + free_name(name.lower(), taken)[len(name.lower()) :]
 
 
 def countsOfSplits(cases: Sequence[Case]) -> dict[str, tuple[int, int]]:

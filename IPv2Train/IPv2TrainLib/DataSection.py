@@ -32,6 +32,7 @@ from .Cases import (
 from .CaseTable import NAME, CaseTable
 from .Logic import IPv2TrainLogic
 from .Messages import boxes, errorsShown, showError
+from .Settings import fractions, preparationSettings
 
 MOST_FAILURES_SHOWN = 5
 
@@ -56,6 +57,7 @@ class DataSection:
         self._states: dict[str, CaseState] = {}
         self._shown: tuple = ()
         self._heard: object = None  # of the job, last
+        self._addTip = ui.addFromSceneButton.property("toolTip")
         self._dataset = PathField(ui.datasetPathLineEdit, self._onDataset)
         self._table = CaseTable(ui.casesTable, self._onEdited, self._onSelected)
         self._preview = CasePreview(ui)
@@ -112,11 +114,12 @@ class DataSection:
             self._cases = casesFromText(parameters.cases)
             self._showCases()
         self._ui.kernelSelector.setEnabled(parameters.simulator.value == "physical")
+        self._showButtons()
 
     def jobChanged(self) -> None:
         """Show where the job is, and which cases are done."""
         runner = self._logic.runner
-        self._display.update(runner, self._logic.jobKind)
+        self._showButtons()
         if self._logic.jobKind == "prepare" and self._parameterNode:
             heard = runner.state, runner.message
             if heard != self._heard:
@@ -145,8 +148,7 @@ class DataSection:
 
     @property
     def _fractions(self) -> tuple[float, float, float]:
-        train, validation = self._parameterNode.trainPercent / 100, self._parameterNode.validationPercent / 100
-        return train, validation, 1 - train - validation
+        return fractions(self._parameterNode)
 
     def _drawn(self) -> list[Case]:
         return split_by_patient(self._cases, self._fractions, self._parameterNode.splitSeed)
@@ -160,6 +162,31 @@ class DataSection:
         self._table.show(self._cases, drawn, self._states)
         self._ui.splitPreviewLabel.setText(problem or splitText(drawn))
         self._onSelected()
+        self._showButtons()
+
+    def _showButtons(self) -> None:
+        """Enable what can work, and say of the rest why it cannot."""
+        self._display.update(self._logic.runner, self._logic.jobKind)
+        parameters, ui = self._parameterNode, self._ui
+        if not parameters:
+            return
+        self._display.setStart(reason=sentence(self._whyNotPurify()))
+        reason = CaseSources.whyNot(parameters.ndctVolume, parameters.uldctVolume)
+        if not parameters.dataset:
+            reason = _("the folder of the data set is missing: choose one, the scans are written into it")
+        ui.addFromSceneButton.setEnabled(not reason)
+        ui.addFromSceneButton.setToolTip(sentence(reason) or self._addTip)
+
+    def _whyNotPurify(self) -> str:
+        if not self._parameterNode.dataset:
+            return _("no data set is chosen: choose a folder for it")
+        if not self._cases:
+            return _("there is no case yet: add some")
+        try:
+            check_fractions(self._fractions)
+        except InputError as error:
+            return str(error)
+        return ""
 
     def _onSelected(self) -> None:
         names = self._table.selectedNames()
@@ -208,8 +235,6 @@ class DataSection:
         with errorsShown():
             parameters = self._parameterNode
             self._dataset.settle()
-            if not parameters.dataset:
-                raise InputError(_("the folder of the data set is missing: choose one, the scans are written into it"))
             with slicer.util.WaitCursor():
                 case = CaseSources.fromScene(parameters.ndctVolume, parameters.uldctVolume, self._folder / SCANS_FOLDER)
             self._add([replace(case, **self._settings())])
@@ -232,7 +257,7 @@ class DataSection:
     def _add(self, found: Sequence[Case]) -> None:
         if not found or not self._parameterNode:
             return
-        cases = joined(self._cases, identified(found))
+        cases = identified(joined(self._cases, found))
         check_cases(cases)
         added = len(cases) - len(self._cases)
         self._keep(cases)
@@ -288,10 +313,7 @@ class DataSection:
         self._logic.prepare(
             self._drawn(),
             parameters.dataset,
-            fractions=self._fractions,
-            seed=parameters.splitSeed,
-            splitProjections=parameters.splitProjections,
-            workers=parameters.workers,
+            preparationSettings(parameters),
             onFinished=self._onPurified,
             wait=False,
         )

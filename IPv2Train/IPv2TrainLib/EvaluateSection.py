@@ -5,17 +5,17 @@ from pathlib import Path
 import qt
 import slicer
 from IPv2Lib import bundle, networks
-from IPv2Lib.errors import InputError
 from IPv2Lib.jobs import JobState
 from IPv2SlicerLib.Folders import openFolder
 from IPv2SlicerLib.JobDisplay import JobDisplay
+from IPv2SlicerLib.Messages import sentence
 from IPv2SlicerLib.PathField import PathField
 from slicer.i18n import tr as _
 
 from .Logic import IPv2TrainLogic, addComparison
 from .Messages import boxes, errorsShown, showError
-from .Runs import Runs, checkedName, proposedName
-from .Settings import trainingSettings
+from .Runs import Runs, checkedName, proposedName, whyNoDataset
+from .Settings import ablationSettings, comparisonSettings
 from .TrainSection import runsFolder
 
 INPUT = "input"
@@ -88,6 +88,7 @@ class EvaluateSection:
             return
         self._features.show(parameters.features)
         self._listMethods()
+        self.jobChanged()
         ui.comparisonLineEdit.setPlaceholderText(self._proposed())
         for buttons, folder in (
             ((ui.showComparisonButton, ui.openComparisonButton), self._comparisonFolder()),
@@ -100,6 +101,12 @@ class EvaluateSection:
         """Show where the job is."""
         for display in (self._comparison, self._ablation):
             display.update(self._logic.runner, self._logic.jobKind)
+        if self._parameterNode:
+            reason = whyNoDataset(self._parameterNode.dataset)
+            self._ablation.setStart(reason=sentence(reason))
+            if not reason and not self._chosen():
+                reason = _("nothing is ticked: choose what to compare")
+            self._comparison.setStart(reason=sentence(reason))
 
     def enter(self) -> None:
         """The module is opened: there may be other models and runs than before."""
@@ -147,6 +154,9 @@ class EvaluateSection:
             item.setCheckState(qt.Qt.Checked if method in chosen else qt.Qt.Unchecked)
         self._ui.methodsList.blockSignals(False)
 
+    def _chosen(self) -> list[str]:
+        return [method for method in self._parameterNode.methods if method in self._listed]
+
     def _onTicked(self, item) -> None:
         if self._parameterNode:
             items = [self._ui.methodsList.item(row) for row in range(len(self._listed))]
@@ -185,18 +195,13 @@ class EvaluateSection:
     def _onCompare(self) -> None:
         parameters = self._parameterNode
         self._features.settle()
-        if not parameters.dataset:
-            raise InputError(_("no data set is chosen: choose its folder in section 1"))
-        name = checkedName(parameters.comparison or self._proposed(), _("a comparison"))
+        name = checkedName(parameters.comparison or self._proposed(), _("a comparison"), self._parent())
         output = self._parent() / name
         self._logic.compare(
             parameters.dataset,
-            [method for method in parameters.methods if method in self._listed],
+            self._chosen(),
             output,
-            split=parameters.testSplit.value,
-            slicesPerCase=parameters.slicesPerCase or None,
-            features=parameters.features or None,
-            device=parameters.device,
+            comparisonSettings(parameters),
             onFinished=self._onFinished,
             wait=False,
         )
@@ -204,14 +209,10 @@ class EvaluateSection:
 
     def _onAblation(self) -> None:
         parameters = self._parameterNode
-        if not parameters.dataset:
-            raise InputError(_("no data set is chosen: choose its folder in section 1"))
         self._logic.ablation(
             parameters.dataset,
             self._ablationFolder(),
-            trainingSettings(parameters, steps=parameters.ablationSteps),
-            seeds=parameters.ablationSeeds,
-            slicesPerCase=parameters.slicesPerCase or None,
+            ablationSettings(parameters),
             onFinished=self._onFinished,
             wait=False,
         )

@@ -1,8 +1,7 @@
 """The log at the bottom of the panel: what the jobs were, what they wanted to be known, how they ended."""
 
-from IPv2Lib.jobs import default_log_folder
 from IPv2SlicerLib.Folders import openFolder
-from IPv2SlicerLib.Jobs import Jobs
+from IPv2SlicerLib.Jobs import Jobs, logFolder
 from IPv2SlicerLib.Messages import sentence
 
 from .Messages import errorsShown
@@ -42,4 +41,4 @@ class JobLog:
 
     def _onFolder(self, checked: bool = False) -> None:
         with errorsShown():
-            openFolder(default_log_folder())
+            openFolder(logFolder())

@@ -4,8 +4,8 @@ Importing this file must stay cheap, Slicer does it when it starts: what needs n
 """
 
 import contextlib
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from .Messages import TITLE
 from .Parameters import IPv2TrainParameterNode
 
-PAUSE_SECONDS = 10.0
-"""How long a running training may take to write its checkpoint when Slicer quits."""
+PAUSE_SECONDS = 0.8
+"""How long a running training may take to write its checkpoint when Slicer quits; then the last one before counts."""
 
 
 class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
@@ -45,7 +45,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
     >>> from IPv2Lib.cases import cases_from_paths
     >>> from IPv2Lib.training_settings import TrainingSettings
     >>> logic = IPv2TrainLogic()
-    >>> logic.prepare(cases_from_paths(["scans"]), "dataset")
+    >>> logic.prepare(cases_from_paths(["scans"]), "dataset")  # or with PreparationSettings(workers=4, ...)
     >>> logic.train("dataset", "dataset/runs/first", TrainingSettings(strategy="ipv2", minutes=60)).best_rmse_hu
     >>> logic.compare("dataset", ["input", "dataset/runs/first", "ipv2-fast"], "dataset/comparisons/first").table
     >>> logic.publish("dataset/runs/first", "my-model")
@@ -54,7 +54,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         Jobs.__init__(self, _ensurePackages)
-        self.training = Jobs(_ensurePackages)
+        self.training = _Training(self.pause)
         self.trainedRun: Path | None = None
 
     def getParameterNode(self) -> IPv2TrainParameterNode:
@@ -67,11 +67,8 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         self,
         cases: Sequence[Any],
         dataset: str | Path,
+        settings=None,
         *,
-        fractions: Sequence[float] = (0.7, 0.15, 0.15),
-        seed: int = 0,
-        splitProjections: bool = False,
-        workers: int = 1,
         onProgress: Callable[[float, str], None] | None = None,
         onFinished: Callable[[Any], None] | None = None,
         wait: bool = True,
@@ -84,8 +81,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
             All that the data set consists of.
         dataset : path
             Its folder.
-        fractions, seed, splitProjections, workers
-            See `IPv2Lib.preparation.prepare`.
+        settings : IPv2Lib.preparation_settings.PreparationSettings, optional
         onProgress, onFinished, wait
             See `Jobs`.
 
@@ -100,23 +96,20 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         IPv2Lib.errors.InputError
             The cases cannot be used (`IPv2Lib.cases.check_cases`), or none of them could be purified.
         """
-        from IPv2Lib.cases import check_cases, check_fractions
+        from IPv2Lib.cases import check_cases
+        from IPv2Lib.preparation_settings import PreparationSettings
 
         from .Tasks import prepareTask
 
         self.runner.refuse_if_active()
         check_cases(cases)
-        check_fractions(fractions)
         dataset = _folder(dataset, _("a folder for the data set"))
         task = prepareTask(
             _("Purify {name}").format(name=dataset.name),
             cases,
             dataset,
+            _writable(settings or PreparationSettings()),
             self.keeping(lambda rows: rows),
-            fractions=fractions,
-            seed=seed,
-            splitProjections=splitProjections,
-            workers=workers,
         )
         return self.run("prepare", task, onProgress, onFinished, wait)
 
@@ -153,7 +146,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         from IPv2Lib.training_settings import TrainingSettings
 
         self.training.runner.refuse_if_active()
-        settings = settings or TrainingSettings()
+        settings = _writable(_withAbsolutePaths(settings or TrainingSettings()))
         dataset = _folder(dataset, _("the folder of a data set"))
         run = _folder(run, _("a folder for the run"))
         if is_run(run):
@@ -218,11 +211,8 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         dataset: str | Path,
         methods: Sequence[str],
         folder: str | Path,
+        settings=None,
         *,
-        split: str = "test",
-        slicesPerCase: int | None = None,
-        features: str | Path | None = None,
-        device: str = "auto",
         onProgress: Callable[[float, str], None] | None = None,
         onFinished: Callable[[Any], None] | None = None,
         wait: bool = True,
@@ -236,8 +226,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
             "input", names or folders of models, folders of runs, names of zero-shot networks.
         folder : path
             Gets CSV files and a plot.
-        split, slicesPerCase, features, device
-            See `IPv2Lib.comparison.compare`.
+        settings : IPv2Lib.evaluation_settings.ComparisonSettings, optional
         onProgress, onFinished, wait
             See `Jobs`.
 
@@ -245,27 +234,28 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         -------
         IPv2Lib.scene_training.ComparisonNodes; None without `wait`
         """
+        from IPv2Lib.evaluation_settings import ComparisonSettings
         from IPv2Lib.shards import PurifiedDataset
 
         from .Tasks import compareTask
 
         self.runner.refuse_if_active()
+        settings = settings or ComparisonSettings()
+        if settings.features:
+            settings = replace(settings, features=str(Path(settings.features).expanduser().absolute()))
         dataset = _folder(dataset, _("the folder of a data set"))
-        if not PurifiedDataset.read(dataset).split(split):
-            raise InputError(f"{dataset.name} has no case for {split}: change the split, or choose another")
+        if not PurifiedDataset.read(dataset).split(settings.split):
+            raise InputError(f"{dataset.name} has no case for {settings.split}: change the split, or choose another")
         if not methods:
             raise InputError(_("nothing is ticked: choose what to compare"))
         folder = _folder(folder, _("a folder for the comparison"))
         task = compareTask(
             _("Compare {count} methods").format(count=len(methods)),
             dataset,
-            methods,
+            [_absolute(method) for method in methods],
             folder,
+            _writable(settings),
             self.keeping(addComparison),
-            split=split,
-            slicesPerCase=slicesPerCase,
-            features=features and Path(features).absolute(),
-            device=device,
         )
         return self.run("compare", task, onProgress, onFinished, wait)
 
@@ -275,32 +265,27 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         folder: str | Path,
         settings=None,
         *,
-        seeds: int = 3,
-        slicesPerCase: int | None = None,
         onProgress: Callable[[float, str], None] | None = None,
         onFinished: Callable[[Any], None] | None = None,
         wait: bool = True,
     ):
-        """Train the four rows of the paper's ablation with the same budget, and compare them.
+        """Train the rows of the paper's ablation, or other ones, with the same budget, and compare them.
 
         Parameters
         ----------
         dataset : path
         folder : path
             Gets the runs and the tables; of an earlier ablation it goes on with what is not done.
-        settings : IPv2Lib.training_settings.TrainingSettings, optional
-            Network, steps, batch, patch and learning rate are used.
-        seeds : int
-            Runs of each row.
-        slicesPerCase, onProgress, onFinished, wait
-            As for `compare`.
+        settings : IPv2Lib.evaluation_settings.AblationSettings, optional
+        onProgress, onFinished, wait
+            See `Jobs`.
 
         Returns
         -------
         IPv2Lib.scene_training.ComparisonNodes; None without `wait`
         """
+        from IPv2Lib.evaluation_settings import AblationSettings
         from IPv2Lib.shards import PurifiedDataset
-        from IPv2Lib.training_settings import TrainingSettings
 
         from .Tasks import ablationTask
 
@@ -311,10 +296,8 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
             _("Ablation on {name}").format(name=dataset.name),
             dataset,
             _folder(folder, _("a folder for the ablation")),
+            _writable(settings or AblationSettings()),
             self.keeping(addComparison),
-            settings=settings or TrainingSettings(steps=600),
-            seeds=seeds,
-            slicesPerCase=slicesPerCase,
         )
         return self.run("ablation", task, onProgress, onFinished, wait)
 
@@ -365,7 +348,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
             raise InputError(f"{run.name} has no weights yet: train it for longer")
         model = modelFolder(name, folder)
         if model.exists() and not overwrite:
-            raise InputError(f"there is a model {name!r} already: choose another name, or let it be replaced")
+            raise InputError(f"there is a model {name} already: choose another name, or let it be replaced")
         card = {"title": title, "description": description, "limits": limits}
         task = publishTask(
             _("Publish {name}").format(name=name),
@@ -373,6 +356,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
             model,
             {key: text.strip() for key, text in card.items() if text.strip()},
             self.keeping(lambda result: result),
+            overwrite=overwrite,
         )
         return self.run("publish", task, onProgress, onFinished, wait)
 
@@ -380,14 +364,29 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
 
     def close(self) -> None:
         """Let a training pause, end what else is running, and tell nobody any more: for module reload and quitting."""
-        self.training.onJobChanged = None
-        if self.training.runner.state.active:
-            with contextlib.suppress(IPv2Error):  # it ends anyway
-                self.pause()
-            until = time.monotonic() + PAUSE_SECONDS
-            while self.training.runner.poll().active and time.monotonic() < until:
-                time.sleep(0.02)
+        self.training.askToEnd()
+        Jobs.close(self)
         self.training.close()
+
+
+class _Training(Jobs):
+    """Jobs that write a checkpoint before they end."""
+
+    def __init__(self, pause: Callable[[], None]) -> None:
+        Jobs.__init__(self, _ensurePackages)
+        self._pause = pause
+
+    def askToEnd(self) -> None:
+        """Ask for the checkpoint; whatever is wrong with that, `close` ends the job."""
+        if self.runner.state.active:
+            with contextlib.suppress(IPv2Error, OSError):
+                self._pause()
+
+    def close(self) -> None:
+        """Give a running training the time for its checkpoint, end it, and tell nobody any more."""
+        self.tellNobody()
+        self.askToEnd()
+        self.runner.wait(PAUSE_SECONDS)
         Jobs.close(self)
 
 
@@ -414,6 +413,38 @@ def _folder(path: str | Path, wanted: str) -> Path:
     if not str(path).strip():
         raise InputError(_("{wanted} is missing: choose one").format(wanted=wanted))
     return Path(path).expanduser().absolute()
+
+
+def _withAbsolutePaths(settings):
+    """Settings of a training for a process that works in another folder."""
+    changes = {}
+    if settings.start_from is not None:
+        changes["start_from"] = _absolute(str(settings.start_from))
+    if settings.keep_blocks is not None:
+        changes["keep_blocks"] = str(Path(settings.keep_blocks).expanduser().absolute())
+    return replace(settings, **changes)
+
+
+def _absolute(method: str) -> str:
+    """A name of a model or a network as it is; the folder of a run or a model in full, as `find_methods` takes it."""
+    from IPv2Lib import networks
+    from IPv2Lib.methods import INPUT
+    from IPv2Lib.training_run import is_run
+
+    name, path = str(method), Path(method).expanduser()
+    if name == INPUT or not path.is_dir():
+        return name
+    if not is_run(path) and (name in networks.names() or any(model.name == name for model in bundle.scan()[0])):
+        return name
+    return str(path.absolute())
+
+
+def _writable(settings):
+    """The settings; refused here and not by the job if a file cannot hold them."""
+    from IPv2Lib import settings_file
+
+    settings_file.as_dict(settings)
+    return settings
 
 
 def _ensurePackages() -> None:

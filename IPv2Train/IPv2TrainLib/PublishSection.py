@@ -1,18 +1,21 @@
 """The section *Publish*: the best weights of a run become a model that IPv2 Denoise lists."""
 
+import logging
 import re
 
 import slicer
-from IPv2Lib.errors import Cancelled, InputError
 from IPv2Lib.jobs import JobState
 from IPv2Lib.training_run import RunState
 from IPv2SlicerLib.JobDisplay import JobDisplay
+from IPv2SlicerLib.Messages import sentence
 from slicer.i18n import tr as _
 
 from .Logic import IPv2TrainLogic, modelFolder
 from .Messages import TITLE, boxes, showError
 from .Runs import Runs, factsHtml
 from .TrainSection import runsFolder
+
+_NO_RUN = _("no run has weights yet: train one in section 2")
 
 
 class PublishSection:
@@ -58,6 +61,7 @@ class PublishSection:
         """Follow a change of any parameter."""
         if self._parameterNode:
             self._listRuns()
+            self.jobChanged()
             for name, widget in self._texts.items():
                 if widget.toPlainText() != getattr(self._parameterNode, name):
                     widget.setPlainText(getattr(self._parameterNode, name))
@@ -69,6 +73,8 @@ class PublishSection:
     def jobChanged(self) -> None:
         """Show where the job is."""
         self._display.update(self._logic.runner, self._logic.jobKind)
+        if self._parameterNode:
+            self._display.setStart(reason="" if self._run() else sentence(_NO_RUN))
 
     def enter(self) -> None:
         """The module is opened."""
@@ -97,7 +103,7 @@ class PublishSection:
         chosen = self._run()
         selector.setCurrentIndex(found.index(chosen) if chosen else -1)
         selector.blockSignals(False)
-        text = factsHtml(chosen) if chosen else _("No run has weights yet: train one in section 2.")
+        text = factsHtml(chosen) if chosen else sentence(_NO_RUN)
         if text != self._facts:  # else it would scroll back to its top
             self._facts = text
             self._ui.cardText.setHtml(text)
@@ -124,14 +130,16 @@ class PublishSection:
 
     def _onPublish(self) -> None:
         parameters, run = self._parameterNode, self._run()
-        if run is None:
-            raise InputError(_("no run has weights yet: train one in section 2"))
         name = parameters.modelName.strip() or _proposedName(run)
         overwrite = modelFolder(name).exists()
+        # With --testing Slicer asks nobody, and says no.
         if overwrite and not slicer.util.confirmYesNoDisplay(
             _("There is a model {name} already. Replace it?").format(name=name), windowTitle=TITLE
         ):
-            raise Cancelled("nothing was published")
+            text = _("Nothing was published: there is a model {name} already.").format(name=name)
+            logging.info("%s: %s", TITLE, text)
+            self._display.say(text)
+            return
         self._logic.publish(
             run.folder,
             name,

@@ -1,11 +1,12 @@
 """The training runs in a folder: found, read when they have changed, and put into words."""
 
 import html
-import re
 from pathlib import Path
 
 from IPv2Lib import networks
 from IPv2Lib.errors import InputError
+from IPv2Lib.outputs import file_name
+from IPv2Lib.shards import is_dataset
 from IPv2Lib.training_run import COMPLETED, FAILED, PAUSED, RUNNING, STOPPED, RunState, is_run, read_run
 from IPv2SlicerLib.Messages import about, duration, sentence
 from slicer.i18n import tr as _
@@ -44,27 +45,52 @@ class Runs:
         return run
 
 
+def whyNoDataset(path: str) -> str:
+    """Why there is no data set to train on; empty if there is one."""
+    if not path:
+        return _("no data set is chosen: choose its folder in section 1")
+    if not is_dataset(path):
+        return _("the folder of section 1 holds no data set yet: purify the cases first")
+    return ""
+
+
 def proposedName(folder: Path | None, stem: str) -> str:
-    """A name that nothing in a folder has yet: the stem with a number."""
-    taken = {each.name for each in folder.iterdir()} if folder and folder.is_dir() else set()
+    """A name that nothing in a folder has yet, not even in other capitals: the stem with a number."""
+    taken = {name.casefold() for name in _names(folder)}
     number = 1
-    while f"{stem}-{number}" in taken:
+    while f"{stem}-{number}".casefold() in taken:
         number += 1
     return f"{stem}-{number}"
 
 
-def checkedName(name: str, what: str) -> str:
-    """The name of a new folder.
+def checkedName(name: str, what: str, folder: Path | None = None) -> str:
+    """The name of a folder that every system takes.
+
+    Parameters
+    ----------
+    name : str
+    what : str
+        What it is to name, for people.
+    folder : Path, optional
+        Where it is to be.
 
     Raises
     ------
     IPv2Lib.errors.InputError
-        It is none.
+        It is none, or differs in capitals only from one that is there: Windows and macOS take both for the same.
     """
     name = name.strip()
-    if not re.fullmatch(r"[^\s./\\:*?\"<>|][^/\\:*?\"<>|]*", name):
-        raise InputError(f"{what} cannot be called {name!r}: use letters, digits, - and _")
+    if not name or file_name(name) != name:
+        hint = f"call it {file_name(name)!r}" if name else "use letters, digits, - and _"
+        raise InputError(f"{what} cannot be called {name!r}, which some systems refuse: {hint}")
+    twin = next((each for each in _names(folder) if each.casefold() == name.casefold() and each != name), None)
+    if twin is not None:
+        raise InputError(f"there is {twin!r} already, which some systems take for {name!r}: choose another name")
     return name
+
+
+def _names(folder: Path | None) -> list[str]:
+    return [each.name for each in folder.iterdir()] if folder and folder.is_dir() else []
 
 
 def stateText(state: str) -> str:

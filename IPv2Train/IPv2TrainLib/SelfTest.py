@@ -40,11 +40,13 @@ class IPv2TrainTest(ScriptedLoadableModuleTest):
         import numpy as np
         from IPv2DenoiseLib.Logic import IPv2DenoiseLogic
         from IPv2Lib import phantom, scene
+        from IPv2Lib.evaluation_settings import ComparisonSettings
+        from IPv2Lib.preparation_settings import PreparationSettings
         from IPv2Lib.training_run import read_run
 
         self.delayDisplay("Purify")
         dataset, run = self.folder / "data", self.folder / "data" / "runs" / "first"
-        rows = self.logic.prepare(self._cases(), dataset, fractions=(0.5, 0.0, 0.5))
+        rows = self.logic.prepare(self._cases(), dataset, PreparationSettings(fractions=(0.5, 0.0, 0.5)))
         self.assertEqual([row["status"] for row in rows], ["purified"] * PATIENTS)
         panel = slicer.modules.ipv2train.widgetRepresentation().self()
         panel.enter()
@@ -71,7 +73,7 @@ class IPv2TrainTest(ScriptedLoadableModuleTest):
 
         self.delayDisplay("Compare")
         comparison = self.folder / "data" / "comparisons" / "first"
-        nodes = self.logic.compare(dataset, ["input", str(run)], comparison, slicesPerCase=1)
+        nodes = self.logic.compare(dataset, ["input", str(run)], comparison, ComparisonSettings(slices_per_case=1))
         methods = {nodes.table.GetCellText(row, 0) for row in range(nodes.table.GetNumberOfRows())}
         self.assertTrue({"input", "first"} <= methods)
 

@@ -1,23 +1,65 @@
-"""What the panel's parameters mean for a training: `IPv2Lib.training_settings.TrainingSettings`."""
+"""What the panel's parameters mean: settings of the library for preparing, training, comparing and an ablation."""
 
 import json
 
 from IPv2Lib import networks
 from IPv2Lib.errors import InputError
+from IPv2Lib.evaluation_settings import AblationSettings, ComparisonSettings
 from IPv2Lib.training_settings import Ranges, TrainingSettings
 from slicer.i18n import tr as _
 
 from .Parameters import LengthUnit, Pairs
 
 
-def trainingSettings(parameterNode, steps: int | None = None) -> TrainingSettings:
+def fractions(parameterNode) -> tuple[float, float, float]:
+    """Of the patients, for training, validation and test; below 0 where the first two are more than all."""
+    train, validation = parameterNode.trainPercent, parameterNode.validationPercent
+    return train / 100, validation / 100, (100 - train - validation) / 100
+
+
+def preparationSettings(parameterNode):
+    """The settings with which "Purify" makes the data set; `IPv2Lib.preparation_settings.PreparationSettings`."""
+    from IPv2Lib.preparation_settings import PreparationSettings  # needs SciPy
+
+    return PreparationSettings(
+        fractions=fractions(parameterNode),
+        seed=parameterNode.splitSeed,
+        split_projections=parameterNode.splitProjections,
+        workers=parameterNode.workers,
+    )
+
+
+def comparisonSettings(parameterNode) -> ComparisonSettings:
+    """The settings of the comparison that "Compare" begins."""
+    return ComparisonSettings(
+        split=parameterNode.testSplit.value,
+        slices_per_case=parameterNode.slicesPerCase or None,
+        features=parameterNode.features or None,
+        device=parameterNode.device,
+    )
+
+
+def ablationSettings(parameterNode) -> AblationSettings:
+    """The settings of "Run ablation": the network and the budget of section Train, and steps of its own."""
+    return AblationSettings(
+        networks=(parameterNode.network,),
+        arguments=networkArguments(parameterNode.networkArguments),
+        seeds=parameterNode.ablationSeeds,
+        steps=parameterNode.ablationSteps,
+        batch=parameterNode.batch,
+        patch=parameterNode.patch,
+        learning_rate=parameterNode.learningRate,
+        device=parameterNode.device,
+        slices_per_case=parameterNode.slicesPerCase or None,
+    )
+
+
+def trainingSettings(parameterNode) -> TrainingSettings:
     """The settings of the run that "Start" begins.
 
     Parameters
     ----------
     parameterNode : IPv2TrainParameterNode
-    steps : int, optional
-        Instead of the length that was set.
 
     Raises
     ------
@@ -26,8 +68,8 @@ def trainingSettings(parameterNode, steps: int | None = None) -> TrainingSetting
     """
     parameters = parameterNode
     length = {parameters.lengthUnit.value: parameters.length}
-    if parameters.lengthUnit is LengthUnit.STEPS or steps:
-        length = {"steps": steps or max(1, round(parameters.length))}
+    if parameters.lengthUnit is LengthUnit.STEPS:
+        length = {"steps": max(1, round(parameters.length))}
     given = {
         **length,
         "network": parameters.network,

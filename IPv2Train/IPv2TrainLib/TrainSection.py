@@ -17,7 +17,7 @@ from .Curves import Curves
 from .Logic import IPv2TrainLogic
 from .Messages import errorsShown, showError
 from .Parameters import LengthUnit, Pairs
-from .Runs import RUNS_FOLDER, Runs, checkedName, longText, progressText, proposedName, shortText
+from .Runs import RUNS_FOLDER, Runs, checkedName, longText, progressText, proposedName, shortText, whyNoDataset
 from .Settings import trainingSettings
 
 WATCH_MSEC = 1000
@@ -62,6 +62,7 @@ class TrainSection:
         ui.runsList.currentRowChanged.connect(self._onRow)
         ui.startFromSelector.activated.connect(self._onStartFrom)
         self._models: list[str] = []
+        self._startTip = ui.startButton.property("toolTip")
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node, or none while the module is not shown."""
@@ -162,7 +163,11 @@ class TrainSection:
         isRunning = run is not None and run.state == RUNNING
         if self._asked and not isRunning and not isStarting:
             self._asked = None
-        ui.startButton.setEnabled(not runner.state.active)
+        reason = whyNoDataset(self._parameterNode.dataset)
+        if runner.state.active:
+            reason = _("wait until this is done: {title}").format(title=runner.task.title)
+        ui.startButton.setEnabled(not reason)
+        ui.startButton.setToolTip(sentence(reason) or self._startTip)
         ui.resumeButton.setEnabled(run is not None and run.can_resume and not runner.state.active)
         ui.pauseButton.setEnabled(isRunning and not self._asked)
         ui.stopButton.setEnabled((isRunning or isStarting) and (not self._asked or self._asked[1] == "pause"))
@@ -241,7 +246,7 @@ class TrainSection:
             parameters = self._parameterNode
             self._runsPath.settle()
             name = parameters.newRun.strip() or proposedName(self.runsFolder, parameters.strategy.value)
-            name = checkedName(name, _("a run"))
+            name = checkedName(name, _("a run"), self.runsFolder)
             run = (self.runsFolder or Path()) / name
             self._logic.train(
                 parameters.dataset, run, trainingSettings(parameters), onFinished=self._onTrained, wait=False

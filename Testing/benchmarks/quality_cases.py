@@ -134,7 +134,11 @@ class Case:
     def key(self) -> tuple[Any, ...]:
         """What the noisy slices and the truth depend on, for a cache."""
         named = self.kernel if isinstance(self.kernel, str) else (self.kernel.name, *self.kernel.gain)
-        return (self.block.name, self.dose, self.simulator, self.source is None, named, self.photons, self.seed)
+        return (self.block.name, *self._contents, self.dose, self.simulator, named, self.photons, self.seed)
+
+    @cached_property
+    def _contents(self) -> list[str]:
+        return [volume.sha256() for volume in (self.block.clean, self.source) if volume is not None]
 
     @property
     def noisy(self) -> ct.Volume:
@@ -216,6 +220,11 @@ def _block(volume: ct.Volume, scan: str, centres: list[int]) -> Block:
     clean = ct.Volume(volume.array[chosen].astype(np.float32), volume.spacing)
     scored = tuple(int(np.flatnonzero(chosen == centre)[0]) for centre in centres)
     return Block(f"{scan} {volume.array.shape[1]}: {centres}", scan, clean, scored)
+
+
+def tuning_contents() -> list[str]:
+    """What the crops of `tuning_crops` depend on, for a cache."""
+    return [source.clean.sha256() for source in _tuning_blocks(tuple(scan for scan in TRAINING if present(scan)))]
 
 
 def tuning_crops(dose: float, simulator: str, side: int = 152) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

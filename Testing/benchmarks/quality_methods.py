@@ -25,13 +25,13 @@ from quality_cache import Cache
 from quality_cases import (
     DOSES,
     SIMULATORS,
-    TRAINING,
     VALIDATION,
     Block,
     Case,
     block,
     present,
     scan_volume,
+    tuning_contents,
     tuning_crops,
 )
 from quality_filters import FILTERS, Tuned, filtered, tune
@@ -84,7 +84,7 @@ def from_bundle(
         scored = list(case.block.scored)
         return denoise(case.noisy, model, device="cpu", slices=scored, **how).volume.array[scored]
 
-    return Method(model.name, "rival" if rival else part, ("model", model.hash, *how.values()), run, model)
+    return Method(model.name, "rival" if rival else part, ("model", model.key, *how.values()), run, model)
 
 
 class Bench:
@@ -156,7 +156,7 @@ class Bench:
             photons, kernel = match_scan(scan_volume(scan))
             return [photons, kernel.gain]
 
-        photons, gain = self.cache.get(("own noise", scan), compute)
+        photons, gain = self.cache.get(("own noise", scan, scan_volume(scan).sha256()), compute)
         kernel = Kernel(f"own of {scan}", tuple(gain))
         return Case(self.block(scan), dose, kernel=kernel, photons=photons)
 
@@ -180,8 +180,7 @@ class Bench:
 
             return asdict(tune(FILTERS[name].strengths, error, self._start(name, dose, simulator)))
 
-        scans = [scan for scan in TRAINING if present(scan)]
-        tuned = Tuned(**self.cache.get(("tuned", name, dose, simulator, *scans), compute))
+        tuned = Tuned(**self.cache.get(("tuned", name, dose, simulator, *tuning_contents()), compute))
         self.tuned[f"{name}, {dose:g}, {simulator}"] = asdict(tuned)
         return tuned
 

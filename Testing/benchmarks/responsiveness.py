@@ -2,14 +2,16 @@
 
 Denoises a synthetic volume of 512×512 pixels (300 slices unless said otherwise) by a click in the module IPv2
 Denoise, in the stand-in for Slicer's application, and measures with a timer in the event loop for how long the user
-interface stands still: while the job is started, while it runs, when its result enters the scene, and when the
-strength is changed. Then how soon Cancel has ended the worker, how soon a killed and a stuck worker are noticed, and
-the preview of one slice of a purification. Bars: 100 ms while the job runs, 1 s when the result enters the scene, 1 s
-for Cancel, 2 s for a killed or stuck worker, 0.5 s for the preview.
+interface stands still: while the job is started, while it runs, when its result enters the scene, when the strength
+is changed, and while the result is saved and exported. Then how soon Cancel has ended the worker, how soon a killed
+and a stuck worker are noticed, and the preview of one slice of a purification. Bars: 100 ms while the job runs, 1 s
+when the result enters the scene, 0.3 s while it is saved and exported, 1 s for Cancel, 2 s for a killed or stuck
+worker. The preview is a job, too: what is measured is when it is there.
 """
 
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -23,6 +25,7 @@ import slicer  # noqa: E402
 from host import Host  # noqa: E402
 from IPv2Lib import ct, dose, phantom, scene  # noqa: E402
 from IPv2Lib.jobs import JobState  # noqa: E402
+from PySide6 import QtCore  # noqa: E402
 
 
 def scan(slices: int) -> ct.Volume:
@@ -71,6 +74,23 @@ def main() -> None:
         host.process_events(1.5)
         print(f"  user interface stands still, new strength   {1000 * host.longest_block():6.0f} ms")
 
+        denoised = slicer.util.getNode("Chest denoised")
+        with tempfile.TemporaryDirectory() as folder:
+            for name, write in (
+                ("save as NRRD", lambda: widget.logic.save(denoised, Path(folder) / "out.nrrd", wait=False)),
+                ("save as NIfTI", lambda: widget.logic.save(denoised, Path(folder) / "out.nii.gz", wait=False)),
+                ("export as DICOM", lambda: widget.logic.exportDicom(denoised, folder, True, wait=False)),
+            ):
+                host.reset_block_timer()
+                began = time.perf_counter()
+                QtCore.QTimer.singleShot(0, write)
+                host.process_events(0.02)
+                host.wait_until(lambda: not runner.state.active, 300)
+                print(
+                    f"  user interface stands still, {name:14} {1000 * host.longest_block():6.0f} ms "
+                    f"of {time.perf_counter() - began:.1f} s, {runner.state.name}"
+                )
+
         for name, act, noticed in (
             ("Cancel has ended the worker", lambda worker: runner.cancel(), lambda: not runner.state.active),
             ("killed worker is noticed", psutil.Process.kill, lambda: not runner.state.active),
@@ -86,7 +106,7 @@ def main() -> None:
             runner.close()
 
         other = scene.volume_to_node(scan(3), "NDCT")
-        for attempt in ("first, PyTorch is loaded", "then"):
+        for attempt in ("first", "then"):
             began = time.perf_counter()
             widget.logic.previewSlice(node, other, sliceIndex=1)
             print(f"  preview of one slice of a purification ({attempt}): {time.perf_counter() - began:.2f} s")

@@ -45,9 +45,7 @@ def main() -> None:
         volume = phantom.chest(seed=0, size=512, slices=2, field_of_view=False)
     array = np.asarray(volume.array, np.float32)
     labels = segment(volume.array, volume.spacing)
-    print(
-        f"{'dose':>6} {'region':>12} {'σ plain':>9} {'σ ours':>9} {'ratio':>7} {'bias plain':>11} {'bias ours':>10}"
-    )
+    print(f"{'dose':>6} {'region':>12} {'σ plain':>9} {'σ ours':>9} {'ratio':>7} {'bias plain':>11} {'bias ours':>10}")
     for dose in (0.5, 0.25, 0.1, 0.02, 0.01):
         ours = simulate(volume, dose, source_dose=None, views=VIEWS).array - array
         theirs = np.stack([plain(hu, volume.spacing[0], dose, seed) for seed, hu in enumerate(array)])

@@ -25,7 +25,7 @@ from IPv2Lib.distributed import Processes
 from IPv2Lib.publishing import publish
 from IPv2Lib.training import train
 from IPv2Lib.training_learner import Learner, load_weights
-from IPv2Lib.training_settings import Ranges, TrainingSettings
+from IPv2Lib.training_settings import Ranges, TrainingSettings, check_same
 from IPv2Lib.training_sources import open_source
 from quality_cases import TRAINED_UP_TO, TRAINING, folder
 
@@ -123,7 +123,8 @@ def finish(
     batches = open_source(scans, settings, workers=workers).batches(learner.network.context, 0, learner.processes)
     with closing(batches):
         for step, batch in enumerate(islice(batches, settings.steps)):
-            learner.train(*batch, settings.learning_rate * (1 - step / settings.steps))
+            with learner.trained(*batch, settings.learning_rate * (1 - step / settings.steps)):
+                pass
     network = model.card["network"]
     card = model.card | {"training": {**model.card["training"], "last_share": share, "level_steps": settings.steps}}
     weights = learner.average.state_dict()
@@ -143,7 +144,9 @@ def main() -> None:
         if number > 1:
             settings = replace(settings, start_from=str(model))
         settings = replace(settings, keep_blocks=str(options.folder / "blocks"))
-        train(scans, run, settings, resume=(run / "checkpoint.pt").exists(), workers=options.workers, progress=print)
+        if resume := (run / "checkpoint.pt").exists():
+            check_same(run, replace(settings, pairs="drawn"))
+        train(scans, run, settings, resume=resume, workers=options.workers, progress=print)
         published = publish(run, model, cards["all"] | cards[options.name])
     if share := LAST_SHARE.get(options.name):
         level = replace(LEVEL, arguments=settings.arguments, keep_blocks=settings.keep_blocks)

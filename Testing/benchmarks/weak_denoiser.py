@@ -100,8 +100,10 @@ def load_cases(folder: Path, fraction: float = DOSE) -> list[Case]:
 
 
 def remaining(cases: list[Case], results: list[np.ndarray], where: str) -> float:
-    pairs = [((r - c.clean)[getattr(c, where)], (c.noisy[0] - c.clean)[getattr(c, where)])
-             for c, r in zip(cases, results, strict=True)]
+    pairs = [
+        ((r - c.clean)[getattr(c, where)], (c.noisy[0] - c.clean)[getattr(c, where)])
+        for c, r in zip(cases, results, strict=True)
+    ]
     return float(np.mean([after.std() / before.std() for after, before in pairs]))
 
 
@@ -132,8 +134,11 @@ def row(name: str, function: Callable, cases: list[Case]) -> str:
             structure.append(np.mean(residuals[0] * residuals[1], dtype=np.float64))
             correlation.append(np.corrcoef(np.abs(residuals[0]), c.gradient[mask])[0, 1])
             rmse.append(np.mean(np.square(a - c.clean)[mask], dtype=np.float64))
-        cells += [f"{np.sqrt(max(np.mean(structure), 0)):.1f}", f"{np.mean(correlation):+.2f}",
-                  f"{np.sqrt(np.mean(rmse)):.1f}"]
+        cells += [
+            f"{np.sqrt(max(np.mean(structure), 0)):.1f}",
+            f"{np.mean(correlation):+.2f}",
+            f"{np.sqrt(np.mean(rmse)):.1f}",
+        ]
     cells += biases(cases, first)
     return f"| {name} | " + " | ".join([*cells, f"{1000 * seconds:.0f}"]) + " |"
 
@@ -151,11 +156,14 @@ def main() -> None:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     cases = load_cases(folder)
-    sigma = [np.mean([(c.noisy[0] - c.clean)[getattr(c, where)].std() for c in cases]) for where in
-             ("flat_lung", "flat")]
+    sigma = [
+        np.mean([(c.noisy[0] - c.clean)[getattr(c, where)].std() for c in cases]) for where in ("flat_lung", "flat")
+    ]
     print(f"{len(cases)} slices, dose {DOSE:g}, noise {sigma[0]:.0f} HU in lung, {sigma[1]:.0f} HU in soft tissue")
-    print("| filter | parameter | σ left, soft | σ left, lung | structure, lung | correlation, lung | RMSE, lung | "
-          "structure, body | correlation, body | RMSE, body | bias, lung | bias, soft | CPU ms per slice |")
+    print(
+        "| filter | parameter | σ left, soft | σ left, lung | structure, lung | correlation, lung | RMSE, lung | "
+        "structure, body | correlation, body | RMSE, body | bias, lung | bias, soft | CPU ms per slice |"
+    )
     print("|---|" + "---|" * 12)
     for name, function in FILTERS.items():
         print(row(name, function, cases), flush=True)

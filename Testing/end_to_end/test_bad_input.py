@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import shutil
+import struct
 import tempfile
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from IPv2Lib import bundle, ct
+from IPv2Lib import bundle, ct, outputs
 from IPv2Lib.cli import main
+from IPv2Lib.errors import InputError
 from small_chest import small_chest
 
 IMAGE = small_chest().array
@@ -78,6 +80,34 @@ def truncated(folder: Path) -> Path:
     return path
 
 
+def flipped(folder: Path) -> Path:
+    path = ct.write(small_chest(), folder / "bad.mha")
+    data = bytearray(path.read_bytes())
+    data[-3000] ^= 1
+    path.write_bytes(data)
+    return path
+
+
+def pipe(folder: Path) -> Path:
+    os.mkfifo(folder / "bad.nrrd")
+    return folder / "bad.nrrd"
+
+
+def two_places(folder: Path) -> Path:
+    """A NIfTI file whose sform has moved."""
+    path = ct.write(small_chest(), folder / "bad.nii")
+    data = bytearray(path.read_bytes())
+    data[324:328] = struct.pack("<f", struct.unpack("<f", data[324:328])[0] + 37)  # z of srow
+    path.write_bytes(data)
+    return path
+
+
+def damaged_dicom(folder: Path) -> Path:
+    for path in series(folder):
+        path.write_bytes(path.read_bytes()[:400] + bytes(200) + path.read_bytes()[600:])
+    return folder / "series"
+
+
 def folder_without_dicom(folder: Path) -> Path:
     (folder / "series").mkdir()
     (folder / "series" / "notes.txt").write_text("no slices here")
@@ -128,6 +158,10 @@ BAD_VOLUMES = {
     "without intercept": (image((IMAGE + 1024).astype(np.uint16)), "intercept"),
     "normalised": (image((IMAGE + 1024) / np.float32(4095)), "normalised"),
     "no CT": (image(IMAGE.astype(np.float32) * 1000), "range"),
+    "flipped bit": (flipped, "damaged"),
+    "pipe": (pipe, "pipe"),
+    "two places": (two_places, "--prefer"),
+    "damaged DICOM": (damaged_dicom, "series"),
     "no DICOM": (folder_without_dicom, "series"),
     "gap in DICOM": (gap_in_dicom, "missing"),
     "two series": (two_series, "series"),
@@ -155,6 +189,29 @@ def test_bad_volumes(ipv2, clean, model, tmp_path, contents, reader, kind):
     command = READERS[reader]
     refused(ipv2(*(names.get(word, word) for word in command)), command[0], bad.name, words)
     assert contents() == before
+
+
+@pytest.mark.parametrize(("place", "shift"), [("sform", 37), ("qform", 0)])
+def test_a_place_is_chosen(ipv2, clean, model, tmp_path, place, shift):
+    bad, z = two_places(tmp_path), small_chest().origin[2]
+    for command in (
+        "denoise BAD OUT --model MODEL",
+        "simulate BAD OUT --dose 0.5",
+        "denoise BAD OUT --model MODEL --workers 1",
+    ):
+        output = tmp_path / ("cohort" if "workers" in command else "out.nrrd")
+        names = {"BAD": bad, "OUT": output, "MODEL": model}
+        outcome = ipv2(*(names.get(word, word) for word in command.split()), "--prefer", place)
+        assert outcome.code == 0, outcome.err
+        result = ct.read(output / "bad.nrrd" if output.is_dir() else output)
+        assert result.origin[2] == pytest.approx(z + shift, abs=1e-3)
+    outcome = ipv2("evaluate", bad, clean, "--prefer", place)
+    if shift:
+        refused(outcome, "evaluate", "different grids")
+    else:
+        assert outcome.code == 0, outcome.err
+    with pytest.raises(InputError):  # only in those commands
+        ct.read(bad)
 
 
 def test_a_pair_without_overlap(ipv2, scan, tmp_path, contents):
@@ -186,7 +243,10 @@ FOLDER_WRITERS = {
     ("place", "words"),
     [
         ("out.png", [".nrrd", ".nii.gz", "out.png"]),
-        ("out.gz", [".nii.gz"]),
+        ("out.gz", [".nii.gz", "slash"]),
+        ("out.dcm", [".nrrd", "slash"]),
+        ("x" * 252, ["too long"]),
+        ("scan.nrrd/", ["input"]),
         ("missing/out.nrrd", ["missing", "create it first"]),
         ("clean.nrrd/out.nrrd", ["clean.nrrd"]),
         ("scan.nrrd", ["input"]),
@@ -205,6 +265,16 @@ def test_bad_output_files(ipv2, scan, clean, model, tmp_path, contents, writer, 
     command = WRITERS[writer]
     refused(ipv2(*(names.get(word, word) for word in command)), command[0], *words)
     assert contents() == before
+
+
+@pytest.mark.parametrize("name", ["4: Thorax 1.0 B31f", "CHEST 1.25mm", "scan.v2", "scan.dcm/", "out.nrrd/"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_folders_with_any_name(ipv2, scan, model, tmp_path, writer, name):
+    names = {"SCAN": scan, "PLACE": f"{tmp_path}/{name}", "MODEL": model}
+    outcome = ipv2(*(names.get(word, word) for word in WRITERS[writer]))
+    assert outcome.code == 0, outcome.err
+    assert ct.same_grid(ct.read(tmp_path / name), ct.read(scan))
+    assert outputs.sidecar_path(tmp_path / name).is_file()
 
 
 @pytest.mark.parametrize("writer", FOLDER_WRITERS)

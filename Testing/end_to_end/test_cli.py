@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from IPv2Lib import bundle, ct, evaluation, phantom, purification, regions
+from IPv2Lib import bundle, ct, evaluation, phantom, purification, regions, suitability
 from IPv2Lib.cli import main
 from IPv2Lib.regions import Region, StrengthStatistics
 from small_chest import small_chest
 
 LIBRARY_PARENT = Path(bundle.__file__).resolve().parents[1]
+COARSE = "The pixels measure 5.47 mm, the model was trained on 0.4 to 1.3 mm: structures have an unusual size for it."
+"""What is said about a scan of `small_chest` before it is denoised."""
+
 COMMANDS = (
     "demo", "denoise", "purify", "simulate", "train", "compare", "ablation", "evaluate", "models", "devices", "phantom",
 )  # fmt: skip
@@ -79,7 +82,7 @@ def test_python_m_is_the_command(tmp_path):
 def test_denoise_keeps_geometry_and_type_in_every_format(ipv2, scan, model, tmp_path, name):
     output = tmp_path / name
     outcome = ipv2("denoise", scan, output, "--model", model)
-    assert (outcome.code, outcome.err) == (0, "")
+    assert (outcome.code, outcome.err) == (0, f"ipv2: note: {scan}: {COARSE}\n")
     assert outcome.out.splitlines() == [f"{output}: denoised with tiny at strength 1"]
     before, after = ct.read(scan), ct.read(output)
     assert ct.same_grid(before, after)
@@ -92,11 +95,85 @@ def test_denoise_says_where_the_result_came_from(ipv2, scan, model, tmp_path):
     assert ipv2("denoise", scan, output, "--model", model, "--strength", "0.5", "--device", "cpu").code == 0
     facts = sidecar(output)
     assert facts["command"] == "denoise"
-    assert facts["input"] == "scan.nrrd"
+    assert (facts["input"], facts["input_sha256"]) == ("scan.nrrd", ct.read(scan).sha256())
+    assert facts["output_sha256"] == ct.read(output).sha256()
     assert facts["model"] == "tiny"
     assert facts["weights_sha256"] == bundle.load(model).hash
     assert (facts["strength"], facts["device"]) == (0.5, "cpu")
     assert {"IPv2Lib", "torch", "numpy", "SimpleITK", "Python"} <= set(facts["versions"])
+
+
+def test_what_a_model_was_not_made_for_is_said_once_and_kept(ipv2, scan, clean, model, tmp_path):
+    """By one file, several and a cohort alike, in the words of the panel."""
+    expected = {path: suitability.concerns(ct.read(path), bundle.load(model).card) for path in (scan, clean)}
+    assert expected[scan] == [COARSE] and len(expected[clean]) == 2
+    for name, inputs, more in (
+        ("one.nrrd", [scan], []), ("several", [scan, clean], []), ("cohort", [scan, clean], ["--workers", 1]),
+        ("cohort", [scan, clean], ["--workers", 1]),
+    ):  # fmt: skip
+        done = ipv2("denoise", *inputs, tmp_path / name, "--model", model, "--json", *more)
+        texts = [f"{path}: {sentence}" for path in inputs for sentence in expected[path]]
+        assert [event["message"] for event in done.events if event["event"] == "note"] == texts
+        assert done.err == "".join(f"ipv2: note: {text}\n" for text in texts)
+        result = done.events[-1]
+        assert result["notes"] == texts
+        for path, one in zip(inputs, result.get("results", [result]), strict=True):
+            assert one["provenance"]["concerns"] == sidecar(Path(one["output"]))["concerns"] == expected[path]
+
+
+def test_several_inputs_are_told_as_what_they_are(ipv2, model, tmp_path):
+    scans = [ct.write(small_chest(seed=seed), tmp_path / f"{seed}.nrrd") for seed in range(3)]
+    for seed, name in enumerate("ABC"):
+        (tmp_path / name).mkdir()
+        scans[seed] = scans[seed].rename(tmp_path / name / ("scan.nrrd", "SCAN.nrrd", "4: Thorax 1.0 B31f.nrrd")[seed])
+    done = ipv2("denoise", *scans, tmp_path / "out", "--model", model, "--strength", 0.5, "--json")
+    names = [Path(one["output"]).name for one in done.events[-1]["results"]]
+    assert names == ["scan.nrrd", "SCAN-2.nrrd", "4_ Thorax 1.0 B31f.nrrd"]
+    for path, one in zip(scans, done.events[-1]["results"], strict=True):
+        assert one["input"] == str(path) and one["provenance"] == sidecar(Path(one["output"]))
+        assert one["provenance"]["input_sha256"] == ct.read(path).sha256()
+        alone = tmp_path / "alone.nrrd"
+        assert ipv2("denoise", path, alone, "--model", model, "--strength", 0.5).code == 0
+        assert ct.read(alone).sha256() == ct.read(one["output"]).sha256() == one["provenance"]["output_sha256"]
+    more = ipv2(
+        "denoise", *reversed(scans), tmp_path / "out", "--model", model, "--strength", 0.5, "--json", "--workers", 1
+    )
+    assert [Path(one["output"]).name for one in more.events[-1]["results"]] == names[::-1]
+    assert {one["status"] for one in more.events[-1]["results"]} == {"done earlier"}
+
+
+@pytest.mark.parametrize("name", ["out.nrrd", "out.nii", "out.nii.gz", "out.mha", "out.mhd", "series"])
+def test_the_hash_of_an_output_is_that_of_what_is_read_from_it(ipv2, model, tmp_path, name):
+    volume = small_chest()
+    source = ct.write(volume.with_array(volume.array + np.float32(0.3)), tmp_path / "scan.mha")
+    for command, *options in (("denoise", "--model", model), ("simulate", "--dose", 0.5)):
+        output = tmp_path / command / name
+        output.parent.mkdir()
+        assert ipv2(command, source, output, *options).code == 0
+        assert sidecar(output)["output_sha256"] == ct.read(output).sha256()
+        assert sidecar(output)["input_sha256"] == ct.read(source).sha256()
+
+
+def test_values_that_may_be_no_hu_are_said_by_every_command_that_reads_them(ipv2, scan, tmp_path):
+    volume = ct.read(scan)
+    source = ct.write(
+        volume.with_array(np.where(volume.array < -400, volume.array, volume.array + 1000)), tmp_path / "no.nrrd"
+    )
+    (sentence,) = suitability.value_concerns(ct.read(source))
+    assert "rescale intercept" in sentence
+    text = f"{source}: {sentence}"
+    for command in (
+        ("simulate", source, tmp_path / "out.nrrd", "--dose", 0.5), ("evaluate", source, scan),
+        ("evaluate", source, source), ("purify", source, scan, tmp_path / "stages", "--no-pictures"),
+    ):  # fmt: skip
+        done = ipv2(*command, "--json")
+        assert done.code == 0, done.err
+        assert [event["message"] for event in done.events if event["event"] == "note"] == [text]
+        assert done.events[-1]["notes"] == [text]
+    assert sidecar(tmp_path / "out.nrrd")["concerns"] == [sentence]
+    facts = json.loads((tmp_path / "stages" / "provenance.json").read_text(encoding="utf-8"))
+    assert facts["concerns"] == [text]
+    assert facts["input_sha256"] == {"uldct": ct.read(source).sha256(), "ndct": ct.read(scan).sha256()}
 
 
 def test_strength_blends_and_the_same_input_gives_the_same_bytes(ipv2, scan, model, tmp_path):
@@ -324,9 +401,7 @@ def test_stopping_while_a_folder_is_written_leaves_nothing_behind(ipv2, scan, cl
 
 
 @pytest.mark.parametrize("output", ["out.nrrd", "series"])
-def test_a_full_disk_is_an_error_that_leaves_nothing_behind(
-    ipv2, scan, model, tmp_path, contents, monkeypatch, output
-):
+def test_a_full_disk_is_an_error_that_leaves_nothing_behind(ipv2, scan, model, tmp_path, contents, monkeypatch, output):
     before = contents()
 
     def full(*_):
@@ -413,9 +488,7 @@ def test_purify_ipv1_has_its_own_stages_and_replaces_its_own_folder_only(ipv2, s
     assert "--overwrite" in outcome.err
     assert contents() == before
     assert ipv2("purify", scan, clean, folder, "--strategy", "ipv1", "--overwrite", "--blend", 0.3).code == 0
-    stages = purification.purify(
-        ct.read(scan), ct.read(clean), purification.Settings(False, False, False, blend=0.3)
-    )
+    stages = purification.purify(ct.read(scan), ct.read(clean), purification.Settings(False, False, False, blend=0.3))
     assert not (folder / "simulated.nrrd").exists()
     assert np.array_equal(ct.read(folder / "training-input.nrrd").array, stages.training_input.array)
 

@@ -128,6 +128,8 @@ def test_tables_that_cannot_be_used(ipv2, cohort, tmp_path, table, words):
         (("COHORT/n0.nrrd", "--dose", 1, 2, 3), "3 numbers"),
         (("COHORT/n0.nrrd", "--split", 50, 20, 20), "sum 1"),
         (("COHORT/n0.nrrd", "--workers", 0), "0 workers"),
+        (("COHORT/n0.nrrd", "--tls-ca", "COHORT/n0.nrrd"), "name it with --scheduler"),
+        (("COHORT/n0.nrrd", "--scheduler", "tls://127.0.0.1:9", "--tls-cert", "COHORT/n0.nrrd"), "both --tls-ca and"),
         (("COHORT/n0.nrrd", "--window", 400, -1000), "lower value first"),
         (("--table", "COHORT/none.csv", "COHORT/n0.nrrd"), "nothing else"),
         (("--table", "COHORT/none.csv", "--dose", 0.1), "--dose is a column"),
@@ -153,7 +155,9 @@ def test_a_cohort_is_denoised_whatever_fails(ipv2, cohort, model, tmp_path):
     done = ipv2(*command)
     assert done.code == 0, done.err
     notes = [event["message"] for event in done.events if event["event"] == "note"]
-    assert len(notes) == 2 and "broken.nrrd" in notes[0] and "not a CT in HU" in notes[1]
+    failures = [note for note in notes if "pixels measure" not in note]
+    assert len(failures) == 2 and "broken.nrrd" in failures[0] and "not a CT in HU" in failures[1]
+    assert done.events[-1]["notes"] == notes and len(notes) == 4
     results = done.events[-1]["results"]
     assert [result["status"] for result in results] == ["denoised", "failed", "failed", "denoised"]
     assert results[0]["provenance"]["model"] == "tiny" and results[1]["output"] is None

@@ -26,7 +26,7 @@ def installed(tmp_path_factory) -> Path:
     source = folder / "source"
     for name in ("IPv2Denoise/IPv2Lib", "Resources"):
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE.txt"):
         shutil.copy(REPOSITORY / name, source)
     added = source / "Resources" / "Models" / "added_later" / "model.json"
     added.parent.mkdir(parents=True)

@@ -123,7 +123,7 @@ def test_test_installs_its_extra_then_runs_ruff_and_pytest_with_the_arguments(ch
 
 def test_an_unsuitable_python_is_said(checkout):
     for name in ("python3", "python3.13", "python3.12", "python3.11", "python3.10"):
-        (checkout.stand_ins / name).write_text("#!/bin/sh\n[ \"$1\" = --version ] && echo Python 3.9.2\nexit 1\n")
+        (checkout.stand_ins / name).write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2\nexit 1\n')
         (checkout.stand_ins / name).chmod(0o755)
     done = checkout.run("--help")
     assert done.returncode == 1

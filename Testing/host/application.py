@@ -41,13 +41,26 @@ class qSlicerApplication(StandIn, QtWidgets.QApplication):
         self.setQuitOnLastWindowClosed(False)
         self._scene = self._logic = self._manager = self._layout_manager = None
 
-    temporaryPath = stored_property(str, tempfile.gettempdir())
     slicerHome = QtCore.Property(str, lambda self: self._home.name)
     majorVersion = stored_property(int, 5)
     minorVersion = stored_property(int, 10)
     revision = stored_property(str, "stand-in")
     documentationBaseUrl = stored_property(str, "https://slicer.readthedocs.io/en/latest/")
     os = stored_property(str, "linux")
+
+    @property
+    def temporaryPath(self) -> str:
+        """A folder of Slicer's own in a place that is a user's and has a user's name; made again where it vanished."""
+        os.makedirs(self._temporary_path, exist_ok=True)
+        return self._temporary_path
+
+    @temporaryPath.setter
+    def temporaryPath(self, path: str) -> None:
+        self._temporary_path = path
+
+    def setTemporaryPath(self, path: str) -> None:
+        """Slot: use another folder."""
+        self._temporary_path = path
 
     def _start(self, scene, version: tuple[int, int], testing: bool) -> None:
         self.majorVersion, self.minorVersion = version
@@ -58,6 +71,7 @@ class qSlicerApplication(StandIn, QtWidgets.QApplication):
         # Slicer's own colour files are not part of slicer-core; an empty folder keeps it from complaining.
         self._home = tempfile.TemporaryDirectory(prefix="slicer-host-")
         (Path(self._home.name) / "share" / "ColorFiles").mkdir(parents=True)
+        self._temporary_path = str(Path(self._home.name) / "Jürgen O'Neill 100%" / "Slicer-tmp")
         self._logic.SetHomeDirectory(self._home.name)
         self._logic.SetShareDirectory("share")
         colors = slicer.vtkSlicerColorLogic()
@@ -73,6 +87,12 @@ class qSlicerApplication(StandIn, QtWidgets.QApplication):
         self._data_io = slicer.vtkDataIOManagerLogic()
         self._data_io.SetMRMLApplicationLogic(self._logic)
         self._logic.SetMRMLSceneDataIO(scene, self._remote, self._data_io)
+        self._remote.GetCacheManager().SetRemoteCacheDirectory(self.cachePath)
+
+    @property
+    def cachePath(self) -> str:
+        """Where Sample Data keeps what it has downloaded."""
+        return str(Path(self._home.name) / "cache")
 
     def mrmlScene(self):
         return self._scene

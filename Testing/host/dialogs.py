@@ -1,7 +1,7 @@
 """Dialogs without a user: what they said is kept in `messages`, what they return comes from `answers`.
 
-A dialog takes the first answer that waits. Without one it is answered as Slicer's testing mode does: OK or Yes to a
-question, Close to "Retry or close?", nothing chosen in a file dialog.
+A dialog takes the first answer that waits. Without one it is answered by its default button, or if it has none as
+Slicer's testing mode does: OK or Yes to a question, Close to "Retry or close?", nothing chosen in a file dialog.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
@@ -97,27 +98,56 @@ class QMessageBox(_Box):
 
     @staticmethod
     def _ask(kind, parent, title, text, buttons=_Box.Ok, default=_Box.NoButton):
-        return button_for(say(kind, text, title), buttons)
+        return button_for(say(kind, text, title, default=None if default == _Box.NoButton else default), buttons)
 
     @staticmethod
     def information(parent, title, text, buttons=_Box.Ok, default=_Box.NoButton):
-        return QMessageBox._ask("info", parent, title, text, buttons)
+        return QMessageBox._ask("info", parent, title, text, buttons, default)
 
     @staticmethod
     def warning(parent, title, text, buttons=_Box.Ok, default=_Box.NoButton):
-        return QMessageBox._ask("warning", parent, title, text, buttons)
+        return QMessageBox._ask("warning", parent, title, text, buttons, default)
 
     @staticmethod
     def critical(parent, title, text, buttons=_Box.Ok, default=_Box.NoButton):
-        return QMessageBox._ask("error", parent, title, text, buttons)
+        return QMessageBox._ask("error", parent, title, text, buttons, default)
 
     @staticmethod
     def question(parent, title, text, buttons=_Box.Yes | _Box.No, default=_Box.NoButton):
-        return QMessageBox._ask("question", parent, title, text, buttons)
+        return QMessageBox._ask("question", parent, title, text, buttons, default)
 
 
 class QFileDialog(QtWidgets.QFileDialog):
-    """The static functions return a path, not a pair, as in PythonQt; empty where nothing was chosen."""
+    """The static functions return a path, not a pair, as in PythonQt; empty where nothing was chosen.
+
+    A dialog that is made and executed says its proposal, folder and name; the answer to one that saves may be a pair:
+    path, name filter.
+    """
+
+    _name, _answer = "", ()
+
+    def selectFile(self, name: str) -> None:
+        """What is proposed."""
+        self._name = str(name)
+
+    def exec(self) -> int:
+        """Ask; a name without a suffix gets the default one only if it has no dot, as in Qt."""
+        kind = "save" if self.acceptMode() == QtWidgets.QFileDialog.AcceptSave else "open"
+        proposal = str(Path(self.directory().path()) / self._name) if self._name else self.directory().path()
+        answer = say("file", self.windowTitle(), kind, proposal)
+        path, name_filter = answer if isinstance(answer, tuple) else (answer, None)
+        if name_filter is not None:
+            if name_filter not in self.nameFilters():
+                raise HostError(f"the dialog offers no '{name_filter}': {self.nameFilters()}")
+            self.selectNameFilter(name_filter)
+        self._answer = (str(path),) if path else ()
+        return int(bool(path))
+
+    exec_ = exec
+
+    def selectedFiles(self) -> list[str]:
+        """What was chosen."""
+        return list(self._answer)
 
     @staticmethod
     def getOpenFileName(parent=None, caption="", folder="", filter="", selected=None, options=None) -> str:

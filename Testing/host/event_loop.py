@@ -6,9 +6,12 @@ stands still in Slicer, unless Qt is called without PySide6 in between.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from PySide6 import QtCore
@@ -80,3 +83,27 @@ class EventLoop:
         now = time.monotonic()
         self._longest = max(self._longest, now - self._last - _TICK_MS / 1000)
         self._last = now
+
+
+@contextlib.contextmanager
+def waits_counted() -> Iterator[list[float]]:
+    """Seconds that this thread asked to sleep, or waited for another one in vain; no busy machine makes them more."""
+    waits: list[float] = []
+    thread, sleep, wait = threading.get_ident(), time.sleep, threading.Event.wait
+
+    def counted_sleep(seconds: float) -> None:
+        if threading.get_ident() == thread:
+            waits.append(seconds)
+        sleep(seconds)
+
+    def counted_wait(event: threading.Event, timeout: float | None = None) -> bool:
+        happened = wait(event, timeout)
+        if not happened and threading.get_ident() == thread:
+            waits.append(timeout or 0.0)
+        return happened
+
+    time.sleep, threading.Event.wait = counted_sleep, counted_wait
+    try:
+        yield waits
+    finally:
+        time.sleep, threading.Event.wait = sleep, wait

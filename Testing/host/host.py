@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import logging
 import sys
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -17,8 +19,10 @@ from PySide6 import QtCore, QtGui, QtTest, QtWidgets
 
 from . import (
     application,
+    color_legends,
     ctk_widgets,
     dialogs,
+    dicom,
     mrml_widgets,
     packages,
     parameter_node,
@@ -30,7 +34,7 @@ from . import (
     ui_loader,
 )
 from .errors import HostError
-from .event_loop import EventLoop
+from .event_loop import EventLoop, waits_counted
 from .layout import qSlicerLayoutManager
 from .main_window import qSlicerMainWindow
 from .observation import end_all
@@ -42,7 +46,8 @@ from .subject_hierarchy import (
     qSlicerSubjectHierarchyScriptedPlugin,
 )
 
-_PANEL_WIDTH, _WINDOW_SIZE = 380, (1280, 800)
+_PANEL_WIDTH, _WINDOW_SIZE = 380, (1400, 800)
+_PATIENCE_SECONDS = 2.0
 _missing = object()
 _retired: list[tuple] = []
 
@@ -62,6 +67,8 @@ class Host:
         What `slicer.app` says.
     packaging : bool
         Whether there is `slicer.packaging`, which Slicer 5.10 has not.
+    pytorch_extension : bool
+        Whether the extension PyTorch is installed.
     testing : bool
         Whether Slicer runs with --testing, where `slicer.util` shows no dialogs.
     developer : bool
@@ -90,6 +97,7 @@ class Host:
         size: tuple[int, int] = _WINDOW_SIZE,
         version: tuple[int, int] = (5, 10),
         packaging: bool = True,
+        pytorch_extension: bool = True,
         testing: bool = False,
         developer: bool = False,
         keep_lock: bool = True,
@@ -103,13 +111,14 @@ class Host:
         self._imported: dict[str, object] = {}
         self._search_path = list(sys.path)
         self._modules: list[str] = []
+        self._clicked: dict[int, float] = {}  # button to when
         self._loop = EventLoop(keep_lock)
         for each in (dialogs, settings, packages):
             each.reset()
         settings.QSettings().setValue("Developer/DeveloperMode", developer)
         style.apply(self.app, dark)
         self.scene = slicer.vtkMRMLScene()
-        self._install(packaging)
+        self._install(packaging, pytorch_extension)
         self.app._start(self.scene, version, testing)
         application.add_core_modules(self.app)
         self._hierarchy = SubjectHierarchy(self.scene)
@@ -138,6 +147,16 @@ class Host:
     def installed_packages(self) -> list[str]:
         """Python packages that would have been installed."""
         return packages.installed
+
+    @property
+    def absent_packages(self) -> set[str]:
+        """Names of Python packages that are not there until they are installed; to be filled by a test."""
+        return packages.absent
+
+    @property
+    def pip_failure(self) -> list[str]:
+        """What pip prints before it fails; to be filled by a test."""
+        return packages.failure
 
     def load_module(self, path: str | Path, *, select: bool = True):
         """Load a scripted module and enter it.
@@ -208,6 +227,8 @@ class Host:
     def click(self, button: QtWidgets.QAbstractButton) -> None:
         """Click a button from within the event loop, as a user does, and let its slots run.
 
+        Clicks on one button are single clicks: the next one waits until it would not make a double click.
+
         Raises
         ------
         HostError
@@ -215,8 +236,26 @@ class Host:
         """
         if not (button.isEnabled() and button.isVisible()):
             raise HostError(f"button '{button.objectName()}' is {'hidden' if button.isEnabled() else 'disabled'}")
+        since, now = self._clicked.get(id(button), float("-inf")), time.monotonic()
+        self.process_events(max(0.0, since + self.app.doubleClickInterval() / 1000 + 0.05 - now))
         QtCore.QTimer.singleShot(0, button.click)
         self.process_events()
+        self._clicked[id(button)] = time.monotonic()
+
+    def double_click(self, button: QtWidgets.QAbstractButton) -> None:
+        """Click a button twice at once; the second click does nothing where the first has disabled it.
+
+        Raises
+        ------
+        HostError
+            As `click`.
+        """
+        if not (button.isEnabled() and button.isVisible()):
+            raise HostError(f"button '{button.objectName()}' is {'hidden' if button.isEnabled() else 'disabled'}")
+        for _ in range(2):
+            QtCore.QTimer.singleShot(0, button.click)  # which a disabled button ignores
+        self.process_events()
+        self._clicked[id(button)] = time.monotonic()
 
     def click_cell(self, view: QtWidgets.QAbstractItemView, row: int, column: int = 0, *, keys: str = "") -> None:
         """Click a cell of a table or an entry of a list or tree, scrolled to where needed.
@@ -291,6 +330,11 @@ class Host:
         self.window._set_panel_width(width)
         self.process_events()
 
+    def smallest_panel_width(self) -> int:
+        """How narrow Slicer's panel can be made with this module, in pixels: its contents and a scroll bar."""
+        bar = QtWidgets.QScrollBar(QtCore.Qt.Horizontal)
+        return self.window._holder.minimumSizeHint().width() + bar.sizeHint().width()
+
     def set_dark(self, dark: bool) -> None:
         """Change the appearance."""
         style.apply(self.app, dark)
@@ -348,13 +392,38 @@ class Host:
         """What the button of a registered data set in the module Sample Data does."""
         return sample_data.click(name)
 
+    def import_dicom(self, folder: str | Path) -> list:
+        """What happens when a folder is dropped on the module DICOM: every CT series in it is loaded.
+
+        Returns
+        -------
+        list of vtkMRMLScalarVolumeNode, in the order of the names of their files
+        """
+        from DICOMLib import DICOMUtils
+
+        DICOMUtils.importDicom(str(folder))
+        files = [str(path) for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+        series = list(dict.fromkeys(filter(None, map(slicer.dicomDatabase.seriesForFile, files))))
+        nodes = [slicer.mrmlScene.GetNodeByID(each) for each in DICOMUtils.loadSeriesByUID(series)]
+        self.process_events()
+        return nodes
+
     def quit(self) -> None:
-        """End the application as a user does: modules clean up. The host still has to be closed."""
-        self.app.aboutToQuit.emit()
-        for name in self._modules:
-            self.app.moduleManager().moduleAboutToBeUnloaded.emit(name)
+        """End the application as a user does: modules clean up. The host still has to be closed.
+
+        Raises
+        ------
+        HostError
+            Somebody waited for longer than a user would: he sees a dead window, and ends Slicer by force.
+        """
+        with waits_counted() as waits:
+            self.app.aboutToQuit.emit()
+            for name in self._modules:
+                self.app.moduleManager().moduleAboutToBeUnloaded.emit(name)
         self._modules.clear()
         self._loop.run(0.02)
+        if sum(waits) > _PATIENCE_SECONDS:
+            raise HostError(f"quitting waited for {sum(waits):.1f} s in the thread of the user interface")
 
     def close(self) -> None:
         """Quit, take everything out of Python that the constructor put there, and raise what was not yet raised."""
@@ -365,6 +434,8 @@ class Host:
         finally:
             self.window.close()
             self._hierarchy.close()
+            self.app.layoutManager()._retire()
+            color_legends.close_all()
             self.scene.Clear(True)
             self._retire()
             self.window.deleteLater()
@@ -384,7 +455,7 @@ class Host:
 
     # --- What Python sees -------------------------------------------------------------------------------------
 
-    def _install(self, packaging: bool) -> None:
+    def _install(self, packaging: bool, pytorch_extension: bool) -> None:
         qt = pythonqt.make_module(
             {**dialogs.REPLACEMENTS, "QSettings": settings.QSettings, "QUiLoader": ui_loader.QUiLoader}
         )
@@ -396,9 +467,12 @@ class Host:
             "slicer.parameterNodeWrapper": parameter_node.make_module(),
             "slicer.i18n": _i18n(),
             **make_modules(),
+            **dicom.make_modules(),
         }
         if packaging:
             modules["slicer.packaging"] = packages.make_module()
+        if pytorch_extension:
+            modules["PyTorchUtils"] = packages.make_torch_module()
         for name, module in modules.items():
             self._imported[name] = sys.modules.get(name, _missing)
             sys.modules[name] = module
@@ -408,6 +482,7 @@ class Host:
         self._set(slicer, "mrmlScene", self.scene)
         self._set(slicer, "modules", scripted_modules.Modules())
         self._set(slicer, "selfTests", {})
+        self._set(slicer, "dicomDatabase", dicom.DicomDatabase())
         for name, cls in mrml_widgets.WIDGETS.items():
             self._set(slicer, name, cls)
         qSlicerSubjectHierarchyPluginHandler._instance = None
@@ -417,7 +492,8 @@ class Host:
         self._set(slicer, "qSlicerScriptedLoadableModuleWidget", scripted_modules.qSlicerScriptedLoadableModuleWidget)
         self._set(slicer.util, "messageBox", _message_box)
         self._set(slicer.util, "mainWindow", lambda: self.window)
-        self._set(slicer.util, "pip_install", packages.pip_install)
+        self._set(slicer.util, "pip_install", packages.pip_install if packaging else packages.pip_install_of_5_10)
+        self._set(importlib.metadata, "version", packages.version)
         self._set(slicer.util, "childWidgetVariables", _child_widget_variables)
         self._set(sys, "excepthook", self._caught)
         self._set(sys, "unraisablehook", lambda e: self._caught(e.exc_type, e.exc_value, e.exc_traceback))

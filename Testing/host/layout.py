@@ -10,6 +10,7 @@ from IPv2Lib import scene as ipv2_scene
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Qt, Signal, Slot
 
+from .color_legends import ColorLegends
 from .errors import HostError
 from .observation import Observation
 from .plot_view import qMRMLPlotWidget
@@ -18,7 +19,8 @@ from .table_view import qMRMLTableWidget
 
 _COALESCE_MS = 15
 _OFFSET_STEPS = 1000
-_LEGEND_WIDTH, _MARGIN = 14, 8
+_MARGIN = 8
+_BAR_WIDTH, _BAR_HEIGHT = 318, 30  # Slicer 5.12 on Linux; no view can be narrower than its bar
 _SLICE_VIEW, _PLOT_VIEW, _TABLE_VIEW = "vtkMRMLSliceNode", "vtkMRMLPlotViewNode", "vtkMRMLTableViewNode"
 _MAKERS = {_PLOT_VIEW: qMRMLPlotWidget, _TABLE_VIEW: qMRMLTableWidget}
 _INK, _SHADOW = QtGui.QColor("#f0f0f0"), QtGui.QColor(0, 0, 0, 200)
@@ -30,7 +32,7 @@ class SliceView(QtWidgets.QWidget):
     def __init__(self, node, logic):
         super().__init__()
         self._node, self._logic, self._picture = node, logic, None
-        self._observed = []
+        self._observed, self._legends_picture = [], None
         self.renders = 0
         self._timer = QtCore.QTimer(self)
         self._timer.setSingleShot(True)
@@ -42,6 +44,11 @@ class SliceView(QtWidgets.QWidget):
             Observation(self, each, vtk.vtkCommand.ModifiedEvent, self.scheduleRender)
         Observation(self, composite, vtk.vtkCommand.ModifiedEvent, self._observe_volumes)
         self._observe_volumes()
+        self._legends = ColorLegends(self, node, self.scheduleRender)
+
+    def legends(self) -> list:
+        """The nodes of the colour legends that are seen; of the stand-in."""
+        return self._legends.shown()
 
     @Slot()
     def scheduleRender(self) -> None:
@@ -75,12 +82,18 @@ class SliceView(QtWidgets.QWidget):
         painter.drawImage(self.rect(), image)
         painter.setFont(QtGui.QFont("DejaVu Sans", 8))
         self._paint_names(painter)
-        self._paint_legends(painter)
+        if self._legends_picture is not None:
+            rows, columns, _ = self._legends_picture.shape
+            image = QtGui.QImage(
+                self._legends_picture.data, columns, rows, 4 * columns, QtGui.QImage.Format_RGBA8888_Premultiplied
+            )
+            painter.drawImage(self.rect(), image)
 
     def _render(self) -> None:
         if self._node.GetScene() is None:
             return
         self._picture = ipv2_scene.render_view(self._node).copy()
+        self._legends_picture = self._legends.draw(max(1, self.width()), max(1, self.height()))
         self.renders += 1
         self.update()
 
@@ -113,42 +126,6 @@ class SliceView(QtWidgets.QWidget):
             text = painter.fontMetrics().elidedText(f"{letter}: {node.GetName()}", Qt.ElideMiddle, width)
             _draw_text(painter, _MARGIN, self.height() - _MARGIN - index * line, text)
 
-    def _paint_legends(self, painter) -> None:
-        right = self.width() - _MARGIN
-        for node in self._volumes().values():
-            legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node)
-            if legend is None or not legend.GetVisibility() or not legend.IsDisplayableInView(self._node.GetID()):
-                continue
-            right = self._paint_legend(painter, node, legend, right) - _MARGIN
-
-    def _paint_legend(self, painter, node, legend, right: int) -> int:
-        """Draw one legend, its right side at `right`; returns its left side."""
-        display = node.GetDisplayNode()
-        level, window = display.GetLevel(), display.GetWindow()
-        labels = max(2, legend.GetNumberOfLabels())
-        values = [level - window / 2 + window * index / (labels - 1) for index in range(labels)]
-        texts = [legend.GetLabelFormat().replace("%.0f", "{:.0f}").format(value) for value in values]
-        metrics = painter.fontMetrics()
-        wide = max(metrics.horizontalAdvance(text) for text in texts)
-        height = min(200, int(self.height() * 0.5))
-        top = (self.height() - height) // 2
-        bar = QtCore.QRect(right - wide - 6 - _LEGEND_WIDTH, top, _LEGEND_WIDTH, height)
-        table = display.GetColorNode().GetLookupTable()
-        gradient = QtGui.QLinearGradient(bar.bottomLeft(), bar.topLeft())
-        count = table.GetNumberOfTableValues()
-        for step in range(33):
-            color = table.GetTableValue(round((count - 1) * step / 32))
-            gradient.setColorAt(step / 32, QtGui.QColor.fromRgbF(*color[:3]))
-        painter.fillRect(bar, gradient)
-        painter.setPen(_INK)
-        painter.drawRect(bar)
-        for index, text in enumerate(texts):
-            y = bar.bottom() - round(height * index / (labels - 1))
-            _draw_text(painter, bar.right() + 6, y + metrics.ascent() // 2, text)
-        title = legend.GetTitleText()
-        _draw_text(painter, right - metrics.horizontalAdvance(title), top - metrics.height(), title)
-        return min(bar.left(), right - metrics.horizontalAdvance(title))
-
 
 class SliceController(QtWidgets.QWidget):
     """The bar over a slice view: its label, a slider for the offset and the offset in mm."""
@@ -160,9 +137,13 @@ class SliceController(QtWidgets.QWidget):
         self._label.setAlignment(Qt.AlignCenter)
         self._label.setMinimumWidth(22)
         color = QtGui.QColor.fromRgbF(*node.GetLayoutColor())
-        self._label.setStyleSheet(f"background: {color.name()}; color: black; font-weight: bold; border-radius: 2px;")
+        colors = self.palette()
+        colors.setColor(QtGui.QPalette.Window, color)
+        colors.setColor(QtGui.QPalette.WindowText, Qt.black)
+        self.setPalette(colors)
+        self.setAutoFillBackground(True)
+        self.setMinimumSize(_BAR_WIDTH, _BAR_HEIGHT)
         self._slider = QtWidgets.QSlider(Qt.Horizontal)
-        self._slider.setMinimumWidth(20)
         self._slider.setRange(0, _OFFSET_STEPS)
         self._text = QtWidgets.QLabel()
         self._text.setMinimumWidth(self._text.fontMetrics().horizontalAdvance("S: -000.00mm"))
@@ -221,7 +202,6 @@ class qMRMLSliceWidget(StandIn, QtWidgets.QWidget):
         box.setSpacing(0)
         box.addWidget(self._controller)
         box.addWidget(self._view, 1)
-        self.setMinimumSize(60, 60)
 
     def sliceController(self) -> SliceController:
         return self._controller
@@ -268,13 +248,16 @@ class qSlicerLayoutManager(StandIn, QtCore.QObject):
         super().__init__()
         self._viewport, self._scene, self._application = viewport, scene, application_logic
         self._widgets: dict[tuple[str, str], QtWidgets.QWidget] = {}  # by class and name of the view node
-        self._shown, self._root = None, None
+        self._shown, self._root, self._enabled = None, None, True
         self._box = QtWidgets.QVBoxLayout(viewport)
         self._box.setContentsMargins(0, 0, 0, 0)
         self._logic = slicer.vtkMRMLLayoutLogic()
         self._logic.SetMRMLScene(scene)
         self._node = self._logic.GetLayoutNode()
         Observation(self, self._node, vtk.vtkCommand.ModifiedEvent, self._update)
+        Observation(self, scene, scene.StartCloseEvent, self._clear)
+        for event in (scene.EndCloseEvent, scene.EndBatchProcessEvent):
+            Observation(self, scene, event, self._update)
         self._update()
 
     threeDViewCount = QtCore.Property(int, lambda self: 0)
@@ -337,20 +320,31 @@ class qSlicerLayoutManager(StandIn, QtCore.QObject):
         """See `setRenderPaused`."""
 
     def _update(self) -> None:
-        if self._scene.IsClosing():
+        if self._scene.IsBatchProcessing() or not self._enabled:
             return
         shown = self._node.GetViewArrangement(), self._node.GetCurrentLayoutDescription()
         if shown == self._shown or not shown[1]:
             return
+        self._clear()
         self._shown = shown
+        self._root = self._build(ElementTree.fromstring(shown[1]))
+        self._box.addWidget(self._root)
+        self.layoutChanged.emit(shown[0])
+
+    def _retire(self) -> None:
+        """Show nothing any more: the scene is about to lose even the nodes of its views."""
+        self._enabled = False
+        self._clear()
+
+    def _clear(self) -> None:
+        """Take the views out of the window; they are kept."""
+        self._shown = None
         for widget in self._widgets.values():
             widget.setParent(None)
         if self._root is not None:
             self._box.removeWidget(self._root)
             self._root.deleteLater()
-        self._root = self._build(ElementTree.fromstring(shown[1]))
-        self._box.addWidget(self._root)
-        self.layoutChanged.emit(shown[0])
+            self._root = None
 
     def _build(self, element) -> QtWidgets.QWidget:
         if element.tag == "view":
@@ -358,22 +352,29 @@ class qSlicerLayoutManager(StandIn, QtCore.QObject):
         if element.tag == "item":
             return self._build(element[0])
         kind = element.get("type", "horizontal")
+        items = element.findall("item")
         if kind == "tab":
             tabs = QtWidgets.QTabWidget()
-            for item in element.findall("item"):
+            for item in items:
                 tabs.addTab(self._build(item), item.get("name", ""))
             return tabs
+        if kind != "grid" and element.get("split") == "true":
+            splitter = QtWidgets.QSplitter(Qt.Vertical if kind == "vertical" else Qt.Horizontal)
+            for item in items:
+                splitter.addWidget(self._build(item))
+            sizes = [int(item.get("splitSize", 0)) for item in items]
+            if any(sizes):
+                splitter.setSizes(sizes)
+            return splitter
         holder = QtWidgets.QWidget()
         grid = QtWidgets.QGridLayout(holder)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(2)
-        for number, item in enumerate(element.findall("item")):
+        for number, item in enumerate(items):
             row, column = {"vertical": (number, 0), "grid": (int(item.get("row", 0)), int(item.get("column", 0)))}.get(
                 kind, (0, number)
             )
             grid.addWidget(self._build(item), row, column, int(item.get("rowspan", 1)), int(item.get("colspan", 1)))
-            grid.setRowStretch(row, 1 if kind != "vertical" else int(item.get("splitSize") or 1))
-            grid.setColumnStretch(column, 1)
         return holder
 
     def _view(self, element) -> QtWidgets.QWidget:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from PySide6 import QtWidgets
+from PySide6 import QtGui, QtWidgets
 from PySide6.QtCore import Qt
 
 from . import ctk_widgets
 from .errors import HostError
+
+SLICER_KEYS = (
+    "Ctrl+O", "Ctrl+S", "Ctrl+W", "Ctrl+Z", "Ctrl+Y", "Ctrl+H", "Ctrl+F", "Ctrl+B", "Ctrl+Left", "Ctrl+Right",
+    "Ctrl+`", *(f"Ctrl+{digit}" for digit in range(7)),
+    "Ctrl+Shift+A", "Ctrl+Shift+T", "Ctrl+Shift+Space",  # markups
+    "Ctrl+Shift+Down", "Ctrl+Shift+Left", "Ctrl+Shift+Right",  # sequences
+)  # fmt: skip
+"""Keys of Slicer's own; another shortcut with one of them is ambiguous, and neither is heard."""
 
 
 class ModuleSelector(QtWidgets.QWidget):
@@ -86,6 +94,7 @@ class qSlicerMainWindow(QtWidgets.QMainWindow):
         row.addWidget(self._viewport, 1)
         self.setCentralWidget(both)
         self.statusBar()
+        self._shortcuts = [QtGui.QShortcut(QtGui.QKeySequence(keys), self) for keys in SLICER_KEYS]
         self.resize(*size)
 
     def moduleSelector(self) -> ModuleSelector:

@@ -20,6 +20,15 @@ class qMRMLWidget(WithScene, QtWidgets.QWidget):
     mrmlSceneChanged = Signal(object)
 
 
+class qMRMLSortFilterProxyModel(StandIn, QtCore.QObject):
+    """Which nodes a selector offers, beyond the selector's own properties."""
+
+    def _filter_changed(self) -> None:
+        self.parent()._update()
+
+    hiddenNodeIDs = stored_property("QStringList", [], changed="_filter_changed")
+
+
 class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
     """Choose a node of the scene."""
 
@@ -38,11 +47,11 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
         self._scene, self._observations, self._ids, self._current = None, [], [], ""
         self._requested = ""
         self._watched: dict[str, Observation] = {}
-        self._attributes: dict[str, dict[str, object]] = {}
+        self._attributes: dict[str, tuple[str, object]] = {}
+        self._filter = qMRMLSortFilterProxyModel(self)
         self._labels: dict[str, str] = {}
         self._user_actions = []
         self._combo = ctk_widgets.ctkComboBox(self)
-        self._combo.setSizePolicy(QtWidgets.QSizePolicy.Ignored, QtWidgets.QSizePolicy.Fixed)
         box = QtWidgets.QHBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
         box.addWidget(self._combo)
@@ -118,13 +127,20 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
         return self._scene.GetNodeByID(self._ids[index]) if 0 <= index < len(self._ids) else None
 
     def addAttribute(self, node_type: str, name: str, value=None) -> None:
-        """Offer nodes of a class only if they have an attribute, of this value unless it is None."""
-        self._attributes.setdefault(node_type, {})[name] = value
+        """Offer nodes of a class only if they have an attribute, of this value unless it is None.
+
+        Of one attribute for a class, the last one.
+        """
+        self._attributes[node_type] = (name, value)
         self._update()
 
     def removeAttribute(self, node_type: str, name: str) -> None:
-        self._attributes.get(node_type, {}).pop(name, None)
+        if self._attributes.get(node_type, ("",))[0] == name:
+            del self._attributes[node_type]
         self._update()
+
+    def sortFilterProxyModel(self) -> qMRMLSortFilterProxyModel:
+        return self._filter
 
     def setNodeTypeLabel(self, label: str, node_type: str) -> None:
         self._labels[node_type] = label
@@ -146,7 +162,8 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
             return None
         name = self.property("baseName") or self.nodeTypeLabel(node_type)
         node = self._scene.AddNewNodeByClass(node_type, self._scene.GenerateUniqueName(name))
-        for attribute, value in self._attributes.get(node_type, {}).items():
+        if node_type in self._attributes:
+            attribute, value = self._attributes[node_type]
             node.SetAttribute(attribute, "" if value is None else str(value))
         self._update()
         if self.property("selectNodeUponCreation"):
@@ -177,6 +194,8 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
         return any(node.IsA(each) for each in self.property("nodeTypes"))
 
     def _offers(self, node) -> bool:
+        if node.GetID() in self._filter.property("hiddenNodeIDs"):
+            return False
         if node.GetHideFromEditors() and not self.property("showHidden"):
             return False
         if any(node.IsA(each) for each in self.property("hideChildNodeTypes")):
@@ -184,8 +203,7 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
         for node_type in self.property("nodeTypes"):
             derived = self.property("showChildNodeTypes") and node.IsA(node_type)
             if node.GetClassName() == node_type or derived:
-                wanted = self._attributes.get(node_type, {})
-                return all(_has_attribute(node, name, value) for name, value in wanted.items())
+                return node_type not in self._attributes or _has_attribute(node, *self._attributes[node_type])
         return False
 
     def _observe_scene(self) -> list[Observation]:

@@ -1,9 +1,14 @@
-"""Module `slicer.packaging`: looks up what is installed as Slicer does, and only notes what it would install."""
+"""Module `slicer.packaging`: looks up what is installed as Slicer does, and only notes what it would install.
+
+`importlib.metadata` finds what was noted, and does not find what is said to be absent. Where pip is to fail, it prints
+what it is told to print, and raises what it raises in Slicer.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
 from pathlib import Path
+from subprocess import CalledProcessError
 from types import ModuleType
 
 import slicer
@@ -13,10 +18,29 @@ from packaging.requirements import Requirement
 installed: list[str] = []
 """Requirements that would have been installed."""
 
+absent: set[str] = set()
+"""Names of packages that are not there until they are installed, whatever this Python has."""
+
+failure: list[str] = []
+"""What pip prints before it fails; empty: it succeeds."""
+
+_found = importlib.metadata.version
+
 
 def reset() -> None:
-    """Forget what would have been installed."""
-    installed.clear()
+    """Forget what would have been installed, what is absent, and that pip fails."""
+    for each in (installed, absent, failure):
+        each.clear()
+
+
+def version(name: str) -> str:
+    """In place of `importlib.metadata.version`."""
+    for each in map(Requirement, installed):
+        if each.name == name:
+            return max((specifier.version for specifier in each.specifier), default="1.0")
+    if name in absent:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return _found(name)
 
 
 def _requirements(given) -> list[Requirement]:
@@ -54,11 +78,36 @@ def pip_install(
     blocking=True,
     show_progress=True,
     requester=None,
+    parent=None,
     logCallback=None,
     completedCallback=None,
 ):
-    """Note what would be installed."""
+    """Note what would be installed; with a dialog, a failure is shown in a box before it is raised.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        `failure` says so. It knows the exit code and nothing of what pip has printed.
+    """
+    _run_pip(requirements, "pip install", lambda: _show_failure(requester) if show_progress else None)
+
+
+def pip_install_of_5_10(requirements):
+    """`slicer.util.pip_install` before there was `slicer.packaging`: prints, and has no dialog."""
+    _run_pip(requirements, ["PythonSlicer", "-m", "pip", "install"], lambda: None)
+
+
+def _run_pip(requirements, command, on_failure) -> None:
+    if failure:
+        print("\n".join(failure))
+        on_failure()
+        raise CalledProcessError(1, command)
     installed.extend(str(each) for each in _requirements(requirements))
+
+
+def _show_failure(requester) -> None:
+    title = f"{requester} - Installation Failed" if requester else "Installation Failed"
+    slicer.util.errorDisplay("Package installation failed.", windowTitle=title, detailedText="\n".join(failure))
 
 
 def pip_ensure(
@@ -77,6 +126,8 @@ def pip_ensure(
     ------
     RuntimeError
         The user says no.
+    subprocess.CalledProcessError
+        As `pip_install`.
     """
     missing = [each for each in _requirements(requirements) if not pip_check(each)]
     if not missing or (skip_in_testing and slicer.app.testingEnabled()):
@@ -86,7 +137,24 @@ def pip_ensure(
         text = f"{len(missing)} Python packages need to be installed.\n\nContinue?"
         if not slicer.util.confirmOkCancelDisplay(text, title, detailedText="\n".join(f"- {each}" for each in missing)):
             raise RuntimeError("User declined package installation")
-    pip_install(missing)
+    pip_install(missing, show_progress=show_progress, requester=requester)
+
+
+class PyTorchUtilsLogic:
+    """Of the PyTorch extension: asks and installs with `slicer.util.pip_install`."""
+
+    def installTorch(
+        self,
+        askConfirmation=False,
+        forceComputationBackend=None,
+        torchVersionRequirement=None,
+        torchvisionVersionRequirement=None,
+    ):
+        """Install torch and return it; None where the user says no."""
+        if askConfirmation and not slicer.util.confirmOkCancelDisplay("PyTorch will be downloaded.", "PyTorch"):
+            return None
+        slicer.util.pip_install([f"torch{torchVersionRequirement or ''}"])
+        return ModuleType("torch")
 
 
 def make_module() -> ModuleType:
@@ -94,4 +162,11 @@ def make_module() -> ModuleType:
     module = ModuleType("slicer.packaging", "Python packages.")
     for each in (load_requirements, pip_check, pip_install, pip_ensure):
         setattr(module, each.__name__, each)
+    return module
+
+
+def make_torch_module() -> ModuleType:
+    """Module `PyTorchUtils` of the PyTorch extension."""
+    module = ModuleType("PyTorchUtils", "PyTorch.")
+    module.PyTorchUtilsLogic = PyTorchUtilsLogic
     return module

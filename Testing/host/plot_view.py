@@ -56,7 +56,7 @@ class qMRMLPlotView(WithScene, QtWidgets.QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_COALESCE_MS)
         self._timer.timeout.connect(self._render)
-        self.setSizePolicy(QtWidgets.QSizePolicy.Ignored, QtWidgets.QSizePolicy.Ignored)
+        self.setSizePolicy(QtWidgets.QSizePolicy.Expanding, QtWidgets.QSizePolicy.Expanding)
 
     def chart(self):
         """The vtkChartXY."""
@@ -152,7 +152,6 @@ class qMRMLPlotWidget(StandIn, QtWidgets.QWidget):
         box.addWidget(self._view, 1)
         self._view.setMRMLScene(node.GetScene())
         self._view.setMRMLPlotViewNode(node)
-        self.setMinimumSize(60, 60)
 
     def mrmlPlotViewNode(self):
         return self._node

@@ -127,9 +127,15 @@ def make_module(replacements: dict[str, object]) -> ModuleType:
         for name in dir(source):
             if not name.startswith("_") and name not in _PYSIDE_ONLY:
                 setattr(module, name, getattr(source, name))
-    for name, value in replacements.items():
+    for name, value in {"QEventLoop": QEventLoop, **replacements}.items():
         setattr(module, name, value)
     return module
+
+
+class QEventLoop(QtCore.QEventLoop):
+    """With PythonQt's name of `exec`."""
+
+    exec_ = QtCore.QEventLoop.exec
 
 
 def check_enums(path: Path) -> None:

@@ -1,13 +1,20 @@
-"""Module `SampleData`: data sets that modules register, loaded from local files or by their own function."""
+"""Module `SampleData`: data sets that modules register, loaded from local files or by their own function.
+
+As in Slicer, a data set's own function is called by its button and by nothing else: a script gets what the addresses
+lead to, a path where no node is named.
+"""
 
 from __future__ import annotations
 
+import shutil
 import urllib.parse
+import urllib.request
+import uuid
 from pathlib import Path
 from types import ModuleType
 
 import slicer
-import slicer.util
+import vtk
 
 from .errors import HostError
 
@@ -49,6 +56,12 @@ class SampleDataSource:
         if thumbnailFileName and not Path(thumbnailFileName).is_file():
             raise HostError(f"sample data '{sampleName}' has no thumbnail {thumbnailFileName}")
 
+    def __eq__(self, other):
+        return str(self) == str(other)
+
+    def __str__(self):
+        return str(vars(self))
+
 
 class SampleDataLogic:
     """The registered data sets, `slicer.modules.sampleDataSources`."""
@@ -82,8 +95,21 @@ class SampleDataLogic:
             checksums=checksums,
         )
         sources = _sources().setdefault(category, [])
-        if all(each.sampleName != sampleName for each in sources):
+        if source not in sources:
             sources.append(source)
+
+    @staticmethod
+    def registerUrlRewriteRule(name, rewriteFunction):
+        """Add a function that every address goes through before it is downloaded; the last of a name counts.
+
+        Raises
+        ------
+        TypeError
+            It is no function.
+        """
+        if not callable(rewriteFunction):
+            raise TypeError(f"Expected 'rewriteFunction' to be callable, got {type(rewriteFunction)}")
+        _rules()[name] = rewriteFunction
 
     @staticmethod
     def sampleDataSourcesByCategory(category=None):
@@ -106,21 +132,62 @@ class SampleDataLogic:
         return self.downloadFromSource(source) if source else []
 
     def downloadFromSource(self, source, maximumAttemptsCount=3, forceDownload=False):
-        """Load the files of a data set. Its own function is not called: that is what its button does.
+        """Get the files of a data set into the cache and load them; paths of those that belong to no node.
+
+        Its own function is not called: that is what its button does.
 
         Raises
         ------
         HostError
-            A file that is not on this computer.
+            An address that leads off this computer.
         """
-        nodes = []
-        for uri, name in zip(source.uris, source.nodeNames, strict=True):
-            parsed = urllib.parse.urlparse(uri)
-            if parsed.scheme != "file":
-                raise HostError(f"sample data '{source.sampleName}' is at {uri}: the stand-in downloads nothing")
-            path = urllib.parse.unquote(parsed.path)
-            nodes.append(slicer.util.loadVolume(path, {"name": name or Path(path).stem, **source.loadFileProperties}))
-        return nodes
+        nodes, paths = [], []
+        named = any(name is not None for name in source.nodeNames)
+        for uri, file_name, name, kind in zip(
+            source.uris, source.fileNames, source.nodeNames, source.loadFileTypes, strict=True
+        ):
+            stem = Path(urllib.parse.urlparse(uri).path if file_name is None else file_name)
+            if name is None and not named:
+                name = stem.stem
+            if file_name is None:
+                file_name = f"{name or stem.stem}-{uuid.uuid4().hex}{stem.suffix}"
+            path = self.downloadFileIntoCache(uri, file_name, forceDownload=forceDownload)
+            if not name:
+                paths.append(path)
+            elif node := _loaded(path, name, kind, source.loadFileProperties):
+                nodes.append(node)
+        return nodes or paths
+
+    def downloadFileIntoCache(self, uri, name, checksum=None, forceDownload=False):
+        """Path of a file in the cache, downloaded unless it is there.
+
+        Raises
+        ------
+        HostError
+            An address that leads off this computer.
+        """
+        folder = slicer.mrmlScene.GetCacheManager().GetRemoteCacheDirectory()
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for rule in _rules().values():
+            uri = rule(uri)
+        path = Path(f"{folder}/{name}")
+        if forceDownload or not path.exists() or path.stat().st_size == 0:
+            if urllib.parse.urlparse(uri).scheme != "file":
+                raise HostError(f"'{name}' is at {uri}: the stand-in downloads nothing")
+            shutil.copyfile(urllib.request.url2pathname(urllib.parse.urlparse(uri).path), path)
+        return str(path)
+
+
+def _loaded(path: str, name: str, kind: str | None, properties: dict):
+    """The first node of a file, without the storage that leads to the cache; None if it cannot be read."""
+    io, nodes = slicer.app.coreIOManager(), vtk.vtkCollection()
+    io.loadNodes(kind or io.fileType(path), {**properties, "fileName": path, "name": name}, nodes)
+    node = nodes.GetItemAsObject(0)
+    storage = node and node.GetStorageNode()
+    if storage:
+        slicer.mrmlScene.RemoveNode(storage)
+        node.SetAndObserveStorageNodeID(None)
+    return node
 
 
 def click(sample_name: str):
@@ -141,8 +208,16 @@ def _sources() -> dict[str, list[SampleDataSource]]:
     return slicer.modules.sampleDataSources
 
 
+def _rules() -> dict[str, object]:
+    if "sampleDataUrlRewriteRules" not in vars(slicer.modules):
+        slicer.modules.sampleDataUrlRewriteRules = {}
+    return slicer.modules.sampleDataUrlRewriteRules
+
+
 def make_module() -> ModuleType:
     """Module `SampleData`."""
     module = ModuleType("SampleData", "Sample data sets.")
     module.SampleDataLogic, module.SampleDataSource = SampleDataLogic, SampleDataSource
+    module.downloadSample = lambda name: SampleDataLogic().downloadSample(name)
+    module.downloadSamples = lambda name: SampleDataLogic().downloadSamples(name)
     return module

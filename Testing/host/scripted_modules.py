@@ -230,7 +230,7 @@ class qSlicerScriptedLoadableModuleWidget(StandIn, QtWidgets.QWidget):
 
     def __init__(self, source: str):
         super().__init__()
-        QtWidgets.QVBoxLayout(self)
+        QtWidgets.QVBoxLayout(self).setContentsMargins(0, 0, 0, 0)
         self._source, self._python, self._scene, self._entered = source, None, slicer.mrmlScene, False
         self._instantiate()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtGui import QColor, QFont, QPalette
-from PySide6.QtWidgets import QApplication, QStyleFactory
+from PySide6.QtWidgets import QApplication, QProxyStyle, QStyle
 
 # What Slicer's styles "Light Slicer" and "Dark Slicer" use.
 _LIGHT = {
@@ -27,11 +27,35 @@ _DARK_DISABLED = {
 }  # fmt: skip
 
 
+_MARGINS = (
+    QStyle.PM_LayoutLeftMargin, QStyle.PM_LayoutTopMargin, QStyle.PM_LayoutRightMargin, QStyle.PM_LayoutBottomMargin,
+)  # fmt: skip
+_SPACINGS = (QStyle.PM_LayoutHorizontalSpacing, QStyle.PM_LayoutVerticalSpacing)
+
+
+class SlicerStyle(QProxyStyle):
+    """Qt's style Fusion with the distances of Slicer's."""
+
+    def __init__(self):
+        super().__init__("Fusion")
+
+    def pixelMetric(self, metric, option=None, widget=None) -> int:
+        if metric in _MARGINS:
+            return 4 if widget is not None and widget.inherits("ctkCollapsibleButton") else 6
+        if metric in _SPACINGS:
+            return 3
+        if metric == QStyle.PM_SliderLength:
+            return 12
+        if metric == QStyle.PM_ButtonIconSize:
+            return 24
+        return super().pixelMetric(metric, option, widget)
+
+
 def apply(application: QApplication, dark: bool) -> None:
-    """Give an application Qt's style Fusion, a palette and a readable font."""
-    application.setStyle(QStyleFactory.create("Fusion"))
+    """Give an application Slicer's style, a palette, and the font that Slicer has on Linux."""
+    application.setStyle(SlicerStyle())
     application.setPalette(palette(dark))
-    application.setFont(QFont("DejaVu Sans", 9))
+    application.setFont(QFont("DejaVu Sans", 10))
 
 
 def palette(dark: bool) -> QPalette:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import vtk
-from PySide6 import QtWidgets
+from PySide6 import QtCore, QtGui, QtWidgets
 
 from .observation import Observation
 
@@ -25,7 +25,11 @@ class ViewBar(QtWidgets.QWidget):
         super().__init__()
         self._node, self._shown = node, shown
         self._label, self._name = QtWidgets.QLabel(), QtWidgets.QLabel()
-        self._label.setStyleSheet(f"background: {color}; color: black; font-weight: bold; border-radius: 2px;")
+        colors = self.palette()
+        colors.setColor(QtGui.QPalette.Window, QtGui.QColor(color))
+        colors.setColor(QtGui.QPalette.WindowText, QtCore.Qt.black)
+        self.setPalette(colors)
+        self.setAutoFillBackground(True)
         self._label.setMinimumWidth(22)
         box = QtWidgets.QHBoxLayout(self)
         box.setContentsMargins(2, 1, 4, 1)

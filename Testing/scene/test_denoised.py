@@ -1,14 +1,11 @@
 """Results of denoising in a real MRML scene: complete or not at all, undone, saved and loaded, shown, re-blended."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from IPv2Lib.ct import Volume
 from IPv2Lib.denoise import blend, blend_and_subtract
 from IPv2Lib.errors import InputError
-from IPv2Lib.regions import Region, RegionResponse, StrengthStatistics
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 vtk = pytest.importorskip("vtk")
@@ -28,32 +25,12 @@ from IPv2Lib.scene_denoised import (  # noqa: E402
     set_strength,
     show_denoised,
 )
-
-STATISTICS = StrengthStatistics(
-    (
-        RegionResponse(Region.LUNG, 1000, -850.0, -846.0, 40.0, 20.0, 0.0),
-        RegionResponse(Region.BONE, 3, 400.0, 401.0, float("nan"), float("nan"), float("nan")),
-    )
-)
-PROVENANCE = {"model": "ipv2-fast", "strength": 0.1, "versions": {"torch": "2.2"}}
+from scene_state import PROVENANCE, STATISTICS, array, new_scene, pair, save_and_load, state, table_rows, tree_of  # noqa: E402
 
 
 @pytest.fixture
 def fresh():
-    target = slicer.vtkMRMLScene()
-    scene.application_logic(target)
-    subject_hierarchy(target)
-    return target
-
-
-def pair(dtype=np.int16, shape=(4, 12, 16), seed=0) -> tuple[Volume, Volume]:
-    """A noisy volume, and what a network would say."""
-    rng = np.random.default_rng(seed)
-    clean = np.linspace(-900, 100, np.prod(shape)).reshape(shape)
-    noisy = clean + rng.normal(0, 60, shape)
-    tilt = (1, 0, 0, 0, 0.8, -0.6, 0, 0.6, 0.8)
-    volume = Volume(np.rint(noisy).astype(dtype), (0.7, 0.8, 2.5), (-12.0, 40.0, -300.0), tilt)
-    return volume, volume.with_array(np.rint(clean).astype(dtype))
+    return new_scene()
 
 
 def add(target, strength=0.5, statistics=STATISTICS, **arguments):
@@ -61,61 +38,6 @@ def add(target, strength=0.5, statistics=STATISTICS, **arguments):
     node = scene.volume_to_node(volume, "CT", scene=target)
     scene.show_window(node, 400, 40)
     return add_denoised(node, output, strength, statistics, PROVENANCE, **arguments)
-
-
-def array(node) -> np.ndarray:
-    return scene.node_to_volume(node).array
-
-
-def state(target) -> dict[str, object]:
-    """Everything of a scene that its file would hold, images, tables and the tree."""
-    found = {}
-    for node in scene.nodes_of_class(target, "vtkMRMLNode"):
-        if node.IsA("vtkMRMLSubjectHierarchyNode"):
-            found["tree"] = tree_of(target)
-            continue
-        names = sorted(node.GetAttributeNames())
-        references = {
-            node.GetNthNodeReferenceRole(n): node.GetNodeReferenceID(node.GetNthNodeReferenceRole(n))
-            for n in range(node.GetNumberOfNodeReferenceRoles())
-        }
-        facts = [node.GetName(), {name: node.GetAttribute(name) for name in names}]
-        facts += [{role: node_id for role, node_id in references.items() if node_id}]
-        if node.IsA("vtkMRMLScalarVolumeNode") and node.GetImageData():
-            facts += [array(node).tolist(), scene.node_to_volume(node).affine.round(9).tolist()]
-        if node.IsA("vtkMRMLScalarVolumeDisplayNode"):
-            facts += [node.GetWindow(), node.GetLevel(), node.GetColorNodeID()]
-        if node.IsA("vtkMRMLTableNode"):
-            facts += [table_rows(node)]
-        found[node.GetID()] = facts
-    return found
-
-
-def tree_of(target) -> list:
-    tree, items = subject_hierarchy(target), vtk.vtkIdList()
-    tree.GetItemChildren(tree.GetSceneItemID(), items, True)
-    ids = [items.GetId(n) for n in range(items.GetNumberOfIds())]
-    return [(tree.GetItemName(item), tree.GetItemName(tree.GetItemParent(item))) for item in ids]
-
-
-def table_rows(node) -> list[list[str]]:
-    table = node.GetTable()
-    return [
-        [table.GetValue(row, column).ToString() for column in range(table.GetNumberOfColumns())]
-        for row in range(table.GetNumberOfRows())
-    ]
-
-
-def save_and_load(target, folder):
-    path = folder / "case.mrb"
-    assert target.WriteToMRB(str(path), None)
-    opened = slicer.vtkMRMLScene()
-    scene.application_logic(opened)
-    with zipfile.ZipFile(path) as archive:
-        archive.extractall(folder)
-    opened.SetURL(str(next(folder.glob("*/*.mrml"))))
-    assert opened.Connect()
-    return opened
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
@@ -304,7 +226,7 @@ def test_undo_of_a_result_in_an_existing_volume_brings_its_image_back(fresh):
     node = scene.volume_to_node(pair()[0], "CT", scene=fresh)
     before = state(fresh)
     nodes = add_denoised(node, pair()[1], 1.0, STATISTICS, PROVENANCE, output_node=output_node)
-    assert nodes.denoised is output_node and output_node.GetName() == "mine"
+    assert nodes.denoised is output_node and output_node.GetName() == "CT denoised"
     np.testing.assert_array_equal(array(output_node), pair()[1].array)
     fresh.Undo()
     assert state(fresh) == before

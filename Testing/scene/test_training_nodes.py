@@ -124,6 +124,7 @@ def score(method: str, reference: str, value: float, limits=(" low", " high")) -
 
 
 def write_comparison(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
     rows = [score("input", "truth", 20.0), score("mine", "truth", 10.0), score("mine", "label", 15.0)]
     rows[0]["ssim"] = rows[0]["ssim low"] = rows[0]["ssim high"] = ""
     write_table(folder / "table.csv", rows)
@@ -149,7 +150,112 @@ def test_a_comparison_is_a_table_and_two_charts(fresh, tmp_path):
     assert bars == {"input": [20.0 + place], "mine": [10.0 + place]} and "truth" in errors.GetTitle()
     curves = {name: column(table, y) for name, (table, x, y) in series_of(noise).items()}
     np.testing.assert_allclose(curves["mine"], np.array(curves["input"]) / 10)
-    assert scene_training.add_comparison(fresh, tmp_path, "scores").table.GetName() == "scores_1"
+    other = scene_training.add_comparison(fresh, write_comparison(tmp_path / "other"), "scores")
+    assert other.table is not nodes.table and other.table.GetName() == "scores_1"
+
+
+def everything(target) -> list[tuple[str, str, str]]:
+    """Class, ID and name of all nodes."""
+    return sorted(
+        (node.GetClassName(), node.GetID(), node.GetName()) for node in scene.nodes_of_class(target, "vtkMRMLNode")
+    )
+
+
+def saved_and_loaded(target, folder: Path):
+    """The scene after it was saved and loaded."""
+    (folder / "saved").mkdir()
+    for node in scene.nodes_of_class(target, "vtkMRMLStorableNode"):
+        if node.GetSaveWithScene() and not node.GetStorageNode():
+            node.AddDefaultStorageNode()
+        if node.GetStorageNode():
+            node.GetStorageNode().SetFileName(
+                str(folder / "saved" / f"{node.GetID()}.{'tsv' if node.IsA('vtkMRMLTableNode') else 'nrrd'}")
+            )
+            assert node.GetStorageNode().WriteData(node)
+    target.SetURL(str(folder / "saved" / "scene.mrml"))
+    target.SetRootDirectory(str(folder / "saved"))
+    target.Commit()
+    loaded = slicer.vtkMRMLScene()
+    loaded.SetURL(target.GetURL())
+    loaded.Connect()
+    return loaded
+
+
+def test_shown_again_a_comparison_has_the_same_nodes_filled_anew(fresh, tmp_path, monkeypatch):
+    folder = write_comparison(tmp_path / "compared")
+    nodes = scene_training.add_comparison(fresh, folder, "scores")
+    nodes.table.SetName("My table")
+    before = everything(fresh)
+    monkeypatch.chdir(tmp_path)
+    for path in (folder, Path("compared"), tmp_path / "compared" / ".." / "compared"):
+        again = scene_training.add_comparison(fresh, path, "scores")
+        assert everything(fresh) == before and (again.table, again.charts) == (nodes.table, nodes.charts)
+
+    # another run more, and one less
+    write_table(folder / "table.csv", [score("mine", "truth", 5.0), score("new", "truth", 7.0)])
+    again = scene_training.add_comparison(fresh, folder, "scores")
+    assert (again.table, again.charts[0]) == (nodes.table, nodes.charts[0])
+    assert column(again.table, "method") == ["mine", "new"]
+    assert set(series_of(again.charts[0])) == {"mine", "new"}
+    assert len(everything(fresh)) == len(before)
+
+    # without spectra: another chart in place of theirs
+    (folder / "nps.csv").unlink()
+    again = scene_training.add_comparison(fresh, folder, "scores")
+    charts = scene.nodes_of_class(fresh, "vtkMRMLPlotChartNode")
+    assert charts == list(again.charts) and "lung" in charts[1].GetTitle()
+    assert len(scene.nodes_of_class(fresh, "vtkMRMLTableNode")) == 3
+    assert len(scene.nodes_of_class(fresh, "vtkMRMLPlotSeriesNode")) == 4
+
+
+def test_a_part_that_somebody_removed_comes_back_alone(fresh, tmp_path):
+    nodes = scene_training.add_comparison(fresh, write_comparison(tmp_path), "scores")
+    before = len(everything(fresh))
+    fresh.RemoveNode(nodes.table)
+    again = scene_training.add_comparison(fresh, tmp_path, "scores")
+    assert again.charts == nodes.charts and len(everything(fresh)) == before
+    run = add(fresh, write_run(tmp_path / "run"))
+    before = len(everything(fresh))
+    fresh.RemoveNode(run.log)
+    again = add(fresh, tmp_path / "run")
+    assert again.loss_chart is run.loss_chart and len(everything(fresh)) == before
+    assert series_of(again.loss_chart)["loss"][0] is again.log
+
+
+def test_shown_in_a_loaded_scene_everything_is_found_again(fresh, tmp_path):
+    scene_training.add_comparison(fresh, write_comparison(tmp_path / "compared"), "scores")
+    row = score("", "truth", 3.0, (" min", " max"))
+    row = {"network": "unet", "strategy": "ipv1"} | {name: value for name, value in row.items() if name != "method"}
+    (tmp_path / "ablation").mkdir()
+    write_table(tmp_path / "ablation" / "ablation.csv", [row])
+    scene_training.add_comparison(fresh, tmp_path / "ablation", "ablation")
+    add(fresh, write_run(tmp_path / "run"))
+    loaded = saved_and_loaded(fresh, tmp_path)
+    scene.application_logic(loaded)  # adds its own nodes once
+    before = everything(loaded)
+    for name in ("compared", "ablation"):
+        nodes = scene_training.add_comparison(loaded, tmp_path / name, "scores")
+        assert nodes.table.GetNumberOfRows() >= 1
+    run = add(loaded, tmp_path / "run")
+    assert everything(loaded) == before and set(run.images) == {"input", "output", "label"}
+
+
+def test_showing_again_can_be_undone_and_a_failure_leaves_what_was_there(fresh, tmp_path, monkeypatch):
+    folder = write_comparison(tmp_path)
+    nodes = scene_training.add_comparison(fresh, folder, "scores")
+    fresh.SetUndoOn()
+    write_table(folder / "table.csv", [score("mine", "truth", 5.0)])
+    before, methods = everything(fresh), column(nodes.table, "method")
+    with monkeypatch.context() as patched:
+        patched.setattr(scene_training, "_spectrum_chart", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            scene_training.add_comparison(fresh, folder, "scores")
+    assert column(nodes.table, "method") == methods == ["input", "mine", "mine"]
+    scene_training.add_comparison(fresh, folder, "scores")
+    assert column(nodes.table, "method") == ["mine"]
+    fresh.Undo()
+    assert column(nodes.table, "method") == methods and everything(fresh) == before
+    assert set(series_of(nodes.charts[0])) == {"input", "mine"}
 
 
 def test_without_spectra_the_second_chart_is_about_the_lung(fresh, tmp_path):

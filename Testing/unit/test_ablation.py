@@ -1,7 +1,9 @@
 """Ablations: runs that differ in what is asked only, means over seeds, going on, and what is said of the order."""
 
 import csv
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from IPv2Lib.preparation import prepare
 from IPv2Lib.scores import MEASURES
 from IPv2Lib.shards import PurifiedDataset
 from IPv2Lib.training_run import read_run
-from IPv2Lib.training_settings import read_settings
+from IPv2Lib.training_settings import read_settings, write_settings
 
 BUDGET = Budget(steps=2, batch=1, patch=32, learning_rate=0.02, device="cpu")
 OPTIONS = {"arguments": {"channels": [4], "blocks": [1]}, "budget": BUDGET, "slices_per_case": 1}
@@ -84,6 +86,24 @@ def test_only_what_is_new_is_trained(dataset, found):
     assert before.items() <= weights(found.folder).items()
     assert set(weights(found.folder)) - set(before) == {"unet-direct-0", "unet-direct-1"}
     assert more.row("ipv2", "truth") == found.row("ipv2", "truth")
+
+
+def test_a_run_that_is_none_of_the_ablation_is_refused(dataset, found, tmp_path):
+    """Also where it has the right name and is completed."""
+    options = {"seeds": 1, "strategies": ("ipv2",), **OPTIONS}
+    for change, words in (({"learning_rate": 0.5}, "another learning_rate"), ({"seed": 1}, "another seed")):
+        folder = tmp_path / words
+        shutil.copytree(found.folder / "unet-ipv2-0", folder / "unet-ipv2-0")
+        shutil.copy(found.folder / "provenance.json", folder)
+        settings = read_settings(folder / "unet-ipv2-0")
+        write_settings(dataclasses.replace(settings, **change), folder / "unet-ipv2-0")
+        with pytest.raises(InputError, match=words):
+            ablate(dataset, folder, **options)
+    write_settings(settings, folder / "unet-ipv2-0")
+    path = folder / "unet-ipv2-0" / "data.json"
+    path.write_text(path.read_text().replace('"shard": "', '"shard": "other-'))
+    with pytest.raises(InputError, match="other data"):
+        ablate(dataset, folder, **options)
 
 
 def test_a_stopped_ablation_goes_on_with_the_same_result(dataset, found, tmp_path):

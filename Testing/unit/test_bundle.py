@@ -242,6 +242,9 @@ def test_save_does_not_replace_what_is_not_a_model(models):
         ({"default": "yes"}, "'default'"),
         ({"kept_noise_hu": -1}, "'kept_noise_hu' is -1"),
         ({"kept_noise_hu": "5"}, "'kept_noise_hu'"),
+        ({"default": 1}, "'default' is 1"),
+        ({"noise_hu": [300, 10]}, r"'noise_hu' is \[300, 10\]; it must be \[lowest, highest\]"),
+        ({"noise_hu": [10, float("inf")]}, "'noise_hu'"),
         ({"colour": "red"}, "'colour' is unknown"),
     ],
 )

@@ -1,11 +1,21 @@
 """Work on many items: order, failures, retries, workers of this machine and of a cluster, cancelling."""
 
 import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
+import IPv2Lib
+import psutil
 import pytest
 from IPv2Lib import cluster
+from IPv2Lib.cluster import Scheduler
 from IPv2Lib.errors import Cancelled, InputError
+
+LIBRARY = str(Path(IPv2Lib.__file__).parents[1])
 
 
 def double(item, *, progress, cancelled):
@@ -33,6 +43,68 @@ def dies(marker: Path, *, progress, cancelled):
     if marker.name == "fatal":
         os._exit(3)
     return os.getpid()
+
+
+def dies_once(marker: Path, *, progress, cancelled):
+    """End the worker's process the first time."""
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+def sockets(item, *, progress, cancelled):
+    """Of this process: those that have an address that somebody could connect to."""
+    return [
+        str(each.laddr)
+        for each in psutil.Process().net_connections("all")
+        if each.status == psutil.CONN_LISTEN or (isinstance(each.laddr, str) and each.laddr)
+    ]
+
+
+def waits(marker: Path, *, progress, cancelled):
+    """Until it is stopped, and leave a mark of that."""
+    marker.with_suffix(".begun").write_text(str(os.getpid()))
+    while not cancelled():
+        time.sleep(0.01)
+    marker.with_suffix(".cleaned").touch()
+    raise Cancelled("stopped within")
+
+
+def cannot_be_sent(item, *, progress, cancelled):
+    """A result that cannot be pickled, or one that cannot be read again."""
+    return (lambda: item) if item == "value" else TwoWords("one", "two")
+
+
+class TwoWords(Exception):
+    def __init__(self, first, second):
+        super().__init__(f"{first} {second}")
+
+
+def no_memory(item, *, progress, cancelled):
+    raise MemoryError("Unable to allocate 7 TiB")
+
+
+def pid(item, *, progress, cancelled):
+    return os.getpid()
+
+
+@pytest.fixture(scope="module")
+def secure():
+    """A Dask cluster with TLS, and the files that its client needs."""
+    from distributed import LocalCluster, Security
+
+    security = Security.temporary()
+    with LocalCluster(n_workers=1, processes=False, protocol="tls", security=security, dashboard_address=None) as other:
+        yield other.scheduler_address, security
+
+
+def files(security, folder: Path) -> dict[str, Path]:
+    """What `Scheduler` wants, of a `distributed.Security` in memory."""
+    texts = {"ca": security.tls_ca_file, "cert": security.tls_client_cert, "key": security.tls_client_key}
+    for name, text in texts.items():
+        (folder / f"{name}.pem").write_text(text)
+    return {name: folder / f"{name}.pem" for name in texts}
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +160,130 @@ def test_workers_of_this_machine(tmp_path):
     assert os.getpid() not in {outcomes[0].value, outcomes[2].value}
 
 
+def test_a_worker_that_died_is_missed_and_replaced(tmp_path):
+    with cluster.crew(2) as crew:
+        outcomes = crew.run(dies_once, [tmp_path / "a", tmp_path / "b"])
+        assert [outcome.error for outcome in outcomes] == ["", ""]
+        seen = {outcome.value for outcome in crew.run(pid, list(range(8)))}
+        assert len(seen) <= 2
+        os.kill(seen.pop(), signal.SIGKILL)  # while it has nothing to do
+        assert not any(outcome.error for outcome in crew.run(pid, list(range(8))))
+    assert not psutil.Process().children(recursive=True) or all(
+        "resource_tracker" in " ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)
+    )
+
+
+def test_nobody_can_connect_to_the_workers():
+    own = sockets(0, progress=None, cancelled=None)
+    with cluster.crew(2) as crew:
+        assert [outcome.value for outcome in crew.run(sockets, [0, 1])] == [[], []]
+        assert sockets(0, progress=None, cancelled=None) == own
+        assert not any(
+            child.net_connections("inet") for child in psutil.Process().children(recursive=True) if child.is_running()
+        )
+
+
+def test_workers_clean_up_when_they_are_stopped(tmp_path):
+    places = [tmp_path / "a", tmp_path / "b"]
+
+    def begun() -> bool:
+        return all(place.with_suffix(".begun").exists() for place in places)
+
+    with pytest.raises(Cancelled):
+        cluster.run(waits, places, workers=2, cancelled=begun)
+    assert all(place.with_suffix(".cleaned").exists() for place in places)
+
+
+def test_workers_leave_signals_to_their_owner_and_end_with_it(tmp_path):
+    """What a terminal or a job scheduler sends reaches all processes; the death of the owner none."""
+    script = (
+        "import sys; from pathlib import Path; sys.path[:0] = sys.argv[1:3]; import test_cluster as t\n"
+        "if __name__ == '__main__': t.cluster.run(t.waits, [Path(p) for p in sys.argv[3:]], workers=2)"
+    )
+    (tmp_path / "script.py").write_text(script)
+    places = [tmp_path / "a", tmp_path / "b"]
+    owner = subprocess.Popen(
+        [sys.executable, tmp_path / "script.py", LIBRARY, str(Path(__file__).parent), *places], start_new_session=True
+    )
+    marks = [place.with_suffix(".begun") for place in places]
+    wait_for(lambda: owner.poll() is not None or all(mark.exists() and mark.read_text() for mark in marks))
+    workers = [psutil.Process(int(mark.read_text())) for mark in marks]
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for worker in workers:
+            worker.send_signal(number)
+    assert not psutil.wait_procs(workers, 0.3)[0]
+    owner.kill()
+    owner.wait()
+    assert not psutil.wait_procs(workers, 10)[1]
+
+
+def test_what_cannot_be_sent_is_an_error_of_its_own():
+    outcomes = cluster.run(cannot_be_sent, ["value", "error"], workers=2, retries=0)
+    assert "cannot be sent" in outcomes[0].error
+    assert outcomes[1].error.startswith("TypeError: ")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_too_little_memory_is_one_line(workers, caplog):
+    outcome, _ = cluster.run(no_memory, [1, 2], workers=workers)
+    assert outcome.error == "there is too little memory (MemoryError: Unable to allocate 7 TiB): use fewer workers"
+    assert outcome.attempts == 2 and not outcome.details and not caplog.text
+
+
+def test_too_few_open_files_are_one_line():
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 8, hard))
+    try:
+        with pytest.raises(InputError, match=r"8 workers cannot be started \(Too many open files\): use fewer"):
+            cluster.run(pid, list(range(8)), workers=8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_scheduler_with_tls(secure, tmp_path):
+    address, security = secure
+    outcomes = cluster.run(double, [1, 2], scheduler=Scheduler(address, **files(security, tmp_path)))
+    assert [outcome.value for outcome in outcomes] == [2, 4]
+    both = tmp_path / "both.pem"
+    both.write_text(security.tls_client_key + security.tls_client_cert)
+    (outcome,) = cluster.run(double, [1], scheduler=Scheduler(address, tmp_path / "ca.pem", both))
+    assert outcome.value == 2
+
+
+def test_who_has_no_right_to_a_scheduler_with_tls(secure, tmp_path, monkeypatch):
+    from distributed import Security
+
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+    address, security = secure
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    for folder, of in ((right, security), (wrong, Security.temporary())):
+        folder.mkdir()
+        files(of, folder)
+    for ca, own in ((wrong, right), (right, wrong), (wrong, wrong)):
+        with pytest.raises(InputError, match="no Dask scheduler answers at tls") as error:
+            cluster.run(double, [1], scheduler=Scheduler(address, ca / "ca.pem", own / "cert.pem", own / "key.pem"))
+        assert "\n" not in str(error.value)
+    for bare in (address, address.replace("tls", "tcp")):
+        with pytest.raises(InputError, match="no Dask scheduler answers"):
+            cluster.run(double, [1], scheduler=bare)
+    with pytest.raises(InputError, match=r"none\.pem cannot be read"):
+        cluster.run(double, [1], scheduler=Scheduler(address, right / "none.pem", right / "cert.pem"))
+    with pytest.raises(InputError, match=r"certificates .* cannot be used"):
+        cluster.run(double, [1], scheduler=Scheduler(address, right / "ca.pem", right / "cert.pem", wrong / "key.pem"))
+    with pytest.raises(InputError, match="has no TLS"):
+        cluster.run(double, [1], scheduler=Scheduler("tcp://127.0.0.1:9", right / "ca.pem", right / "cert.pem"))
+
+
+def wait_for(condition) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        threading.Event().wait(0.01)
+
+
 def test_the_workers_of_a_scheduler(scheduler, tmp_path):
     told = []
     outcomes = cluster.run(
@@ -119,7 +315,7 @@ def test_what_cannot_be_run(monkeypatch):
         cluster.run(double, [1], scheduler="nonsense://here")
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
     with pytest.raises(InputError, match="pip install dask distributed"):
-        cluster.run(double, [1, 2], workers=2)
+        cluster.run(double, [1, 2], scheduler="tcp://127.0.0.1:9")
 
 
 def test_no_items_are_no_work():

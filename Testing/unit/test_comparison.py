@@ -175,6 +175,18 @@ def test_a_stopped_comparison_goes_on(dataset, tmp_path):
     assert not list((tmp_path / "out").glob("*/*.part"))
 
 
+@pytest.mark.parametrize("change", [{"kept_noise_hu": 20.0}, {"hu_range": [-1024, 100]}, {"title": "The same"}])
+def test_a_model_that_was_published_anew_with_another_card_is_measured_again(folder, dataset, tmp_path, change):
+    model = make_model(tmp_path / "implicit", "implicit")
+    options = {"slices_per_case": 1, "bootstrap": 0, "reference": "truth"}
+    first = compare(dataset, [model], tmp_path / "out", **options)
+    path = model / bundle.CARD_FILE
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change), encoding="utf-8")
+    again = compare(dataset, [model], tmp_path / "out", **options)
+    assert again.rows == compare(dataset, [model], tmp_path / "new", **options).rows
+    assert (again.rows == first.rows) == ("title" in change)
+
+
 def test_a_run_that_was_trained_on_is_measured_again(dataset, tmp_path):
     settings = TrainingSettings(arguments=TINY, steps=2, batch=1, patch=32, learning_rate=0.05, device="cpu")
     options = {"slices_per_case": 1, "bootstrap": 0, "reference": "label"}

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from IPv2Lib import ct
+from IPv2Lib import ct, image_files
 from IPv2Lib.ct import Volume
 from IPv2Lib.errors import InputError, OutputError
 
@@ -92,7 +92,7 @@ class TestVolume:
 
     def test_affine_is_what_itk_computes(self):
         volume = example()
-        image = ct._to_image(volume)
+        image = image_files.to_image(volume)
         for index in [(0, 0, 0), (6, 4, 2), (3, 1, 0)]:
             expected = image.TransformIndexToPhysicalPoint(index)
             np.testing.assert_allclose((volume.affine @ [*index, 1])[:3], expected, atol=1e-9)
@@ -166,10 +166,6 @@ class TestFiles:
         with tempfile.TemporaryDirectory() as folder:
             path = ct.write(volume, Path(folder, f"scan.v1{suffix}"))
             assert len(list(Path(folder).iterdir())) == (2 if suffix == ".mhd" else 1)
-            if suffix.startswith(".nii") and not np.isfinite(array).all():
-                with pytest.raises(InputError, match="NaN"):  # ITK would read 0 HU
-                    ct.read(path)
-                return
             result = ct.read(path)
         assert result.array.dtype == array.dtype
         np.testing.assert_array_equal(result.array, array)
@@ -336,7 +332,7 @@ class TestFailingWrites:
         script = f"""
 import resource, signal
 import numpy as np
-from IPv2Lib import ct
+from IPv2Lib import ct, image_files
 signal.signal(signal.{signal.Signals.SIGXFSZ.name}, signal.SIG_IGN)
 volume = ct.Volume(np.random.default_rng(0).integers(-1000, 1000, (2, 256, 256)))
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))

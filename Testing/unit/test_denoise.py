@@ -36,8 +36,7 @@ def random_model(folder, name, hu_range=(-1024, 3071)):
     network = networks.build(name, **ARGUMENTS[name])
     generator = torch.Generator().manual_seed(3)
     state = {
-        key: (1.0 / value[0].numel() ** 0.5 if value.ndim > 1 else 0.02)
-        * torch.randn(value.shape, generator=generator)
+        key: (1.0 / value[0].numel() ** 0.5 if value.ndim > 1 else 0.02) * torch.randn(value.shape, generator=generator)
         for key, value in network.state_dict().items()
     }
     card = {
@@ -112,9 +111,7 @@ def test_strength_is_linear(unet, strength):
     full = result.network_output.array
     expected = volume.array + strength * (full.astype(np.float64) - volume.array)
     np.testing.assert_allclose(result.volume.array, expected, atol=1e-3)
-    np.testing.assert_array_equal(
-        blend(volume, result.network_output, strength).array, result.volume.array
-    )
+    np.testing.assert_array_equal(blend(volume, result.network_output, strength).array, result.volume.array)
 
 
 def test_int16_is_the_rounded_float_result(model):

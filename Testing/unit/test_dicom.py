@@ -1,118 +1,44 @@
-"""DICOM series: what is read, what is refused and how it is named, and what a derived series keeps."""
+"""DICOM series that are read: what is one, and what its pixels mean."""
 
+import shutil
+import subprocess
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from IPv2Lib import ct
+import SimpleITK as sitk
+from dicom_samples import (
+    HU,
+    ORIGIN,
+    SPACING,
+    header,
+    item,
+    notes_of,
+    place,
+    slices_of,
+    store,
+    write_scan,
+)
+from IPv2Lib import ct, dicom, dicom_file, regions
 from IPv2Lib.ct import Volume
-from IPv2Lib.errors import InputError, OutputError
+from IPv2Lib.errors import InputError
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
-    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     MRImageStorage,
     RLELossless,
     SecondaryCaptureImageStorage,
-    generate_uid,
 )
-
-HU = np.random.default_rng(0).integers(-1024, 1500, (4, 16, 20)).astype(np.int16)
-SPACING = (0.7, 0.8, 2.5)
-CHANGED = {
-    "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "ImageType",
-    "SeriesDescription",
-    "DerivationDescription",
-    "SourceImageSequence",
-    "PixelData",
-}
-ORIGIN = (-120.5, -90.25, 1000.0)
-
-
-def header(**elements) -> Dataset:
-    """A CT slice without pixels, with elements of every kind that a derived series has to keep."""
-    dataset = Dataset()
-    dataset.SpecificCharacterSet = "ISO_IR 100"
-    dataset.SOPClassUID = CTImageStorage
-    dataset.SOPInstanceUID = generate_uid()
-    dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI"]
-    dataset.Modality = "CT"
-    dataset.PatientName = "Müller^Anna"
-    dataset.PatientID = "0815"
-    dataset.StudyInstanceUID = "1.2.3"
-    dataset.SeriesInstanceUID = "1.2.3.4"
-    dataset.FrameOfReferenceUID = "1.2.3.9"
-    dataset.SeriesDescription = "Chest 2.5 B50f"
-    dataset.SeriesNumber = 3
-    dataset.KVP = "120"
-    dataset.ConvolutionKernel = "B50f"
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.BitsAllocated = 16
-    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 11, 0
-    dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
-    dataset.WindowCenter, dataset.WindowWidth = [-600, 40], [1500, 400]
-    code = Dataset()
-    code.CodeValue, code.CodeMeaning = "T-D3000", "Chest"
-    dataset.AnatomicRegionSequence = [code]
-    dataset.private_block(0x0009, "SCANNER 1.0", create=True).add_new(0x01, "OB", b"\x01\x02\x03\x04")
-    for keyword, value in elements.items():
-        setattr(dataset, keyword, value)
-    return dataset
-
-
-def save(dataset: Dataset, path: Path, hu: np.ndarray, syntax=ExplicitVRLittleEndian) -> None:
-    """Write a slice whose stored values mean `hu` under the rescale of the header."""
-    stored = (hu - float(dataset.get("RescaleIntercept", 0))) / float(dataset.get("RescaleSlope", 1))
-    assert (stored == np.rint(stored)).all()
-    dataset.Rows, dataset.Columns = hu.shape
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax == RLELossless else syntax
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    byte_order = ">" if syntax == ExplicitVRBigEndian else "<"
-    kind = "i2" if dataset.PixelRepresentation else "u2"
-    dataset.add_new("PixelData", "OW", stored.astype(byte_order + kind).tobytes())
-    if syntax == RLELossless:
-        dataset.compress(RLELossless, generate_instance_uid=False)
-    dataset.save_as(path, enforce_file_format=True)
-
-
-def write_scan(folder: Path, hu: np.ndarray = HU, syntax=ExplicitVRLittleEndian, keep=None, **elements) -> Path:
-    """A series in files without extension whose names are in another order than the slices."""
-    folder.mkdir(exist_ok=True)
-    for index in range(len(hu)) if keep is None else keep:
-        place = {
-            "InstanceNumber": len(hu) - index,
-            "PixelSpacing": [SPACING[1], SPACING[0]],
-            "SliceThickness": 3,
-            "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
-            "ImagePositionPatient": [*ORIGIN[:2], ORIGIN[2] + SPACING[2] * index],
-        }
-        values = {key: value(index) if callable(value) else value for key, value in elements.items()}
-        dataset = header(**(place | values))
-        for keyword in [key for key, value in values.items() if value is None]:
-            delattr(dataset, keyword)
-        suffix = str(dataset.SeriesInstanceUID)[-2:]
-        save(dataset, folder / f"IM{(index * 7 + 3) % 10}{suffix}", hu[index], syntax)
-    return folder
 
 
 @pytest.fixture
 def scan(tmp_path) -> Path:
     return write_scan(tmp_path / "scan")
-
-
-def slices_of(folder: Path) -> list[Dataset]:
-    datasets = [pydicom.dcmread(path) for path in folder.iterdir()]
-    return sorted(datasets, key=lambda dataset: dataset.ImagePositionPatient[2])
 
 
 class TestRead:
@@ -136,6 +62,7 @@ class TestRead:
             {"PixelRepresentation": 1, "RescaleIntercept": 0},
             {"PixelRepresentation": 1, "BitsStored": 16, "HighBit": 15, "RescaleIntercept": -24},
             {"RescaleIntercept": lambda index: -1024 - index},  # each slice its own
+            {"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31, "PixelRepresentation": 1},
         ],
     )
     def test_pixel_representations(self, tmp_path, elements):
@@ -151,7 +78,9 @@ class TestRead:
         assert volume.array.dtype == np.float32
         self.check(volume)
 
-    @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless])
+    @pytest.mark.parametrize(
+        "syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless, DeflatedExplicitVRLittleEndian]
+    )
     def test_transfer_syntaxes(self, tmp_path, syntax):
         self.check(ct.read(write_scan(tmp_path / "scan", syntax=syntax)))
 
@@ -181,7 +110,6 @@ class TestRead:
 
     def test_other_files_do_not_matter(self, scan):
         (scan / "notes.txt").write_text("text")
-        (scan / "empty").write_bytes(b"")
         (scan / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
         report = Dataset()
         report.file_meta = FileMetaDataset()
@@ -189,7 +117,12 @@ class TestRead:
         report.SOPClassUID, report.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.11", "1.2"
         report.SeriesInstanceUID, report.Modality = "1.2.3.77", "SR"
         report.save_as(scan / "report.dcm", enforce_file_format=True)
+        (scan / "._IM3.4").write_bytes(b"\0\5\x16\7")  # as macOS leaves them
+        (scan / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+        (scan / "report.pdf").write_bytes(b"%PDF-1.4")
+        (scan / "picture").write_bytes(b"\x89PNG\r\n\x1a\n")
         self.check(ct.read(scan))
+        assert notes_of(scan) == []
 
     def test_one_file_stands_for_its_series(self, scan):
         write_scan(scan, HU - 0, SeriesInstanceUID="1.2.3.5", RescaleIntercept=-1024)
@@ -300,143 +233,210 @@ class TestRefuse:
             ct.read(tmp_path)
 
 
-class TestDerivedSeries:
-    def changed_keywords(self, before: Dataset, after: Dataset) -> set[str]:
-        tags = set(before.keys()) | set(after.keys())
-        return {pydicom.datadict.keyword_for_tag(tag) for tag in tags if before.get(tag) != after.get(tag)}
+class TestPixels:
+    """HU by the standard's own words, checked against pydicom and SimpleITK."""
+
+    def test_photometric_interpretation_says_how_to_display(self, tmp_path):
+        volume = ct.read(write_scan(tmp_path / "scan", PhotometricInterpretation="MONOCHROME1"))
+        np.testing.assert_array_equal(volume.array, HU)
+
+    @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless])
+    @pytest.mark.parametrize(
+        "elements",
+        [
+            {"RescaleIntercept": lambda index: -1024 - index},
+            {"RescaleSlope": -1, "RescaleIntercept": 1500},
+            {"PixelRepresentation": 1, "RescaleIntercept": 0},
+        ],
+    )
+    def test_as_other_readers_see_it(self, tmp_path, syntax, elements):
+        folder = write_scan(tmp_path / "scan", syntax=syntax, **elements)
+        volume = ct.read(folder)
+        theirs = [d.pixel_array * float(d.RescaleSlope) + float(d.RescaleIntercept) for d in slices_of(folder)]
+        np.testing.assert_array_equal(volume.array, theirs)
+        names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))
+        reader = sitk.ImageSeriesReader()
+        reader.SetFileNames(names)
+        image = reader.Execute()
+        assert image.GetSpacing() == pytest.approx(volume.spacing)
+        assert image.GetOrigin() == pytest.approx(volume.origin)
+        assert image.GetDirection() == pytest.approx(volume.direction)
+        if not callable(elements["RescaleIntercept"]):  # SimpleITK takes the first slice's for all
+            np.testing.assert_array_equal(sitk.GetArrayFromImage(image), volume.array)
+
+    def test_refuses_slices_with_and_without_rescale(self, tmp_path):
+        write_scan(tmp_path / "scan", keep=[0, 1, 2])
+        elements = {"PixelRepresentation": 1, "RescaleSlope": None, "RescaleIntercept": None}
+        write_scan(tmp_path / "scan", keep=[3], **elements)
+        with pytest.raises(InputError, match=r"mixes slices with and without rescale .* IM4\.4 has none"):
+            ct.read(tmp_path / "scan")
 
     @pytest.mark.parametrize(
-        "syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless]
+        ("tool", "option", "syntax"),
+        [
+            ("dcmcjpeg", "+el", "1.2.840.10008.1.2.4.57"),
+            ("dcmcjpeg", "+e1", "1.2.840.10008.1.2.4.70"),
+            ("dcmcjpls", "+el", "1.2.840.10008.1.2.4.80"),
+            ("dcmcrle", "+un", "1.2.840.10008.1.2.5"),
+        ],
     )
-    def test_changes_pixel_data_only(self, tmp_path, syntax):
-        scan = write_scan(tmp_path / "scan", syntax=syntax, PixelPaddingValue=0)
-        volume = ct.read(scan)
-        result = volume.with_array(volume.array[:, ::-1] // 2)
-        out = ct.write(result, tmp_path / "out", template=scan, description="IPv2 unet")
-        before, after = slices_of(scan), slices_of(out)
-        assert len(after) == len(before)
-        for old, new, plane in zip(before, after, result.array, strict=True):
-            assert self.changed_keywords(old, new) <= CHANGED
-            assert new.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
-            assert new.file_meta.MediaStorageSOPInstanceUID == new.SOPInstanceUID
-            assert new.SourceImageSequence[0].ReferencedSOPInstanceUID == old.SOPInstanceUID
-            assert new.ImageType == ["DERIVED", "SECONDARY", "AXIAL", "CT_SOM5 SPI"]
-            assert new.SeriesDescription == "IPv2 unet: Chest 2.5 B50f"
-            assert new.DerivationDescription.startswith("IPv2 unet (IPv2Lib ")
-            np.testing.assert_array_equal(new.pixel_array.astype(int) - 1024, plane)
-        assert len({dataset.SeriesInstanceUID for dataset in after}) == 1
-        assert after[0].SeriesInstanceUID != before[0].SeriesInstanceUID
-        instances = {dataset.SOPInstanceUID for dataset in before + after}
-        assert len(instances) == 2 * len(before)
-        again = ct.read(out)
-        np.testing.assert_array_equal(again.array, result.array)
-        assert ct.same_grid(again, volume)
-
-    def test_one_slice(self, tmp_path):
-        scan = write_scan(tmp_path / "scan", keep=[1])
-        volume = ct.read(scan)
-        np.testing.assert_array_equal(ct.read(ct.write(volume, tmp_path / "out", scan)).array, HU[1:2])
-
-    def test_template_given_as_a_file(self, scan, tmp_path):
-        volume = ct.read(scan)
-        write_scan(scan, HU[:2], SeriesInstanceUID="1.2.3.5")
-        out = ct.write(volume, tmp_path / "out", template=scan / "IM3.4")
-        assert slices_of(out)[0].PatientName == "Müller^Anna"
-
-    def test_rounds_and_clips(self, scan, tmp_path):
-        array = np.resize(np.array([-5000, -1024.4, -0.5, 0.49, 100.51, 3071.2, 9000]), HU.shape)
-        out = ct.write(ct.read(scan).with_array(array), tmp_path / "out", scan)
-        expected = np.resize([-1024, -1024, 0, 0, 101, 3071, 3071], HU.shape)
-        np.testing.assert_array_equal(ct.read(out).array, expected)
-
-    @pytest.mark.parametrize("elements", [{"RescaleSlope": 0.5}, {"RescaleIntercept": -1023.5}, {"HighBit": 15}])
-    def test_whole_hu_are_exact_whatever_the_template(self, tmp_path, elements):
-        hu = HU if "HighBit" not in elements else HU * 0
-        scan = write_scan(
-            tmp_path / "scan", hu - 0.5 if "RescaleIntercept" in elements else hu, PixelPaddingValue=0, **elements
-        )
-        volume = Volume(HU, SPACING, ORIGIN)
-        out = ct.write(volume, tmp_path / "out", scan)
-        np.testing.assert_array_equal(ct.read(out).array, HU)
-        assert "PixelPaddingValue" not in slices_of(out)[0]
-
-    def test_what_describes_the_old_pixels_goes(self, tmp_path):
-        scan = write_scan(tmp_path / "scan", SmallestImagePixelValue=0, LargestImagePixelValue=4095)
-        after = slices_of(ct.write(ct.read(scan), tmp_path / "out", scan))
-        assert not any("SmallestImagePixelValue" in item or "LargestImagePixelValue" in item for item in after)
-
-    def test_descriptions_fit(self, tmp_path):
-        scan = write_scan(tmp_path / "scan", SeriesDescription="x" * 60, DerivationDescription="averaged")
-        out = ct.write(ct.read(scan), tmp_path / "out", scan, description="modèle\\a")
-        first = slices_of(out)[0]
-        assert first.SeriesDescription == "mod?le/a: " + "x" * 54
-        assert first.DerivationDescription.startswith("averaged; mod?le/a (IPv2Lib")
-
-    def test_refuses_another_grid(self, scan, tmp_path):
-        volume = ct.read(scan)
-        for other in (
-            volume.with_array(volume.array[:2]),
-            Volume(volume.array, volume.spacing, (0, 0, 0)),
-            Volume(volume.array[::-1], volume.spacing, volume.origin, (1, 0, 0, 0, 1, 0, 0, 0, -1)),
-        ):
-            with pytest.raises(InputError, match=r'not on the grid .* "Chest 2\.5 B50f"'):
-                ct.write(other, tmp_path / "out", scan)
-        assert [path.name for path in tmp_path.iterdir()] == ["scan"]
-
-    def test_refuses_nan(self, scan, tmp_path):
-        with pytest.raises(InputError, match="NaN"):
-            ct.write(ct.read(scan).with_array(np.where(HU > 0, HU, np.nan)), tmp_path / "out", scan)
-        assert [path.name for path in tmp_path.iterdir()] == ["scan"]
-
-    def test_never_mixes_with_other_files(self, scan, tmp_path):
-        volume = ct.read(scan)
-        names = sorted(path.name for path in scan.iterdir())
-        with pytest.raises(OutputError, match="is not empty"):
-            ct.write(volume, scan, scan)
-        assert sorted(path.name for path in scan.iterdir()) == names
-        (tmp_path / "empty").mkdir()
-        ct.write(volume, tmp_path / "empty", scan)
-        assert len(list((tmp_path / "empty").iterdir())) == len(HU)
-        assert {path.name for path in tmp_path.iterdir()} == {"scan", "empty"}
-
-
-class TestNewSeries:
-    def test_a_template_that_is_not_dicom_has_nothing_to_give(self, tmp_path):
-        source = ct.write(Volume(HU), tmp_path / "a.nrrd")
-        np.testing.assert_array_equal(ct.read(ct.write(Volume(HU), tmp_path / "out", source)).array, HU)
-        with pytest.raises(InputError, match="missing holds no DICOM image"):
-            ct.write(Volume(HU), tmp_path / "out2", tmp_path / "missing")
-
-    @settings(max_examples=15, deadline=None)
-    @given(
-        st.integers(1, 3),
-        st.tuples(*[st.floats(0.1, 10)] * 3),
-        st.tuples(*[st.floats(-2000, 2000)] * 3),
-        st.sampled_from([(1, 0, 0, 0, 1, 0, 0, 0, 1), (0.6, 0, 0.8, 0.8, 0, -0.6, 0, 1, 0)]),
+    @pytest.mark.parametrize(
+        "elements", [{}, {"PixelRepresentation": 1, "RescaleIntercept": 0, "BitsStored": 16, "HighBit": 15}]
     )
-    def test_round_trip(self, tmp_path_factory, slices, spacing, origin, direction):
-        volume = Volume(HU[:slices], spacing, origin, direction)
-        again = ct.read(ct.write(volume, tmp_path_factory.mktemp("new") / "out"))
-        assert again.array.dtype == np.int16
-        np.testing.assert_array_equal(again.array, volume.array)
-        np.testing.assert_allclose(again.affine, volume.affine, rtol=0, atol=1e-6)
+    def test_compressed_by_another_program(self, tmp_path, tool, option, syntax, elements):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} (DCMTK) is not installed")
+        folder = write_scan(tmp_path / "scan", **elements)
+        for path in folder.iterdir():
+            subprocess.run([tool, option, path, path], check=True)
+        assert all(dataset.file_meta.TransferSyntaxUID == syntax for dataset in slices_of(folder))
+        volume = ct.read(folder)
+        np.testing.assert_array_equal(volume.array, HU)
+        np.testing.assert_array_equal(ct.read(ct.write(volume, tmp_path / "out", folder)).array, HU)
+        path = folder / "IM0.4"
+        path.write_bytes(path.read_bytes()[:-4])
+        with pytest.raises(InputError, match=r"IM0\.4 .*cut short"):
+            ct.read(folder)
 
-    def test_axes_that_run_backwards_are_turned(self, tmp_path):
-        volume = Volume(HU, SPACING, ORIGIN, (1, 0, 0, 0, 1, 0, 0, 0, -1))
-        again = ct.read(ct.write(volume, tmp_path / "out"))
-        np.testing.assert_array_equal(again.array, HU[::-1])
-        assert again.origin == pytest.approx((*ORIGIN[:2], ORIGIN[2] - 3 * SPACING[2]))
+    @pytest.mark.parametrize("signed", [0, 1])
+    def test_bits_above_the_stored_ones_may_be_anything_there_is_a_word_for(self, tmp_path, signed):
+        """Negative values fill them, embedded overlays use them; else the file contradicts itself."""
+        elements = {"PixelRepresentation": signed, "RescaleIntercept": 0 if signed else -1024}
+        stored = (HU[0] - elements["RescaleIntercept"]).astype(np.int64)
+        for name, words in (("filled", stored), ("empty", stored & 0xFFF)):
+            folder = tmp_path / name
+            folder.mkdir()
+            store(header(**place(0, 1), **elements), folder / "1", words.astype(np.uint16).view(np.int16))
+            np.testing.assert_array_equal(ct.read(folder).array[0], HU[0])
+        overlaid = header(**place(0, 1), **elements)
+        store(overlaid, folder / "1", ((stored & 0xFFF) | 0x4000).astype(np.uint16).view(np.int16))
+        with pytest.raises(InputError, match=r"stored value of .* does not fit into its BitsStored 12"):
+            ct.read(folder)
+        overlaid.add_new(0x60000010, "US", 16)
+        overlaid.add_new(0x60000102, "US", 14)  # in bit 14 of the pixels
+        overlaid.save_as(folder / "1")
+        np.testing.assert_array_equal(ct.read(folder).array[0], HU[0])
 
-    def test_holds_what_a_ct_image_must_have(self, tmp_path):
-        first = slices_of(ct.write(Volume(HU), tmp_path / "out", description="phantom"))[0]
-        for keyword in ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "SliceThickness", "RescaleType"):
-            assert first[keyword].value, keyword
-        for keyword in ("PatientBirthDate", "StudyID", "AccessionNumber", "KVP", "AcquisitionNumber"):
-            assert keyword in first
-        assert first.SeriesDescription == "phantom"
-        assert first.ImageType == ["DERIVED", "SECONDARY", "AXIAL"]
+    @pytest.mark.parametrize(
+        ("elements", "message"),
+        [
+            ({"BitsStored": 17}, "BitsStored 17"),
+            ({"BitsAllocated": 12}, "BitsAllocated 12"),
+            ({"PixelRepresentation": 7}, "PixelRepresentation 7"),
+            ({"HighBit": 15}, "BitsStored 12 with HighBit 15"),
+            ({"PhotometricInterpretation": "PALETTE COLOR"}, "PALETTE COLOR"),
+            ({"RescaleType": "Z_EFF"}, "holds no HU but Z_EFF"),
+            ({"ModalityLUTSequence": [item(LUTExplanation="curved")]}, "modality LUT"),
+            ({"RescaleSlope": 0}, "0 as RescaleSlope"),
+            ({"RescaleSlope": ""}, "an empty RescaleSlope"),
+            ({"RescaleIntercept": ""}, "an empty RescaleIntercept"),
+        ],
+    )
+    def test_refuses_pixels_that_mean_nothing(self, tmp_path, elements, message):
+        folder = tmp_path / "scan"
+        folder.mkdir()
+        dataset = header(**place(0, 1))
+        store(dataset, folder / "1", HU[0] + 1024)
+        for keyword, value in elements.items():
+            setattr(dataset, keyword, value)
+        dataset.save_as(folder / "1")
+        with pytest.raises(InputError, match=message):
+            ct.read(folder)
 
-    def test_refuses_axes_that_are_not_orthogonal(self, tmp_path):
-        with pytest.raises(InputError, match="not orthogonal"):
-            ct.write(Volume(HU, direction=(1, 0.5, 0, 0, 1, 0, 0, 0, 1)), tmp_path / "out")
-        assert not list(tmp_path.iterdir())
+    @pytest.mark.parametrize(
+        ("keyword", "value"), [("Rows", 8), ("Rows", 15), ("Rows", 17), ("Columns", 21), ("BitsAllocated", 8)]
+    )
+    def test_refuses_a_size_that_the_pixels_have_not(self, tmp_path, keyword, value):
+        path = write_scan(tmp_path / "scan", keep=[0]) / "IM3.4"
+        dataset = pydicom.dcmread(path)
+        setattr(dataset, keyword, value)
+        if keyword == "BitsAllocated":
+            dataset.BitsStored, dataset.HighBit = 8, 7
+        dataset.save_as(path)
+        with pytest.raises(InputError, match=r"IM3\.4 .*640 bytes of pixel data where"):
+            ct.read(path)
+
+    def test_refuses_a_transfer_syntax_that_is_not_the_pixels(self, tmp_path):
+        path = write_scan(tmp_path / "scan", keep=[0]) / "IM3.4"
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0"))
+        with pytest.raises(InputError, match="contradicts itself: its pixel data is not compressed"):
+            ct.read(path)
+        write_scan(tmp_path / "scan", keep=[0], syntax=RLELossless)
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.2.1\0"))
+        with pytest.raises(InputError, match=r"IM3\.4"):
+            ct.read(path)
+
+    def test_refuses_a_deflate_bomb(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(dicom_file, "_MOST_INFLATED_BYTES", 1 << 20)
+        path = write_scan(tmp_path / "scan", keep=[0], syntax=DeflatedExplicitVRLittleEndian) / "IM3.4"
+        np.testing.assert_array_equal(dicom.read_series(path).array[0], HU[0])
+        content = path.read_bytes()
+        start = 144 + int.from_bytes(content[140:144], "little")
+        packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+        path.write_bytes(content[:start] + packer.compress(bytes(1 << 25)) + packer.flush())
+        with pytest.raises(InputError, match="inflates to more than 1 MiB"):
+            dicom.read_series(path)
+
+
+class TestPadding:
+    """Outside the field of view nothing was measured."""
+
+    def padded(self, tmp_path, value: int, limit=None, stored=None, **elements) -> tuple[Path, np.ndarray]:
+        rows, columns = np.mgrid[:64, :64] - 31.5
+        outside = rows**2 + columns**2 > 31**2
+        stored = np.where(outside, value if stored is None else stored, 1024)  # water
+        stored[30, 30] = 1024 - 1000
+        folder = tmp_path / "scan"
+        folder.mkdir()
+        padding = {"PixelPaddingValue": value} | ({} if limit is None else {"PixelPaddingRangeLimit": limit})
+        dataset = header(**(place(0, 1) | {"BitsStored": 16, "HighBit": 15} | padding | elements))
+        store(dataset, folder / "1", stored)
+        return folder, outside
+
+    @pytest.mark.parametrize(
+        ("value", "elements", "hu"),
+        [
+            (63536, {}, -1024),  # 62512 by the rescale
+            (0, {}, -1024),
+            (1024 + 40, {}, -1024),  # as soft tissue has it
+            (-2000, {"PixelRepresentation": 1}, -3024),
+            (63536, {"PixelRepresentation": 1, "PixelPaddingValue": 63536}, -3024),
+            (4095, {"BitsStored": 12, "HighBit": 11}, -1024),
+            (63536, {"BitsStored": 12, "HighBit": 11}, -1024),  # more bits than are stored
+            (63536, {"PhotometricInterpretation": "MONOCHROME1"}, -1024),
+        ],
+    )
+    @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+    def test_is_outside_the_field_of_view(self, tmp_path, value, elements, hu, syntax):
+        bits = value - 65536 if elements.get("PixelRepresentation") and value > 32767 else value
+        if elements.get("PixelPaddingValue"):  # a signed element would not take it
+            elements = elements | {"PixelPaddingValue": bits}
+        folder, outside = self.padded(tmp_path, bits, **elements)
+        dataset = pydicom.dcmread(folder / "1")
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.save_as(folder / "1", implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True)
+        volume = ct.read(folder)
+        assert volume.array.dtype == np.int16
+        assert (volume.array[0][outside] == hu).all()
+        assert sorted(np.unique(volume.array[0][~outside])) == [-1000, 0]
+        np.testing.assert_array_equal(regions.outside_field_of_view(volume.array)[0], outside)
+
+    def test_may_be_a_range(self, tmp_path):
+        stored = np.where(np.arange(64) % 2, 60000, 60500)[None]
+        folder, outside = self.padded(tmp_path, 60000, limit=61000, stored=stored)
+        array = ct.read(folder).array[0]
+        assert (array[outside] == -1024).all()
+        assert array[~outside].max() == 0
+
+    def test_leaves_anatomy_that_has_the_same_value(self, tmp_path):
+        """Against the standard, some files name 0 although water is 0."""
+        folder, outside = self.padded(tmp_path, 1024)
+        dataset = pydicom.dcmread(folder / "1")
+        stored = np.where(outside, 1024, 24)
+        stored[28:36, 28:36] = 1024
+        store(dataset, folder / "1", stored)
+        array = ct.read(folder).array[0]
+        assert (array[28:36, 28:36] == 0).all()
+        assert (array[outside] == -1024).all()

@@ -10,7 +10,11 @@ import IPv2Lib
 import pytest
 
 LIBRARY = Path(IPv2Lib.__file__).parent
-ON_SLICER = {"scene.py", "scene_changes.py", "scene_denoised.py", "scene_stages.py", "scene_training.py", "pictures.py"}
+ON_SLICER = {
+    "scene.py", "scene_changes.py", "scene_denoised.py", "scene_layouts.py", "scene_results.py", "scene_stages.py",
+    "scene_training.py",
+    "pictures.py",
+}  # fmt: skip
 """What touches MRML, and what draws with it."""
 SLICER = {"slicer", "vtk", "vtkmodules", "qt", "ctk", "mrml"}
 LATER = {"torch", "skimage", "safetensors", "psutil", "torchmetrics", "dask", "distributed", "matplotlib"}

@@ -86,7 +86,7 @@ def denoising(volume: ct.Volume, results: list) -> Task:
         return ["denoise", ct.write(volume, folder / "in.nrrd", compress=False), folder / "out.nrrd", "--no-compress"]
 
     def collect(folder: Path, result: dict) -> ct.Volume:
-        assert Path(result["output"]) == folder / "out.nrrd"
+        assert result["output"] == "out.nrrd"
         return ct.read(folder / "out.nrrd")
 
     return Task("Denoise", prepare, collect, results.append)
@@ -135,7 +135,7 @@ def test_a_job_ends_with_its_result_and_complete_progress(runner, chest):
     assert (fractions[0], fractions[-1]) == (0.0, 1.0)
     assert len(set(fractions)) >= 5
     assert any("denoising slice" in told["message"] for told in runner.told)
-    assert all(told["message"] and told["responding"] for told in runner.told)
+    assert all(told["message"] for told in runner.told)
     assert runner.error == ""
     assert runner.result["provenance"]["model"] == "ipv2-fast"
 
@@ -583,10 +583,10 @@ def test_logs_are_by_default_in_a_folder_of_the_user(temporary):
     runner = JobRunner()
     runner.start(quick_task([]))
     assert runner.wait(30) is JobState.COMPLETED
-    assert runner.log_path.parent == runner.log_folder == jobs.default_log_folder()
-    assert runner.log_folder.parent == temporary
+    assert runner.log_path.parent == jobs.default_log_folder()
+    assert runner.log_path.parents[1] == temporary
     if os.name == "posix":
-        assert runner.log_folder.stat().st_mode & 0o077 == 0
+        assert runner.log_path.parent.stat().st_mode & 0o077 == 0
 
 
 # --- ending processes -----------------------------------------------------------------------------------------

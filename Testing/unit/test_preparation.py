@@ -1,15 +1,20 @@
 """Purified data sets: what is in them, what is made again and what is not, and what happens to cases that fail."""
 
 import json
+import os
+import shutil
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from IPv2Lib import ct, phantom, preparation
 from IPv2Lib.cases import Case, read_table
+from IPv2Lib.cli import main
 from IPv2Lib.ct import Volume
 from IPv2Lib.dose import simulate
 from IPv2Lib.errors import Cancelled, InputError
@@ -228,6 +233,104 @@ def test_settings_and_contents_decide_the_key(scans, tmp_path):
     assert len(set(keys)) == 5
     # modules and T are chosen when the data are read
     assert prepare([case], data, replace(IPV2, add_noise=False, blend=0.2))[0].keys == keys[-1]
+
+
+def nrrd(folder: Path, volume: Volume) -> Path:
+    return ct.write(volume, folder / "n.nrrd")
+
+
+def nrrd_and_data(folder: Path, volume: Volume, suffix: str = ".nhdr") -> Path:
+    """Only the data differ between two volumes on one grid."""
+    sitk.WriteImage(sitk.ReadImage(str(nrrd(folder, volume))), str(folder / "n.nhdr"), useCompression=False)
+    return (folder / "n.nhdr").replace(folder / f"n{suffix}")
+
+
+def meta_image_and_data(folder: Path, volume: Volume, suffix: str = ".mhd") -> Path:
+    ct.write(volume, folder / "n.mhd", compress=False)
+    return (folder / "n.mhd").replace(folder / f"n{suffix}")
+
+
+def dicom(folder: Path, volume: Volume) -> Path:
+    shutil.rmtree(folder / "series", ignore_errors=True)
+    return ct.write(volume, folder / "series")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        nrrd, nrrd_and_data, partial(nrrd_and_data, suffix=".nrrd"), meta_image_and_data,
+        partial(meta_image_and_data, suffix=".mha"), dicom,
+    ],
+)  # fmt: skip
+def test_a_scan_that_was_replaced_with_its_time_kept_is_purified_again(scans, tmp_path, write):
+    place, data = tmp_path / "scans", tmp_path / "data"
+    place.mkdir()
+    one, other = (ct.read(scans / f"n{number}.nrrd") for number in (1, 2))
+
+    def put(volume: Volume) -> Case:
+        path = write(place, volume)
+        for file in place.rglob("*"):
+            os.utime(file, (86_400, 86_400))
+        return Case("p", ndct=path)
+
+    (first,) = prepare([put(one)], data)
+    (second,) = prepare([put(other.with_array(other.array))], data)
+    assert (first.status, second.status) == ("purified", "purified")
+    assert np.array_equal(only_shard(data).ndct, np.rint(other.array))
+    assert prepare([Case("p", ndct=first.case.ndct)], data)[0].status == "cached"
+
+
+def test_stages_whose_labels_were_replaced_are_purified_again(scans, tmp_path):
+    export_stages(purify(ct.read(scans / "u0.nrrd"), ct.read(scans / "n0.nrrd")), tmp_path / "stages")
+    case, labels = Case("p", stages=tmp_path / "stages"), tmp_path / "stages" / "labels.nrrd"
+    prepare([case], tmp_path / "data")
+    assert not (only_shard(tmp_path / "data").masks[:, :, :20] & 4).all()
+    volume = ct.read(labels)
+    array = volume.array.copy()
+    array[:, :, :20] = 0
+    ct.write(volume.with_array(array), labels)
+    assert prepare([case], tmp_path / "data")[0].status == "purified"
+    assert (only_shard(tmp_path / "data").masks[:, :, :20] & 4).all()
+
+
+def test_a_scan_that_is_replaced_meanwhile_makes_no_shard_under_the_name_of_the_other(scans, tmp_path):
+    file = tmp_path / "n.nrrd"
+    shutil.copyfile(scans / "n1.nrrd", file)
+
+    def replace_it(fraction: float, text: str) -> None:
+        if text == "looking at p":
+            shutil.copyfile(scans / "n2.nrrd", file)
+
+    with pytest.raises(InputError, match="'p': its files were changed while"):
+        prepare([Case("p", ndct=file)], tmp_path / "data", progress=replace_it)
+
+
+def test_what_cannot_be_read_stops_no_other_case(scans, tmp_path):
+    (tmp_path / "bad.mhd").write_text("no header")
+    found = prepare([Case("bad", ndct=tmp_path / "bad.mhd"), *alone(scans, 1)], tmp_path / "data")
+    assert [one.status for one in found] == ["failed", "purified"]
+
+
+def test_a_series_of_another_patient_in_the_place_of_an_earlier_one(scans, tmp_path):
+    def put(seed: int, patient: str) -> None:
+        for path in dicom(tmp_path, ct.read(scans / f"n{seed}.nrrd")).iterdir():
+            dataset = pydicom.dcmread(path)
+            dataset.PatientID = patient
+            dataset.save_as(path)
+
+    data = tmp_path / "data"
+
+    def patients() -> set[str]:
+        assert main(["prepare", str(tmp_path / "series"), "--out", str(data)]) == 0
+        return {case.patient for case in read_table(data / "cases.csv")} | {only_shard(data).patient}
+
+    put(1, "P1")
+    assert patients() == {"P1"}
+    table = read_table(data / "cases.csv")
+    prepare([replace(case, patient="our own name") for case in table], data)
+    assert patients() == {"our own name"}
+    put(2, "P2")
+    assert patients() == {"P2"}
 
 
 def test_a_run_that_was_stopped_goes_on(scans, tmp_path):

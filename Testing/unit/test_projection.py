@@ -57,9 +57,7 @@ def test_noise_has_the_strength_and_spectrum_of_scikit_image():
     bins = detector_bins(size)
     sinogram = rng.normal(size=(views, bins)).astype(np.float32)
     ours = back_project(filter_views(torch.tensor(sinogram)[None], "hann"), size)[0].numpy()
-    theirs = iradon(
-        sinogram.T, theta=np.rad2deg(view_angles(views)), filter_name="hann", circle=True, output_size=size
-    )
+    theirs = iradon(sinogram.T, theta=np.rad2deg(view_angles(views)), filter_name="hann", circle=True, output_size=size)
     inside = disc(size, 0, 0, 50) > 0
     assert ours[inside].std() == pytest.approx(theirs[inside].std(), rel=0.02)
 

@@ -139,8 +139,10 @@ def test_ipv2_is_its_formula(pair):
 def test_every_row_of_the_ablation(name, pair):
     uldct, ndct = pair
     row = ABLATION[name]
-    assert (row.remove_background, row.add_noise) == (name in ("ipv1+remove-background", "ipv2"), "noise" in name or
-                                                      name == "ipv2")
+    assert (row.remove_background, row.add_noise) == (
+        name in ("ipv1+remove-background", "ipv2"),
+        "noise" in name or name == "ipv2",
+    )
     stages = purify(uldct, ndct, row)
     inside = stages.cm2 if row.remove_background else stages.cm1
     content = stages.simulated.array if row.add_noise else ndct.array
@@ -172,8 +174,18 @@ def test_masks_do_not_move_the_input(pair):
 
 def test_steps_come_in_the_order_of_the_method(pair):
     names = [name for name, _, _ in purify(*pair, MASKS_ONLY).steps()]
-    assert names == ["uldct", "ndct", "dark_uldct", "dark_ndct", "cm1", "background", "cm2", "training_input",
-                     "test_label", "labels"]
+    assert names == [
+        "uldct",
+        "ndct",
+        "dark_uldct",
+        "dark_ndct",
+        "cm1",
+        "background",
+        "cm2",
+        "training_input",
+        "test_label",
+        "labels",
+    ]
     stages = purify(*pair)
     assert {"simulated", "weakly_denoised"} <= {name for name, _, _ in stages.steps()}
 

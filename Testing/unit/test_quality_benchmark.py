@@ -208,6 +208,23 @@ def test_cache_computes_once(tmp_path):
     assert cache.get(("a", 0.6), lambda: 3) == 3
 
 
+def test_what_was_kept_of_a_scan_does_not_count_for_another_of_its_name(monkeypatch):
+    def keys(seed: int) -> tuple:
+        volume = phantom.chest(seed=seed, size=64, slices=8)
+        monkeypatch.setattr(quality_cases, "scan_volume", lambda scan, size=512: volume)
+        quality_cases._tuning_blocks.cache_clear()
+        whole = quality_cases.Case(quality_cases.block("nlst", 2), 0.02, "physical")
+        named = quality_cases.Block("nlst", "nlst", phantom.chest(seed=0, size=64, slices=8), (1,))
+        drawn = quality_cases.Case(named, 0.02, "physical", source=volume)
+        monkeypatch.setattr(quality_cases, "present", lambda scan: scan == "lungdx_A0001")
+        return whole.key, drawn.key, tuple(quality_cases.tuning_contents())
+
+    first, same, other = keys(1), keys(1), keys(2)
+    assert first == same
+    assert all(one != another for one, another in zip(first, other, strict=True))
+    quality_cases._tuning_blocks.cache_clear()
+
+
 def test_quick_run_without_scans(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("IPV2_DATA", str(tmp_path / "none"))
     rows = quality.main(["--quick", "--only", "1", "2", "--out", str(tmp_path / "out")])

@@ -5,11 +5,12 @@ import time
 
 import numpy as np
 import pytest
-from IPv2Lib import ct, phantom
+from IPv2Lib import bundle, ct, networks, phantom
 from IPv2Lib.ct import Volume
 from IPv2Lib.suitability import concerns
 
-CARD = {"intended_use": "chest"}
+CARD: dict = {}
+"""Of a model that says nothing of its noise."""
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +63,23 @@ def test_no_lung(suitable):
     assert any("Hardly any lung" in text and "0 % of the body" in text for text in found)
 
 
-def test_noise_beyond_the_range_of_the_card_and_of_the_default(suitable):
+def card(folder, **changes) -> dict:
+    """The card of a model on disk."""
+    full = {
+        "title": "-", "description": "-", "intended_use": "-", "limits": "-", "hu_range": [-1024, 3071],
+        "training": {"data": [], "settings": {}, "seed": 0}, "metrics": {}, **changes,
+    }  # fmt: skip
+    small = {"channels": [4], "blocks": [1]}
+    made = bundle.save(folder, "unet", small, networks.build("unet", **small).state_dict(), full)
+    return bundle.load(made.folder).card
+
+
+def test_noise_beyond_the_range_of_the_card_and_of_the_default(suitable, tmp_path):
     noisy = suitable.array + np.random.default_rng(0).normal(0, 700, suitable.array.shape)
-    (found,) = concerns(suitable.with_array(noisy), CARD)
+    (found,) = concerns(suitable.with_array(noisy), card(tmp_path / "silent"))
     assert "noise is about" in found and "10 to 300 HU" in found
-    assert concerns(suitable.with_array(noisy), {"noise_hu": [10, 1000]}) == []
-    (found,) = concerns(suitable, {"noise_hu": [400, 1000]})
+    assert concerns(suitable.with_array(noisy), card(tmp_path / "wide", noise_hu=[10, 1000])) == []
+    (found,) = concerns(suitable, card(tmp_path / "strong", noise_hu=[400, 1000]))
     assert "only about" in found and "400 to 1000 HU" in found
 
 

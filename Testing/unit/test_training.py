@@ -231,9 +231,7 @@ def test_resumed_equals_uninterrupted(chest, tmp_path):
 
 def test_a_trained_network_removes_noise_and_is_published(chest, tmp_path):
     one_dose = Ranges(dose=(0.003, 0.003), sharpness=(1.0, 1.0), zoom=(1.0, 1.0))
-    wanted = settings(
-        steps=400, batch=4, learning_rate=5e-3, steps_per_case=1000, ranges=one_dose, bias_weight=0.1
-    )
+    wanted = settings(steps=400, batch=4, learning_rate=5e-3, steps_per_case=1000, ranges=one_dose, bias_weight=0.1)
     run = train([chest], tmp_path / "run", wanted, workers=0)
     with open(run / "log.csv") as file:
         assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(10, 401, 10))

@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import shutil
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -465,6 +466,26 @@ def test_a_run_on_scans_is_resumed_from_their_files(scans, folder, tmp_path):
     run = train([ct.read(ndcts[0])], tmp_path / "volumes", dataclasses.replace(small, steps=1), workers=0)
     with pytest.raises(InputError, match="give them again"):
         train(None, run, resume=True)
+
+
+def test_a_run_does_not_go_on_with_another_scan_in_the_place_of_the_first(scans, tmp_path):
+    small = settings(steps=6, pool=2, steps_per_case=100)
+    ndcts = [Path(shutil.copy(case.ndct, tmp_path / f"{number}.nrrd")) for number, case in enumerate(scans[:2])]
+    count = iter(range(100))
+    with pytest.raises(Cancelled):
+        train(ndcts, tmp_path / "cut", small, targets=ndcts, workers=0, cancelled=lambda: next(count) == 3)
+    time = ndcts[1].stat()
+    shutil.copy(ndcts[0], ndcts[1])
+    os.utime(ndcts[1], ns=(time.st_atime_ns, time.st_mtime_ns))
+    with pytest.raises(InputError, match=r"volume 2 \(1.nrrd\) is not the one that the run began with"):
+        train(None, tmp_path / "cut", resume=True)
+    shutil.copy(scans[1].ndct, ndcts[1])
+    for given, targets, words in (
+        (ndcts[::-1], ndcts[::-1], "volume 1"), (ndcts, ndcts[:1] * 2, "target 2"), (ndcts[:1], ndcts[:1], "2 volumes"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            train(given, tmp_path / "cut", resume=True, targets=targets)
+    train([ct.read(path) for path in ndcts], tmp_path / "cut", resume=True, targets=ndcts, workers=0)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------

@@ -75,6 +75,7 @@ def states(host: Host, scan: Path | None, size: int, slices: int) -> Iterator[st
     yield "purification"
 
     host.click(ui.previewButton)
+    finish_job(host, widget, 300)
     parameters.stage = "cm2"
     ui.settingsCollapsibleButton.setProperty("collapsed", True)
     host.process_events(0.3)

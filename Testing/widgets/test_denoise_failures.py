@@ -1,6 +1,7 @@
 """IPv2 Denoise when something is wrong: a sentence in a box, an unchanged scene, and the next run works."""
 
 import os
+import re
 import signal
 import tempfile
 from pathlib import Path
@@ -10,11 +11,14 @@ import psutil
 import pytest
 from IPv2Lib import scene
 from IPv2Lib.ct import Volume
+from IPv2Lib.errors import InputError
 from panel import expand, finish_job, node_names, open_panel
 
 
 def jobs_folders() -> list[Path]:
-    return list(Path(tempfile.gettempdir()).glob(f"ipv2-job-{os.getpid()}-*"))
+    import slicer
+
+    return list(Path(slicer.app.temporaryPath).glob("ipv2-job-*"))
 
 
 def worker_processes() -> list[psutil.Process]:
@@ -68,10 +72,11 @@ def bad_inputs():
     }
 
 
-def test_bad_input_is_refused_with_a_sentence_before_any_work(host):
+def test_what_cannot_be_denoised_disables_the_button_which_says_why(host):
     import slicer
 
     widget, *_ = open_panel(host)
+    ui = widget.ui
     for name, (make, says) in bad_inputs().items():
         node = make()
         if name == "nothing":
@@ -79,20 +84,40 @@ def test_bad_input_is_refused_with_a_sentence_before_any_work(host):
             widget.enter()
         else:
             widget._parameterNode.inputVolume = node
+        host.process_events(0.1)
+        assert not ui.denoiseButton.isEnabled(), name
+        assert says in ui.denoiseStatusLabel.text() and ui.denoiseStatusLabel.text().endswith((".", ")")), name
+        assert ui.denoiseButton.property("toolTip") == ui.denoiseStatusLabel.text(), name
         before = node_names(slicer.mrmlScene)
-        host.messages.clear()
-        host.click(widget.ui.denoiseButton)
-        assert [message.kind for message in host.messages] == ["error"], name
-        assert says in host.messages[0].text and host.messages[0].text.endswith((".", ")")), name
+        with pytest.raises(InputError, match=re.escape(says[1:])):  # a script gets the same
+            widget.logic.denoise(node)
         assert not widget.logic.runner.state.active, name
         assert node_names(slicer.mrmlScene) == before, name
+    assert host.messages == []
+
+
+def test_an_input_that_is_mended_can_be_denoised(host):
+    import slicer
+
+    widget, uldct, _ = open_panel(host)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Shift")
+    uldct.SetAndObserveTransformNodeID(transform.GetID())
+    host.process_events(0.4)
+    assert not widget.ui.denoiseButton.isEnabled() and "harden" in widget.ui.denoiseStatusLabel.text()
+    uldct.HardenTransform()
+    host.process_events(0.4)
+    assert widget.ui.denoiseButton.isEnabled() and not widget.ui.denoiseStatusLabel.isVisible()
+    slicer.util.arrayFromVolume(uldct)[:] = 7
+    slicer.util.arrayFromVolumeModified(uldct)
+    host.process_events(0.4)
+    assert "every voxel is 7" in widget.ui.denoiseStatusLabel.text()
 
 
 def test_an_output_that_is_the_input_is_refused(host):
     widget, uldct, _ = open_panel(host)
     widget._parameterNode.outputVolume = uldct
-    host.click(widget.ui.denoiseButton)
-    assert "is the input" in host.messages[-1].text
+    host.process_events(0.1)
+    assert not widget.ui.denoiseButton.isEnabled() and "is the input" in widget.ui.denoiseStatusLabel.text()
 
 
 def test_a_model_that_is_not_there(host):
@@ -205,9 +230,11 @@ def test_purification_of_one_volume_twice_or_of_none(host):
     expand(host, widget.ui.purificationCollapsibleButton)
     host.click(widget.ui.previewButton)
     assert "No uLDCT is chosen" in host.messages[-1].text
+    assert not widget.ui.purifyButton.isEnabled() and "No uLDCT" in widget.ui.purificationStatusLabel.text()
     widget._parameterNode.uldctVolume = widget._parameterNode.ndctVolume = uldct
-    host.click(widget.ui.purifyButton)
-    assert "are both 'CTChest'" in host.messages[-1].text
+    host.process_events()
+    assert not widget.ui.purifyButton.isEnabled()
+    assert "are both 'CTChest'" in widget.ui.purifyButton.property("toolTip")
 
 
 def test_scans_that_do_not_overlap(host):

@@ -1,9 +1,15 @@
 """The panel of IPv2 Denoise at its narrowest: nothing is cut off, everything explains itself."""
 
-import pytest
-from panel import expand, open_panel
+import os
+import subprocess
+import sys
+from pathlib import Path
 
-WIDTH = 350
+import pytest
+from looks import WIDTH, controls_without_tooltip, fill_with_long_texts
+from panel import MODULE, expand, open_panel
+
+LOOKS = Path(__file__).with_name("looks.py")
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -13,7 +19,7 @@ def test_nothing_is_cut_off_in_a_narrow_panel(make_host, dark):
     ui = widget.ui
     widget._parameterNode.uldctVolume, widget._parameterNode.ndctVolume = uldct, ndct
     expand(host, ui.advancedCollapsibleButton, ui.purificationCollapsibleButton)
-    host.click(ui.previewButton)
+    widget.logic.previewSlice(uldct, ndct)
     widget.logic.denoise(uldct)
     widget.enter()
     host.process_events(0.2)
@@ -22,10 +28,26 @@ def test_nothing_is_cut_off_in_a_narrow_panel(make_host, dark):
     assert ui.denoiseCollapsibleButton.width() <= WIDTH
 
 
-def test_every_control_has_a_tooltip(host):
+@pytest.mark.parametrize("dark", [False, True])
+def test_long_names_do_not_widen_the_panel(make_host, dark):
+    host = make_host(panel_width=WIDTH, dark=dark)
     widget, *_ = open_panel(host)
-    kinds = ("Button", "Selector", "Slider", "SpinBox", "CheckBox", "List", "Text", "Card", "Bar")
-    controls = {name: each for name, each in vars(widget.ui).items() if name.endswith(kinds)}
-    controls = {name: each for name, each in controls.items() if not name.endswith("CollapsibleButton")}
-    assert len(controls) > 35
-    assert [name for name, each in controls.items() if not each.toolTip()] == []
+    fill_with_long_texts(host, widget)
+    assert host.smallest_panel_width() <= WIDTH
+
+
+@pytest.mark.parametrize("module", ["denoise", "train"])
+@pytest.mark.parametrize("scale", ["1.25", "2"])
+def test_the_panels_are_as_narrow_on_every_screen(module, scale):
+    run = subprocess.run(
+        [sys.executable, str(LOOKS), module], capture_output=True, text=True, check=True,
+        env={**os.environ, "QT_SCALE_FACTOR": scale},
+    )  # fmt: skip
+    assert int(run.stdout.split()[-1]) <= WIDTH
+
+
+def test_every_control_has_a_tooltip(host):
+    assert controls_without_tooltip(MODULE.parent / "Resources" / "UI" / "IPv2Denoise.ui") == []
+    widget, *_ = open_panel(host)
+    row = widget._layoutRow
+    assert row.restoreButton.toolTip() and row.onExitCheckBox.toolTip()

@@ -18,7 +18,7 @@ import sys
 from host import Host
 with Host() as host:
     widget = host.load_module(sys.argv[1])
-    assert widget.ui.denoiseButton.isEnabled()
+    assert not widget.ui.denoiseButton.isEnabled()
     print("torch" in sys.modules)
 """
 
@@ -117,18 +117,22 @@ def test_from_click_to_result(host, tmp_path):
     assert ui.regionTable.text() != table and float(scene.provenance(nodes.denoised)["strength"]) == 0.5
     assert not widget.logic.runner.state.active
 
-    # files
+    # files, written by the worker
     host.answers.append(tmp_path / "out.nrrd")
     host.click(ui.saveButton)
+    assert ui.denoiseButton.text() == "Cancel" and not ui.saveButton.isEnabled()
+    finish_job(host, widget)
+    assert ui.denoiseStatusLabel.text() == f"Written: {tmp_path / 'out.nrrd'}"
     np.testing.assert_array_equal(ct.read(tmp_path / "out.nrrd").array, slicer.util.arrayFromVolume(nodes.denoised))
     assert json.loads((tmp_path / "out.nrrd.json").read_text())["strength"] == 0.5
-    host.answers.append(tmp_path)
+    host.answers.extend([True, tmp_path])  # without patient: this volume is not from DICOM
     host.click(ui.exportDicomButton)
+    finish_job(host, widget)
     series = ct.read(tmp_path / "CTChest denoised")
     assert np.abs(series.array - slicer.util.arrayFromVolume(nodes.denoised)).max() <= 0.5
     host.answers.append(tmp_path / "out.jpg")
     host.click(ui.saveButton)
-    assert [message.kind for message in host.messages if message.kind != "file"] == ["error"]
+    assert [message.kind for message in host.messages if message.kind != "file"] == ["question", "error"]
     assert "no known suffix" in host.messages[-1].text
 
 
@@ -233,9 +237,9 @@ def test_several_volumes_and_an_output(host):
     finish_job(host, widget)
     assert host.messages == []
     assert {"CTChest denoised", "NDCT denoised", "NDCT difference"} <= set(node_names(slicer.mrmlScene))
+    assert widget._parameterNode.furtherVolumes == [] and volumes.item(0).checkState() == Qt.Unchecked
 
     output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Mine")
-    widget._parameterNode.furtherVolumes = []
     widget._parameterNode.outputVolume = output
     widget._parameterNode.keepOutsideBody = True
     assert widget.ui.keptNoiseSpinBox.text() == "as the model says"
@@ -243,7 +247,7 @@ def test_several_volumes_and_an_output(host):
     host.click(widget.ui.selfEnsembleCheckBox)
     host.click(widget.ui.denoiseButton)
     finish_job(host, widget)
-    assert output.GetName() == "Mine" and scene_denoised.nodes_of(output).input is uldct
+    assert output.GetName() == "CTChest denoised_1" and scene_denoised.nodes_of(output).input is uldct
     facts = scene.provenance(output)
     assert (facts["kept_noise_hu"], facts["self_ensemble"]) == ("6.0", "true")
     before, after = slicer.util.arrayFromVolume(uldct), slicer.util.arrayFromVolume(output)
@@ -268,8 +272,8 @@ def test_a_sequence_is_denoised_frame_by_frame(host):
     assert view_names() == ["IPv2View1", "IPv2View2"]
     assert "denoised" in shown_volumes(slice_views(view_names()))[1]
     widget._parameterNode.furtherVolumes = [uldct]
-    host.click(widget.ui.denoiseButton)
-    assert "denoised by itself" in host.messages[-1].text
+    host.process_events(0.1)
+    assert not widget.ui.denoiseButton.isEnabled() and "denoised by itself" in widget.ui.denoiseStatusLabel.text()
 
 
 def test_advanced_shows_model_devices_and_log(host):

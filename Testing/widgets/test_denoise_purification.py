@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from IPv2Lib import ct, purification, scene, scene_stages, stage_files
+from IPv2Lib.errors import InputError
 from panel import expand, finish_job, open_panel, small_pair, view_names
 
 
@@ -13,6 +14,12 @@ def opened(host):
     widget._parameterNode.uldctVolume, widget._parameterNode.ndctVolume = uldct, ndct
     host.process_events()
     return host, widget
+
+
+def preview(host, widget) -> None:
+    """Click *Preview slice* and wait for its stages."""
+    host.click(widget.ui.previewButton)
+    finish_job(host, widget)
 
 
 def titles(widget) -> list[str]:
@@ -38,7 +45,7 @@ def test_a_preview_shows_every_stage_of_the_slice_in_the_red_view(opened):
     host.app.layoutManager().sliceWidget("Red").sliceLogic().SetSliceOffset(
         slicer.util.getNode("CTChest").GetOrigin()[2] + 5.0
     )
-    host.click(widget.ui.previewButton)
+    preview(host, widget)
     assert host.messages == [] and "slice 2" in widget.ui.purificationStatusLabel.text()
     assert [title.partition(". ")[2] for title in titles(widget)] == [stage.title for stage in scene_stages.STAGES]
     assert red()[0] == ["Training input", None]
@@ -49,17 +56,17 @@ def test_a_preview_shows_every_stage_of_the_slice_in_the_red_view(opened):
     shown = scene.node_to_volume(found.nodes["training_input"])
     np.testing.assert_allclose(shown.array[0], whole.training_input.array[1], atol=1e-3)
 
-    host.click(widget.ui.previewButton)  # replaces the first
+    preview(host, widget)  # replaces the first
     assert len(scene_stages.find_stages(slicer.mrmlScene)) == 1
 
 
 def test_stages_are_stepped_through_by_keys_and_by_the_list(opened):
     host, widget = opened
-    host.click(widget.ui.previewButton)
-    host.press("Ctrl+Shift+Down")
+    preview(host, widget)
+    host.press("Ctrl+Shift+N")
     assert widget._parameterNode.stage == "test_label" and red()[0] == ["Test label", None]
     for _ in range(20):
-        host.press("Ctrl+Shift+Up")
+        host.press("Ctrl+Shift+P")
     assert widget.ui.stagesList.currentRow() == 0
     widget.ui.stagesList.setCurrentRow(5)
     host.process_events()
@@ -76,7 +83,70 @@ def test_stages_are_stepped_through_by_keys_and_by_the_list(opened):
     assert "Dark&nbsp;in&nbsp;both" in widget.ui.stageLegend.text()
     widget.ui.secondStageSelector.setCurrentIndex(0)
     host.process_events()
-    assert view_names() == ["Red"]
+    assert sorted(view_names()) == ["Green", "Red", "Yellow"], "as before"
+
+
+def test_a_preview_has_the_values_that_the_slice_has_in_the_whole(host):
+    widget, uldct, ndct = open_panel(host)
+    pair = small_pair()
+    settings = purification.Settings(dose=0.1, seed=3)
+    whole = purification.purify(pair.uldct, pair.ndct, settings)
+    heard = []
+    found = widget.logic.previewSlice(
+        uldct, ndct, settings, sliceIndex=2, onProgress=lambda fraction, message: heard.append(fraction)
+    )
+    one = scene_stages.stages_of(found)
+    np.testing.assert_allclose(one.training_input.array[0], whole.training_input.array[2], atol=1e-3)
+    np.testing.assert_allclose(one.test_label.array[0], whole.test_label.array[2], atol=1e-3)
+    np.testing.assert_array_equal(one.cm2[0], whole.cm2[2])
+    assert one.uldct.origin == pytest.approx((*pair.uldct.origin[:2], pair.uldct.origin[2] + 2 * pair.uldct.spacing[2]))
+    assert heard == sorted(heard) and len(heard) > 2
+
+
+def test_a_preview_is_computed_elsewhere_and_can_be_cancelled(opened, monkeypatch):
+    import slicer
+
+    def not_here(*_arguments, **_options):
+        raise AssertionError("computed in Slicer's own process")
+
+    host, widget = opened
+    monkeypatch.setattr(purification, "_purify", not_here)
+    before = slicer.mrmlScene.GetNumberOfNodes()
+    host.click(widget.ui.previewButton)
+    assert not widget.ui.previewButton.isEnabled() and widget.ui.purifyButton.text() == "Cancel"
+    host.click(widget.ui.purifyButton)
+    finish_job(host, widget)
+    assert widget.logic.runner.state.value == "cancelled" and slicer.mrmlScene.GetNumberOfNodes() == before
+    preview(host, widget)
+    assert host.messages == [] and len(scene_stages.find_stages(slicer.mrmlScene)) == 1
+
+
+def test_the_inputs_of_a_preview_are_a_few_slices():
+    pair = small_pair(slices=12)
+    uldct, ndct, first = purification.needed_for_slice(pair.uldct, pair.ndct, 7)
+    assert (len(uldct.array), first) == (1, 7) and len(ndct.array) <= 4
+    matched = purification.Settings(kernel=purification.MATCHED)
+    assert purification.needed_for_slice(pair.uldct, pair.ndct, 7, matched)[1] is pair.ndct
+
+
+@pytest.mark.parametrize(("index", "says"), [(4, "no slice 4"), (-1, "no slice -1")])
+def test_a_preview_refuses_what_there_is_not(host, index, says):
+    widget, uldct, ndct = open_panel(host)
+    with pytest.raises(InputError, match=says):
+        widget.logic.previewSlice(uldct, ndct, sliceIndex=index)
+    with pytest.raises(InputError, match="no NDCT"):
+        widget.logic.previewSlice(uldct, None)
+    assert not widget.logic.runner.state.active
+
+
+def test_no_key_is_slicers_own_and_the_tooltips_say_them(host):
+    from host.main_window import SLICER_KEYS
+    from IPv2DenoiseLib.Stages import SHORTCUTS
+
+    widget, *_ = open_panel(host)
+    tips = widget.ui.stagesList.toolTip() + widget.ui.showOverlayCheckBox.toolTip()
+    for keys, _method in SHORTCUTS:
+        assert keys not in SLICER_KEYS and keys in tips
 
 
 def test_the_strategy_sets_the_modules_only_when_a_person_chooses_it(opened):
@@ -88,7 +158,7 @@ def test_the_strategy_sets_the_modules_only_when_a_person_chooses_it(opened):
     assert not (parameters.removeBackground or parameters.addNoise or parameters.removeNoise)
     assert parameters.blendPercent == pytest.approx(10)
     assert not widget.ui.doseSpinBox.isEnabled() and not widget.ui.weakStrengthSpinBox.isEnabled()
-    host.click(widget.ui.previewButton)
+    preview(host, widget)
     assert "Training input − that of IPv1" not in " ".join(titles(widget))
     parameters.addNoise = True
     parameters.strategy = type(parameters.strategy).IPV2
@@ -135,7 +205,7 @@ def test_load_a_file_a_dicom_folder_and_the_sample_pair(opened, tmp_path):
     host.click(widget.ui.uldctFileButton)
     host.click(widget.ui.ndctDicomButton)
     parameters = widget._parameterNode
-    assert (parameters.uldctVolume.GetName(), parameters.ndctVolume.GetName()) == ("low", "series")
+    assert (parameters.uldctVolume.GetName(), parameters.ndctVolume.GetName()) == ("low", "1: IPv2")
     (tmp_path / "no.nrrd").write_text("no image")
     host.answers.append(tmp_path / "no.nrrd")
     host.click(widget.ui.ndctFileButton)

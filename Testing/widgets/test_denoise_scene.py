@@ -115,21 +115,6 @@ def test_leaving_and_entering_the_module(host):
     assert [volumes.item(row).text() for row in range(volumes.count())] == ["NDCT", "Later"]
 
 
-def test_the_sample_pair_is_registered_and_made_here(host, monkeypatch):
-    import SampleData
-    import slicer
-    from IPv2DenoiseLib import Registration
-
-    open_panel(host)
-    source = SampleData.SampleDataLogic().sourceForSampleName(Registration.SAMPLE_NAME)
-    assert source.customDownloader is not None
-    monkeypatch.setattr(Registration, "SAMPLE_SIZE", 64)
-    monkeypatch.setattr(Registration, "SAMPLE_SLICES", 2)
-    uldct, ndct = host.load_sample(Registration.SAMPLE_NAME)
-    assert (uldct.GetName(), ndct.GetName()) == ("Phantom uLDCT", "Phantom NDCT")
-    assert slicer.util.arrayFromVolume(uldct).shape == (2, 64, 64)
-
-
 def test_the_self_test_passes(host):
     open_panel(host)
     host.run_self_test("IPv2Denoise")

@@ -115,21 +115,69 @@ def test_the_mouse_wheel_moves_one_slice(host, ramp):
     assert widget.sliceLogic().GetSliceOffset() == pytest.approx(before + 3.0)
 
 
-def test_a_difference_has_a_legend(host, ramp, tmp_path):
+def test_a_legend_is_seen_only_where_slicers_own_manager_shows_it(host, ramp, tmp_path):
     import slicer
+
+    def spread(name: str) -> np.ndarray:
+        host.process_events(0.2)
+        colored = view_picture(host, "Red", tmp_path / f"{name}.png").astype(int)
+        return colored.max(axis=2) - colored.min(axis=2)
 
     node = scene.volume_to_node(ramp.with_array(np.zeros_like(ramp.array)), "difference")
     scene.show_difference(node)
     slicer.util.setSliceViewerLayers(background=node, fit=True)
-    host.process_events(0.2)
-    colored = view_picture(host, "Red", tmp_path / "legend.png").astype(int)
-    spread = colored.max(axis=2) - colored.min(axis=2)
-    assert (spread > 100).any(), "the ends of the colour bar are blue and red"
-    slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node).SetVisibility(False)
-    node.GetDisplayNode().Modified()
-    host.process_events(0.2)
-    plain = view_picture(host, "Red", tmp_path / "plain.png").astype(int)
-    assert (plain.max(axis=2) - plain.min(axis=2) <= 100).all()
+    view = slicer.app.layoutManager().sliceWidget("Red").sliceView()
+    assert view.legends() == [] and (spread("unnoticed") <= 100).all(), "nobody told the view's manager"
+    scene.refresh_legends(slicer.mrmlScene)
+    legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node)
+    assert view.legends() == [legend]
+    assert (spread("legend") > 100).any(), "the ends of the colour bar are blue and red"
+    legend.SetVisibility(False)
+    assert view.legends() == [] and (spread("plain") <= 100).all()
+
+
+def test_a_slice_view_is_no_narrower_than_its_bar_and_the_window_grows(make_host):
+    import slicer
+
+    host = make_host(size=(800, 600), panel_width=350)
+    node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    views = "".join(f'<item><view class="vtkMRMLSliceNode" singletontag="V{number}"/></item>' for number in range(4))
+    node.AddLayoutDescription(501, f'<layout type="horizontal" split="true">{views}</layout>')
+    node.SetViewArrangement(501)
+    host.process_events()
+    assert host.window.width() >= 350 + 4 * 318
+    node.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+    host.process_events()
+    assert host.window.width() >= 350 + 4 * 318, "it does not shrink again"
+
+
+def test_a_splitter_without_sizes_crushes_plots(host):
+    import slicer
+
+    node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    for number, size in ((501, ""), (502, ' splitSize="500"')):
+        description = (
+            f'<layout type="vertical" split="true"><item{size}><view class="vtkMRMLTableViewNode" singletontag="T"/>'
+            f'</item><item{size}><view class="vtkMRMLPlotViewNode" singletontag="P"/></item></layout>'
+        )
+        node.AddLayoutDescription(number, description)
+    heights = []
+    for number in (501, 502):
+        node.SetViewArrangement(number)
+        host.process_events()
+        heights.append(slicer.app.layoutManager().plotWidget(0).height() / host.window._viewport.height())
+    assert heights[0] < 0.3 and heights[1] == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_key_of_slicers_own_is_heard_by_nobody_else(host):
+    from host.main_window import SLICER_KEYS
+    from PySide6 import QtGui
+
+    heard = []
+    for keys in ("Ctrl+Shift+Down", "Ctrl+Shift+K"):
+        QtGui.QShortcut(QtGui.QKeySequence(keys), host.window).activated.connect(lambda keys=keys: heard.append(keys))
+        host.press(keys)
+    assert "Ctrl+Shift+Down" in SLICER_KEYS and heard == ["Ctrl+Shift+K"]
 
 
 @pytest.mark.parametrize(("dark", "width"), [(False, 380), (True, 350)])
@@ -137,11 +185,11 @@ def test_a_screenshot_shows_panel_and_views(make_host, tmp_path, dark, width):
     host = make_host(dark=dark, panel_width=width)
     host.load_module(PATH)
     window = picture(host.screenshot(tmp_path / "window.png"))
-    assert window.shape == (800, 1280, 3)
+    assert window.shape == (800, 1400, 3)
     panel, views = window[:, : width - 2], window[:, width + 4 :]
     assert (np.median(panel) < 100) == dark
     assert (views == 0).all(axis=2).mean() > 0.4, "empty slice views are black"
-    assert picture(host.screenshot(tmp_path / "large.png", scale=2)).shape == (1600, 2560, 3)
+    assert picture(host.screenshot(tmp_path / "large.png", scale=2)).shape == (1600, 2800, 3)
     assert picture(host.panel_screenshot(tmp_path / "panel.png")).shape[1] == width
 
 

@@ -6,10 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from looks import WIDTH, contrast, controls_without_tooltip, fill_with_long_texts
 from panel import expand
 from train_panel import MODULE, open_panel
-
-WIDTH = 350
 
 OPEN_WITHOUT_TORCH = """
 import sys
@@ -46,10 +45,37 @@ def test_nothing_is_cut_off_in_a_narrow_panel(make_host, dataset, dark):
     assert ui.dataCollapsibleButton.width() <= WIDTH
 
 
-def test_every_control_has_a_tooltip(host):
-    widget = open_panel(host)
-    kinds = ("Button", "Selector", "SpinBox", "CheckBox", "List", "Table", "Text", "Bar", "LineEdit")
-    controls = {name: each for name, each in vars(widget.ui).items() if name.endswith(kinds)}
-    controls = {name: each for name, each in controls.items() if not name.endswith("CollapsibleButton")}
-    assert len(controls) > 70
-    assert [name for name, each in controls.items() if not each.toolTip()] == []
+@pytest.mark.parametrize("dark", [False, True])
+def test_long_names_do_not_widen_the_panel(make_host, dataset, dark):
+    host = make_host(panel_width=WIDTH, dark=dark)
+    widget = open_panel(host, dataset)
+    host.click_cell(widget.ui.casesTable, 0, 0)
+    fill_with_long_texts(host, widget)
+    assert host.smallest_panel_width() <= WIDTH
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_what_failed_can_be_read_in_the_table(make_host, dark):
+    from PySide6.QtGui import QColor, QPalette
+
+    host = make_host(dark=dark)
+    open_panel(host)
+    from IPv2TrainLib.CaseTable import failedColor
+
+    for role in (QPalette.Base, QPalette.AlternateBase):
+        assert contrast(QColor(failedColor()), host.app.palette().color(role)) >= 4.5
+    host.set_dark(not dark)
+    assert contrast(QColor(failedColor()), host.app.palette().color(QPalette.Base)) >= 4.5
+
+
+def test_thumbnails_use_the_pixels_of_a_high_resolution_screen(dataset):
+    run = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("looks.py")), "train", str(dataset)],
+        capture_output=True, text=True, check=True, env={**os.environ, "QT_SCALE_FACTOR": "2"},
+    )  # fmt: skip
+    pixels, width = (float(each) for each in run.stdout.split()[:2])
+    assert (pixels, width) == (272, 136)
+
+
+def test_every_control_has_a_tooltip():
+    assert controls_without_tooltip(MODULE.parent / "Resources" / "UI" / "IPv2Train.ui") == []

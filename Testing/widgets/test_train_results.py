@@ -2,7 +2,9 @@
 
 import csv
 
+import pytest
 from IPv2Lib import bundle
+from IPv2Lib.errors import InputError
 from IPv2Lib.layouts import comparison_layout
 from panel import expand
 from PySide6.QtCore import Qt
@@ -16,15 +18,24 @@ def tick(widget, *texts: str) -> None:
             methods.item(row).setCheckState(Qt.Checked)
 
 
-def test_a_comparison_with_its_table_and_files(host, dataset):
+KINDS = ("vtkMRMLTableNode", "vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode")
+
+
+def counts(*kinds: str) -> list[int]:
+    """Nodes of each class in the scene."""
+    import slicer
+
+    return [len(slicer.util.getNodesByClass(kind)) for kind in kinds]
+
+
+def test_a_comparison_with_its_table_and_files(host, dataset, tmp_path):
     import slicer
 
     widget = open_panel(host, dataset)
     ui = widget.ui
     expand(host, ui.evaluateCollapsibleButton)
-    host.click(ui.compareButton)
-    assert "Nothing is ticked" in errors(host)[0]
-    assert not ui.showComparisonButton.isEnabled()
+    assert not ui.compareButton.isEnabled() and not ui.showComparisonButton.isEnabled()
+    assert ui.compareButton.toolTip() == ui.compareStatusLabel.text() == "Nothing is ticked: choose what to compare."
     tick(widget, "Input, as it is", "Run finished")
     assert list(widget._parameterNode.methods) == ["input", str(dataset / "runs" / "finished")]
     widget._parameterNode.slicesPerCase = 1
@@ -40,6 +51,19 @@ def test_a_comparison_with_its_table_and_files(host, dataset):
     assert host.app.layoutManager().tableWidget(0).mrmlTableViewNode().GetTableNode() is node
     layout = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
     assert layout.GetViewArrangement() == comparison_layout().number
+    nodes = sorted(each.GetID() for each in slicer.util.getNodesByClass("vtkMRMLNode"))
+    host.click(ui.showComparisonButton)
+    widget._parameterNode.comparison = "comparison-1"
+    host.click(ui.showComparisonButton)
+    assert sorted(each.GetID() for each in slicer.util.getNodesByClass("vtkMRMLNode")) == nodes
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear()
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    host.process_events()
+    nodes = counts(*KINDS)
+    host.click(ui.showComparisonButton)
+    assert slicer.util.getNode("comparison-1").GetNumberOfRows() == len(methods)
+    assert counts(*KINDS) == nodes
     host.click(ui.openComparisonButton)
     assert host.messages[-1].kind == "open" and host.messages[-1].text == str(folder)
 
@@ -96,12 +120,37 @@ def test_a_model_is_published_and_listed_by_the_other_module(host, dataset):
     host.answers.append(False)
     host.click(ui.publishButton)
     assert [message.kind for message in host.messages] == ["question"] and not widget.logic.runner.state.active
+    assert ui.publishStatusLabel.text() == "Nothing was published: there is a model mine already."
+    with pytest.raises(InputError, match="there is a model mine already"):
+        widget.logic.publish(dataset / "runs" / "finished", "mine")
     train_briefly(dataset, dataset / "runs" / "other", steps=6)
     host.wait_until(lambda: ui.publishedRunSelector.count() == 2)
     parameters.publishedRun = "other"
     host.answers.append(True)
     host.click(ui.publishButton)
     finish(host, widget.logic)
+    assert bundle.load("mine").hash != before
+
+
+def test_where_nobody_can_be_asked_a_model_is_not_replaced_and_that_is_said(make_host, dataset, caplog):
+    """With --testing, Slicer's question returns False at once, whatever its documentation says."""
+    host = make_host(testing=True)
+    widget = open_panel(host, dataset)
+    ui, parameters = widget.ui, widget._parameterNode
+    expand(host, ui.publishCollapsibleButton)
+    parameters.modelName = "mine"
+    host.click(ui.publishButton)
+    finish(host, widget.logic)
+    before = bundle.load("mine").hash
+    train_briefly(dataset, dataset / "runs" / "other", steps=6)
+    host.wait_until(lambda: ui.publishedRunSelector.count() == 2)
+    parameters.publishedRun = "other"
+    host.process_events(1.0)  # else it would be the second half of a double click
+    with caplog.at_level("INFO"):
+        host.click(ui.publishButton)
+    said = "Nothing was published: there is a model mine already."
+    assert ui.publishStatusLabel.text() == said and said in caplog.text and bundle.load("mine").hash == before
+    widget.logic.publish(dataset / "runs" / "other", "mine", overwrite=True)
     assert bundle.load("mine").hash != before
 
 

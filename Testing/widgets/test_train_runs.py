@@ -173,17 +173,24 @@ def test_what_cannot_be_trained_is_said(host, dataset, tmp_path):
     widget = open_panel(host)
     expand(host, widget.ui.trainCollapsibleButton)
     start, parameters = widget.ui.startButton, widget._parameterNode
-    host.click(start)
-    assert "data set is missing" in errors(host)[0]
+    assert not start.isEnabled() and start.toolTip().startswith("No data set is chosen")
     choose_dataset(host, widget, tmp_path)
-    host.click(start)
-    assert "ipv2 prepare" in errors(host)[0]
+    assert not start.isEnabled() and start.toolTip() == (
+        "The folder of section 1 holds no data set yet: purify the cases first."
+    )
     choose_dataset(host, widget, dataset)
+    assert start.isEnabled() and "section 1" not in start.toolTip()
     for name, value, says in (
         ("networkArguments", "[1]", "no JSON object"),
         ("networkArguments", "{", "no JSON"),
         ("newRun", "finished", "is a run already"),
         ("newRun", "a/b", "cannot be called 'a/b'"),
+        ("newRun", "4: Thorax", "call it '4_ Thorax'"),
+        ("newRun", "con", "cannot be called 'con'"),
+        ("newRun", "NUL.2", "cannot be called 'NUL.2'"),
+        ("newRun", "end.", "call it 'end'"),
+        ("newRun", "n" * 300, "cannot be called"),
+        ("newRun", "Finished", "there is 'finished' already"),
     ):
         before = parameters.getValue(name)
         parameters.setValue(name, value)

@@ -38,9 +38,7 @@ class REDCNN(nn.Module):
         if filters < 1:
             raise ValueError(f"filters is {filters}; it must be at least 1")
         self.encoder = nn.ModuleList(nn.Conv2d(filters if i else 1, filters, 5) for i in range(5))
-        self.decoder = nn.ModuleList(
-            nn.ConvTranspose2d(filters, filters if i < 4 else 1, 5) for i in range(5)
-        )
+        self.decoder = nn.ModuleList(nn.ConvTranspose2d(filters, filters if i < 4 else 1, 5) for i in range(5))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Denoise `(batch, 1, rows, columns)`, HU / 1000; the result has the same shape and unit."""

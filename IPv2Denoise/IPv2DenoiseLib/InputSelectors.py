@@ -1,0 +1,74 @@
+"""Selectors of inputs: what IPv2 made itself is not offered, though a script may choose it."""
+
+import slicer
+import vtk
+from IPv2SlicerLib.Timers import singleShot
+from IPv2SlicerLib.Views import hideInSelector
+
+
+class InputSelectors:
+    """Follows the scene, as a section of the panel does that has no widgets of its own.
+
+    Parameters
+    ----------
+    ui : object
+        The widgets of the .ui file by name.
+    """
+
+    def __init__(self, ui):
+        self._selectors = {
+            "inputVolume": ui.inputSelector,
+            "uldctVolume": ui.uldctSelector,
+            "ndctVolume": ui.ndctSelector,
+            "outputVolume": ui.outputSelector,
+        }
+        self._parameterNode, self._tag = None, None
+        self._timer = singleShot(0, self._follow)
+        self._tags = [
+            slicer.mrmlScene.AddObserver(event, lambda caller, event: self._timer.start())
+            for event in (slicer.vtkMRMLScene.NodeAddedEvent, slicer.vtkMRMLScene.NodeRemovedEvent)
+        ]
+
+    def setParameterNode(self, parameterNode) -> None:
+        """Use a parameter node; without one everything is offered, as the next one may have chosen anything."""
+        if self._parameterNode:
+            self._parameterNode.parameterNode.RemoveObserver(self._tag)
+        self._parameterNode = parameterNode
+        if parameterNode:
+            # Before the selectors hear of a choice: what is hidden they could not show, and would choose nothing.
+            event, first = vtk.vtkCommand.ModifiedEvent, 100.0
+            self._tag = parameterNode.parameterNode.AddObserver(event, lambda *_: self._follow(), first)
+        self._follow()
+
+    def parametersChanged(self) -> None:
+        """Choices are followed before all others hear of them."""
+
+    def jobChanged(self) -> None:
+        """Jobs add nodes, which is heard of from the scene."""
+
+    def enter(self) -> None:
+        """The module is opened."""
+        self._follow()
+
+    def exit(self) -> None:
+        """Another module is opened."""
+
+    def cleanup(self) -> None:
+        """The widget goes away."""
+        self._timer.stop()
+        for tag in self._tags:
+            slicer.mrmlScene.RemoveObserver(tag)
+        self._tags = []
+
+    def _follow(self) -> None:
+        from IPv2Lib.scene_results import kind_of
+
+        parameters = self._parameterNode
+        volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if parameters else []
+        kinds = {node: kind_of(node) for node in volumes}
+        for name, selector in self._selectors.items():
+            offered = ("", "denoised") if name == "outputVolume" else ("",)
+            chosen = parameters and getattr(parameters, name)
+            hideInSelector(
+                selector, [node for node, kind in kinds.items() if kind not in offered and node is not chosen]
+            )

@@ -1,0 +1,100 @@
+"""The command `ipv2 convert`: a volume in another format, with the same voxels, place and history."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import outputs, staging
+from .cli_options import INPUT, OUTPUT, add_no_compress
+from .errors import InputError
+from .file_names import is_folder
+
+if TYPE_CHECKING:
+    from .console import Console
+
+
+def _options(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Write a volume in another format. HU and geometry stay as they are; DICOM rounds to whole HU. If IPv2 made\n"
+        "INPUT, INPUT.json beside it says how, and becomes OUTPUT.json. A DICOM series gets patient and study of the\n"
+        "series given with --like, or of INPUT if that is DICOM; without either it is a new study of nobody."
+    )
+    command.epilog = (
+        "examples:\n"
+        "  ipv2 convert denoised.nrrd denoised.nii.gz\n"
+        "  ipv2 convert dicom-folder scan.nrrd\n"
+        "  ipv2 convert denoised.nrrd denoised-series --like dicom-folder     what was denoised: its patient and study"
+    )
+    command.add_argument("input", type=Path, metavar="INPUT", help=INPUT)
+    command.add_argument("output", metavar="OUTPUT", help=OUTPUT)
+    command.add_argument(
+        "--like", type=Path, nargs="+", metavar="DICOM",
+        help="the series that INPUT was computed from: its folder, one of its files, or all of them from anywhere",
+    )  # fmt: skip
+    command.add_argument(
+        "--description", metavar="TEXT", help="in the DICOM series description (default: model and strength)"
+    )
+    add_no_compress(command)
+
+
+def _run(options: argparse.Namespace, console: Console) -> None:
+    from . import ct, dicom
+
+    outputs.check_output(options.output, options.input)
+    if options.like and not is_folder(options.output):
+        raise InputError(f"{options.output} is no DICOM series, so --like has no effect: give a new folder's name")
+    for path in options.like or []:
+        if not path.is_dir() and not dicom.is_dicom(path):
+            raise InputError(f"{path} is not DICOM: give --like the series that {options.input} was computed from")
+    facts = _history(options.input, console)
+    console.progress(0.0, "reading")
+    volume = ct.read(options.input)
+    console.progress(0.3, "writing")
+    description = options.description or _description(facts)
+    with _one_path(options.like) as like:
+        outputs.save(volume, options.output, facts, like or options.input, description, options.compress)
+    console.result(
+        f"{options.output}: {options.input.name}",
+        command="convert", output=str(options.output), sidecar=str(outputs.sidecar_path(options.output)),
+        provenance=facts,
+    )  # fmt: skip
+
+
+def _history(source: Path, console: Console) -> dict[str, Any]:
+    """How the input was made, if IPv2 made it; else that it was converted."""
+    sidecar = outputs.sidecar_path(source)
+    if sidecar.is_file():
+        with contextlib.suppress(OSError, ValueError):
+            facts = json.loads(sidecar.read_text(encoding="utf-8"))
+            if isinstance(facts, dict) and {"model", "command"} & facts.keys():
+                return facts
+        console.note(f"{sidecar} does not say how IPv2 made the input: it is not passed on")
+    return outputs.provenance("convert", input=source.name)
+
+
+def _description(facts: dict[str, Any]) -> str:
+    if "model" in facts and "strength" in facts:
+        return f"IPv2 {facts['model']} strength {float(facts['strength']):g}"
+    return "IPv2"
+
+
+@contextlib.contextmanager
+def _one_path(paths: Sequence[Path] | None) -> Iterator[Path | None]:
+    """The one path, or a folder with copies of all files."""
+    if not paths or len(paths) == 1:
+        yield paths[0] if paths else None
+        return
+    with tempfile.TemporaryDirectory(prefix="ipv2-like-") as folder:
+        files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+        staging.copy_numbered([file for file in files if file.is_file()], Path(folder))
+        yield Path(folder)
+
+
+COMMANDS = {"convert": ("write a volume in another format", _options, _run)}
+"""As `cli._COMMANDS`."""

@@ -1,0 +1,206 @@
+"""MetaImage: its header and where it lies in the patient."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import payload
+from .payload import Damaged, Part, numbers, shown, whole_numbers
+from .places import Place
+
+if TYPE_CHECKING:
+    from .ct import Volume
+
+_LONGEST_HEADER = 1 << 20
+_TYPES = {
+    "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
+    "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
+}  # fmt: skip
+_SAME_FIELD = {
+    "Position": "Offset", "Origin": "Offset", "Orientation": "TransformMatrix", "Rotation": "TransformMatrix",
+    "ElementByteOrderMSB": "BinaryDataByteOrderMSB",
+}  # fmt: skip
+
+
+def read(path: Path) -> tuple[np.ndarray, Place]:
+    """HU, (slices, rows, columns), and their place. Raises `Damaged`."""
+    fields, start = _header(path)
+    sizes = _sizes(fields)
+    place = _place(fields, len(sizes))
+    dtype = _dtype(fields)
+    parts = _parts(path, fields, start)
+    slope = numbers(fields.get("ElementToIntensityFunctionSlope", "1"), "ElementToIntensityFunctionSlope", 1)[0]
+    offset = numbers(fields.get("ElementToIntensityFunctionOffset", "0"), "ElementToIntensityFunctionOffset", 1)[0]
+    if slope == 0:
+        raise Damaged("'ElementToIntensityFunctionSlope = 0' leaves no image")
+    array = payload.read(parts, _encoding(fields), dtype, math.prod(sizes))
+    return payload.rescaled(array.reshape([*sizes, 1][:3][::-1]), slope, offset), place
+
+
+def write(volume: Volume, path: Path, compress: bool, voxels: tuple[str, Path] | None = None) -> None:
+    """Write a file, or where a name and a place for the voxels are given, a header and the voxels beside it."""
+    data: Iterable = payload.blocks(volume.array)
+    if compress:
+        data = list(payload.compressed(data, payload.ZLIB))  # the header tells their size
+    fields = {
+        "ObjectType": "Image",
+        "NDims": 3,
+        "BinaryData": True,
+        "BinaryDataByteOrderMSB": False,
+        "CompressedData": compress,
+        **({"CompressedDataSize": sum(map(len, data))} if compress else {}),
+        "TransformMatrix": _written(np.reshape(volume.direction, (3, 3)).T.ravel()),
+        "Offset": _written(volume.origin),
+        "CenterOfRotation": "0 0 0",
+        "ElementSpacing": _written(volume.spacing),
+        "DimSize": " ".join(map(str, volume.array.shape[::-1])),
+        "ElementType": {"i": "MET_SHORT", "f": "MET_FLOAT"}[volume.array.dtype.kind],
+        "ElementDataFile": "LOCAL" if voxels is None else voxels[0],
+    }
+    with open(path, "wb") as file:
+        text = "".join(f"{name} = {value}\n" for name, value in fields.items())
+        file.write(text.encode("utf-8", "surrogateescape"))
+        if voxels is None:
+            file.writelines(data)
+    if voxels is not None:
+        with open(voxels[1], "wb") as file:
+            file.writelines(data)
+
+
+def _written(values: Iterable[float]) -> str:
+    return " ".join(repr(float(value)) for value in values)
+
+
+def data_files(path: Path) -> list[Path]:
+    """The files that hold the voxels."""
+    return [part.path for part in _parts(path, *_header(path))]
+
+
+def _header(path: Path) -> tuple[dict[str, str], int]:
+    """Fields, and where the header ends."""
+    fields: dict[str, str] = {}
+    with payload.open_file(path) as file:
+        while line := file.readline(_LONGEST_HEADER):
+            if file.tell() > _LONGEST_HEADER:
+                raise Damaged("its header has no end")
+            text = line.decode("utf-8", "surrogateescape").strip()
+            if not text:
+                continue
+            name, equals, value = (word.strip() for word in text.partition("="))
+            name = _SAME_FIELD.get(name, name)
+            if not equals or not re.fullmatch(r"[\w .:|-]+", name):
+                raise Damaged(f"its header has a line that MetaImage does not know: '{shown(text)}'")
+            if name in fields:
+                raise Damaged(f"its header has '{name}' twice")
+            fields[name] = value
+            if name == "ElementDataFile":
+                if re.match(r"LIST\b", value):
+                    fields["files"] = file.read(_LONGEST_HEADER).decode("utf-8", "surrogateescape")
+                break
+        start = file.tell()
+    if fields.get("ObjectType", "Image") != "Image" or "ElementDataFile" not in fields:
+        raise Damaged("its header is not that of a MetaImage")
+    return fields, start
+
+
+def _need(fields: dict[str, str], name: str) -> str:
+    if name not in fields:
+        raise Damaged(f"its header has no '{name}'")
+    return fields[name]
+
+
+def _flag(fields: dict[str, str], name: str, default: bool) -> bool:
+    text = fields.get(name, str(default)).lower()
+    if text not in ("true", "false", "1", "0", "t", "f", "yes", "no"):
+        raise Damaged(f"'{name} = {shown(text)}' should be True or False")
+    return text[0] in "t1y"
+
+
+def _sizes(fields: dict[str, str]) -> list[int]:
+    (dimension,) = whole_numbers(_need(fields, "NDims"), "NDims", 1)
+    if not 1 <= dimension <= 10:
+        raise Damaged(f"'NDims = {dimension}' should be 2 or 3")
+    sizes = whole_numbers(_need(fields, "DimSize"), "DimSize", dimension)
+    if min(sizes) < 1:
+        raise Damaged(f"'DimSize = {shown(fields['DimSize'])}' should be above 0")
+    (channels,) = whole_numbers(fields.get("ElementNumberOfChannels", "1"), "ElementNumberOfChannels", 1)
+    if channels != 1:
+        raise Damaged(f"it has {channels} values per voxel (colour?): give one HU per voxel")
+    if dimension not in (2, 3):
+        size = "×".join(map(str, sizes))
+        raise Damaged(f"it is {dimension}-D ({size}): give one volume, not a series in time")
+    return sizes
+
+
+def _dtype(fields: dict[str, str]) -> np.dtype:
+    text = _need(fields, "ElementType")
+    if text not in _TYPES:
+        raise Damaged(f"'ElementType = {shown(text)}' is no type of single numbers")
+    return np.dtype((">" if _flag(fields, "BinaryDataByteOrderMSB", False) else "<") + _TYPES[text])
+
+
+def _encoding(fields: dict[str, str]) -> str:
+    compressed = _flag(fields, "CompressedData", False)
+    if not _flag(fields, "BinaryData", True):
+        if compressed:
+            raise Damaged("its data are both text and compressed, which cannot be")
+        return "ascii"
+    return "zlib" if compressed else "raw"
+
+
+def _parts(path: Path, fields: dict[str, str], start: int) -> list[Part]:
+    (skip,) = whole_numbers(fields.get("HeaderSize", "0"), "HeaderSize", 1)
+    encoding = _encoding(fields)
+    if skip < -1 or (skip == -1 and encoding != "raw"):
+        raise Damaged(f"'HeaderSize = {skip}' cannot be")
+    stored = None
+    if encoding == "zlib" and "CompressedDataSize" in fields:
+        (stored,) = whole_numbers(fields["CompressedDataSize"], "CompressedDataSize", 1)
+        stored = stored or None  # 0 where the writer did not know
+    value = fields["ElementDataFile"]
+    if value.upper() == "LOCAL":
+        if skip not in (0, start):  # counted from the beginning of the file
+            raise Damaged(f"'HeaderSize = {skip}' contradicts a header of {start} bytes")
+        return [Part(path, start, stored_bytes=stored)]
+    sizes = _sizes(fields)
+    if match := re.fullmatch(r"LIST(?:\s+([0-9]{1,3})D?)?", value):
+        files = [path.parent / name.strip() for name in fields["files"].splitlines() if name.strip()]
+        each = int(match[1]) if match[1] else len(sizes) - 1
+    elif match := re.fullmatch(r"(\S*%\S*)((?:\s+-?[0-9]{1,9}){3})", value):
+        files = payload.files_of_pattern(path.parent, match[1], *map(int, match[2].split()))
+        each = len(sizes) - 1
+    else:
+        files, each = [path.parent / value], len(sizes)
+    if len(files) != math.prod(sizes[each:]):
+        raise Damaged(f"{len(files)} data files and 'DimSize = {fields['DimSize']}' do not go together")
+    return [Part(file, skip, stored_bytes=stored if len(files) == 1 else None, beside=True) for file in files]
+
+
+def _place(fields: dict[str, str], dimension: int) -> Place:
+    def given(name: str, default: str) -> np.ndarray:
+        return np.array(numbers(fields.get(name, default), name, len(default.split())))
+
+    unit = fields.get("DistanceUnits", "mm").lower()
+    if unit not in payload.MM_PER_UNIT:
+        raise Damaged(f"'DistanceUnits = {shown(unit)}' is not known: give mm")
+    ones, zeros = " ".join(["1"] * dimension), " ".join(["0"] * dimension)
+    spacing = given("ElementSpacing" if "ElementSpacing" in fields else "ElementSize", ones)
+    if (spacing <= 0).any():
+        raise Damaged(f"'ElementSpacing = {' '.join(f'{value:g}' for value in spacing)}' should be above 0")
+    identity = " ".join(f"{value:g}" for value in np.eye(dimension).ravel())
+    axes = np.reshape(given("TransformMatrix", identity), (dimension, dimension))  # one a row
+    columns, origin = np.zeros((3, dimension)), np.zeros(3)
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.linalg.norm(axes, axis=1)
+        if not (np.abs(lengths - 1) < 0.01).all():
+            raise Damaged(f"'TransformMatrix = {shown(fields['TransformMatrix'])}' is no rotation")
+        columns[:dimension] = (axes * (spacing / lengths)[:, None]).T * payload.MM_PER_UNIT[unit]
+    origin[:dimension] = given("Offset", zeros) * payload.MM_PER_UNIT[unit]
+    return Place.from_columns(columns, origin)

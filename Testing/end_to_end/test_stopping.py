@@ -1,0 +1,59 @@
+"""Commands that are asked to stop: at any moment a clean end, one line, and the exit code of a stop."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import IPv2Lib
+import pytest
+from IPv2Lib import ct
+from small_chest import small_chest
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+
+LIBRARY = str(Path(IPv2Lib.__file__).parents[1])
+ENVIRONMENT = {**os.environ, "PYTHONPATH": LIBRARY, "OMP_NUM_THREADS": "1"}
+DRAWING = """
+import os, signal, sys, threading
+from IPv2Lib import pictures
+from IPv2Lib.cli import main
+from IPv2Lib.console import end_process
+
+real = pictures.stages_picture
+def stages_picture(stages):
+    threading.Timer(float(sys.argv[1]), os.kill, [os.getpid(), signal.SIGTERM]).start()
+    while True:
+        real(stages)
+pictures.stages_picture = stages_picture
+end_process(main(["purify", "scan.nrrd", "scan.nrrd", "stages"]))
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.3])
+def test_stopped_while_pictures_are_drawn(tmp_path, seconds):
+    pytest.importorskip("vtk")
+    ct.write(small_chest(), tmp_path / "scan.nrrd")
+    done = subprocess.run(
+        [sys.executable, "-c", DRAWING, str(seconds)], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "ipv2 purify: stopped; nothing was written\n"
+    assert os.listdir(tmp_path) == ["scan.nrrd"]
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_hang_up_is_an_orderly_end_unless_nohup_holds_it_back(tmp_path, held):
+    """The process is asked as soon as it has said something."""
+    process = subprocess.Popen(
+        [*(["nohup"] if held else []), sys.executable, "-m", "IPv2Lib", "phantom", "out", "--size", "64", "--json"],
+        cwd=tmp_path, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    process.stdout.readline()
+    process.send_signal(signal.SIGHUP)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == (0 if held else 130), err
+    assert held or err == "ipv2 phantom: stopped; nothing was written\n"
+    assert (tmp_path / "out").exists() == held

@@ -1,0 +1,87 @@
+"""Colour legends of slice views, managed and drawn by Slicer's own displayable manager: it decides which are seen."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+from .observation import Observation
+
+_MANAGER = "vtkMRMLColorLegendDisplayableManager"
+_all: weakref.WeakSet[ColorLegends] = weakref.WeakSet()
+
+
+class ColorLegends:
+    """The legends over one slice view.
+
+    Parameters
+    ----------
+    owner : QObject
+        For whose life legends are watched.
+    node : vtkMRMLSliceNode
+        Its slice logic must be known to the application already, as in Slicer.
+    changed : callable
+        Called without arguments when they have to be drawn again.
+    """
+
+    def __init__(self, owner, node, changed: Callable[[], None]):
+        self._window, self._renderer = vtk.vtkRenderWindow(), vtk.vtkRenderer()
+        self._window.SetOffScreenRendering(True)
+        self._window.SetAlphaBitPlanes(1)
+        self._window.SetMultiSamples(0)
+        self._window.AddRenderer(self._renderer)
+        self._interactor = vtk.vtkGenericRenderWindowInteractor()
+        self._interactor.SetInteractorStyle(vtk.vtkInteractorStyleUser())
+        self._interactor.SetRenderWindow(self._window)
+        factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
+        factory.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+        if not factory.IsDisplayableManagerRegistered(_MANAGER):
+            factory.RegisterDisplayableManager(_MANAGER)
+        self._group = factory.InstantiateDisplayableManagers(self._renderer)
+        self._manager = self._group.GetDisplayableManagerByClassName(_MANAGER)
+        Observation(owner, self._group, vtk.vtkCommand.UpdateEvent, changed)
+        self._group.SetMRMLDisplayableNode(node)
+        self._scene = node.GetScene()
+        _all.add(self)
+
+    def shown(self) -> list:
+        """The legend nodes that are seen now."""
+        layers = [renderer for renderer in self._window.GetRenderers() if renderer is not self._renderer]
+        found = []
+        for index in range(self._scene.GetNumberOfNodesByClass("vtkMRMLColorLegendDisplayNode")):
+            legend = self._scene.GetNthNodeByClass(index, "vtkMRMLColorLegendDisplayNode")
+            actor = self._manager.GetColorLegendActor(legend)
+            if actor is not None and actor.GetVisibility() and any(each.HasViewProp(actor) for each in layers):
+                found.append(legend)
+        return found
+
+    def draw(self, width: int, height: int) -> np.ndarray | None:
+        """The legends as an array (rows, columns, 4) of bytes, on a transparent ground; None without legends."""
+        if not self.shown():
+            return None
+        self._window.SetSize(width, height)
+        self._window.Render()
+        picture = vtk.vtkWindowToImageFilter()
+        picture.SetInput(self._window)
+        picture.SetInputBufferTypeToRGBA()
+        picture.ReadFrontBufferOff()
+        picture.Update()
+        pixels = vtk_to_numpy(picture.GetOutput().GetPointData().GetScalars()).reshape(height, width, 4)
+        return np.ascontiguousarray(pixels[::-1])
+
+    def close(self) -> None:
+        """Leave the scene."""
+        self._group.SetMRMLDisplayableNode(None)
+        self._window.Finalize()
+
+
+def close_all() -> None:
+    """Let every view leave its scene, which is about to go."""
+    for each in list(_all):
+        each.close()
+        _all.discard(each)

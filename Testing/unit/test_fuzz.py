@@ -1,0 +1,105 @@
+"""A short form of the benchmark `fuzz.py`, and that it would notice what it looks for."""
+
+import random
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from IPv2Lib import ct, reading
+from IPv2Lib.errors import InputError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import fuzz
+
+
+@pytest.fixture(scope="module")
+def originals() -> list[fuzz.Original]:
+    return fuzz.originals()
+
+
+def unchanged(original: fuzz.Original) -> fuzz.Mutation:
+    return fuzz.Mutation(original.content, original.beside.get(original.target, original.content), False, False, "")
+
+
+def outcomes(originals: list[fuzz.Original], count: int) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        sound = {}
+        for index, original in enumerate(originals):
+            try:
+                sound[index] = ct.read(fuzz.place_case(folder, original, unchanged(original)))
+            except InputError:
+                assert original.kind == "DICOM"
+                sound[index] = None
+        for number in range(count):
+            dice = random.Random(number)
+            index = dice.randrange(len(originals))
+            mutation = fuzz.mutated(originals[index], dice)
+            path = fuzz.place_case(folder, originals[index], mutation)
+            outcome, text = fuzz.judged(path, originals[index], mutation, sound[index])
+            found.setdefault(outcome, []).append(f"{originals[index].kind} {number}: {text}")
+    return found
+
+
+def test_damaged_image_files(originals):
+    found = outcomes([each for each in originals if each.kind != "DICOM"], 800)
+    assert set(found) == {"read right", "refused"}, {key: found[key] for key in set(found) & set(fuzz.BARRED)}
+    assert min(map(len, found.values())) > 80
+
+
+def test_damaged_dicom_files(originals, monkeypatch):
+    monkeypatch.setattr(reading, "SECONDS", 4.0)
+    found = outcomes([each for each in originals if each.kind == "DICOM"], 150)
+    assert not found.keys() & {"tracebacks", "crashes", "hangs"}, found
+    assert len(found["refused"]) > 20
+
+
+@pytest.mark.parametrize(
+    ("make", "outcome"),
+    [
+        (lambda volume: volume, "read right"),
+        (lambda volume: volume.with_array(volume.array + np.int16(1)), "changed"),
+        (lambda volume: volume.with_array(volume.array[1:]), "changed"),
+        (InputError("a.nrrd is damaged"), "refused"),
+        (InputError("two\nlines"), "tracebacks"),
+        (InputError(""), "tracebacks"),
+        (ValueError("no"), "tracebacks"),
+        (MemoryError(), "tracebacks"),
+        (RecursionError(), "tracebacks"),
+        (InputError("it makes the DICOM reader crash"), "reader died"),
+        (InputError("no end after 30 s"), "reader hung"),
+    ],
+)
+def test_outcomes(originals, monkeypatch, tmp_path, make, outcome):
+    original = originals[0]
+    assert original.checked
+    sound = ct.read(fuzz.place_case(tmp_path, original, unchanged(original)))
+
+    def read(path):
+        if isinstance(make, Exception):
+            raise make
+        return make(sound)
+
+    monkeypatch.setattr(fuzz.ct, "read", read)
+    mutation = fuzz.Mutation(original.content, original.content, True, False, "flip")
+    assert fuzz.judged(tmp_path / "a.nrrd", original, mutation, sound)[0] == outcome
+
+
+def test_every_format_and_way_has_its_share(originals):
+    dice = random.Random(0)
+    ways = Counter(way for _ in range(500) for way in fuzz.mutated(originals[0], dice).what.split("+"))
+    assert set(ways) == {"flip", "zero", "cut", "insert", "edit"} and min(ways.values()) > 40
+    assert {each.kind for each in originals} == {"NRRD", "nhdr", "NIfTI", "MetaImage", "DICOM"}
+    syntaxes = sum(each.kind == "DICOM" for each in originals)
+    assert syntaxes >= 7  # implicit, explicit, big endian, deflated, RLE, JPEG
+
+
+def test_table():
+    rows = [("NRRD", "read right", 0.1, "", 0), ("NRRD", "refused", 0.2, "", 1), ("DICOM", "reader died", 3.0, "", 2)]
+    lines = fuzz.table(rows).splitlines()
+    assert lines[-1].split() == ["all", "3", "1", "2", "0", "0", "0", "0", "1", "0", "3.00"]

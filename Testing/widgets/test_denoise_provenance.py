@@ -1,0 +1,25 @@
+"""A click and a command say the same about what they made."""
+
+import json
+
+from IPv2Lib import ct, scene, scene_denoised
+from IPv2Lib.cli import main
+from panel import finish_job, open_panel
+
+
+def test_a_click_and_a_command_keep_the_same_facts(host, tmp_path):
+    import slicer
+
+    widget, uldct, _ = open_panel(host, slices=2)
+    host.click(widget.ui.denoiseButton)
+    finish_job(host, widget)
+    found = scene.provenance(scene_denoised.nodes_of(slicer.util.getNode("CTChest denoised")).denoised)
+
+    source = ct.write(scene.node_to_volume(uldct), tmp_path / "scan.nrrd")
+    assert main(["denoise", str(source), str(tmp_path / "out.nrrd"), "--model", found["model"]]) == 0
+    facts = json.loads((tmp_path / "out.nrrd.json").read_text(encoding="utf-8"))
+    assert found.keys() == facts.keys()
+    told_apart = {"device", "seconds", "network_seconds", "created", "input", "input_place"}
+    for name in facts.keys() - told_apart:
+        text = facts[name] if isinstance(facts[name], str) else json.dumps(facts[name])
+        assert found[name] == text, name

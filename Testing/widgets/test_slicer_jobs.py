@@ -1,0 +1,203 @@
+"""Jobs of both modules in Slicer: where their files are, which Python runs them, and that quitting waits for nobody."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import train_panel
+from host import HostError
+from IPv2Lib.errors import Cancelled, InputError
+from IPv2Lib.jobs import JobState, Task
+from panel import MODULE
+from PySide6 import QtCore
+
+posix = pytest.mark.skipif(os.name != "posix", reason="scripts and signals of POSIX")
+
+
+def models() -> Task:
+    return Task("Models", lambda folder: ["models"], lambda folder, result: result["default"], lambda _: None)
+
+
+@pytest.fixture
+def never_ending(tmp_path, monkeypatch):
+    """A worker that says that it is alive, does not want to end, and has started another such one."""
+
+    def use() -> None:
+        from IPv2SlicerLib import Jobs
+
+        script = tmp_path / "never-ending"
+        loop = """while :; do echo '{"event": "alive"}'; sleep 0.05; done"""
+        script.write_text(f"#!/bin/sh\ntrap '' TERM INT HUP\n({loop}) &\n{loop}\n")
+        script.chmod(0o755)
+        monkeypatch.setattr(Jobs, "workerPython", lambda: script)
+
+    return use
+
+
+def workers() -> list[psutil.Process]:
+    found = psutil.Process().children(recursive=True)
+    return [each for each in found if each.is_running() and "never-ending" in " ".join(each.cmdline())]
+
+
+def left_in(folder: str) -> list[str]:
+    return [path.name for path in Path(folder).iterdir() if not path.name.startswith("IPv2-logs")]
+
+
+# --- places -----------------------------------------------------------------------------------------------------
+
+
+def test_files_of_jobs_and_logs_are_in_the_folder_that_is_set_in_slicer(host, tmp_path):
+    import slicer
+
+    host.load_module(MODULE, select=False)
+    from IPv2SlicerLib.Jobs import logFolder
+
+    from IPv2Denoise import IPv2DenoiseLogic
+
+    logic, seen = IPv2DenoiseLogic(), []
+
+    def prepare(folder: Path) -> list[str]:
+        seen.append(folder.parent)
+        return ["models"]
+
+    task = Task("Models", prepare, lambda *_: 1, lambda _: None)
+    for place in (slicer.app.temporaryPath, str(tmp_path / "of Jürgen" / "T mp")):
+        slicer.app.setTemporaryPath(place)
+        logic.run("models", task, None, None, True)
+        assert seen.pop() == Path(place)
+        assert logic.runner.log_path.parent == logFolder() and logFolder().parent == Path(place)
+        assert left_in(place) == []
+
+
+def test_the_worker_is_pythonslicer_wherever_it_is_and_never_slicer_itself(host, tmp_path, monkeypatch):
+    import slicer
+
+    host.load_module(MODULE, select=False)
+    from IPv2SlicerLib.Jobs import workerPython
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert workerPython() == Path(sys.executable)  # in the tests this is a Python
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "SlicerApp-real"))
+    with pytest.raises(InputError, match="PythonSlicer was found neither in"):
+        workerPython()
+    for folder in (Path(slicer.app.slicerHome) / "bin", tmp_path):
+        folder.mkdir(exist_ok=True)
+        program = folder / ("PythonSlicer.exe" if os.name == "nt" else "PythonSlicer")
+        program.write_text("")
+        program.chmod(0o755)
+        assert workerPython() == program
+
+
+def test_a_job_that_starts_during_the_question_for_packages_is_not_disturbed(host):
+    host.load_module(MODULE, select=False)
+    from IPv2SlicerLib.Jobs import Jobs
+
+    finished = []
+    jobs = Jobs(lambda: None)
+    jobs._ensurePackages = lambda: start_first()
+
+    def start_first() -> None:
+        jobs._ensurePackages = lambda: None
+        jobs.run("first", models(), None, finished.append, False)
+
+    with pytest.raises(InputError, match="still running"):
+        jobs.run("second", models(), None, lambda _: finished.append("second"), False)
+    assert jobs.jobKind == "first"
+    host.wait_until(lambda: finished, 60)
+    assert finished == [None] and jobs.runner.state is JobState.COMPLETED
+
+
+# --- quitting ---------------------------------------------------------------------------------------------------
+
+
+@posix
+def test_quitting_ends_the_jobs_of_both_modules_and_of_scripts_at_once(host, never_ending):
+    import slicer
+
+    train_panel.open_panel(host)
+    denoise = host.load_module(MODULE)
+    never_ending()
+    from IPv2TrainLib.Logic import IPv2TrainLogic
+
+    from IPv2Denoise import IPv2DenoiseLogic
+
+    script, train = IPv2DenoiseLogic(), slicer.modules.IPv2TrainWidget.logic
+    assert isinstance(train, IPv2TrainLogic)
+    running = [denoise.logic, train, train.training, script]
+    for each in running:
+        each.run("models", models(), None, None, False)
+    host.wait_until(lambda: len(workers()) >= 2 * len(running), 60)
+    host.quit()  # refuses to wait for long
+    assert [each.runner.state for each in running] == [JobState.CANCELLED] * len(running)
+    assert workers() == []
+    assert left_in(slicer.app.temporaryPath) == []
+
+
+@posix
+@pytest.mark.parametrize("told_before", [True, False], ids=["told before the loop ends", "told after it"])
+def test_a_script_that_waits_for_a_job_ends_when_slicer_quits(host, never_ending, told_before):
+    import slicer
+
+    host.load_module(MODULE, select=False)
+    never_ending()
+    from IPv2SlicerLib import Jobs
+
+    from IPv2Denoise import IPv2DenoiseLogic
+
+    logic, raised = IPv2DenoiseLogic(), []
+
+    def script() -> None:
+        try:
+            logic.run("models", models(), None, None, True)
+        except Cancelled as error:
+            raised.append(str(error))
+
+    def leave_when_running() -> None:
+        if workers():
+            if not told_before:  # in Qt 5, aboutToQuit comes when the script has returned
+                Jobs._running.clear()
+            slicer.app.exit()
+
+    timer = QtCore.QTimer()
+    timer.timeout.connect(leave_when_running)
+    timer.start(50)
+    QtCore.QTimer.singleShot(0, script)
+    QtCore.QTimer.singleShot(120_000, slicer.app.exit)  # instead of for ever
+    slicer.app.exec()
+    timer.stop()
+    assert len(raised) == 1 and "nothing was changed" in raised[0]
+    assert workers() == [] and left_in(slicer.app.temporaryPath) == []
+
+
+def test_a_script_that_waits_gets_its_result_and_lets_events_through(host):
+    host.load_module(MODULE, select=False)
+    from IPv2Denoise import IPv2DenoiseLogic
+
+    logic, ticks, told = IPv2DenoiseLogic(), [], []
+    timer = QtCore.QTimer()
+    timer.timeout.connect(lambda: ticks.append(1))
+    timer.start(1)
+    result = logic.run(
+        "models", Task("Models", lambda folder: ["models"], lambda folder, result: result["default"],
+                       logic.keeping(lambda name: name)), lambda *progress: told.append(progress), None, True
+    )  # fmt: skip
+    timer.stop()
+    assert result == "ipv2-fast" and ticks and told
+
+
+def test_a_module_that_is_slow_to_leave_is_refused(host, monkeypatch):
+    widget = host.load_module(MODULE)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    cleanup = widget.cleanup
+
+    def slow() -> None:
+        cleanup()
+        for _ in range(500):
+            time.sleep(0.02)
+
+    widget.cleanup = slow
+    with pytest.raises(HostError, match=r"quitting waited for 10\.0 s"):
+        host.quit()

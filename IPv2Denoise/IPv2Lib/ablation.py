@@ -26,6 +26,7 @@ import numpy as np
 from . import ablation_plot, networks, outputs
 from .comparison import Comparison, check_packages, compare, scans_to_score
 from .errors import Cancelled, InputError
+from .locks import exclusive
 from .methods import INPUT
 from .scores import MEASURES, spread
 from .shards import PURIFIED, SHARDS_FOLDER, PurifiedDataset
@@ -96,6 +97,7 @@ class Ablation:
         raise KeyError((strategy, reference, network))
 
 
+@exclusive("ablation")
 def ablate(
     dataset: PurifiedDataset | Path | str,
     folder: Path | str,

@@ -13,6 +13,7 @@ import errno
 import itertools
 import json
 import os
+import platform
 import secrets
 import shutil
 import sys
@@ -20,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import OutputError
-from .owners import Owner, this_process
+from .locks import lives, start_of
 
 PREFIX = ".ipv2-"
 """Of the names of private folders."""
@@ -44,7 +45,7 @@ def private_folder(place: Path) -> Iterator[Path]:
     OSError
         `place` cannot be written to.
     """
-    sweep(place)
+    _sweep_once(place)
     folder = place / _private_name()
     folder.mkdir(mode=0o700)
     try:
@@ -60,7 +61,7 @@ def new_file(path: Path) -> Iterator[Path]:
     Parameters
     ----------
     path : Path
-        In an existing folder. A file of that name is replaced.
+        Its parents are made. A file of that name is replaced.
 
     Raises
     ------
@@ -68,6 +69,7 @@ def new_file(path: Path) -> Iterator[Path]:
         It cannot be written.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with private_folder(path.parent) as folder:
             yield folder / path.name
             os.replace(folder / path.name, path)
@@ -78,7 +80,8 @@ def new_file(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file (UTF-8), all of it or nothing; `OutputError` if it cannot be written."""
     with new_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # Of a name that is not UTF-8 there remains what JSON writes for it.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 @contextlib.contextmanager
@@ -109,16 +112,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def sweep(place: Path) -> None:
-    """Clear away what killed processes of this machine left in a folder, and finish what they had only to rename.
-
-    Each process looks once at each folder.
-    """
-    if (place := place.absolute()) in _swept:
-        return
-    _swept.add(place)
+    """Clear away what killed processes of this computer left in a folder, and finish what they had only to rename."""
     for private in place.glob(f"{PREFIX}*~*~*~*"):
-        owner = _owner(private.name)
-        if owner is not None and owner.is_dead:
+        if _is_left(private.name):
             with contextlib.suppress(OSError):
                 _finish(private)
                 shutil.rmtree(private)
@@ -137,18 +133,26 @@ def reason(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
+def _sweep_once(place: Path) -> None:
+    """Each process looks once at each folder."""
+    if (place := place.absolute()) not in _swept:
+        _swept.add(place)
+        sweep(place)
+
+
 def _private_name() -> str:
-    owner = this_process()
-    began = "" if owner.began is None else f"{owner.began:.0f}"
-    return f"{PREFIX}{owner.host}~{owner.pid}~{began}~{secrets.token_hex(8)}"
+    pid = os.getpid()
+    began = start_of(pid)
+    return f"{PREFIX}{platform.node()}~{pid}~{'' if began is None else f'{began:.0f}'}~{secrets.token_hex(8)}"
 
 
-def _owner(name: str) -> Owner | None:
+def _is_left(name: str) -> bool:
+    """Whether the process that made a private folder has certainly ended; another computer's nobody here can tell."""
     try:
         host, pid, began, _ = name.removeprefix(PREFIX).rsplit("~", 3)
-        return Owner(host, int(pid), float(began) if began else None)
+        return host == platform.node() and not lives(int(pid), float(began) if began else None)
     except ValueError:
-        return None
+        return False
 
 
 def _stamps(folder: Path) -> dict[str, list[int]] | None:
@@ -166,7 +170,7 @@ def _stamps(folder: Path) -> dict[str, list[int]] | None:
 def _put_in_place(private: Path, folder: Path, replaced: dict[str, list[int]] | None) -> None:
     fresh, old = private / _NEW, private / _OLD
     if replaced is None or not folder.exists():
-        _rename_to_new(fresh, folder)
+        rename_to_new(fresh, folder)
         return
     journal = {"folder": folder.name, "new": fresh.stat().st_ino, "replaced": replaced}
     (private / _JOURNAL).write_text(json.dumps(journal), encoding="utf-8")
@@ -178,11 +182,14 @@ def _put_in_place(private: Path, folder: Path, replaced: dict[str, list[int]] | 
         _finish(private)
 
 
-def _rename_to_new(fresh: Path, folder: Path) -> None:
+def rename_to_new(fresh: Path, folder: Path) -> None:
+    """Rename a folder to one that is not there, or empty; `OutputError` if somebody else was sooner."""
     try:
-        os.rename(fresh, folder)  # an empty folder may be there
+        if os.name == "nt" and folder.is_dir():
+            folder.rmdir()  # elsewhere an empty folder is replaced in one step
+        os.rename(fresh, folder)
     except OSError as error:
-        if folder.exists():
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             raise OutputError(
                 f"{folder} was made by somebody else meanwhile and is left as it is: give another name"
             ) from error

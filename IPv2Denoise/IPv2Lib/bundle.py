@@ -12,14 +12,13 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__, eight_bits, networks, outputs
+from . import __version__, atomic, eight_bits, networks, outputs
 from .errors import BundleError, InputError, OutputError
 
 if TYPE_CHECKING:
@@ -305,17 +304,10 @@ def save(
         text = json.dumps(full, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise BundleError(f"the card of model {folder.name!r} cannot be written as JSON: {error}") from error
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-            fresh = Path(temporary) / "new"
-            fresh.mkdir()
-            (fresh / WEIGHTS_FILE).write_bytes(data)
-            (fresh / CARD_FILE).write_text(text, encoding="utf-8")
-            load(fresh).network()
-            _put_in_place(fresh, folder, Path(temporary) / "old")
-    except OSError as error:
-        raise OutputError(f"the model cannot be written to {folder}: {error.strerror or error}") from error
+    with atomic.new_folder(folder) as fresh:
+        (fresh / WEIGHTS_FILE).write_bytes(data)
+        (fresh / CARD_FILE).write_text(text, encoding="utf-8")
+        load(fresh).network()
     return load(folder)
 
 
@@ -325,19 +317,6 @@ def check_name(name: str) -> None:
         raise BundleError(
             f"{name!r} is no name of a model: use letters, digits, '.', '_' and '-', a letter or digit first"
         )
-
-
-def _put_in_place(fresh: Path, folder: Path, old: Path) -> None:
-    """Rename `fresh` to `folder`; what is there moves to `old`, and back if that fails."""
-    replaces = folder.exists()
-    if replaces:
-        folder.rename(old)
-    try:
-        fresh.rename(folder)
-    except OSError:
-        if replaces:
-            old.rename(folder)
-        raise
 
 
 def _read_card(folder: Path) -> dict[str, Any]:

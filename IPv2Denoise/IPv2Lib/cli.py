@@ -137,8 +137,7 @@ def _demo(options: argparse.Namespace, console: Console) -> None:
 
     device = choose_device(options.device)
     model = load_model(options.model, device)
-    outputs.check_folder(options.out, "demo", overwrite=True)
-    with outputs.new_folder(options.out) as folder:
+    with outputs.new_folder(options.out, "demo", True) as folder:
         found = demo.run(
             folder, model, seed=options.seed, device=device, progress=console.progress, cancelled=console.cancelled
         )
@@ -234,20 +233,17 @@ def _denoise(options: argparse.Namespace, console: Console) -> None:
 
 
 def _denoise_several(options: argparse.Namespace, model: Bundle, console: Console) -> None:
-    outputs.check_folder(options.output, "denoise", False, *options.inputs)
     if suffix(options.output) in outputs.SUFFIXES:
         raise InputError(f"{options.output} is one file for {len(options.inputs)} inputs: give a new folder's name")
-    concerns = []
-    for index, source in enumerate(options.inputs):  # all are seen before any long work
-        console.progress(0.05 * index / len(options.inputs), f"checking {source.name}")
-        concerns.append(read(source, None, model.card)[1])
-    notes = Notes(console)
-    for source, sentences in zip(options.inputs, concerns, strict=True):
-        notes.say(source, sentences)
     names = outputs.unique_names(options.inputs)
     lines = [f"{options.output}: denoised with {model.name} at strength {options.strength:g}"]
-    results = []
-    with outputs.new_folder(options.output) as folder:
+    notes, concerns, results = Notes(console), [], []
+    with outputs.new_folder(options.output, "denoise", False, *options.inputs) as folder:
+        for index, source in enumerate(options.inputs):  # all are seen before any long work
+            console.progress(0.05 * index / len(options.inputs), f"checking {source.name}")
+            concerns.append(read(source, None, model.card)[1])
+        for source, sentences in zip(options.inputs, concerns, strict=True):
+            notes.say(source, sentences)
         for index, (source, name) in enumerate(zip(options.inputs, names, strict=True)):
             tell = console.part(0.05 + 0.95 * index / len(names), 0.05 + 0.95 * (index + 1) / len(names))
             place = f"{index + 1} of {len(names)}, {source.name}: "
@@ -362,27 +358,24 @@ def _purify(options: argparse.Namespace, console: Console) -> None:
     from .purification import purify
 
     settings = _purification_settings(options)
-    outputs.check_folder(options.folder, "purify", options.overwrite, options.uldct, options.ndct)
-    console.progress(0.0, "reading")
     notes = Notes(console)
-    (uldct, _), (ndct, _) = read(options.uldct, notes), read(options.ndct, notes)
-    stages = purify(
-        uldct, ndct, settings, first_slice=options.first_slice,
-        progress=console.part(0.05, 0.7), cancelled=console.cancelled,
-    )  # fmt: skip
-    facts = outputs.provenance(
-        "purify", uldct=options.uldct.name, ndct=options.ndct.name,
-        input_sha256={"uldct": uldct.sha256(), "ndct": ndct.sha256()}, strategy=options.strategy,
-        settings=asdict(settings), concerns=notes.texts,
-    )  # fmt: skip
-    with outputs.new_folder(options.folder) as folder:
-        facts["files"] = stage_files.write_stages(
-            stages, folder, compress=options.compress, progress=console.part(0.7, 0.9)
-        )
+    with outputs.new_folder(options.folder, "purify", options.overwrite, options.uldct, options.ndct) as folder:
+        console.progress(0.0, "reading")
+        (uldct, _), (ndct, _) = read(options.uldct, notes), read(options.ndct, notes)
+        stages = purify(
+            uldct, ndct, settings, first_slice=options.first_slice,
+            progress=console.part(0.05, 0.7), cancelled=console.cancelled,
+        )  # fmt: skip
+        files = stage_files.write_stages(stages, folder, compress=options.compress, progress=console.part(0.7, 0.9))
         if options.pictures:
             console.progress(0.9, "drawing")
             if _draw_stages(stages, folder / "stages.png", console):
-                facts["files"]["stages.png"] = "the stages side by side"
+                files["stages.png"] = "the stages side by side"
+        facts = outputs.provenance(
+            "purify", uldct=options.uldct.name, ndct=options.ndct.name,
+            input_sha256={"uldct": uldct.sha256(), "ndct": ndct.sha256()}, strategy=options.strategy,
+            settings=asdict(settings), concerns=notes.texts, files=files,
+        )  # fmt: skip
         outputs.write_json(folder / outputs.PROVENANCE_FILE, facts)
     files = "\n".join(f"  {name:24} {title}" for name, title in facts["files"].items())
     console.result(
@@ -632,12 +625,11 @@ def _phantom_options(command: argparse.ArgumentParser) -> None:
 def _phantom(options: argparse.Namespace, console: Console) -> None:
     from . import ct, phantom
 
-    outputs.check_folder(options.folder, "phantom", options.overwrite)
     chosen = {name: getattr(options, name) for name in ("size", "slices", "dose", "breath", "seed")}
-    console.progress(0.0, "scanning a synthetic chest twice")
-    pair = phantom.pair(**chosen)
     facts = outputs.provenance("phantom", chosen)
-    with outputs.new_folder(options.folder) as folder:
+    with outputs.new_folder(options.folder, "phantom", options.overwrite) as folder:
+        console.progress(0.0, "scanning a synthetic chest twice")
+        pair = phantom.pair(**chosen)
         for index, name in enumerate(("uldct", "ndct", "truth")):
             console.progress(0.8 + 0.2 * index / 3, f"writing {name}")
             ct.write(getattr(pair, name), folder / f"{name}.nrrd", compress=options.compress)

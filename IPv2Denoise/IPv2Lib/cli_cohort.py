@@ -53,5 +53,6 @@ def denoise_cohort(options: argparse.Namespace, how: Options, model: Bundle, con
     report = options.output / cohort.REPORT_FILE
     console.result(
         f"{options.output}: {text} with {model.name} at strength {how.strength:g}, see {report}",
+        counts[cohort.FAILED],
         command="denoise", output=str(options.output), report=str(report), results=results, notes=notes.texts,
     )  # fmt: skip

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import outputs, staging
+from . import outputs
 from .cli_options import INPUT, OUTPUT, add_no_compress
 from .errors import InputError
 from .file_names import is_folder
@@ -57,8 +56,9 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     volume = ct.read(options.input)
     console.progress(0.3, "writing")
     description = options.description or _description(facts)
-    with _one_path(options.like) as like:
-        outputs.save(volume, options.output, facts, like or options.input, description, options.compress)
+    outputs.save(
+        volume, options.output, facts, options.input, description, options.compress, template=_template(options.like)
+    )
     console.result(
         f"{options.output}: {options.input.name}",
         command="convert", output=str(options.output), sidecar=str(outputs.sidecar_path(options.output)),
@@ -84,16 +84,11 @@ def _description(facts: dict[str, Any]) -> str:
     return "IPv2"
 
 
-@contextlib.contextmanager
-def _one_path(paths: Sequence[Path] | None) -> Iterator[Path | None]:
-    """The one path, or a folder with copies of all files."""
+def _template(paths: Sequence[Path] | None) -> Path | list[Path] | None:
     if not paths or len(paths) == 1:
-        yield paths[0] if paths else None
-        return
-    with tempfile.TemporaryDirectory(prefix="ipv2-like-") as folder:
-        files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
-        staging.copy_numbered([file for file in files if file.is_file()], Path(folder))
-        yield Path(folder)
+        return paths[0] if paths else None
+    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return [file for file in files if file.is_file()]
 
 
 COMMANDS = {"convert": ("write a volume in another format", _options, _run)}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cli_options import LOADING, add_runner, add_settings, given, whole_number, with_file
+from .cli_options import LOADING, add_runner, add_settings, given, whole_number, with_certificates, with_file
 from .console import Console
 from .errors import Cancelled, InputError
 
@@ -93,7 +93,8 @@ def _prepare(options: argparse.Namespace, console: Console) -> None:
     try:
         prepared = prepare(
             cases, options.out, settings.purification, fractions=settings.fractions, seed=settings.seed,
-            split_projections=settings.split_projections, workers=settings.workers, scheduler=settings.scheduler,
+            split_projections=settings.split_projections, workers=settings.workers,
+            scheduler=with_certificates(options, settings.scheduler),
             retries=settings.retries, progress=console.progress, cancelled=console.cancelled,
         )  # fmt: skip
     except KeyboardInterrupt:
@@ -113,7 +114,8 @@ def _prepare(options: argparse.Namespace, console: Console) -> None:
             console.note(
                 f"{len(unused)} shards of other settings or cases take up {gigabytes:.1f} GB; --prune removes them"
             )
-    console.result(_text(options.out, prepared), command="prepare", folder=str(options.out), cases=rows)
+    failed = sum(one.status == "failed" for one in prepared)
+    console.result(_text(options.out, prepared), failed, command="prepare", folder=str(options.out), cases=rows)
 
 
 def _cases(options: argparse.Namespace, seed: int) -> list[Case]:

@@ -96,7 +96,7 @@ def runner(options: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `cluster.run` that `add_runner` let the user give."""
     return {
         "workers": 1 if options.workers is None else options.workers,
-        "scheduler": _scheduler(options),
+        "scheduler": with_certificates(options, options.scheduler),
         "retries": 1 if options.retries is None else options.retries,
     }
 
@@ -120,16 +120,17 @@ def given(options: argparse.Namespace, kind: type) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def _scheduler(options: argparse.Namespace) -> str | Scheduler | None:
+def with_certificates(options: argparse.Namespace, scheduler: str | None) -> str | Scheduler | None:
+    """A scheduler's address, with the certificates of `add_runner` if there are some."""
     from .cluster import Scheduler
 
     if options.tls_ca is None and options.tls_cert is None and options.tls_key is None:
-        return options.scheduler
-    if options.scheduler is None:
+        return scheduler
+    if scheduler is None:
         raise InputError("certificates are those of a scheduler: name it with --scheduler tls://...")
     if options.tls_ca is None or options.tls_cert is None:
         raise InputError("a scheduler with TLS needs both --tls-ca and --tls-cert")
-    return Scheduler(options.scheduler, options.tls_ca, options.tls_cert, options.tls_key)
+    return Scheduler(scheduler, options.tls_ca, options.tls_cert, options.tls_key)
 
 
 def whole_number(text: str) -> int:

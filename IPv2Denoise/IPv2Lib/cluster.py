@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .errors import Cancelled, InputError, IPv2Error
+from .errors import Cancelled, InputError, IPv2Error, OutputError
 from .local_workers import Died, LocalWorkers, local_workers
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ def run(
         A Dask scheduler, or its address, such as "tcp://host:8786", whose workers do it instead. They need this
         library and the same files under the same paths.
     retries : int
-        How often an item is tried again that failed. An `InputError` is final: the same input fails again.
+        How often an item is tried again that failed. An `InputError` or `OutputError` is final: the
+        same input fails again, and a full disk stays full.
     finished
         Called with each outcome as soon as there is one, in the calling thread.
     progress, cancelled
@@ -249,7 +250,7 @@ def _attempted(function, item, retries, progress=None, cancelled=None) -> Outcom
             return Outcome(item, value, attempts=attempt)
         except Cancelled:
             raise
-        except InputError as error:
+        except (InputError, OutputError) as error:
             return Outcome(item, error=_line(error), attempts=attempt)
         except MemoryError as error:  # there may be more of it later
             reason = f"there is too little memory ({_line(error)}): use fewer workers"

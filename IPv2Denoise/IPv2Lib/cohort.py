@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import cluster, ct, outputs
 from .cohort_folder import REPORT_FILE, CohortFolder, named_place, place_of
 from .errors import InputError, IPv2Error, OutputError
+from .locks import exclusive
 
 if TYPE_CHECKING:
     from .bundle import Bundle
@@ -140,6 +141,7 @@ def denoise_to_file(
     return _told(written)
 
 
+@exclusive("denoise")
 def denoise_cohort(
     sources: Sequence[Path],
     folder: Path,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import comparison_files, outputs
+from . import atomic, comparison_files, outputs
 from .comparison_files import OWN
 from .errors import Cancelled, InputError, OutputError
+from .locks import exclusive
 from .methods import Method, find_methods
 from .scores import Origin, Pool, Reference, SliceSums
 from .shards import PURIFIED, SHARDS_FOLDER, PurifiedDataset, Shard
@@ -74,6 +74,7 @@ class Comparison:
         raise KeyError((method, reference))
 
 
+@exclusive("compare")
 def compare(
     dataset: PurifiedDataset | Path | str,
     methods: Sequence[str | Path],
@@ -258,7 +259,7 @@ def _begin(folder: Path, options: dict[str, Any]) -> None:
     try:
         (folder / _PARTS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"{folder} cannot be written ({atomic.reason(error)})") from error
     outputs.write_json(folder / outputs.PROVENANCE_FILE, outputs.provenance("compare", options))
 
 
@@ -330,12 +331,5 @@ def _write_part(path: Path, sums: dict[str, SliceSums]) -> None:
     for name, one in sums.items():
         more = {key: getattr(one, key) for key in ("features", "reference_features", "feature_slices")}
         arrays |= {f"{name}/{key}": value for key, value in (one.sums | more).items()}
-    temporary = path.with_suffix(".part")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic.new_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)

@@ -5,12 +5,11 @@ Owns layout and colours. One row of dots per method; the reference's own value i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import OutputError
+from . import atomic
 from .scores import MEASURES, Measure, Pool
 
 if TYPE_CHECKING:
@@ -73,13 +72,8 @@ def new_figure(width: float, height: float) -> Any:
 
 def save(figure: Any, path: Path) -> None:
     """Write a figure as PNG, all of it or nothing (`OutputError`)."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
+    with atomic.new_file(path) as temporary:
         figure.savefig(temporary, dpi=130, format="png")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written ({error.strerror or error})") from error
 
 
 def clean(axis: Axes) -> None:

@@ -30,6 +30,9 @@ from .local_workers import SIGNALS
 SUCCESS, BUG, BAD_INPUT, STOPPED = 0, 1, 2, 130
 """Exit codes."""
 
+SOME_FAILED = 1
+"""Exit code where there is a result and some of several cases failed; a bug has no result."""
+
 JOB_VARIABLE = "IPV2_JOB"
 """Environment variable of a command that works for another process, in a session of its own: that process's id, a
 colon, the folder of the job. The command then says twice a second that it is alive, and if that process ends, it
@@ -59,6 +62,7 @@ class Console:
         self._json_lines = json_lines
         self._bar = None
         self._command = "ipv2"
+        self._failed = 0
         self._stop_requested = False
         self._stop_at_once = False
         self._is_polled = False
@@ -90,8 +94,9 @@ class Console:
         self._close_bar()
         _write(sys.stderr, f"ipv2: note: {message}\n")
 
-    def result(self, text: str, **facts: Any) -> None:
-        """Say what was made and lies in files: `text` for people, `facts` for programs."""
+    def result(self, text: str, failed: int = 0, **facts: Any) -> None:
+        """Say what was made and lies in files: `text` for people, `facts` for programs; and how many cases failed."""
+        self._failed = failed
         if reason := self._show(text, facts):
             self.note(f"what was made is there, but could not be said ({reason})")
 
@@ -195,13 +200,14 @@ class Console:
         Returns
         -------
         int
-            0; 2 for an `IPv2Error` or too little memory; 130 if stopped; 1, after the traceback, for a bug.
+            0; 1 if some of several cases failed, or, after the traceback, for a bug; 2 for an `IPv2Error` or too little
+            memory; 130 if stopped.
         """
         self._command = command
         try:
             with self._heartbeat(), self.stoppable(finish_step), self._input_notes():
                 function()
-            return SUCCESS
+            return SOME_FAILED if self._failed else SUCCESS
         except Cancelled as stop:
             return self._fail("stopped", command, str(stop), STOPPED)
         except KeyboardInterrupt:

@@ -11,14 +11,13 @@ import hashlib
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from . import image_files, staging
+from . import atomic, image_files
 from .errors import InputError, OutputError
 from .file_names import IMAGE_SUFFIXES, is_folder, suffix
 
@@ -420,7 +419,7 @@ def _prefix(path: Path) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """What the system says, or the last line of an ITK error: the others name ITK's own files and objects."""
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        return atomic.reason(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return re.sub(r"^(.*ERROR: )?(\w+\(0x\w+\): )?", "", lines[-1])
 
@@ -431,9 +430,8 @@ def _staging(target: Path) -> Iterator[Path]:
     if not target.parent.is_dir():
         raise OutputError(f"cannot write {target}: {target.parent} is not a folder; create it first")
     try:
-        prefix = staging.prefix()
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent, ignore_cleanup_errors=True) as folder:
-            yield Path(folder)
+        with atomic.private_folder(target.parent) as folder:
+            yield folder
     except (OSError, RuntimeError) as error:
         raise OutputError(f"cannot write {target}: {_reason(error)}") from error
 
@@ -467,14 +465,16 @@ def _write_dicom(
     exists = target.exists()
     if exists and (not target.is_dir() or any(target.iterdir())):
         raise OutputError(f"cannot write a DICOM series to {folder}: it is not empty; give a new folder's name")
-    with _staging(target / "series" if exists else target) as hidden:
+    # Neither the folder that somebody is in nor one on which a disk is mounted can be replaced.
+    stays = exists and (os.path.ismount(target) or target in (Path.cwd(), *Path.cwd().parents))
+    with _staging(target / "series" if stays else target) as hidden:
         series = hidden / "series"  # not the staging folder itself, which only its owner may open
         series.mkdir()
         dicom.write_series(volume, series, description, template, derivation)
-        if exists:  # it stays the folder that it is: somebody may be in it, or a disk mounted there
+        if stays:
             _move_all(series, target)
         else:
-            os.replace(series, target)
+            atomic.rename_to_new(series, target)
 
 
 def _move_all(source: Path, target: Path) -> None:

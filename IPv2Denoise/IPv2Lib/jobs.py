@@ -29,8 +29,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from . import __version__, staging
-from .console import BAD_INPUT, BUG, STOPPED, SUCCESS
+from . import __version__, atomic
+from .console import BAD_INPUT, BUG, SOME_FAILED, STOPPED, SUCCESS
 from .errors import InputError, IPv2Error
 from .processes import Worker, end_process_tree, is_running
 
@@ -334,7 +334,7 @@ class JobRunner:
 
     def _worker_ended(self, exit_code: int) -> None:
         self._close_worker()
-        if exit_code == SUCCESS and self.result:
+        if exit_code in (SUCCESS, SOME_FAILED) and self.result:
             self._read(self.task.collect, self.result)
         elif exit_code == STOPPED and self._reason and self.task.collect_stopped:
             self._read(self.task.collect_stopped, self._reason)
@@ -417,7 +417,7 @@ class JobRunner:
         if self._worker:
             self._worker.close()
             if self.task.target is not None:
-                staging.remove(self.task.target, self._worker.pid)
+                atomic.sweep(self.task.target)
             self._worker = None
             self._pids.clear()
 

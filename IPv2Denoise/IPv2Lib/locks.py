@@ -13,16 +13,19 @@ file to remove if it is wrong.
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import os
 import platform
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from .errors import InputError, OutputError
 
@@ -30,6 +33,8 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+P, T = ParamSpec("P"), TypeVar("T")
 
 _SAME_START_SECONDS = 5.0  # within which two readings of when a process began agree
 _LEAVE_SECONDS = 2.0  # that what a dead owner has started may still hold its file
@@ -104,6 +109,22 @@ def owned(folder: Path | str, command: str) -> Iterator[None]:
         with suppress(OSError):  # those that nothing was put into
             for parent in parents:
                 parent.rmdir()
+
+
+def exclusive(command: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Let a function be the only one that works on its argument `folder`, see `owned`."""
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        signature = inspect.signature(function)
+
+        @wraps(function)
+        def call(*arguments: P.args, **options: P.kwargs) -> T:
+            with owned(signature.bind(*arguments, **options).arguments["folder"], command):
+                return function(*arguments, **options)
+
+        return call
+
+    return decorate
 
 
 def lock_files(folder: Path | str) -> tuple[Path, Path]:

@@ -21,10 +21,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__, staging
+from . import __version__, atomic
 from .errors import InputError, OutputError
 from .file_names import IMAGE_SUFFIXES, LONGEST, is_folder, suffix
 from .file_names import SUFFIXES as SUFFIXES  # where others look for it
+from .locks import owned
 
 if TYPE_CHECKING:
     from .ct import Volume
@@ -181,20 +182,15 @@ def _check_writable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `folder` at the end, and vanishes if anything fails before."""
-    folder = Path(os.path.realpath(folder))  # what a link leads to is replaced, not the link
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=staging.prefix(), dir=folder.parent) as temporary:
-            fresh = Path(temporary) / "new"
-            fresh.mkdir()
+def new_folder(folder: Path, command: str, overwrite: bool, *sources: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `folder` at the end, and vanishes if anything fails before.
+
+    Nobody else works on `folder` meanwhile. Parameters and errors as for `check_folder`.
+    """
+    with owned(folder, command):
+        check_folder(folder, command, overwrite, *sources)
+        with atomic.new_folder(Path(os.path.realpath(folder))) as fresh:  # what a link leads to is replaced
             yield fresh
-            if folder.exists():
-                folder.rename(Path(temporary) / "old")
-            fresh.rename(folder)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({error.strerror or error})") from error
 
 
 def file_name(text: str) -> str:
@@ -269,8 +265,11 @@ def save(
     description: str,
     compress: bool = True,
     derivation: str = "Smoothing",
+    template: Path | Sequence[Path] | None = None,
 ) -> dict[str, Any]:
     """Write a volume and its sidecar, both or none. A DICOM source lends a DICOM output patient and study.
+
+    Where the source is not DICOM, `template` does: a folder, a file of a series, or all of its files.
 
     Returns
     -------
@@ -280,13 +279,13 @@ def save(
     from . import ct
 
     sidecar = sidecar_path(output)
-    with _temporary_json(sidecar, facts) as temporary:
+    with atomic.new_file(sidecar) as temporary:
+        temporary.write_text(_json(facts), encoding="utf-8", errors="backslashreplace")  # room for it is there
         check_source_is_kept(Path(output), source)  # again: the work may have taken hours
         check_sidecar(Path(output))
-        ct.write(volume, output, source, description, compress, derivation)
+        ct.write(volume, output, template or source, description, compress, derivation)
         facts = facts | {"output_sha256": ct.read_here(output).sha256()}  # some formats round values or places
-        temporary.write_text(_json(facts), encoding="utf-8")
-        os.replace(temporary, sidecar)
+        temporary.write_text(_json(facts), encoding="utf-8", errors="backslashreplace")
     return facts
 
 
@@ -309,8 +308,7 @@ def read_sidecar(output: Path) -> dict[str, Any] | None:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file, all of it or none."""
-    with _temporary_json(path, content) as temporary:
-        os.replace(temporary, path)
+    atomic.write_text(path, _json(content))
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -319,31 +317,11 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)
-    with _temporary(path, text.getvalue()) as temporary:
-        os.replace(temporary, path)
-
-
-@contextlib.contextmanager
-def _temporary_json(path: Path, content: dict[str, Any]) -> Iterator[Path]:
-    with _temporary(path, _json(content)) as temporary:
-        yield temporary
+    atomic.write_text(path, text.getvalue())
 
 
 def _json(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
-
-
-@contextlib.contextmanager
-def _temporary(path: Path, text: str) -> Iterator[Path]:
-    """A file beside `path` with all of the text, to be renamed; gone at the end if it was not."""
-    try:
-        with tempfile.TemporaryDirectory(prefix=staging.prefix(), dir=path.parent) as folder:
-            temporary = Path(folder) / "new"
-            # Of a name that is not UTF-8 there remains what JSON writes for it.
-            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-            yield temporary
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror or error})") from error
 
 
 def provenance(command: str, facts: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:

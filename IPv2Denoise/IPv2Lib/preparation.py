@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import secrets
-import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from . import cluster, ct, dose, outputs
+from . import atomic, cluster, ct, dose, outputs
 from .cases import (
     FRACTIONS,
     PATHS,
@@ -36,6 +32,7 @@ from .cases import (
 )
 from .ct import Volume
 from .errors import InputError, OutputError
+from .locks import exclusive
 from .purification import IPV2, MATCHED, Settings, check_pair, purify_slices
 from .regions import Region, segment
 from .shards import (
@@ -88,6 +85,7 @@ class Prepared:
     thumbnail: Path | None = None
 
 
+@exclusive("prepare")
 def prepare(
     cases: Sequence[Case],
     folder: str | Path,
@@ -152,7 +150,7 @@ def prepare(
     try:
         shards_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{shards_folder} cannot be made ({error.strerror or error})") from error
+        raise OutputError(f"{shards_folder} cannot be made ({atomic.reason(error)})") from error
     try:
         orders = _orders(cases, shards_folder, settings, split_projections, _part(tell, 0.0, 0.05))
         record = _Record(folder, cases, orders, _head(settings, fractions, seed, split_projections))
@@ -373,8 +371,7 @@ def _make(order: _Order, *, progress, cancelled) -> None:
     """Make a shard and put it in its place, complete."""
     began = time.perf_counter()
     case = order.case
-    _sweep(order.folder)
-    with _staged(order.folder, order.key) as folder:
+    with atomic.new_folder(order.folder / order.key) as folder:  # one that is damaged is replaced
         sources = [_rounded(ct.read(path)) for path in case.sources]
         if contents(case) != order.inputs:
             raise InputError("its files were changed while the data set was made: prepare it again")
@@ -520,38 +517,6 @@ def _write_array(path: Path, dtype: type, shape: tuple[int, ...], blocks: Sequen
     with _array_file(path, dtype, shape) as file:
         for block in blocks:
             file.write(np.ascontiguousarray(block, dtype).tobytes())
-
-
-@contextmanager
-def _staged(folder: Path, key: str) -> Iterator[Path]:
-    """A folder to make a shard in, which gets its name at the end. If another process was sooner, its shard stays."""
-    temporary = folder / f".{key}~{secrets.token_hex(4)}~{socket.gethostname()}~{os.getpid()}"
-    try:
-        temporary.mkdir()
-        yield temporary
-        with suppress(InputError):
-            read_shard(folder / key)
-            return
-        shutil.rmtree(folder / key, ignore_errors=True)  # a damaged one
-        try:
-            temporary.rename(folder / key)
-        except OSError:
-            if not (folder / key / SHARD_FILE).exists():
-                raise
-    except OSError as error:
-        raise OutputError(f"{folder / key} cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what processes of this machine left that were ended in the middle."""
-    import psutil
-
-    for path in folder.glob(f".*~{socket.gethostname()}~*"):
-        process = path.name.rpartition("~")[2]
-        if process.isdecimal() and not psutil.pid_exists(int(process)):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove_if_empty(*folders: Path) -> None:

@@ -11,10 +11,8 @@ the library imports slicer or vtk.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +22,9 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
+from . import atomic
 from .ct import Volume
-from .errors import InputError, OutputError
+from .errors import InputError
 from .layouts import MOST_VIEWS, Layout, compare_layout
 from .scene_layouts import remember_layout
 
@@ -661,15 +660,8 @@ def save_png(picture: np.ndarray, path: str | Path) -> Path:
         The file cannot be written; nothing is left behind.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with atomic.new_file(path) as temporary:
         temporary.write_bytes(png(picture))
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write '{path}' ({error.strerror}): choose another folder or name") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return path
 
 

@@ -89,8 +89,7 @@ def export_stages(stages: Stages, folder: Path, *, compress: bool = True, **fact
         It cannot be written.
     """
     folder = Path(folder)
-    outputs.check_folder(folder, "purify", overwrite=False)
-    with outputs.new_folder(folder) as fresh:
+    with outputs.new_folder(folder, "purify", False) as fresh:
         files = write_stages(stages, fresh, compress=compress)
         provenance = outputs.provenance("purify", settings=asdict(stages.settings), files=files, **facts)
         outputs.write_json(fresh / outputs.PROVENANCE_FILE, provenance)

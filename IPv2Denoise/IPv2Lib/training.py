@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import distributed, training_run
+from . import atomic, distributed, training_run
 from .distributed import Processes, ToldByFirst
 from .errors import Cancelled, InputError, IPv2Error, OutputError
 from .locks import owned
@@ -370,7 +370,7 @@ def _check_folder(folder: Path, resume: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"the run cannot be written to {folder}: it is a file")
     training_run.remove_request(folder)  # that nobody obeyed
-    training_run.remove_remains(folder)
+    atomic.sweep(folder)
 
 
 def _begin(folder: Path, settings: TrainingSettings, source: ShardSource | DrawnSource) -> None:

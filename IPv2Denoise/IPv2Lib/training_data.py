@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from .atomic import new_file
 from .ct import Volume
 from .dose import evened, physical_noise
 from .errors import InputError
@@ -23,7 +24,6 @@ from .projection import kernel, with_band
 from .purification import ABLATION, IPV1, common_masks
 from .regions import Region, outside_field_of_view, segment
 from .shards import check_strategy
-from .training_run import written_whole
 from .training_settings import Ranges
 
 _VIEWS = 384  # the noise of fewer views looks the same, and is made sooner
@@ -148,7 +148,7 @@ def save_block(block: Block, path: Path) -> None:
     """Write what `load_block` reads, rounded to float16: 0.5 HU for values around 1000 HU."""
     arrays = {name: getattr(block, name) for name in ("input", "mirrored", "target")}
     arrays = {name: array.astype(np.float16) for name, array in arrays.items() if array is not None}
-    with written_whole(path) as temporary, temporary.open("wb") as file:
+    with new_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, dose=block.dose, sharpness=block.sharpness, **arrays)
 
 

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import bundle, networks
+from .atomic import new_file
 from .distributed import Processes
 from .errors import InputError, OutputError
 from .losses import mean_square, training_loss
-from .training_run import BEST_FILE, CHECKPOINT_FILE, written_whole
+from .training_run import BEST_FILE, CHECKPOINT_FILE
 from .training_settings import TrainingSettings, read_settings
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ class Learner:
             "best_rmse": self.best_rmse,
         }
         try:
-            with written_whole(path) as temporary:
+            with new_file(path) as temporary:
                 torch.save(state, temporary)
         except RuntimeError as error:  # what PyTorch makes of a full disk
             raise OutputError(f"{path} cannot be written ({error}): make room and resume the run") from error
@@ -247,7 +248,7 @@ class Learner:
 
         weights = {name: tensor.cpu().contiguous() for name, tensor in self.average.state_dict().items()}
         data = save(weights, {"step": str(self.step)})
-        with written_whole(path) as temporary:
+        with new_file(path) as temporary:
             temporary.write_bytes(data)
 
     def _wrapped(self) -> Callable[..., torch.Tensor]:

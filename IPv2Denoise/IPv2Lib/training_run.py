@@ -22,11 +22,9 @@ import csv
 import json
 import os
 import platform
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -34,6 +32,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from . import atomic
 from .errors import InputError, OutputError
 from .locks import lives, start_of
 
@@ -51,7 +50,6 @@ LOG_COLUMNS = ("step", "seconds", "learning_rate", "loss", "waiting")
 VALIDATION_COLUMNS = ("step", "seconds", "rmse_hu", "rmse_lung_hu", "reference")
 
 _STATUS_SECONDS = 0.5  # between two writings of the status, unless the state changes
-_REMAINS = ".part-"  # what `written_whole` writes into, until it is done
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def has_begun(folder: str | Path) -> bool:
     """Whether a folder holds what the start of a run left that was killed in its middle, and nothing else."""
     with suppress(OSError):
         names = [path.name for path in Path(folder).iterdir()]
-        return bool(names) and all(name == DATA_FILE or name.startswith(_REMAINS) for name in names)
+        return bool(names) and all(name == DATA_FILE or name.startswith(atomic.PREFIX) for name in names)
     return False
 
 
@@ -181,16 +179,7 @@ def request(folder: str | Path, word: str) -> None:
         raise InputError(f"a run cannot be asked to {word!r}: use one of {', '.join(REQUESTS)}")
     if not is_run(folder):
         raise InputError(f"{folder} is not a training run: it has no {SETTINGS_FILE}")
-    with written_whole(Path(folder) / REQUEST_FILE) as temporary:
-        temporary.write_text(f"{word}\n", encoding="utf-8")
-
-
-def remove_remains(folder: Path) -> None:
-    """Remove what a killed process had not written to its end; for the only one that works on the folder."""
-    with suppress(OSError):
-        for path in folder.glob(f"{_REMAINS}*"):
-            if not (path / REQUEST_FILE).exists():  # that is anybody's
-                shutil.rmtree(path, ignore_errors=True)
+    atomic.write_text(Path(folder) / REQUEST_FILE, f"{word}\n")
 
 
 def remove_request(folder: Path) -> None:
@@ -257,7 +246,7 @@ class RunWriter:
     def slice(self, **arrays: Any) -> None:
         """Replace the validation slice, see `validation_slice`."""
         path = self.folder / SLICE_FILE
-        with written_whole(path) as temporary, open(temporary, "wb") as file:
+        with atomic.new_file(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **arrays)
 
     def status(self, state: str, **facts: Any) -> None:
@@ -284,31 +273,9 @@ class RunWriter:
         return None
 
 
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A name that nobody knows to write to, which becomes `path` if all goes well and vanishes if not.
-
-    The folder is made if it is not there.
-
-    Raises
-    ------
-    OutputError
-        It cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=_REMAINS, dir=path.parent) as folder:
-            temporary = Path(folder) / path.name
-            yield temporary
-            os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror or error})") from error
-
-
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file, all of it or none."""
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    atomic.write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -348,8 +315,7 @@ def _open_table(path: Path, columns: Sequence[str], step: int) -> TextIO:
             first = line.partition(",")[0]
             if line.endswith("\n") and first.isdecimal() and int(first) <= step:
                 kept.append(line)
-    with written_whole(path) as temporary:
-        temporary.write_text("".join(kept), encoding="utf-8")
+    atomic.write_text(path, "".join(kept))
     return open(path, "a", encoding="utf-8")
 
 
@@ -358,4 +324,4 @@ def _write_row(table: TextIO, row: Sequence[object]) -> None:
         table.write(",".join(map(str, row)) + "\n")
         table.flush()
     except OSError as error:
-        raise OutputError(f"{table.name} cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"{table.name} cannot be written ({atomic.reason(error)})") from error

@@ -89,12 +89,13 @@ def whole(dataset, tmp_path_factory) -> Path:
 def start(tmp_path):
     """Start `ipv2 train` in a group of its own, as a shell, Slurm and systemd do."""
     started = []
+    (tmp_path / "tmp").mkdir()
 
     def start(dataset, *options, stuck="", script=STUCK) -> subprocess.Popen:
         program = ["-c", script] if stuck else ["-m", "IPv2Lib"]
         process = subprocess.Popen(
             [sys.executable, *program, "train", str(dataset), "--out", "run", "--json", *OPTIONS, *options],
-            cwd=tmp_path, env={**ENVIRONMENT, "STUCK": stuck}, start_new_session=True,
+            cwd=tmp_path, env={**ENVIRONMENT, "STUCK": stuck, "TMPDIR": str(tmp_path / "tmp")}, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         started.append(process)
@@ -157,7 +158,7 @@ def test_what_takes_too_long_is_not_waited_for(dataset, whole, start, tmp_path, 
     state = read_run(tmp_path / "run")
     assert (state.state, state.step) == ("paused", done)
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == done
-    assert not psutil.wait_procs(children, 10)[1]
+    assert not psutil.wait_procs(children, 10)[1] and not list(tmp_path.glob("tmp/pymp-*"))
     assert not lock_files(tmp_path / "run")[0].exists()
     finish(tmp_path, "--resume")
     assert same(whole, tmp_path / "run")
@@ -176,7 +177,7 @@ def test_the_whole_group_is_asked_to_stop(dataset, start, tmp_path, number):
     assert process.returncode == 130 and "paused at step" in err and "bug" not in err, err
     state = read_run(tmp_path / "run")
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == state.step > 5
-    assert not psutil.wait_procs(children, 10)[1]
+    assert not psutil.wait_procs(children, 10)[1] and not list(tmp_path.glob("tmp/pymp-*"))
 
 
 def test_a_second_signal_ends_it_at_once(dataset, start, tmp_path):

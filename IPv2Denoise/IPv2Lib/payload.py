@@ -85,7 +85,7 @@ def reason(error: Exception) -> str:
     """What is wrong with a file, in one line, by the exception that it led to."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     text = " ".join(text.split())[:200] or type(error).__name__
-    said = isinstance(error, Damaged) or (isinstance(error, OSError) and error.errno)
+    said = isinstance(error, (Damaged, ImportError)) or (isinstance(error, OSError) and error.errno)
     return text if said else f"it is damaged ({text})"
 
 
@@ -153,7 +153,7 @@ def _read_part(file: BinaryIO, part: Part, encoding: str, array: np.ndarray) -> 
     if encoding == "ascii":
         array[:] = _from_text(file.read()[part.skip_bytes :], array)
         return
-    stream = decoded(file, encoding, array.nbytes + 1)
+    stream = decoded(file, encoding, array.nbytes + 3)
     stream.seek(part.skip_bytes, os.SEEK_CUR)
     target, done = memoryview(array.view(np.uint8)), 0
     while count := stream.readinto(target[done : done + _BLOCK]):
@@ -166,7 +166,7 @@ def _read_part(file: BinaryIO, part: Part, encoding: str, array: np.ndarray) -> 
 
 
 def decoded(file: BinaryIO, encoding: str, most: int = -1) -> BinaryIO:
-    """What follows in a file, decompressed; of zlib's at least `most` bytes."""
+    """What follows in a file, decompressed; of zlib's no more than `most` bytes."""
     if encoding == "gzip":
         return gzip.GzipFile(fileobj=file)
     if encoding == "bzip2":
@@ -271,7 +271,7 @@ def data_files(path: Path, value: str, listed: list[str], sizes: Sequence[int], 
         return [path.parent / value]
     axes = int(match[2] or axes)
     expected = math.prod(sizes[axes:])
-    # Where one file has all axes, each is a slab of the last one.
-    if not found or not 1 <= axes <= len(sizes) or (len(found) != expected and axes < len(sizes)):
+    slabs = axes == len(sizes) and found and sizes[-1] % len(found) == 0  # of the last axis
+    if not slabs and not (1 <= axes < len(sizes) and len(found) == expected):
         raise Damaged(f"'{shown(value)}' names {len(found)} data files, and the sizes ask for {expected}")
     return found

@@ -1,7 +1,7 @@
 """Reading and writing NRRD, NIfTI and MetaImage files.
 
-Our own few lines of Python cannot crash, look at every checksum and length, and refuse what they do not understand:
-ITK's readers take damaged data, drop rescales and crash on some headers and names.
+Headers by pynrrd and nibabel, which cannot crash; what they pass over, `nrrd` and `nifti` judge. ITK's readers take
+damaged data, drop rescales and crash on some headers and names.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from . import metaimage, nifti, nrrd
 from .errors import InputError, OutputError
 from .file_names import suffix
-from .payload import Damaged
+from .payload import Damaged, reason
 from .places import Place
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def read(path: Path, prefer: str | None = None) -> tuple[np.ndarray, Place]:
         else:
             array, place = metaimage.read(path)
         place.check_straight(array.shape)
-    except Damaged as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+    except Exception as error:  # of any library, too: damaged files make them raise what they like
+        raise InputError(f"cannot read {path}: {reason(error)}") from error
     return array, place
 
 
@@ -56,7 +56,7 @@ def files_of(path: Path) -> list[Path]:
         return [path]
     try:
         return [path, *reader.data_files(path)]
-    except Damaged:
+    except Exception:  # reading it says why
         return [path]
 
 

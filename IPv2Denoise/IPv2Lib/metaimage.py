@@ -1,4 +1,8 @@
-"""MetaImage: its header and where it lies in the patient."""
+"""MetaImage: its header and where it lies in the patient.
+
+Our own few lines: SimpleITK, the one library for it, takes voxels that are too short or whose checksum is wrong, drops
+rescales, crashes on some headers and knows no names but UTF-8. Checking all that before it reads takes as many lines.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import payload
-from .payload import Damaged, Part, numbers, shown, whole_numbers
+from .payload import Damaged, Part, shown, whole_numbers
 from .places import Place
 
 if TYPE_CHECKING:
     from .ct import Volume
 
-_LONGEST_HEADER = 1 << 20
 _TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
     "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4",
@@ -36,8 +39,8 @@ def read(path: Path) -> tuple[np.ndarray, Place]:
     place = _place(fields, len(sizes))
     dtype = _dtype(fields)
     parts = _parts(path, fields, start)
-    slope = numbers(fields.get("ElementToIntensityFunctionSlope", "1"), "ElementToIntensityFunctionSlope", 1)[0]
-    offset = numbers(fields.get("ElementToIntensityFunctionOffset", "0"), "ElementToIntensityFunctionOffset", 1)[0]
+    (slope,) = _numbers(fields, "ElementToIntensityFunctionSlope", [1])
+    (offset,) = _numbers(fields, "ElementToIntensityFunctionOffset", [0])
     if slope == 0:
         raise Damaged("'ElementToIntensityFunctionSlope = 0' leaves no image")
     array = payload.read(parts, _encoding(fields), dtype, math.prod(sizes))
@@ -46,9 +49,8 @@ def read(path: Path) -> tuple[np.ndarray, Place]:
 
 def write(volume: Volume, path: Path, compress: bool, voxels: tuple[str, Path] | None = None) -> None:
     """Write a file, or where a name and a place for the voxels are given, a header and the voxels beside it."""
-    data: Iterable = payload.blocks(volume.array)
-    if compress:
-        data = list(payload.compressed(data, payload.ZLIB))  # the header tells their size
+    # The header tells the size of compressed data.
+    data = list(payload.compressed(volume.array, payload.ZLIB)) if compress else payload.blocks(volume.array)
     fields = {
         "ObjectType": "Image",
         "NDims": 3,
@@ -87,8 +89,8 @@ def _header(path: Path) -> tuple[dict[str, str], int]:
     """Fields, and where the header ends."""
     fields: dict[str, str] = {}
     with payload.open_file(path) as file:
-        while line := file.readline(_LONGEST_HEADER):
-            if file.tell() > _LONGEST_HEADER:
+        while line := file.readline(payload.LONGEST_HEADER):
+            if file.tell() > payload.LONGEST_HEADER:
                 raise Damaged("its header has no end")
             text = line.decode("utf-8", "surrogateescape").strip()
             if not text:
@@ -102,7 +104,7 @@ def _header(path: Path) -> tuple[dict[str, str], int]:
             fields[name] = value
             if name == "ElementDataFile":
                 if re.match(r"LIST\b", value):
-                    fields["files"] = file.read(_LONGEST_HEADER).decode("utf-8", "surrogateescape")
+                    fields["files"] = file.read(payload.LONGEST_HEADER).decode("utf-8", "surrogateescape")
                 break
         start = file.tell()
     if fields.get("ObjectType", "Image") != "Image" or "ElementDataFile" not in fields:
@@ -160,47 +162,43 @@ def _parts(path: Path, fields: dict[str, str], start: int) -> list[Part]:
     encoding = _encoding(fields)
     if skip < -1 or (skip == -1 and encoding != "raw"):
         raise Damaged(f"'HeaderSize = {skip}' cannot be")
-    stored = None
-    if encoding == "zlib" and "CompressedDataSize" in fields:
-        (stored,) = whole_numbers(fields["CompressedDataSize"], "CompressedDataSize", 1)
-        stored = stored or None  # 0 where the writer did not know
     value = fields["ElementDataFile"]
     if value.upper() == "LOCAL":
         if skip not in (0, start):  # counted from the beginning of the file
             raise Damaged(f"'HeaderSize = {skip}' contradicts a header of {start} bytes")
-        return [Part(path, start, stored_bytes=stored)]
+        return [Part(path, start)]
     sizes = _sizes(fields)
-    if match := re.fullmatch(r"LIST(?:\s+([0-9]{1,3})D?)?", value):
-        files = [path.parent / name.strip() for name in fields["files"].splitlines() if name.strip()]
-        each = int(match[1]) if match[1] else len(sizes) - 1
-    elif match := re.fullmatch(r"(\S*%\S*)((?:\s+-?[0-9]{1,9}){3})", value):
-        files = payload.files_of_pattern(path.parent, match[1], *map(int, match[2].split()))
-        each = len(sizes) - 1
-    else:
-        files, each = [path.parent / value], len(sizes)
-    if len(files) != math.prod(sizes[each:]):
-        raise Damaged(f"{len(files)} data files and 'DimSize = {fields['DimSize']}' do not go together")
-    return [Part(file, skip, stored_bytes=stored if len(files) == 1 else None, beside=True) for file in files]
+    files = payload.data_files(path, value, fields.get("files", "").splitlines(), sizes, len(sizes) - 1)
+    return [Part(file, skip, beside=True) for file in files]
+
+
+def _numbers(fields: dict[str, str], name: str, default: Iterable[float]) -> np.ndarray:
+    """The finite numbers of a field, as many as there are by default."""
+    if name not in fields:
+        return np.array(default, float)
+    words = [word for word in fields[name].split() if re.fullmatch(r"[-+.0-9eE]+", word)]  # not Python's 1_000
+    try:
+        found = np.array(words, float)
+    except ValueError:
+        found = np.zeros(0)
+    if fields[name].split() != words or len(found) != len(default) or not np.isfinite(found).all():
+        raise Damaged(f"'{name} = {shown(fields[name])}' should be {len(default)} numbers")
+    return found
 
 
 def _place(fields: dict[str, str], dimension: int) -> Place:
-    def given(name: str, default: str) -> np.ndarray:
-        return np.array(numbers(fields.get(name, default), name, len(default.split())))
-
     unit = fields.get("DistanceUnits", "mm").lower()
     if unit not in payload.MM_PER_UNIT:
         raise Damaged(f"'DistanceUnits = {shown(unit)}' is not known: give mm")
-    ones, zeros = " ".join(["1"] * dimension), " ".join(["0"] * dimension)
-    spacing = given("ElementSpacing" if "ElementSpacing" in fields else "ElementSize", ones)
+    spacing = _numbers(fields, "ElementSpacing" if "ElementSpacing" in fields else "ElementSize", [1] * dimension)
     if (spacing <= 0).any():
         raise Damaged(f"'ElementSpacing = {' '.join(f'{value:g}' for value in spacing)}' should be above 0")
-    identity = " ".join(f"{value:g}" for value in np.eye(dimension).ravel())
-    axes = np.reshape(given("TransformMatrix", identity), (dimension, dimension))  # one a row
+    axes = _numbers(fields, "TransformMatrix", np.eye(dimension).ravel()).reshape(dimension, dimension)  # one a row
     columns, origin = np.zeros((3, dimension)), np.zeros(3)
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.linalg.norm(axes, axis=1)
         if not (np.abs(lengths - 1) < 0.01).all():
             raise Damaged(f"'TransformMatrix = {shown(fields['TransformMatrix'])}' is no rotation")
         columns[:dimension] = (axes * (spacing / lengths)[:, None]).T * payload.MM_PER_UNIT[unit]
-    origin[:dimension] = given("Offset", zeros) * payload.MM_PER_UNIT[unit]
+    origin[:dimension] = _numbers(fields, "Offset", [0] * dimension) * payload.MM_PER_UNIT[unit]
     return Place.from_columns(columns, origin)

@@ -1,70 +1,60 @@
-"""NRRD: its header and where it lies in the patient. Nothing in a header is passed over that would change the image."""
+"""NRRD: which headers, as pynrrd reads them, mean a CT, and where it lies in the patient.
+
+Nothing in a header is passed over that would change the image. Voxels come from `payload`: pynrrd knows neither
+several data files nor hexadecimal ones, and looks at no checksum.
+"""
 
 from __future__ import annotations
 
+import io
 import math
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import payload
-from .payload import Damaged, Part, numbers, shown, whole_numbers
+from .payload import Damaged, Part, shown, whole_numbers
 from .places import Place
 
 if TYPE_CHECKING:
     from .ct import Volume
 
-_LONGEST_HEADER = 1 << 20
-_TYPES = {
-    "i1": ("signed char", "int8", "int8_t"),
-    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
-    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
-    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
-    "i4": ("int", "signed int", "int32", "int32_t"),
-    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
-    "i8": ("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t"),
-    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
-    "f4": ("float",),
-    "f8": ("double",),
-}
-_ENCODINGS = {
-    "raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2", "hex": "hex",
-    "ascii": "ascii", "text": "ascii", "txt": "ascii",
-}  # fmt: skip
+_ENCODINGS = {name: name for name in ("raw", "gzip", "bzip2", "hex", "ascii")}
+_ENCODINGS |= {"gz": "gzip", "bz2": "bzip2", "text": "ascii", "txt": "ascii"}
 # Factors that turn the axes of a space into left, posterior, superior.
 _SPACES = {
-    **dict.fromkeys(("left-posterior-superior", "lps"), (1.0, 1.0, 1.0)),
+    **dict.fromkeys(("", "left-posterior-superior", "lps"), (1.0, 1.0, 1.0)),
     **dict.fromkeys(("right-anterior-superior", "ras"), (-1.0, -1.0, 1.0)),
     **dict.fromkeys(("left-anterior-superior", "las"), (1.0, -1.0, 1.0)),
 }
-_SAME_FIELD = {
-    "centers": "centerings", "axismins": "axis mins", "axismaxs": "axis maxs", "blocksize": "block size",
-    "oldmin": "old min", "oldmax": "old max", "lineskip": "line skip", "byteskip": "byte skip",
-    "datafile": "data file", "sampleunits": "sample units",
-}  # fmt: skip
-_FIELDS = {
-    "content", "number", "type", "block size", "dimension", "space", "space dimension", "sizes", "spacings",
-    "thicknesses", "axis mins", "axis maxs", "centerings", "labels", "units", "kinds", "space directions",
-    "space origin", "space units", "measurement frame", "min", "max", "old min", "old max", "endian", "encoding",
-    "line skip", "byte skip", "data file", "sample units",
-}  # fmt: skip
+_WHOLE_NUMBERS = {"number", "dimension", "space dimension", "sizes", "line skip", "byte skip"}
+_NUMBERS = {"spacings", "axis mins", "axis maxs", "space directions", "space origin", "old min", "old max"}
+_WORDS = {"type", "space", "centerings", "units", "kinds", "space units", "endian", "encoding", "data file"}
+_OF_NO_MATTER = {"content", "block size", "thicknesses", "labels", "measurement frame", "min", "max", "sample units"}
+_FIELDS = {name: name for name in _WHOLE_NUMBERS | _NUMBERS | _WORDS | _OF_NO_MATTER}
+_FIELDS |= {name.replace(" ", ""): name for name in _FIELDS}
+_FIELDS["centers"] = "centerings"
 _SPATIAL_KINDS = ("domain", "space", "???", "none")
 
 
 def read(path: Path) -> tuple[np.ndarray, Place]:
-    """Voxels as stored, (slices, rows, columns), and their place. Raises `Damaged`."""
+    """Voxels as stored, (slices, rows, columns), and their place. Raises `Damaged`, and what pynrrd raises."""
     fields, parts = _header(path)
-    sizes, axes = _axes(fields)
-    place = _place(fields, axes, [sizes[axis] for axis in axes])
-    array = payload.read(parts, _encoding(fields), _dtype(fields), math.prod(sizes))
-    return array.reshape([*(sizes[axis] for axis in axes), 1][:3][::-1]), place
+    axes = _axes(fields)
+    place = _place(fields, axes)
+    array = payload.read(parts, _encoding(fields), _dtype(fields), math.prod(fields["sizes"]))
+    return array.reshape([*(fields["sizes"][axis] for axis in axes), 1][:3][::-1]), place
 
 
 def write(volume: Volume, path: Path, compress: bool) -> None:
-    """Write a file with header and voxels."""
+    """Write a file with header and voxels.
+
+    Not through pynrrd, which puts the time into every file: the same image makes the same file.
+    """
     fields = {
         "type": {"i": "short", "f": "float"}[volume.array.dtype.kind],
         "dimension": 3,
@@ -78,8 +68,7 @@ def write(volume: Volume, path: Path, compress: bool) -> None:
     }
     with open(path, "wb") as file:
         file.write("".join(["NRRD0004\n", *(f"{name}: {value}\n" for name, value in fields.items()), "\n"]).encode())
-        blocks = payload.blocks(volume.array)
-        file.writelines(payload.compressed(blocks, payload.GZIP) if compress else blocks)
+        file.writelines(payload.compressed(volume.array, payload.GZIP) if compress else payload.blocks(volume.array))
 
 
 def _written(vector: Iterable[float]) -> str:
@@ -91,221 +80,186 @@ def data_files(path: Path) -> list[Path]:
     return [part.path for part in _header(path)[1]]
 
 
-def _header(path: Path) -> tuple[dict[str, str], list[Part]]:
-    fields: dict[str, str] = {}
-    files: list[str] | None = None  # after "data file: LIST"
+def _header(path: Path) -> tuple[dict[str, Any], list[Part]]:
+    fields: dict[str, Any] = {}
     with payload.open_file(path) as file:
         if not re.fullmatch(rb"NRRD000[1-5]\r?\n", file.readline(12)):
             raise Damaged("it does not begin as NRRD does")
-        while line := file.readline(_LONGEST_HEADER):
-            if file.tell() > _LONGEST_HEADER:
+        while line := file.readline(payload.LONGEST_HEADER).decode("utf-8", "surrogateescape"):
+            if file.tell() > payload.LONGEST_HEADER:
                 raise Damaged("its header has no end")
-            text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
-            if files is not None:
-                files += [text] if text.strip() else []
-            elif not text:
+            text = line.rstrip("\r\n")
+            if not text:
                 break
-            elif text.startswith("#") or re.match(r"[^:]*:=", text):
+            if text.startswith("#") or re.match(r"[^:]*:=", text):
                 continue
-            else:
-                name, value = _field(text)
-                if name in fields:
-                    raise Damaged(f"its header has '{name}' twice")
-                fields[name] = value
-                if name == "data file" and re.match(r"LIST\b", value):
-                    files = []
+            name, value = _field(text)
+            if name in fields:
+                raise Damaged(f"its header has '{name}' twice")
+            fields[name] = value
+            if re.match(r"LIST\b", fields.get("data file", "")):
+                break
         start = file.tell()
-        ended = line.strip(b"\r\n") == b"" and line != b""
-    if "data file" not in fields:
-        if not ended:
-            raise Damaged("it ends within its header")
-        places, start = [path], start
-    else:
-        places, start = _detached(path.parent, fields, files), 0
-    skip_lines, skip_bytes = (whole_numbers(fields.get(key, "0"), key, 1)[0] for key in ("line skip", "byte skip"))
-    if skip_lines < 0 or skip_bytes < -1 or (skip_bytes == -1 and _encoding(fields) != "raw"):
-        raise Damaged(f"'line skip: {skip_lines}' and 'byte skip: {skip_bytes}' cannot be")
-    if skip_bytes == -1:
-        return fields, [Part(place, -1, beside=place != path) for place in places]
-    return fields, [Part(place, start, skip_lines, skip_bytes, beside=place != path) for place in places]
+        listed = file.read(payload.LONGEST_HEADER).decode("utf-8", "surrogateescape").splitlines()
+    for name in ("type", "dimension", "sizes", "encoding"):
+        if name not in fields:
+            raise Damaged(f"its header has no '{name}'")
+    lines, skip, files = fields.get("line skip", 0), fields.get("byte skip", 0), [path]
+    if lines < 0 or skip < -1 or (skip == -1 and _encoding(fields) != "raw"):
+        raise Damaged(f"'line skip: {lines}' and 'byte skip: {skip}' cannot be")
+    if "data file" in fields:
+        axes = fields["dimension"] - 1
+        files, start = payload.data_files(path, fields["data file"], listed, fields["sizes"], axes), 0
+    elif not line:
+        raise Damaged("it ends within its header")
+    if skip == -1:
+        start, lines, skip = -1, 0, 0
+    return fields, [Part(file, start, lines, skip, beside=file != path) for file in files]
 
 
-def _field(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(": ")
-    if not colon and text.endswith(":"):
-        name, colon = text[:-1], ":"
-    name = name.lower()
-    name = _SAME_FIELD.get(name, name)
-    if not colon or name not in _FIELDS:
+def _field(text: str) -> tuple[str, Any]:
+    """Name and value of a line."""
+    import nrrd
+
+    name, _, value = text.partition(":")
+    name, value = _FIELDS.get(name.lower(), ""), value.strip()
+    if not name:
         raise Damaged(f"its header has a line that NRRD does not know: '{shown(text)}'")
-    return name, value.strip()
+    if name in _WHOLE_NUMBERS:
+        found = whole_numbers(value, name, None if name == "sizes" else 1)
+        return name, found if name == "sizes" else found[0]
+    if name in _OF_NO_MATTER:
+        return name, value
+    try:
+        if name in _NUMBERS:
+            value = re.sub(r"(?<=[(,])\s+|\s+(?=[,)])", "", value)
+            if not re.fullmatch(r"[-+.,()0-9A-Za-z\s]*", value, re.ASCII):  # Python's 1_000 is no number elsewhere
+                raise ValueError
+        return name, nrrd.read_header(["NRRD0005", f"{name}: {value}"])[name]
+    except (ValueError, nrrd.NRRDError) as error:
+        raise Damaged(f"its header has a line that cannot be read: '{shown(text)}'") from error
 
 
-def _detached(folder: Path, fields: dict[str, str], listed: list[str] | None) -> list[Path]:
-    value = fields["data file"]
-    dimension = whole_numbers(fields.get("dimension", ""), "dimension", 1)[0]
-    sizes = whole_numbers(fields.get("sizes", ""), "sizes")
-    if listed is not None:
-        found, axes = [folder / name for name in listed], value[4:]
-    elif match := re.fullmatch(r"(\S*%\S*)((?:\s+-?[0-9]{1,9}){3})(\s+[0-9]{1,9})?", value):
-        found, axes = payload.files_of_pattern(folder, match[1], *map(int, match[2].split())), match[3] or ""
-    else:
-        return [folder / value]
-    each = whole_numbers(axes, "data file", 1)[0] if axes.strip() else dimension - 1
-    if not found or not 1 <= each <= dimension or len(sizes) != dimension:
-        raise Damaged(f"'data file: {shown(value)}' names no files")
-    expected = math.prod(sizes[each:])
-    if (len(found) != expected) if each < dimension else sizes[-1] % len(found):
-        raise Damaged(
-            f"'data file: {shown(value)}' names {len(found)} files, and 'sizes: {fields['sizes']}' asks for {expected}"
-        )
-    return found
-
-
-def _need(fields: dict[str, str], name: str) -> str:
-    if name not in fields:
-        raise Damaged(f"its header has no '{name}'")
-    return fields[name]
-
-
-def _encoding(fields: dict[str, str]) -> str:
-    text = _need(fields, "encoding").lower()
+def _encoding(fields: dict[str, Any]) -> str:
+    text = fields["encoding"].lower()
     if text not in _ENCODINGS:
         raise Damaged(f"'encoding: {shown(text)}' is not known: save it again, e.g. with encoding gzip")
     return _ENCODINGS[text]
 
 
-def _dtype(fields: dict[str, str]) -> np.dtype:
-    text = " ".join(_need(fields, "type").lower().split())
-    code = next((code for code, names in _TYPES.items() if text in names), None)
-    if code is None:
-        raise Damaged(f"'type: {shown(text)}' is no type of numbers")
-    if any(re.fullmatch(r"[-+]?[0-9].*", fields.get(key, "")) for key in ("old min", "old max")):
+def _dtype(fields: dict[str, Any]) -> np.dtype:
+    import nrrd
+
+    if np.isfinite([fields.get("old min", np.nan), fields.get("old max", np.nan)]).any():
         raise Damaged("its values are quantized ('old min', 'old max'): save it again with the values themselves")
-    endian = fields.get("endian", "").lower()
-    if endian not in ("little", "big", ""):
-        raise Damaged(f"'endian: {shown(endian)}' should be little or big")
-    if not endian and code[1] != "1" and _encoding(fields) != "ascii":
-        raise Damaged("its header has no 'endian' (little or big)")
-    return np.dtype({"big": ">", "little": "<", "": "="}[endian] + code)
+    header = {
+        "dimension": 1,
+        "sizes": np.zeros(1, int),
+        "encoding": "raw",
+        "type": " ".join(fields["type"].lower().split()),
+    }
+    if "endian" in fields or _encoding(fields) == "ascii":
+        header["endian"] = fields.get("endian", sys.byteorder).lower()
+    try:
+        return nrrd.read_data(header, io.BytesIO()).dtype
+    except (KeyError, ValueError) as error:
+        raise Damaged(f"'type: {shown(fields['type'])}' is no type of numbers") from error
 
 
-def _axes(fields: dict[str, str]) -> tuple[list[int], list[int]]:
-    """Sizes of all axes, and which of them are spatial: two or three."""
-    (dimension,) = whole_numbers(_need(fields, "dimension"), "dimension", 1)
-    if not 1 <= dimension <= 16:
-        raise Damaged(f"'dimension: {dimension}' should be 2 or 3")
-    sizes = whole_numbers(_need(fields, "sizes"), "sizes", dimension)
-    if min(sizes) < 1:
-        raise Damaged(f"'sizes: {shown(fields['sizes'])}' should be above 0")
-    if "number" in fields and whole_numbers(fields["number"], "number", 1)[0] != math.prod(sizes):
-        raise Damaged(f"'number: {fields['number']}' is not what 'sizes: {fields['sizes']}' make")
-    if fields.get("space dimension", "3").strip() not in ("2", "3") or fields.get("space", "").lower().endswith("time"):
-        size = "×".join(map(str, sizes))
+def _axes(fields: dict[str, Any]) -> list[int]:
+    """Which axes are spatial: two or three."""
+    dimension, sizes = fields["dimension"], fields["sizes"]
+    if not 1 <= dimension <= 16 or len(sizes) != dimension or min(sizes) < 1:
+        text = f"'sizes: {shown(' '.join(map(str, sizes)))}' and 'dimension: {dimension}'"
+        raise Damaged(f"{text} do not go together: sizes are above 0, one for each dimension")
+    size = "×".join(map(str, sizes))
+    if fields.get("number", math.prod(sizes)) != math.prod(sizes):
+        raise Damaged(f"'number: {fields['number']}' is not what the sizes {size} make")
+    if fields.get("space dimension", 3) not in (2, 3) or fields.get("space", "").lower().endswith("time"):
         raise Damaged(f"it is {dimension}-D ({size}): give one volume, not a series in time")
-    kinds = fields["kinds"].lower().split() if "kinds" in fields else ["domain"] * dimension
-    if len(kinds) != dimension:
-        raise Damaged(f"'kinds: {shown(fields['kinds'])}' should be {dimension} words")
-    directions = _directions(fields, dimension)
+    placed = ~np.isnan(_directions(fields)).any(axis=1)
     axes = []
-    for axis, (kind, size) in enumerate(zip(kinds, sizes, strict=True)):
-        placed = directions[axis] is not None if directions else True
-        if kind in _SPATIAL_KINDS and placed:
+    for axis, kind in enumerate(map(str.lower, _each(fields, "kinds", "domain"))):
+        if kind in _SPATIAL_KINDS and placed[axis]:
             axes.append(axis)
-        elif size > 1 and kind in ("list", "time"):
-            raise Damaged(f"it is a sequence of {size} images: give one volume, not a series in time")
-        elif size > 1 and (kind not in _SPATIAL_KINDS or dimension > 3):
-            raise Damaged(f"it has {size} values per voxel (colour?): give one HU per voxel")
-        elif size > 1:
+        elif sizes[axis] > 1 and kind in ("list", "time"):
+            raise Damaged(f"it is a sequence of {sizes[axis]} images: give one volume, not a series in time")
+        elif sizes[axis] > 1 and (kind not in _SPATIAL_KINDS or dimension > 3):
+            raise Damaged(f"it has {sizes[axis]} values per voxel (colour?): give one HU per voxel")
+        elif sizes[axis] > 1:
             raise Damaged("one of its axes has no direction")
-    if len(axes) > 3:
-        long = [axis for axis in axes if sizes[axis] > 1 or axis < 3]
-        if len(long) > 3 or "space" in fields or directions:
-            size = "×".join(map(str, sizes))
-            raise Damaged(f"it is {len(axes)}-D ({size}): give one volume, not a series in time")
-        axes = long
+    long = [axis for axis in axes if sizes[axis] > 1 or axis < 3]
+    if len(long) > 3 or (len(axes) > 3 and ("space" in fields or "space directions" in fields)):
+        raise Damaged(f"it is {len(axes)}-D ({size}): give one volume, not a series in time")
+    axes = long if len(axes) > 3 else axes
     if len(axes) < 2:
         raise Damaged("it has fewer than two spatial axes: give a volume")
-    return sizes, axes
+    return axes
 
 
-def _directions(fields: dict[str, str], dimension: int) -> list[np.ndarray | None]:
-    """The vectors of all axes in the space of the file; empty where it has none."""
-    text = fields.get("space directions")
-    if text is None:
-        return []
-    words = re.findall(r"none|\([^()]*\)", text)
-    if len(words) != dimension or re.sub(r"none|\([^()]*\)|\s", "", text):
-        raise Damaged(f"'space directions: {shown(text)}' should be {dimension} vectors")
-    return [None if word == "none" else _vector(word, "space directions", fields) for word in words]
+def _each(fields: dict[str, Any], field: str, default: Any) -> Any:
+    """What a field says of each axis."""
+    found = fields.get(field, [default] * fields["dimension"])
+    if len(found) != fields["dimension"]:
+        raise Damaged(f"'{field}' should be {fields['dimension']} words or numbers, and is {len(found)}")
+    return found if isinstance(default, str) else np.array(found, float)
 
 
-def _vector(text: str, field: str, fields: dict[str, str]) -> np.ndarray:
-    if not re.fullmatch(r"\([^()]*\)", text):
-        raise Damaged(f"'{field}: {shown(text)}' should be a vector such as (1,0,0)")
-    dimension = 3 if "space" in fields else whole_numbers(fields.get("space dimension", "3"), "space dimension", 1)[0]
-    if dimension not in (2, 3):
-        raise Damaged(f"'space dimension: {dimension}' should be 3")
-    found = numbers(text[1:-1].replace(",", " "), field, dimension)
-    return np.array([*found, 0.0][:3])
+def _directions(fields: dict[str, Any]) -> np.ndarray:
+    """The vector of each axis in the space of the file, NaN for those without; ones where it names none."""
+    dimension = fields["dimension"]
+    if "space directions" not in fields:
+        return np.ones((dimension, 3))
+    found = fields["space directions"]
+    found = np.full((dimension, 3), np.nan) if found is None else found
+    found = np.array([_in_space(fields, "space directions", vector) for vector in found])
+    none = np.isnan(found[:, :2]).all(axis=1)
+    if len(found) != dimension or not np.isfinite(found[~none]).all():
+        raise Damaged(f"'space directions' should be {dimension} vectors, finite or none")
+    return found
 
 
-def _place(fields: dict[str, str], axes: list[int], sizes: list[int]) -> Place:
-    dimension = whole_numbers(fields["dimension"], "dimension", 1)[0]
+def _in_space(fields: dict[str, Any], field: str, vector: np.ndarray) -> np.ndarray:
+    """A vector of the file's space in three dimensions."""
+    dimension = 3 if "space" in fields else fields.get("space dimension", 3)
+    if len(vector) != dimension:
+        raise Damaged(f"'{field}' should have {dimension} numbers a vector, and has {len(vector)}")
+    return np.array([*vector, 0.0][:3])
+
+
+def _place(fields: dict[str, Any], axes: list[int]) -> Place:
     space = fields.get("space", "").lower().replace(" ", "-")
-    if space and space not in _SPACES:
+    if space not in _SPACES:
         raise Damaged(
             f"'space: {shown(fields['space'])}' does not say how the image lies in the patient: save it with "
             "left-posterior-superior or right-anterior-superior"
         )
-    signs = np.array(_SPACES.get(space, (1.0, 1.0, 1.0)))
-    directions = _directions(fields, dimension)
-    matrix = np.zeros((3, 3))
-    spacings = _spacings(fields, dimension)
-    if directions:
+    spacings = _each(fields, "spacings", np.nan)[axes]
+    origin = _in_space(fields, "space origin", fields.get("space origin", np.zeros(3)))
+    if not np.isfinite(origin).all():
+        raise Damaged("'space origin' should be finite numbers")
+    if "space directions" in fields:
+        if not np.isnan(spacings).all():
+            raise Damaged("its header has both 'spacings' and 'space directions': remove one")
         mm = _mm(fields, "space units", 3)
-        for column, axis in enumerate(axes):
-            matrix[:, column] = directions[axis] * mm * signs
-            if spacings[axis] is not None:
-                raise Damaged("its header has both 'spacings' and 'space directions': remove one")
-        origin = _vector(fields["space origin"], "space origin", fields) if "space origin" in fields else np.zeros(3)
-        return Place.from_columns(matrix[:, : len(axes)], origin * mm * signs)
-    mm = _mm(fields, "units", dimension)
-    origin = _vector(fields["space origin"], "space origin", fields) if "space origin" in fields else None
-    mins = _optional_numbers(fields, "axis mins", dimension)
-    centerings = fields.get("centerings", "").lower().split() or ["???"] * dimension
-    corner = np.zeros(3)
-    for column, axis in enumerate(axes):
-        step = 1.0 if spacings[axis] is None else spacings[axis] * mm[axis]
-        matrix[column, column] = step
-        if mins[axis] is not None:
-            node = axis < len(centerings) and centerings[axis] == "node"
-            corner[column] = mins[axis] * mm[axis] + (0.0 if node else step / 2)
-    if "axis maxs" in fields and "spacings" not in fields:
-        raise Damaged("its header has 'axis maxs' without 'spacings': save it with spacings")
-    return Place.from_columns(
-        matrix[:, : len(axes)] * signs[:, None], corner * signs if origin is None else origin * signs
-    )
+        columns, origin = _directions(fields)[axes].T * mm[:, None], origin * mm
+    else:
+        if "axis maxs" in fields and "spacings" not in fields:
+            raise Damaged("its header has 'axis maxs' without 'spacings': save it with spacings")
+        mm = _mm(fields, "units", fields["dimension"])[axes]
+        steps = np.where(np.isnan(spacings), 1.0, spacings * mm)
+        columns = np.eye(3)[:, : len(axes)] * steps
+        if "space origin" not in fields:
+            nodes = np.array([word.lower() == "node" for word in _each(fields, "centerings", "")])[axes]
+            corners = _each(fields, "axis mins", np.nan)[axes] * mm + np.where(nodes, 0.0, steps / 2)
+            origin[: len(axes)] = np.where(np.isnan(corners), 0.0, corners)
+    signs = np.array(_SPACES[space])
+    return Place.from_columns(columns * signs[:, None], origin * signs)
 
 
-def _spacings(fields: dict[str, str], dimension: int) -> list[float | None]:
-    return _optional_numbers(fields, "spacings", dimension)
-
-
-def _optional_numbers(fields: dict[str, str], field: str, count: int) -> list[float | None]:
-    words = fields.get(field, " ".join(["nan"] * count)).split()
-    if len(words) != count:
-        raise Damaged(f"'{field}: {shown(fields[field])}' should be {count} numbers")
-    return [None if word.lower() == "nan" else numbers(word, field, 1)[0] for word in words]
-
-
-def _mm(fields: dict[str, str], field: str, count: int) -> np.ndarray:
+def _mm(fields: dict[str, Any], field: str, count: int) -> np.ndarray:
     """mm in the units of each axis."""
-    text = fields.get(field)
-    if text is None:
-        return np.ones(count)
-    units = re.findall(r'"([^"]*)"', text)
-    unknown = [unit for unit in units if unit.strip().lower() not in payload.MM_PER_UNIT]
-    if len(units) < min(count, 2) or unknown:
-        raise Damaged(f"'{field}: {shown(text)}' is not known: give mm")
-    return np.array([payload.MM_PER_UNIT[unit.strip().lower()] for unit in [*units, *[""] * count][:count]])
+    units = [unit.strip().lower() for unit in fields.get(field, [""] * count)]
+    if len(units) < min(count, 2) or not payload.MM_PER_UNIT.keys() >= set(units):
+        raise Damaged(f"'{field}: {shown(' '.join(units))}' is not known: give mm")
+    return np.array([payload.MM_PER_UNIT[unit] for unit in [*units, *[""] * count][:count]])

@@ -327,7 +327,7 @@ def _json(content: dict[str, Any]) -> str:
 def provenance(command: str, facts: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     """Where a result came from: the command, what went in, the software, the time."""
     versions = {"IPv2Lib": __version__, "Python": platform.python_version()}
-    for package in ("numpy", "scipy", "SimpleITK", "torch"):
+    for package in ("numpy", "scipy", "SimpleITK", "nibabel", "pynrrd", "torch"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")

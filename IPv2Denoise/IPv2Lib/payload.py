@@ -9,26 +9,35 @@ from __future__ import annotations
 import bz2
 import contextlib
 import gzip
+import io
 import math
 import os
 import re
 import stat
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from .errors import InputError
-
-_BLOCK = 1 << 20
-_LEVEL = 2  # of compression: higher ones take several times as long, and save 1 % of a CT
+LEVEL = 2
+"""Of compression: higher ones take several times as long, and save 1 % of a CT."""
 GZIP, ZLIB = 31, 15
 """Values of `wbits`."""
-# How many bytes one compressed byte can stand for at most: the limit of deflate, and bzip2's with room to spare.
+LONGEST_HEADER = 1 << 20
+_BLOCK = 1 << 20
+# How many bytes one stored byte can stand for at most: the limit of deflate, and bzip2's with room to spare.
 _MOST_PER_BYTE = {"raw": 1, "ascii": 1, "hex": 1, "gzip": 1032, "zlib": 1032, "bzip2": 50_000}
+
+MM_PER_UNIT = {
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres", "", "?", "???", "none"), 1.0),
+    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), 10.0),
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1000.0),
+    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometers", "micrometre"), 1e-3),
+}
+"""mm in a unit of length, by the unit's name; where a file names none, it is mm."""
 
 
 class Damaged(Exception):
@@ -44,7 +53,6 @@ class Part:
     path : file
     start : bytes of the file before it; -1: it ends where the file ends (only raw)
     skip_lines, skip_bytes : left out after `start`, the bytes after decompression
-    stored_bytes : of the compressed data, where the header says so
     beside : whether the file is another one than that with the header
     """
 
@@ -52,7 +60,6 @@ class Part:
     start: int = 0
     skip_lines: int = 0
     skip_bytes: int = 0
-    stored_bytes: int | None = None
     beside: bool = False
 
 
@@ -75,9 +82,11 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def reason(error: Exception) -> str:
-    """What an error says, in one line."""
+    """What is wrong with a file, in one line, by the exception that it led to."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split()) or type(error).__name__
+    text = " ".join(text.split())[:200] or type(error).__name__
+    said = isinstance(error, (Damaged, ImportError)) or (isinstance(error, OSError) and error.errno)
+    return text if said else f"it is damaged ({text})"
 
 
 def read(parts: Sequence[Part], encoding: str, dtype: np.dtype, count: int) -> np.ndarray:
@@ -102,11 +111,11 @@ def read(parts: Sequence[Part], encoding: str, dtype: np.dtype, count: int) -> n
     Raises
     ------
     Damaged
-        A file is missing, damaged, too short or too long.
+        A file is missing, damaged, too short or too long. Of damage the decompressors tell in exceptions of theirs.
     """
-    if count % len(parts):
+    each, rest = divmod(count, len(parts))
+    if rest:
         raise Damaged(f"{count} voxels cannot lie in {len(parts)} files of one size")
-    each = count // len(parts)
     for part in parts:
         with _opened(part) as file:
             _check_room(file, part, encoding, dtype, each)
@@ -114,7 +123,7 @@ def read(parts: Sequence[Part], encoding: str, dtype: np.dtype, count: int) -> n
     for index, part in enumerate(parts):
         with _opened(part) as file:
             _read_part(file, part, encoding, array[index * each : (index + 1) * each])
-    return array.byteswap(inplace=True).view(dtype.newbyteorder("=")) if not dtype.isnative else array
+    return array.astype(dtype.newbyteorder("="), copy=False)
 
 
 @contextlib.contextmanager
@@ -122,104 +131,79 @@ def _opened(part: Part) -> Iterator[BinaryIO]:
     try:
         with open_file(part.path) as file:
             yield file
-    except Damaged as error:
-        raise Damaged(f"{shown(part.path.name)}: {error}" if part.beside else str(error)) from error
+    except Exception as error:
+        if not part.beside:
+            raise
+        raise Damaged(f"{shown(part.path.name)}: {reason(error)}") from error
 
 
 def _check_room(file: BinaryIO, part: Part, encoding: str, dtype: np.dtype, count: int) -> None:
     """Refuse before memory is taken what a file of this size cannot hold."""
     stored = os.fstat(file.fileno()).st_size - max(part.start, 0)
-    if part.stored_bytes is not None and part.stored_bytes != stored:
-        raise Damaged(f"the header tells of {part.stored_bytes} bytes of data, and there are {stored}")
-    least = count if encoding == "ascii" else count * dtype.itemsize
+    least = part.skip_bytes + count * (1 if encoding == "ascii" else dtype.itemsize)
     if least > stored * _MOST_PER_BYTE[encoding]:
         raise Damaged(f"it is cut short, or its header is wrong: {least} bytes of voxels cannot come from {stored}")
 
 
 def _read_part(file: BinaryIO, part: Part, encoding: str, array: np.ndarray) -> None:
-    if part.start < 0:
-        file.seek(-array.nbytes, os.SEEK_END)
-    else:
-        file.seek(part.start)
+    file.seek(*((-array.nbytes, os.SEEK_END) if part.start < 0 else (part.start,)))
     for _ in range(part.skip_lines):
         if not file.readline():
             raise Damaged("it has fewer lines than are to be skipped")
-    try:
-        if encoding == "ascii":
-            _fill_with_text(file, part.skip_bytes, array)
-        else:
-            _fill(_blocks(file, encoding), part.skip_bytes, array)
-    except (EOFError, OSError, ValueError, zlib.error) as error:
-        raise Damaged(f"its data are damaged ({reason(error)})") from error
-
-
-def _fill(blocks: Iterator[bytes], skip: int, array: np.ndarray) -> None:
-    target = memoryview(array.view(np.uint8) if array.size else b"")
-    done, rest = -skip, b""
-    for block in blocks:
-        piece = block[max(0, -done) :] if done < 0 else block
-        place = max(done, 0)
-        wanted = piece[: len(target) - place]
-        target[place : place + len(wanted)] = wanted
-        done += len(block)
-        rest += piece[len(wanted) :]
-        if len(rest) > 2:
-            break
+    if encoding == "ascii":
+        array[:] = _from_text(file.read()[part.skip_bytes :], array)
+        return
+    stream = decoded(file, encoding, array.nbytes + 3)
+    stream.seek(part.skip_bytes, os.SEEK_CUR)
+    target, done = memoryview(array.view(np.uint8)), 0
+    while count := stream.readinto(target[done : done + _BLOCK]):
+        done += count
     if done < len(target):
-        raise Damaged(f"it is cut short: {max(done, 0)} of {len(target)} bytes are there")
+        raise Damaged(f"it is cut short: {done} of {len(target)} bytes are there")
     # Some editors end every file with a newline. Zeros are not harmless: they may be the last voxels, moved there.
-    if rest not in (b"", b"\n", b"\r\n"):
+    if stream.read(3) not in (b"", b"\n", b"\r\n"):
         raise Damaged(f"it holds more data than the {len(target)} bytes that its header tells of")
 
 
-def _blocks(file: BinaryIO, encoding: str) -> Iterator[bytes]:
-    if encoding == "zlib":
-        yield from _inflated(file)
-        return
+def decoded(file: BinaryIO, encoding: str, most: int = -1) -> BinaryIO:
+    """What follows in a file, decompressed; of zlib's no more than `most` bytes."""
+    if encoding == "gzip":
+        return gzip.GzipFile(fileobj=file)
+    if encoding == "bzip2":
+        return bz2.BZ2File(file)
     if encoding == "hex":
-        yield bytes.fromhex(file.read().decode("ascii"))
-        return
-    opened = {"raw": lambda: file, "gzip": lambda: gzip.GzipFile(fileobj=file), "bzip2": lambda: bz2.BZ2File(file)}
-    stream = opened[encoding]()
-    while block := stream.read(_BLOCK):
-        yield block
+        return io.BytesIO(bytes.fromhex(file.read().decode("ascii")))
+    if encoding == "zlib":
+        inflate = zlib.decompressobj(wbits=47)  # zlib or gzip
+        data = inflate.decompress(file.read(), most)
+        if (len(data) < most and not inflate.eof) or inflate.unused_data.strip(b"\0 \t\r\n"):
+            raise EOFError("the compressed data do not end with their checksum")
+        return io.BytesIO(data)
+    return file
 
 
-def _inflated(file: BinaryIO) -> Iterator[bytes]:
-    inflate = zlib.decompressobj(47)  # zlib or gzip
-    while not inflate.eof:
-        data = inflate.unconsumed_tail or file.read(_BLOCK)
-        if not data:
-            raise EOFError("the compressed data end too early")
-        yield inflate.decompress(data, _BLOCK)
-    if (inflate.unused_data + file.read(16)).strip(b"\0 \t\r\n"):
-        raise ValueError("something follows the compressed data")
-
-
-def _fill_with_text(file: BinaryIO, skip: int, array: np.ndarray) -> None:
-    words = file.read()[skip:].replace(b",", b" ").split()
+def _from_text(data: bytes, array: np.ndarray) -> list[float]:
+    words = data.replace(b",", b" ").split()
     if len(words) != array.size:
         raise Damaged(f"it holds {len(words)} numbers, and its header tells of {array.size}")
     if array.dtype.kind == "f":
-        array[:] = [float(word) for word in words]
-        return
-    limits = np.iinfo(array.dtype)
-    numbers = [int(word) for word in words]
-    if numbers and not limits.min <= min(numbers) <= max(numbers) <= limits.max:
+        return list(map(float, words))
+    values, limits = list(map(int, words)), np.iinfo(array.dtype)
+    if not limits.min <= min(values) <= max(values) <= limits.max:
         raise Damaged(f"it has numbers that are no {array.dtype.name}")
-    array[:] = numbers
+    return values
 
 
-def compressed(pieces: Iterable[bytes | memoryview], wbits: int) -> Iterator[bytes]:
-    """Deflated piece by piece, so that a stop need not wait for the whole; `wbits` as for `zlib`."""
-    deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, wbits)
-    for block in pieces:
+def compressed(array: np.ndarray, wbits: int) -> Iterator[bytes]:
+    """The bytes of an array, deflated piece by piece; `wbits` as for `zlib`."""
+    deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, wbits)
+    for block in blocks(array):
         yield deflate.compress(block)
     yield deflate.flush()
 
 
 def blocks(array: np.ndarray) -> Iterator[memoryview]:
-    """The bytes of an array, little endian, piece by piece."""
+    """The bytes of an array, little endian, piece by piece, so that a stop need not wait for the whole."""
     for plane in array:
         yield memoryview(np.ascontiguousarray(plane, array.dtype.newbyteorder("<"))).cast("B")
 
@@ -241,34 +225,14 @@ def rescaled(array: np.ndarray, slope: float, intercept: float) -> np.ndarray:
 
 # --- what headers are made of ---------------------------------------------------------------------------------------
 
-_WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
-_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,5})?")
-
-MM_PER_UNIT = {
-    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres", "", "?", "???", "none"), 1.0),
-    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), 10.0),
-    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1000.0),
-    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometers", "micrometre"), 1e-3),
-}
-"""mm in a unit of length, by the unit's name; where a file names none, it is mm."""
-
 
 def whole_numbers(text: str, field: str, count: int | None = None) -> list[int]:
     """The whole numbers of a header's field."""
     words = text.split()
-    found = [int(word) for word in words] if all(_WHOLE.fullmatch(word) for word in words) else []
-    if not found or (count is not None and len(found) != count):
+    found = [int(word) for word in words if re.fullmatch(r"[-+]?[0-9]{1,18}", word)]
+    if not words or len(found) != len(words) or count not in (None, len(found)):
         wanted = "whole numbers" if count is None else "one whole number" if count == 1 else f"{count} whole numbers"
         raise Damaged(f"'{field}: {shown(text)}' should be {wanted}")
-    return found
-
-
-def numbers(text: str, field: str, count: int) -> list[float]:
-    """The finite numbers of a header's field."""
-    words = text.split()
-    found = [float(word) for word in words] if all(_NUMBER.fullmatch(word) for word in words) else []
-    if len(found) != count or not all(map(math.isfinite, found)):
-        raise Damaged(f"'{field}: {shown(text)}' should be {'one number' if count == 1 else f'{count} numbers'}")
     return found
 
 
@@ -278,14 +242,36 @@ def shown(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def files_of_pattern(folder: Path, pattern: str, first: int, last: int, step: int) -> list[Path]:
-    """The files of a printf pattern with one whole number, such as ``slice%03d.raw``."""
-    if not re.fullmatch(r"[^%]*%0?[0-9]{0,2}[di][^%]*", pattern):
-        raise Damaged(f"the data files {shown(pattern)} have no usable pattern")
-    if step == 0 or (last - first) // step < 0 or (last - first) // step >= 100_000:
-        raise Damaged(f"the data files {shown(pattern)} {first} {last} {step} cannot be counted")
-    return [folder / (pattern % number) for number in range(first, last + (1 if step > 0 else -1), step)]
+def data_files(path: Path, value: str, listed: list[str], sizes: Sequence[int], axes: int) -> list[Path]:
+    """The files that a header at `path` names: one, those of a list, or those of a printf pattern.
 
-
-def as_input_error(path: Path, error: Damaged) -> InputError:
-    return InputError(f"cannot read {path}: {error}")
+    Parameters
+    ----------
+    path : Path
+    value : str
+        "name", "LIST [axes]" or "pattern first last step [axes]".
+    listed : list of str
+        The lines behind the header.
+    sizes : sequence of int
+        Of all axes.
+    axes : int
+        How many of them one of several files has, where the value does not say so.
+    """
+    if match := re.fullmatch(r"LIST()(?:\s+([0-9]{1,3})D?)?", value):
+        found = [path.parent / name.strip() for name in listed if name.strip()]
+    elif match := re.fullmatch(r"(\S*%\S*(?:\s+-?[0-9]{1,9}){3})(?:\s+([0-9]{1,3}))?", value):
+        pattern, *numbers = match[1].split()
+        first, last, step = map(int, numbers)
+        if not re.fullmatch(r"[^%]*%0?[0-9]{0,2}[di][^%]*", pattern):
+            raise Damaged(f"the data files {shown(pattern)} have no usable pattern")
+        if step == 0 or not 0 <= (last - first) // step < 100_000:
+            raise Damaged(f"the data files {shown(value)} cannot be counted")
+        found = [path.parent / (pattern % number) for number in range(first, last + (1 if step > 0 else -1), step)]
+    else:
+        return [path.parent / value]
+    axes = int(match[2] or axes)
+    expected = math.prod(sizes[axes:])
+    slabs = axes == len(sizes) and found and sizes[-1] % len(found) == 0  # of the last axis
+    if not slabs and not (1 <= axes < len(sizes) and len(found) == expected):
+        raise Damaged(f"'{shown(value)}' names {len(found)} data files, and the sizes ask for {expected}")
+    return found

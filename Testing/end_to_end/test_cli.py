@@ -100,7 +100,7 @@ def test_denoise_says_where_the_result_came_from(ipv2, scan, model, tmp_path):
     assert facts["model"] == "tiny"
     assert facts["weights_sha256"] == bundle.load(model).hash
     assert (facts["strength"], facts["device"]) == (0.5, "cpu")
-    assert {"IPv2Lib", "torch", "numpy", "SimpleITK", "Python"} <= set(facts["versions"])
+    assert {"IPv2Lib", "torch", "numpy", "SimpleITK", "nibabel", "pynrrd", "Python"} <= set(facts["versions"])
 
 
 def test_what_a_model_was_not_made_for_is_said_once_and_kept(ipv2, scan, clean, model, tmp_path):

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import os
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -206,10 +207,22 @@ class TestNrrd:
             ({"data_file": "%999999999d 1 1 1"}, "pattern"),
             ({"data_file": "s%d.raw 1 999999999 1"}, "counted"),
             ({"byte_skip": "-2"}, "byte skip"),
+            ({"space_origin": "(1_0,0,0)"}, "space origin"),
+            ({"space_directions": "(1,0,0) (0,١,0) (0,0,1)"}, "space directions"),
+            ({"space_units": '"mm" mm "mm'}, "space units"),
+            ({"data_file": "s%d.raw 1 4 1 3"}, "4 data files"),
         ],
     )
     def test_refuses(self, tmp_path, changes, words):
         refused(write_nrrd(tmp_path / "a.nrrd", **changes), words)
+
+    def test_the_same_image_makes_the_same_file(self, tmp_path):
+        files = [ct.write(SCAN, tmp_path / name) for name in ("a.nrrd", "b.nrrd", "a.nii.gz", "b.nii.gz")]
+        assert files[0].read_bytes() == files[1].read_bytes() and files[2].read_bytes() == files[3].read_bytes()
+
+    @pytest.mark.parametrize("type_", ["SHORT", "signed  short  int", "int16_t"])
+    def test_names_of_types(self, tmp_path, type_):
+        assert_is(ct.read(write_nrrd(tmp_path / "a.nrrd", type=type_)), HU, SCAN.affine)
 
     def test_repeated_field(self, tmp_path):
         path = write_nrrd(tmp_path / "a.nrrd")
@@ -422,6 +435,19 @@ class TestNifti:
         else:
             refused(path, words)
 
+    def test_without_nibabel(self, tmp_path, monkeypatch):
+        path = write_nifti(tmp_path / "a.nii")
+        monkeypatch.setitem(sys.modules, "nibabel.nifti1", None)
+        refused(path, r"a\.nii: .*nibabel")
+
+    @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+    def test_nothing_is_printed(self, tmp_path, capfd, suffix):
+        path = write_nifti(tmp_path / f"a{suffix}")
+        path = patched(path, 76, "<f", 0.0) if suffix == ".nii" else path  # no qfac, which stands for 1
+        assert_is(ct.read(path), HU, SCAN.affine)
+        ct.write(SCAN, path)
+        assert capfd.readouterr() == ("", "")
+
     def test_a_volume_that_nifti_cannot_hold(self, tmp_path):
         sheared = Volume(HU, direction=(1, 0.3, 0, 0, 1, 0, 0, 0, 1))
         with pytest.raises(InputError, match="write NRRD"):
@@ -466,6 +492,7 @@ class TestMetaImage:
             ({"CompressedData": "True"}, zlib.compress(RAW)),
             ({"CompressedData": "True", "CompressedDataSize": str(len(zlib.compress(RAW)))}, zlib.compress(RAW)),
             ({"CompressedData": "True"}, gzip.compress(RAW)),
+            ({"CompressedData": "True", "CompressedDataSize": "7"}, zlib.compress(RAW)),  # their checksum says more
             ({"BinaryDataByteOrderMSB": "True"}, HU.astype(">i2").tobytes()),
             ({"BinaryData": "False"}, " ".join(map(str, HU.ravel())).encode()),
             ({"ElementType": "MET_FLOAT"}, HU.astype("f4").tobytes()),
@@ -535,6 +562,8 @@ class TestMetaImage:
             ({"ElementSpacing": "1 0 1"}, "above 0"),
             ({"ElementSpacing": "1 1e300 1"}, "not of a CT"),
             ({"Offset": "nan 0 0"}, "Offset"),
+            ({"Offset": "1_0 0 0"}, "Offset"),
+            ({"Offset": "١ 0 0"}, "Offset"),
             ({"Position": "0 0 0"}, "twice"),
             ({"CompressedData": "perhaps"}, "True or False"),
             ({"CompressedData": "True"}, "damaged"),

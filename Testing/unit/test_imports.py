@@ -17,7 +17,9 @@ ON_SLICER = {
 }  # fmt: skip
 """What touches MRML, and what draws with it."""
 SLICER = {"slicer", "vtk", "vtkmodules", "qt", "ctk", "mrml"}
-LATER = {"torch", "skimage", "safetensors", "psutil", "torchmetrics", "dask", "distributed", "matplotlib"}
+LATER = {
+    "torch", "skimage", "safetensors", "psutil", "torchmetrics", "dask", "distributed", "matplotlib", "nibabel", "nrrd",
+}  # fmt: skip
 """What a module installs after it was opened."""
 ENTRY_POINTS = {*ON_SLICER, "jobs.py", "cli.py", "__main__.py"}
 SOURCES = sorted(path.relative_to(LIBRARY).as_posix() for path in LIBRARY.rglob("*.py"))

@@ -67,5 +67,5 @@ def test_names_of_outputs_are_whole_and_of_one_input_each(tmp_path):
     ]
     paths += [Path("x" * 245 + ".mha"), Path("e\u0301.nrrd"), Path("é.nrrd")]
     names = outputs.unique_names(paths, taken=["SCAN"])
-    assert names[:6] == ["4_ Thorax 1.0 B31f", "4_ Thorax 1.0 B31f-2", "_aux", "Scan-2", "scan-3", "unnamed"]
+    assert names[:6] == ["4_ Thorax 1.0 B31f", "4_ Thorax 1.0 B31f-2", "_aux", "Scan-2", "scan-3", "_nrrd"]
     assert names[6:] == ["x" * 200, "x" * 198 + "-2", "é", "é-2"]

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__, eight_bits, networks, outputs
 from .errors import BundleError, InputError, OutputError
+from .file_names import within
+from .json_files import read_object
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +31,7 @@ FORMAT_VERSIONS = (1, 2)
 """Of the cards that can be read; with 2, weights can be in 8 bits."""
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
+_MOST_CARD_BYTES, _MOST_WEIGHTS_BYTES = 1 << 20, 4 << 30
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,9 @@ class Bundle:
         data = _read_weights(self.folder, self.hash)
         name, arguments = self.card["network"]["name"], self.card["network"]["arguments"]
         try:
-            network = networks.build(name, **arguments)
+            if "most_weights" in arguments:
+                raise InputError("the network has no argument 'most_weights'")
+            network = networks.build(name, most_weights=len(data), **arguments)  # of a byte each at least
         except InputError as error:
             raise BundleError(f"{self.folder / CARD_FILE}, key 'network': {error}") from error
         path = self.folder / WEIGHTS_FILE
@@ -335,12 +340,12 @@ def _put_in_place(fresh: Path, folder: Path, old: Path) -> None:
 
 def _read_card(folder: Path) -> dict[str, Any]:
     """The card in a folder after every check that needs no torch, the hash of the weights included."""
-    path = folder / CARD_FILE
+    path = _own(folder, CARD_FILE)
     if not path.is_file():
         raise BundleError(f"{folder} is not a model: it has no {CARD_FILE}; give the folder that has it")
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        card = read_object(path, _MOST_CARD_BYTES)
+    except ValueError as error:
         raise BundleError(f"{path} is not JSON ({error}): copy the model again") from error
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from error
@@ -349,10 +354,22 @@ def _read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
+def _own(folder: Path, name: str) -> Path:
+    """A file of a model, which may not be a link to somewhere else."""
+    try:
+        return within(folder, name)
+    except InputError as error:
+        raise BundleError(str(error)) from error
+
+
 def _read_weights(folder: Path, expected: str) -> bytes:
     """The weights as stored, after their hash was found to be the card's."""
-    path = folder / WEIGHTS_FILE
+    path = _own(folder, WEIGHTS_FILE)
     try:
+        if path.exists() and not path.is_file():
+            raise BundleError(f"{path} is no file: copy the model again")
+        if path.stat().st_size > _MOST_WEIGHTS_BYTES:
+            raise BundleError(f"{path} is larger than {_MOST_WEIGHTS_BYTES >> 30} GiB, which no model is: remove it")
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise BundleError(f"{folder} has no {WEIGHTS_FILE}: copy the model again, both files") from error

@@ -23,6 +23,9 @@ import numpy as np
 
 from .errors import InputError
 
+MOST_VOXELS = 1 << 31
+"""Of a volume that is read, such as 2048 slices of 1024×1024."""
+
 _BLOCK = 1 << 20
 _LEVEL = 2  # of compression: higher ones take several times as long, and save 1 % of a CT
 GZIP, ZLIB = 31, 15
@@ -104,6 +107,8 @@ def read(parts: Sequence[Part], encoding: str, dtype: np.dtype, count: int) -> n
     Damaged
         A file is missing, damaged, too short or too long.
     """
+    if count > MOST_VOXELS:
+        raise Damaged(f"its header tells of {count} voxels; {MOST_VOXELS} are the limit")
     if count % len(parts):
         raise Damaged(f"{count} voxels cannot lie in {len(parts)} files of one size")
     each = count // len(parts)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from . import bundle, networks, outputs, training_run
 from .training_learner import load_weights
-from .training_settings import TrainingSettings, read_settings
+from .training_settings import read_settings, without_places
 
 _HU_RANGE = [-3000, 4000]  # nearly all that noise makes of what is trained on
 _NOT_STATED = "not stated"
@@ -86,20 +85,11 @@ def card_of(run: Path | str, step: int | None = None) -> dict[str, Any]:
         **({} if noise is None else {"noise_hu": noise}),
         "training": {
             "data": [{"name": many, "licence": _NOT_STATED, "citation": _NOT_STATED}],
-            "settings": _told(settings) | {"steps": step},
+            "settings": without_places(settings) | {"steps": step},
             "seed": settings.seed,
         },
         "metrics": metrics,
     }
-
-
-def _told(settings: TrainingSettings) -> dict[str, Any]:
-    """Settings for a card: without folders of the machine."""
-    told = asdict(settings)
-    del told["keep_blocks"]
-    if settings.start_from is not None:
-        told["start_from"] = Path(settings.start_from).name
-    return told
 
 
 def trained_on(data: Mapping[str, Any]) -> str:
@@ -108,7 +98,9 @@ def trained_on(data: Mapping[str, Any]) -> str:
         return _counted(len(data.get("names", [])), "scan")
     cases = len({entry["case"] for entry in data["train"]})
     patients = len({entry["patient"] for entry in data["train"]})
-    return f"{_counted(cases, 'case')} of {_counted(patients, 'patient')}"
+    text = f"{_counted(cases, 'case')} of {_counted(patients, 'patient')}"
+    paired = len({entry["case"] for entry in data["train"] if entry.get("paired")})
+    return f"{text}, {paired} with a real uLDCT" if paired else text
 
 
 def _counted(count: int, thing: str) -> str:

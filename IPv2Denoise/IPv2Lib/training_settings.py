@@ -6,8 +6,9 @@ Owns the names, defaults and limits. What they do is in `training`, `training_so
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from . import networks, settings_file, training_run
 from .errors import InputError
@@ -186,6 +187,15 @@ def read_settings(run: Path | str) -> TrainingSettings:
         return settings_file.read(path, TrainingSettings())
     except InputError as error:
         raise InputError(f"{error}: start a new run in another folder") from error
+
+
+def without_places(settings: TrainingSettings) -> dict[str, Any]:
+    """Settings as others may see them: without folders of the machine."""
+    told = asdict(settings)
+    del told["keep_blocks"]
+    if settings.start_from is not None:
+        told["start_from"] = Path(settings.start_from).name
+    return told
 
 
 def check_same(run: Path | str, settings: TrainingSettings) -> None:

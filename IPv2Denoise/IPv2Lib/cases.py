@@ -154,8 +154,9 @@ def named(cases: Sequence[Case]) -> list[Case]:
 
 def is_named_after_files(case: Case) -> bool:
     """Whether the name of a case is that of its file or folder, where it may be a patient's name."""
-    (derived,) = named([replace(case, name="")])
-    return case.name == derived or case.name.startswith(f"{derived}-")
+    paths = (place for path in (case.stages, *case.sources) if path for place in (path, path.parent))
+    derived = {unique_names([path])[0] for path in paths}
+    return not derived.isdisjoint((case.name, re.sub(r"-[0-9]+$", "", case.name)))
 
 
 def neutral(cases: Sequence[Case], earlier: Sequence[Case] = ()) -> list[Case]:

@@ -140,6 +140,7 @@ def _say_names(cases: list[Case], folder: Path, keep_patient_names: bool, consol
     """Say once, when cases are added, whose names a data set will hold."""
     from .cases import is_named_after_files
     from .owner_files import read_cases
+    from .patients import hidden
     from .shards import is_dataset
 
     have = {case.name for case in read_cases(folder)} if is_dataset(folder) else set()
@@ -149,9 +150,11 @@ def _say_names(cases: list[Case], folder: Path, keep_patient_names: bool, consol
             f"cases are named after their files or folders, such as {after[0]!r}: where these hold a patient's name, the "
             "data set does, too; --neutral-names names them case-001, case-002, ..."
         )
-    if keep_patient_names and (given := [case.patient for case in new if case.patient]):
+    if keep_patient_names and (
+        kept := [case.patient for case in cases if case.patient not in ("", hidden(case.patient))]
+    ):
         console.note(
-            f"patients stay as the table names them, such as {given[0]!r}: whoever gets the data set can read that"
+            f"patients stay as the table names them, such as {kept[0]!r}: whoever gets the data set can read that"
         )
 
 

@@ -170,7 +170,11 @@ def compare(
             results.setdefault(OWN if method is None else method.name, []).append(sums)
     report(0.97, "intervals and picture")
     pools = _pools(results, scans, references, bootstrap, seed)
-    data = {"folder": dataset.folder.resolve().name, "settings": dataset.settings, "shards": [scan.shard.key for scan in scans]}
+    data = {
+        "folder": dataset.folder.resolve().name,
+        "settings": dataset.settings,
+        "shards": [scan.shard.key for scan in scans],
+    }
     facts = options | {"dataset": data, "methods": {method.name: method.facts for method in found}}
     rows, notes = comparison_files.write(folder, pools, facts)
     report(1.0, "compared")

@@ -241,7 +241,9 @@ def _with_splits(cases: Sequence[Case], folder: Path, fractions: Sequence[float]
         with suppress(InputError):  # an unreadable table is replaced
             earlier = {hidden(case.patient): case.split for case in owner_files.read_cases(folder) if case.patient}
     given = {case.patient for case in cases if case.split}
-    cases = [case if case.patient in given else replace(case, split=earlier.get(hidden(case.patient), "")) for case in cases]
+    cases = [
+        case if case.patient in given else replace(case, split=earlier.get(hidden(case.patient), "")) for case in cases
+    ]
     return split_by_patient(cases, fractions, seed)
 
 

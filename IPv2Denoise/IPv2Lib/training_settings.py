@@ -17,6 +17,7 @@ from .shards import check_strategy
 
 PAIRS = ("purified", "drawn")
 PRECISIONS = ("float32", "bfloat16", "float16")
+_MOST = {"batch": 65_536, "patch": 4096, "pool": 4096}  # more is no machine's, and would be found out late
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,9 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"{name} is {value}: it must be above 0")
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise InputError(f"{name} is {getattr(self, name)}: use {most} at most")
         for name in ("bias_weight", "variance_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be 0 or more")

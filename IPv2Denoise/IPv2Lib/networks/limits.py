@@ -94,7 +94,9 @@ def _counted(most_weights: int) -> Iterator[None]:
             return
         others += math.prod(buffer.shape)
         if others > MOST_WEIGHTS:
-            raise ValueError(f"it would have more than {MOST_WEIGHTS:,} numbers besides its weights, which is the limit")
+            raise ValueError(
+                f"it would have more than {MOST_WEIGHTS:,} numbers besides its weights, which is the limit"
+            )
 
     hooks = [
         modules.register_module_parameter_registration_hook(count),
@@ -119,4 +121,3 @@ def _without_values() -> contextlib.AbstractContextManager:
             return func(*args, **kwargs)
 
     return Mode()
-

@@ -270,8 +270,8 @@ def split_by_patient(cases: Sequence[Case], fractions: Sequence[float] = FRACTIO
     """Fill in every empty `split` (and `patient`), so that no patient is in two.
 
     A patient of whom one case has a split has it in all. The others are put into an order that depends on the seed and
-    the names of their cases only: on no key, so that it is the same for everybody. Each split gets a patient first, in the order train, test, validation; the rest go where
-    most are missing from the fractions.
+    the names of their cases only: on no key, so that it is the same for everybody. Each split gets a patient first, in
+    the order train, test, validation; the rest go where most are missing from the fractions.
 
     Parameters
     ----------

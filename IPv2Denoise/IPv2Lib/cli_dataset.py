@@ -102,7 +102,8 @@ def _prepare(options: argparse.Namespace, console: Console) -> None:
     try:
         prepared = prepare(
             cases, options.out, settings.purification, fractions=settings.fractions, seed=settings.seed,
-            split_projections=settings.split_projections, keep_patient_names=settings.keep_patient_names, workers=settings.workers, scheduler=settings.scheduler,
+            split_projections=settings.split_projections, keep_patient_names=settings.keep_patient_names,
+            workers=settings.workers, scheduler=settings.scheduler,
             retries=settings.retries, progress=console.progress, cancelled=console.cancelled,
         )  # fmt: skip
     except KeyboardInterrupt:
@@ -147,8 +148,8 @@ def _say_names(cases: list[Case], folder: Path, keep_patient_names: bool, consol
     new = [case for case in cases if case.name not in have]
     if after := [case.name for case in new if is_named_after_files(case)]:
         console.note(
-            f"cases are named after their files or folders, such as {after[0]!r}: where these hold a patient's name, the "
-            "data set does, too; --neutral-names names them case-001, case-002, ..."
+            f"cases are named after their files or folders, such as {after[0]!r}: where these hold a patient's name, "
+            "the data set does, too; --neutral-names names them case-001, case-002, ..."
         )
     if keep_patient_names and (
         kept := [case.patient for case in cases if case.patient not in ("", hidden(case.patient))]

@@ -1,7 +1,7 @@
 """The table of a data set, in two copies: one that travels with it, and the owner's, which says where the scans are.
 
-Owns what only the owner of a data set gets to see. Whoever is given the data set without the folder `PRIVATE_FOLDER` can
-train on it and compare with it, but not complete it.
+Owns what only the owner of a data set gets to see. Whoever is given the data set without the folder `PRIVATE_FOLDER`
+can train on it and compare with it, but not complete it.
 """
 
 from __future__ import annotations

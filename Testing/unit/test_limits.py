@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -185,7 +184,7 @@ def test_a_network_that_is_too_large_is_refused_before_it_takes_memory(name, arg
     monkeypatch.setattr(
         torch.Tensor, "uniform_", lambda tensor, *rest, **more: made.append(tensor.device.type) or tensor
     )
-    with pytest.raises(InputError, match="limit|may have|beyond|at most"):
+    with pytest.raises(InputError, match=r"limit|may have|beyond|at most"):
         networks.build(name, **arguments)
     assert "cpu" not in made
 

@@ -213,7 +213,7 @@ def test_neutral_names_stay_with_their_scans():
 def test_an_earlier_data_set_is_read_and_hidden_at_the_next_call(key, archive, tmp_path):
     data, case = tmp_path / "data", Case("a", ndct=archive / "SMITH_JOHN-0", split="test")
     other = Case("b", ndct=archive / "SMITH_JOHN-1")
-    (first, _) = prepare([case, other], data)
+    prepare([case, other], data)
     as_before(data, {"a": ("MRN-4711-0", archive / "SMITH_JOHN-0"), "b": ("MRN-4711-1", archive / "SMITH_JOHN-1")})
     assert {shard.patient for shard in PurifiedDataset.read(data).shards} == {"MRN-4711-0", "MRN-4711-1"}
     assert main(["prepare", str(archive / "SMITH_JOHN-2"), "--out", str(data), "--neutral-names"]) == 0
@@ -282,7 +282,7 @@ def made(key, archive, tmp_path):
 
 
 def test_a_published_card_says_nothing_of_any_case(made, tmp_path):
-    data, run = made
+    _, run = made
     assert main(["publish", str(run), "--out", str(tmp_path / "model")]) == 0
     assert_silent(tmp_path / "model", "P-", str(tmp_path), os.uname().nodename)
     card = bundle.load(tmp_path / "model").card

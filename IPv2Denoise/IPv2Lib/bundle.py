@@ -31,6 +31,7 @@ FORMAT_VERSIONS = (1, 2)
 """Of the cards that can be read; with 2, weights can be in 8 bits."""
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
+_FEW_WEIGHTS = 1_000_000  # are soon made, and then it can be said what does not fit
 _MOST_CARD_BYTES, _MOST_WEIGHTS_BYTES = 1 << 20, 4 << 30
 
 
@@ -92,13 +93,6 @@ class Bundle:
         import torch
 
         data = _read_weights(self.folder, self.hash)
-        name, arguments = self.card["network"]["name"], self.card["network"]["arguments"]
-        try:
-            if "most_weights" in arguments:
-                raise InputError("the network has no argument 'most_weights'")
-            network = networks.build(name, most_weights=len(data), **arguments)  # of a byte each at least
-        except InputError as error:
-            raise BundleError(f"{self.folder / CARD_FILE}, key 'network': {error}") from error
         path = self.folder / WEIGHTS_FILE
         try:
             stored = safetensors.torch.load(data)
@@ -111,6 +105,14 @@ class Bundle:
         for key, tensor in state.items():
             if not torch.isfinite(tensor).all():
                 raise BundleError(f"{path}: weight {key!r} is not finite everywhere; train the model again")
+        name, arguments = self.card["network"]["name"], self.card["network"]["arguments"]
+        try:
+            if "most_weights" in arguments:
+                raise InputError("the network has no argument 'most_weights'")
+            most = max(sum(tensor.numel() for tensor in state.values()), _FEW_WEIGHTS)
+            network = networks.build(name, most_weights=most, **arguments)
+        except InputError as error:
+            raise BundleError(f"{self.folder / CARD_FILE}, key 'network': {error}") from error
         try:
             network.load_state_dict(state)
         except RuntimeError as error:

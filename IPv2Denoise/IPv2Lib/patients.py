@@ -1,8 +1,8 @@
 """Who a scan is of: one label for a patient, from whatever a DICOM header or Slicer's subject hierarchy says.
 
 Owns which attributes tell patients apart, and the key that hides them. Two scans of one patient must get the same
-label, or one is trained on and the other tested; two patients of one name must not. A label is a hash with a secret key,
-so that a data set says which scans belong together and not whose they are, to nobody who tries IDs either.
+label, or one is trained on and the other tested; two patients of one name must not. A label is a hash with a secret
+key, so that a data set says which scans belong together and not whose they are, to nobody who tries IDs either.
 """
 
 from __future__ import annotations

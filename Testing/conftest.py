@@ -15,3 +15,11 @@ def data_folder() -> Path:
     if not (folder / "nlst_101287.nrrd").exists():
         pytest.skip(f"no real CT volumes in {folder}: set IPV2_DATA to a folder that holds them")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _key_of_patients(tmp_path_factory):
+    """Labels of patients are made with a key of the tests, not with the user's own."""
+    os.environ["IPV2_PATIENT_KEY"] = str(tmp_path_factory.mktemp("key") / "patients.key")
+    yield
+    del os.environ["IPV2_PATIENT_KEY"]

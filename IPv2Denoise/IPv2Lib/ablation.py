@@ -263,7 +263,7 @@ def _begin(folder: Path, dataset: PurifiedDataset, budget: Budget, arguments: di
                 raise InputError(f"{folder} holds an ablation {what}: give another folder")
         return
     folder.mkdir(parents=True, exist_ok=True)
-    facts = outputs.provenance("ablation", same=same, dataset=str(dataset.folder), split=split)
+    facts = outputs.provenance("ablation", same=same, dataset=dataset.folder.resolve().name, split=split)
     outputs.write_json(path, facts)
 
 

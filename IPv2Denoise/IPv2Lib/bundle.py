@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__, atomic, eight_bits, networks, outputs
 from .errors import BundleError, InputError, OutputError
+from .file_names import within
+from .json_files import read_object
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +30,8 @@ FORMAT_VERSIONS = (1, 2)
 """Of the cards that can be read; with 2, weights can be in 8 bits."""
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
+_FEW_WEIGHTS = 1_000_000  # are soon made, and then it can be said what does not fit
+_MOST_CARD_BYTES, _MOST_WEIGHTS_BYTES = 1 << 20, 4 << 30
 
 
 @dataclass(frozen=True)
@@ -88,11 +92,6 @@ class Bundle:
         import torch
 
         data = _read_weights(self.folder, self.hash)
-        name, arguments = self.card["network"]["name"], self.card["network"]["arguments"]
-        try:
-            network = networks.build(name, **arguments)
-        except InputError as error:
-            raise BundleError(f"{self.folder / CARD_FILE}, key 'network': {error}") from error
         path = self.folder / WEIGHTS_FILE
         try:
             stored = safetensors.torch.load(data)
@@ -105,6 +104,14 @@ class Bundle:
         for key, tensor in state.items():
             if not torch.isfinite(tensor).all():
                 raise BundleError(f"{path}: weight {key!r} is not finite everywhere; train the model again")
+        name, arguments = self.card["network"]["name"], self.card["network"]["arguments"]
+        try:
+            if "most_weights" in arguments:
+                raise InputError("the network has no argument 'most_weights'")
+            most = max(sum(tensor.numel() for tensor in state.values()), _FEW_WEIGHTS)
+            network = networks.build(name, most_weights=most, **arguments)
+        except InputError as error:
+            raise BundleError(f"{self.folder / CARD_FILE}, key 'network': {error}") from error
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
@@ -321,12 +328,12 @@ def check_name(name: str) -> None:
 
 def _read_card(folder: Path) -> dict[str, Any]:
     """The card in a folder after every check that needs no torch, the hash of the weights included."""
-    path = folder / CARD_FILE
+    path = _own(folder, CARD_FILE)
     if not path.is_file():
         raise BundleError(f"{folder} is not a model: it has no {CARD_FILE}; give the folder that has it")
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        card = read_object(path, _MOST_CARD_BYTES)
+    except ValueError as error:
         raise BundleError(f"{path} is not JSON ({error}): copy the model again") from error
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from error
@@ -335,10 +342,22 @@ def _read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
+def _own(folder: Path, name: str) -> Path:
+    """A file of a model, which may not be a link to somewhere else."""
+    try:
+        return within(folder, name)
+    except InputError as error:
+        raise BundleError(str(error)) from error
+
+
 def _read_weights(folder: Path, expected: str) -> bytes:
     """The weights as stored, after their hash was found to be the card's."""
-    path = folder / WEIGHTS_FILE
+    path = _own(folder, WEIGHTS_FILE)
     try:
+        if path.exists() and not path.is_file():
+            raise BundleError(f"{path} is no file: copy the model again")
+        if path.stat().st_size > _MOST_WEIGHTS_BYTES:
+            raise BundleError(f"{path} is larger than {_MOST_WEIGHTS_BYTES >> 30} GiB, which no model is: remove it")
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise BundleError(f"{folder} has no {WEIGHTS_FILE}: copy the model again, both files") from error

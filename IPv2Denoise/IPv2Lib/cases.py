@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from typing import Any
 from . import outputs
 from .errors import InputError
 from .outputs import PROVENANCE_FILE, SUFFIXES, unique_names
+from .patients import hidden, patient_of
 from .shards import SPLITS
 from .stage_files import stage_file
 
@@ -46,7 +48,7 @@ class Case:
     stages : Path or None
         Instead of the two: a folder that 'ipv2 purify' or "Export stages" wrote, which brings both.
     patient : str
-        Empty: who a DICOM series is of, else the name. See `identified`.
+        Empty: the label (`patients.hidden`) of who a DICOM series is of, else of the name. See `identified`.
     dose : float
         Dose fraction, in (0, 1], of the simulated uLDCT and of the noise that *Add noise* adds.
     dose_high : float or None
@@ -98,15 +100,17 @@ COLUMNS = ("name", "patient", "ndct", "uldct", "stages", "dose", "dose_high", "m
 PATHS = ("ndct", "uldct", "stages")
 """Attributes of a case that are paths."""
 
+_NEUTRAL = re.compile(r"case-[0-9]{3,}")
+
 _NUMBERS = {"dose": float, "dose_high": float, "breath_mm": float, "realisations": int, "seed": int}
 
 
-def read_table(path: str | Path) -> list[Case]:
+def read_table(path: str | Path, folder: Path | None = None) -> list[Case]:
     """Read a table of cases.
 
     Comma-separated values with a line of column names (`COLUMNS`, in any order, not all of them needed), as
     spreadsheets write them, with semicolons and decimal commas too. An empty cell is the default, an empty name
-    that of the file. Relative paths are relative to the table.
+    that of the file. Relative paths are relative to the folder, by default that of the table.
 
     Raises
     ------
@@ -114,6 +118,7 @@ def read_table(path: str | Path) -> list[Case]:
         The table cannot be read, has an unknown column, or a cell that is no number; with its line.
     """
     path = Path(path)
+    folder = path.parent if folder is None else folder
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -135,7 +140,7 @@ def read_table(path: str | Path) -> list[Case]:
         if len(row) > len(names):
             raise InputError(f"{path}, line {number}: {len(row)} cells for {len(names)} columns")
         cells = {name: cell.strip() for name, cell in zip(names, row, strict=False) if cell.strip()}
-        cases.append(Case(**{"name": ""} | {name: _value(name, cells[name], path, number) for name in cells}))
+        cases.append(Case(**{"name": ""} | {name: _value(name, cells[name], path, number, folder) for name in cells}))
     return named(cases)
 
 
@@ -147,8 +152,40 @@ def named(cases: Sequence[Case]) -> list[Case]:
     return [case if case.name else replace(case, name=next(names)) for case in cases]
 
 
-def write_table(cases: Sequence[Case], path: str | Path) -> None:
-    """Write a table of cases; paths below its folder are relative to it.
+def is_named_after_files(case: Case) -> bool:
+    """Whether the name of a case is that of its file or folder, where it may be a patient's name."""
+    paths = (place for path in (case.stages, *case.sources) if path for place in (path, path.parent))
+    derived = {unique_names([path])[0] for path in paths}
+    return not derived.isdisjoint((case.name, re.sub(r"-[0-9]+$", "", case.name)))
+
+
+def neutral(cases: Sequence[Case], earlier: Sequence[Case] = ()) -> list[Case]:
+    """The cases with names that say nothing, case-001 and so on; scans that `earlier` has by such a name keep it.
+
+    Examples
+    --------
+    >>> [case.name for case in neutral([Case("SMITH", Path("a.nrrd")), Case("DOE", Path("b.nrrd"))])]
+    ['case-001', 'case-002']
+    """
+    known = defaultdict(list)
+    for case in earlier:
+        if _NEUTRAL.fullmatch(case.name):
+            known[_places(case)].append(case.name)
+    taken = {case.name for case in earlier}
+    free = (name for number in itertools.count(1) if (name := f"case-{number:03d}") not in taken)
+    found = []
+    for case in cases:
+        names = known[_places(case)]
+        found.append(replace(case, name=names.pop(0) if names else next(free)))
+    return found
+
+
+def _places(case: Case) -> tuple[Path, ...]:
+    return tuple(path.resolve() for path in case.sources)
+
+
+def write_table(cases: Sequence[Case], path: str | Path, folder: Path | None = None) -> None:
+    """Write a table of cases; paths below a folder, by default that of the table, are relative to it.
 
     Raises
     ------
@@ -156,7 +193,8 @@ def write_table(cases: Sequence[Case], path: str | Path) -> None:
         It cannot be written.
     """
     path = Path(path)
-    rows = ([_cell(getattr(case, name), path.parent) for name in COLUMNS] for case in cases)
+    folder = path.parent if folder is None else folder
+    rows = ([_cell(getattr(case, name), folder) for name in COLUMNS] for case in cases)
     outputs.write_csv(path, COLUMNS, rows)
 
 
@@ -180,24 +218,33 @@ def cases_from_paths(paths: Iterable[str | Path]) -> list[Case]:
 
 
 def identified(cases: Iterable[Case]) -> list[Case]:
-    """The cases with every empty `patient` filled in.
+    """The cases with every empty `patient` filled in, by a label that hides whose scan it is.
 
-    It is who a DICOM series is of (`patients.patient_of`), else the patient of another case with the same file, else
-    the name of the case, with a number where another patient has it.
+    It is the label of who a DICOM series is of (`patients.patient_of`), else the patient of another case with the same
+    file, else the label of the name of the case, with a number where another patient has it. Patients that are given
+    stay as they are; a label of one of them becomes what is given.
 
     Raises
     ------
     InputError
         A pair whose scans are of two patients by their headers. The case is named.
     """
-    cases = [case if case.patient else replace(case, patient=patient_id(case)) for case in cases]
+    cases = list(cases)
+    if all(case.patient for case in cases):
+        return cases
+    given = {hidden(case.patient): case.patient for case in cases if case.patient}
+
+    def shown(label: str) -> str:
+        return given.get(label, label)
+
+    cases = [case if case.patient else replace(case, patient=shown(patient_id(case))) for case in cases]
     patients = {path.resolve(): case.patient for case in cases if case.patient for path in case.sources}
     taken = set(patients.values())
     result = []
     for case in cases:
         files = [path.resolve() for path in case.sources]
         patient = case.patient or next((patients[file] for file in files if file in patients), "")
-        patient = patient or free_name(case.name, taken)
+        patient = patient or next(label for name in _numbered(case.name) if (label := hidden(name)) not in taken)
         taken.add(patient)
         patients.update(dict.fromkeys(files, patient))
         result.append(replace(case, patient=patient))
@@ -212,16 +259,19 @@ def free_name(name: str, taken: Collection[str]) -> str:
     >>> free_name("scan", []), free_name("scan", ["scan", "scan-2"])
     ('scan', 'scan-3')
     """
-    candidates = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
-    return next(candidate for candidate in candidates if candidate not in taken)
+    return next(candidate for candidate in _numbered(name) if candidate not in taken)
+
+
+def _numbered(name: str) -> Iterator[str]:
+    return (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
 
 
 def split_by_patient(cases: Sequence[Case], fractions: Sequence[float] = FRACTIONS, seed: int = 0) -> list[Case]:
     """Fill in every empty `split` (and `patient`), so that no patient is in two.
 
-    A patient of whom one case has a split has it in all. The others are put into an order that depends on the seed
-    and on nothing else. Each split gets a patient first, in the order train, test, validation; the rest go where
-    most are missing from the fractions.
+    A patient of whom one case has a split has it in all. The others are put into an order that depends on the seed and
+    the names of their cases only: on no key, so that it is the same for everybody. Each split gets a patient first, in
+    the order train, test, validation; the rest go where most are missing from the fractions.
 
     Parameters
     ----------
@@ -246,9 +296,12 @@ def split_by_patient(cases: Sequence[Case], fractions: Sequence[float] = FRACTIO
     wanted = dict(zip(SPLITS, fractions, strict=True))
     patients = {case.patient for case in cases}
     counts = Counter(splits.values())
+    first: dict[str, str] = {}
+    for case in cases:
+        first[case.patient] = min(case.name, first.get(case.patient, case.name))
 
     def place(patient: str) -> bytes:
-        return hashlib.sha256(f"{seed}:{patient}".encode()).digest()
+        return hashlib.sha256(f"{seed}:{first[patient]}".encode()).digest()
 
     for patient in sorted(patients - splits.keys(), key=place):
         empty = [split for split in _ORDER if wanted[split] > 0 and not counts[split]]
@@ -297,9 +350,9 @@ def check_cases(cases: Sequence[Case]) -> None:
 # --- files ------------------------------------------------------------------------------------------------------
 
 
-def _value(name: str, text: str, table: Path, line: int) -> Any:
+def _value(name: str, text: str, table: Path, line: int, folder: Path) -> Any:
     if name in PATHS:
-        return table.parent / Path(text).expanduser()
+        return folder / Path(text).expanduser()
     if name not in _NUMBERS:
         return text
     try:
@@ -363,15 +416,13 @@ def _is_stages(folder: Path) -> bool:
 
 
 def patient_id(case: Case) -> str:
-    """Who the files of a case are of, see `patients.patient_of`; empty where they do not say.
+    """The label of who the files of a case are of, see `patients.patient_of`; empty where they do not say.
 
     Raises
     ------
     InputError
         They are of two patients.
     """
-    from .patients import patient_of
-
     found = list(dict.fromkeys(label for path in case.sources if (label := patient_of(path))))
     if len(found) > 1:
         raise InputError(

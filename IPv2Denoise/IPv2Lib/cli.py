@@ -8,10 +8,11 @@ arithmetic. The library is imported inside the commands: `--help` needs no torch
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -76,13 +77,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         options = parser.parse_args(argv)
-        with preferred(getattr(options, "prefer", None)):
+        with preferred(getattr(options, "prefer", None)), _unreadable_for_others(argv[0]):
             options.run(options, console)
 
     try:
         return console.run(f"ipv2 {argv[0]}" if known else "ipv2", run, finish_step=argv[0] in _FINISH_STEP)
     except SystemExit:  # --help and --version
         return SUCCESS
+
+
+@contextlib.contextmanager
+def _unreadable_for_others(command: str) -> Iterator[None]:
+    """Let nobody but the user read what is written, as it is of patients; but for models, which are given away."""
+    if command == "publish":
+        yield
+        return
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -51,6 +51,14 @@ def _prepare_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--prune", action="store_true", help="remove the shards of other settings or cases when all is done"
     )
+    command.add_argument(
+        "--neutral-names", action="store_true",
+        help="name cases case-001, case-002, ... instead of after files and folders, which may hold patients' names",
+    )  # fmt: skip
+    command.add_argument(
+        "--keep-patient-names", action="store_true", default=None,
+        help="leave patients as the table names them; otherwise the data set has labels that hide who they are",
+    )  # fmt: skip
     command.add_argument("--seed", type=whole_number, help="of the split, and of INPUTs' breath and noise (default: 0)")
     simulated = command.add_argument_group("simulated uLDCTs of INPUTs (a table has columns for these)")
     simulated.add_argument(
@@ -90,11 +98,12 @@ def _prepare(options: argparse.Namespace, console: Console) -> None:
 
     settings = _settings(options)
     cases = _cases(options, settings.seed)
+    _say_names(cases, options.out, settings.keep_patient_names, console)
     try:
         prepared = prepare(
             cases, options.out, settings.purification, fractions=settings.fractions, seed=settings.seed,
-            split_projections=settings.split_projections, workers=settings.workers,
-            scheduler=with_certificates(options, settings.scheduler),
+            split_projections=settings.split_projections, keep_patient_names=settings.keep_patient_names,
+            workers=settings.workers, scheduler=with_certificates(options, settings.scheduler),
             retries=settings.retries, progress=console.progress, cancelled=console.cancelled,
         )  # fmt: skip
     except KeyboardInterrupt:
@@ -120,8 +129,39 @@ def _prepare(options: argparse.Namespace, console: Console) -> None:
 
 def _cases(options: argparse.Namespace, seed: int) -> list[Case]:
     """The table, or else what the data set has already and the inputs."""
+    from .cases import neutral
+    from .owner_files import read_cases
+    from .shards import is_dataset
+
+    have = read_cases(options.out) if is_dataset(options.out) else []
+    cases = _named(options, have, seed)
+    return neutral(cases, have) if options.neutral_names else cases
+
+
+def _say_names(cases: list[Case], folder: Path, keep_patient_names: bool, console: Console) -> None:
+    """Say once, when cases are added, whose names a data set will hold."""
+    from .cases import is_named_after_files
+    from .owner_files import read_cases
+    from .patients import hidden
+    from .shards import is_dataset
+
+    have = {case.name for case in read_cases(folder)} if is_dataset(folder) else set()
+    new = [case for case in cases if case.name not in have]
+    if after := [case.name for case in new if is_named_after_files(case)]:
+        console.note(
+            f"cases are named after their files or folders, such as {after[0]!r}: where these hold a patient's name, "
+            "the data set does, too; --neutral-names names them case-001, case-002, ..."
+        )
+    if keep_patient_names and (
+        kept := [case.patient for case in cases if case.patient not in ("", hidden(case.patient))]
+    ):
+        console.note(
+            f"patients stay as the table names them, such as {kept[0]!r}: whoever gets the data set can read that"
+        )
+
+
+def _named(options: argparse.Namespace, have: list[Case], seed: int) -> list[Case]:
     from .cases import Case, cases_from_paths, named, read_table
-    from .shards import TABLE_FILE, is_dataset
 
     tables = [path for path in options.inputs if path.suffix.lower() == ".csv"]
     if options.table is not None:
@@ -149,7 +189,6 @@ def _cases(options: argparse.Namespace, seed: int) -> list[Case]:
     found = cases_from_paths(paths)
     found += [Case("", ndct=ndct, uldct=uldct) for uldct, ndct in options.pair]
     found = [replace(case, **chosen) for case in found]
-    have = read_table(options.out / TABLE_FILE) if is_dataset(options.out) else []
     return named(_added(have, found, options.out))
 
 
@@ -179,10 +218,11 @@ def _added(have: list[Case], found: list[Case], folder: Path) -> list[Case]:
 def _is_of_another_patient(case: Case, earlier: Case, recorded: dict[str, dict[str, str]]) -> bool:
     """Whether other files lie in the place of a case and say that they are of another patient."""
     from .cases import patient_id
+    from .patients import hidden
     from .preparation import contents
 
     own = patient_id(case)
-    return own not in ("", earlier.patient) and recorded.get(earlier.name) != contents(earlier)
+    return own not in ("", hidden(earlier.patient)) and recorded.get(earlier.name) != contents(earlier)
 
 
 def _settings(options: argparse.Namespace) -> PreparationSettings:

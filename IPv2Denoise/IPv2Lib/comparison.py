@@ -12,6 +12,7 @@ import importlib.util
 import json
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,6 +37,7 @@ REFERENCES = ("truth", "label")
 
 _FORMAT = 1  # of the parts; another number where anything is measured in another way
 _PARTS = "parts"
+_MOST_PART_BYTES = 1 << 30  # far more than the sums and features of a scan need
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,11 @@ def compare(
             results.setdefault(OWN if method is None else method.name, []).append(sums)
     report(0.97, "intervals and picture")
     pools = _pools(results, scans, references, bootstrap, seed)
-    data = {"folder": str(dataset.folder), "settings": dataset.settings, "shards": [scan.shard.key for scan in scans]}
+    data = {
+        "folder": dataset.folder.resolve().name,
+        "settings": dataset.settings,
+        "shards": [scan.shard.key for scan in scans],
+    }
     facts = options | {"dataset": data, "methods": {method.name: method.facts for method in found}}
     rows, notes = comparison_files.write(folder, pools, facts)
     report(1.0, "compared")
@@ -315,6 +321,9 @@ def _references(shards: Sequence[Shard], reference: str) -> list[str]:
 def _read_part(path: Path, references: Sequence[str]) -> dict[str, SliceSums] | None:
     """What `_write_part` wrote; None if it is not there or damaged."""
     try:
+        with zipfile.ZipFile(path) as packed:
+            if sum(each.file_size for each in packed.infolist()) > _MOST_PART_BYTES:
+                return None
         with np.load(path, allow_pickle=False) as file:
             found = {}
             for name in references:
@@ -322,7 +331,7 @@ def _read_part(path: Path, references: Sequence[str]) -> dict[str, SliceSums] | 
                 arrays = {key: own.pop(key) for key in ("features", "reference_features", "feature_slices")}
                 found[name] = SliceSums(own, **arrays)
             return found
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+    except (OSError, KeyError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error):
         return None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 import warnings
 import zlib
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian
 
 from .errors import InputError, IPv2Error
@@ -54,7 +56,9 @@ _HEADER_TAGS = [
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
-_MOST_INFLATED_BYTES = 1 << 30  # a thousand slices of 512×512; deflate can make a thousand bytes of one
+_MOST_INFLATED_BYTES = 1 << 30  # a thousand slices of 512×512
+# Deflate can make a thousand bytes of one, while CTs have noise: no more than this is believed, but for small files.
+_MOST_INFLATED_TIMES, _SMALL_BYTES = 100, 64 << 20
 _FIRST_VRS = (b"UL", b"CS", b"UI", b"SH", b"DA", b"TM", b"OB", b"LO", b"UN", b"DT")
 
 
@@ -121,18 +125,20 @@ def sop_class_uid(dataset: Dataset) -> str:
 def _check_inflated_size(path: Path) -> None:
     """Refuse a deflated file that would fill the memory: pydicom inflates it at once."""
     with open(path, "rb") as file:
-        start = file.read(1 << 16)
-        if str(DeflatedExplicitVRLittleEndian).encode() not in start:
+        # Both as pydicom does it, which heeds no length of the file meta information, so that it inflates the same.
+        read_preamble(file, force=True)
+        if str(_read_file_meta_info(file).get("TransferSyntaxUID")) != DeflatedExplicitVRLittleEndian:
             return
-        file.seek(144 + int.from_bytes(start[140:144], "little"))  # after the file meta information
+        most = max(_SMALL_BYTES, _MOST_INFLATED_TIMES * os.fstat(file.fileno()).st_size)
+        most = min(most, _MOST_INFLATED_BYTES)
         inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        while not inflater.eof and size <= _MOST_INFLATED_BYTES:
+        while not inflater.eof and size <= most:
             block = inflater.unconsumed_tail or file.read(1 << 16)
             if not block:
                 raise EOFError("the file is cut short")
             size += len(inflater.decompress(block, 1 << 20))
-    if size > _MOST_INFLATED_BYTES:
-        raise InputError(f"{path} inflates to more than {_MOST_INFLATED_BYTES >> 20} MiB: export it uncompressed")
+    if size > most:
+        raise InputError(f"{path} inflates to more than {most >> 20} MiB: export it uncompressed")
 
 
 class Elements:

@@ -21,6 +21,9 @@ LONGEST = 255
 _OTHER_FORMATS = {".7z", ".bz2", ".h5", ".hdf5", ".j2k", ".jp2", ".mp3", ".mp4"}
 
 
+_PLAIN = re.compile(r"[^/\\:\x00-\x1f\x7f]+")  # a colon leads elsewhere on Windows
+
+
 def suffix(path: str | os.PathLike) -> str:
     """The suffix in small letters; .nii.gz is one.
 
@@ -66,3 +69,27 @@ slash for the folder of a DICOM series
             "series"
         )
     return True
+
+
+def within(folder: Path, name: object) -> Path:
+    """What has a name in a folder, where the name comes out of a file: neither name nor link may lead elsewhere.
+
+    Raises
+    ------
+    InputError
+
+    Examples
+    --------
+    >>> within(Path("shards"), "a-0-1b2c").as_posix()
+    'shards/a-0-1b2c'
+    >>> within(Path("shards"), "../../other")
+    Traceback (most recent call last):
+        ...
+    IPv2Lib.errors.InputError: '../../other' is no name of something in shards: it would lead elsewhere
+    """
+    if not isinstance(name, str) or name in ("", ".", "..") or not _PLAIN.fullmatch(name):
+        raise InputError(f"{str(name)[:60]!r} is no name of something in {folder}: it would lead elsewhere")
+    path = folder / name
+    if os.path.islink(path) and Path(os.path.realpath(path)).parent != Path(os.path.realpath(folder)):
+        raise InputError(f"{path} is a link that leads elsewhere: put the file or folder itself there")
+    return path

@@ -7,7 +7,7 @@ Owns how a name becomes something that denoises, and the key by which its result
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,18 +117,18 @@ def _find(name: str | Path, temporary: Path) -> Method:
         if str(name) in networks.names():
             raise InputError(f"{name} is a network without weights: train it, and give its run") from error
         raise
-    return Method(model.name, "model", model, {"folder": str(model.folder), "sha256": model.hash})
+    return Method(model.name, "model", model, {"folder": model.folder.resolve().name, "sha256": model.hash})
 
 
 def _from_run(folder: Path, temporary: Path) -> Method:
     """The best weights of a run, as they would be published."""
     from .training_learner import load_weights
-    from .training_settings import read_settings
+    from .training_settings import read_settings, without_places
 
     settings = read_settings(folder)
     weights, step = load_weights(folder)
     model = _packed(temporary / "run", settings.network, settings.arguments, weights)
-    facts = {"folder": str(folder), "sha256": model.hash, "step": step, **asdict(settings)}
+    facts = {"folder": folder.name, "sha256": model.hash, "step": step, **without_places(settings)}
     return Method(folder.name, "run", model, facts)
 
 

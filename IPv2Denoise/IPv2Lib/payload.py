@@ -22,6 +22,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+MOST_VOXELS = 1 << 31
+"""Of a volume that is read, such as 2048 slices of 1024×1024."""
+
 LEVEL = 2
 """Of compression: higher ones take several times as long, and save 1 % of a CT."""
 GZIP, ZLIB = 31, 15
@@ -113,6 +116,8 @@ def read(parts: Sequence[Part], encoding: str, dtype: np.dtype, count: int) -> n
     Damaged
         A file is missing, damaged, too short or too long. Of damage the decompressors tell in exceptions of theirs.
     """
+    if count > MOST_VOXELS:
+        raise Damaged(f"its header tells of {count} voxels; {MOST_VOXELS} are the limit")
     each, rest = divmod(count, len(parts))
     if rest:
         raise Damaged(f"{count} voxels cannot lie in {len(parts)} files of one size")

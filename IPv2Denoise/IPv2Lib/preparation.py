@@ -18,21 +18,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from . import atomic, cluster, ct, dose, outputs
-from .cases import (
-    FRACTIONS,
-    PATHS,
-    Case,
-    check_cases,
-    check_fractions,
-    identified,
-    read_table,
-    split_by_patient,
-    write_table,
-)
+from . import atomic, cluster, ct, dose, outputs, owner_files
+from .cases import FRACTIONS, PATHS, Case, check_cases, check_fractions, identified, split_by_patient
 from .ct import Volume
-from .errors import InputError, OutputError
+from .errors import InputError
+from .file_names import within
+from .json_files import read_object
 from .locks import exclusive
+from .patients import hidden, key_file, key_mark
 from .purification import IPV2, MATCHED, Settings, check_pair, purify_slices
 from .regions import Region, segment
 from .shards import (
@@ -41,6 +34,7 @@ from .shards import (
     DATASET_FILE,
     FORMAT,
     OUTSIDE,
+    PRIVATE_FOLDER,
     SCANS_FOLDER,
     SHARD_FILE,
     SHARDS_FOLDER,
@@ -61,6 +55,8 @@ _BLOCK_PIXELS = 16 * 512 * 512  # that are purified at once: about 0.5 GB of mem
 _DIGITS = 12  # of a key
 _HEADER_BYTES = 1 << 16
 _ELSEWHERE = re.compile(rb"^(data ?file *:|ElementDataFile *= *(?!LOCAL))", re.IGNORECASE | re.MULTILINE)
+_KEY = "patients_key"  # says with which key patients are hidden, in DATASET_FILE
+_BEFORE = (SHARDS_FOLDER, SCANS_FOLDER, PRIVATE_FOLDER, TABLE_FILE)  # what may be there before the data set is one
 _EXAMINED = 0.15  # part of the progress until the first shard is begun
 
 
@@ -94,6 +90,7 @@ def prepare(
     fractions: Sequence[float] = FRACTIONS,
     seed: int = 0,
     split_projections: bool = False,
+    keep_patient_names: bool = False,
     workers: int = 1,
     scheduler: str | None = None,
     retries: int = 1,
@@ -104,7 +101,8 @@ def prepare(
 
     A shard whose files and settings did not change is kept as it is, whatever happened to the run that made it.
     Where a case leaves its split open, its patient keeps the one that it had in this data set, as long as
-    `fractions` and `seed` are the same. Cases that fail stop no others.
+    `fractions` and `seed` are the same. Cases that fail stop no others. Patients are labels that hide who they are,
+    whatever the cases call them; names, which are the caller's choice, are not hidden.
 
     Parameters
     ----------
@@ -118,6 +116,8 @@ def prepare(
         See `cases.split_by_patient`.
     split_projections : bool
         Keep each simulated uLDCT from half of the views, too (`dose.simulate_halves`), for noise2inverse.
+    keep_patient_names : bool
+        Leave patients that the cases name as they are, and hide those only that DICOM headers name.
     workers, scheduler, retries
         See `cluster.run`.
     progress, cancelled
@@ -131,13 +131,15 @@ def prepare(
     Raises
     ------
     InputError
-        The table cannot be used (`cases.check_cases`), the folder holds something else, or no case at all could
-        be purified.
+        The table cannot be used (`cases.check_cases`), the folder holds something else or a data set whose patients
+        were hidden with another key, or no case at all could be purified.
     OutputError
         The folder cannot be written.
     Cancelled
         If `cancelled` returned True. Finished shards stay, and the next call goes on.
     """
+    if not keep_patient_names:
+        cases = [replace(case, patient=case.patient and hidden(case.patient)) for case in cases]
     check_cases(cases)
     check_fractions(fractions)
     folder = Path(folder).absolute()
@@ -147,10 +149,9 @@ def prepare(
     cases = _with_splits(cases, folder, fractions, seed)
     tell = progress or (lambda fraction, text: None)
     shards_folder = folder / SHARDS_FOLDER
-    try:
-        shards_folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{shards_folder} cannot be made ({atomic.reason(error)})") from error
+    owner_files.make_folder(folder)
+    owner_files.make_folder(shards_folder)
+    _forget_patients(shards_folder)
     try:
         orders = _orders(cases, shards_folder, settings, split_projections, _part(tell, 0.0, 0.05))
         record = _Record(folder, cases, orders, _head(settings, fractions, seed, split_projections))
@@ -205,9 +206,15 @@ class _Order:
 
 def _check_folder(folder: Path) -> None:
     if is_dataset(folder):
-        if _read_json(folder / DATASET_FILE).get("format") != FORMAT:
+        content = _read_json(folder / DATASET_FILE)
+        if content.get("format") != FORMAT:
             raise InputError(f"{folder / DATASET_FILE} is damaged or of another version: give a new folder")
-    elif folder.is_dir() and any(entry.name not in (SHARDS_FOLDER, SCANS_FOLDER) for entry in folder.iterdir()):
+        if content.get(_KEY, key_mark()) != key_mark():
+            raise InputError(
+                f"the patients of {folder} are hidden with another key than {key_file()}, so that a new scan of one of "
+                "them would count as another patient: complete it as the user who made it, or with a copy of that key"
+            )
+    elif folder.is_dir() and any(entry.name not in _BEFORE for entry in folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no data set: give a new folder's name")
     elif folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a new folder's name")
@@ -230,9 +237,11 @@ def _with_splits(cases: Sequence[Case], folder: Path, fractions: Sequence[float]
     earlier: dict[str, str] = {}
     if _read_json(folder / DATASET_FILE).get("split") == {"fractions": list(fractions), "seed": seed}:
         with suppress(InputError):  # an unreadable table is replaced
-            earlier = {case.patient: case.split for case in read_table(folder / TABLE_FILE)}
+            earlier = {hidden(case.patient): case.split for case in owner_files.read_cases(folder) if case.patient}
     given = {case.patient for case in cases if case.split}
-    cases = [case if case.patient in given else replace(case, split=earlier.get(case.patient, "")) for case in cases]
+    cases = [
+        case if case.patient in given else replace(case, split=earlier.get(hidden(case.patient), "")) for case in cases
+    ]
     return split_by_patient(cases, fractions, seed)
 
 
@@ -272,7 +281,7 @@ def recorded_contents(folder: str | Path) -> dict[str, dict[str, str]]:
     """`contents` of each case of a data set when its shards were made, by its name."""
     folder = Path(folder)
     entries = _read_json(folder / DATASET_FILE).get("shards", [])
-    facts = (_read_json(folder / SHARDS_FOLDER / entry["key"] / SHARD_FILE) for entry in entries)
+    facts = (_read_json(within(folder / SHARDS_FOLDER, entry["key"]) / SHARD_FILE) for entry in entries)
     return {each["case"]: each["inputs"] for each in facts if each}
 
 
@@ -386,7 +395,6 @@ def _make(order: _Order, *, progress, cancelled) -> None:
         _purify(order, uldct, ndct, folder, _named(progress, order, 0.45 if images else 0.0, 0.98), cancelled)
         facts = {
             "case": case.name,
-            "patient": case.patient,
             "realisation": order.realisation,
             "shape": list(uldct.array.shape),
             "spacing": list(uldct.spacing),
@@ -527,10 +535,19 @@ def _remove_if_empty(*folders: Path) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+
+
+def _forget_patients(shards_folder: Path) -> None:
+    """Take out of shards who they are of, which those of earlier versions say, in clear; and let nobody look in."""
+    for path in shards_folder.glob(f"*/{SHARD_FILE}"):
+        facts = _read_json(path)
+        if "patient" in facts:
+            del facts["patient"]
+            outputs.write_json(path, facts)
+            shards_folder.chmod(0o700)
 
 
 # --- the record -------------------------------------------------------------------------------------------------
@@ -542,6 +559,7 @@ def _head(settings: Settings, fractions: Sequence[float], seed: int, split_proje
         "split": {"fractions": list(fractions), "seed": seed},
         "settings": asdict(settings),
         "split_projections": split_projections,
+        _KEY: key_mark(),
     }
     return outputs.provenance("prepare", facts)
 
@@ -592,8 +610,9 @@ class _Record:
             for order in self.orders[case.name]
             if order.key in self.have
         ]
-        failed = [{"case": name, "message": message} for name, message in self.failed.items()]
-        write_table(self.cases, self.folder / TABLE_FILE)
+        failed = [{"case": name} for name in self.failed]
+        owner_files.write_cases(self.cases, self.folder)
+        owner_files.write_failures(self.failed, self.folder)
         outputs.write_json(self.folder / DATASET_FILE, {**self.head, "shards": shards, "failed": failed})
 
     def outcome(self, case: Case) -> Prepared:

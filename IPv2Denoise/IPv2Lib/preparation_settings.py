@@ -18,6 +18,7 @@ class PreparationSettings:
     fractions : of the patients for training, validation and test, with sum 1
     seed : of the split, and of the breath and noise of cases that bring no seed of their own
     split_projections : keep each simulated uLDCT from half of the views, too, for noise2inverse
+    keep_patient_names : leave patients as a table names them; otherwise labels hide who they are
     drop_enclosed_air, low_hu, high_hu, threshold_hu, weak_strength : see `purification.Settings`; the rest of those is
         the case's, or chosen when the data are read
     workers : processes of this machine
@@ -33,6 +34,7 @@ class PreparationSettings:
     fractions: tuple[float, float, float] = FRACTIONS
     seed: int = 0
     split_projections: bool = False
+    keep_patient_names: bool = False
     drop_enclosed_air: bool = IPV2.drop_enclosed_air
     low_hu: float = IPV2.low_hu
     high_hu: float = IPV2.high_hu

@@ -1,19 +1,19 @@
 """From a training run to a model: its weights, packed with a card that says what they were trained on and how well.
 
-Owns what the card says of a run. The format of a model on disk is `bundle`'s, the run `training_run`'s.
+Owns what the card says of a run, which is nothing of any single case: a model is given away. The format of a
+model on disk is `bundle`'s, the run `training_run`'s.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from . import bundle, networks, outputs, training_run
 from .training_learner import load_weights
-from .training_settings import TrainingSettings, read_settings
+from .training_settings import read_settings, without_places
 
 _HU_RANGE = [-3000, 4000]  # nearly all that noise makes of what is trained on
 _NOT_STATED = "not stated"
@@ -73,8 +73,7 @@ def card_of(run: Path | str, step: int | None = None) -> dict[str, Any]:
     settings = read_settings(run)
     step = state.best_step if step is None else step
     network = networks.summary(settings.network)
-    names = trained_on(state.data)
-    many = f"{len(names)} case{'' if len(names) == 1 else 's'}"
+    many = trained_on(state.data)
     metrics = _metrics(state, step)
     noise = state.data.get("noise_hu")
     scored = "" if metrics else " Not evaluated."
@@ -86,28 +85,27 @@ def card_of(run: Path | str, step: int | None = None) -> dict[str, Any]:
         "hu_range": _HU_RANGE,
         **({} if noise is None else {"noise_hu": noise}),
         "training": {
-            "data": [{"name": name, "licence": _NOT_STATED, "citation": _NOT_STATED} for name in names],
-            "settings": _told(settings) | {"steps": step},
+            "data": [{"name": many, "licence": _NOT_STATED, "citation": _NOT_STATED}],
+            "settings": without_places(settings) | {"steps": step},
             "seed": settings.seed,
         },
         "metrics": metrics,
     }
 
 
-def _told(settings: TrainingSettings) -> dict[str, Any]:
-    """Settings for a card: without folders of the machine."""
-    told = asdict(settings)
-    del told["keep_blocks"]
-    if settings.start_from is not None:
-        told["start_from"] = Path(settings.start_from).name
-    return told
+def trained_on(data: Mapping[str, Any]) -> str:
+    """How many cases of how many patients a run trained on, or how many scans, from its `data.json`."""
+    if "train" not in data:
+        return _counted(len(data.get("names", [])), "scan")
+    cases = len({entry["case"] for entry in data["train"]})
+    patients = len({entry["patient"] for entry in data["train"]})
+    text = f"{_counted(cases, 'case')} of {_counted(patients, 'patient')}"
+    paired = len({entry["case"] for entry in data["train"] if entry.get("paired")})
+    return f"{text}, {paired} with a real uLDCT" if paired else text
 
 
-def trained_on(data: Mapping[str, Any]) -> list[str]:
-    """Names of the cases or scans that a run trained on, from its `data.json`."""
-    if "train" in data:
-        return list(dict.fromkeys(entry["case"] for entry in data["train"]))
-    return list(data.get("names", []))
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def _metrics(state: training_run.RunState, step: int | None) -> dict[str, Any]:
@@ -116,7 +114,7 @@ def _metrics(state: training_run.RunState, step: int | None) -> dict[str, Any]:
     for row, of_step in enumerate(table["step"]):
         if of_step == step:
             lung = float(table["rmse_lung_hu"][row])
-            cases = list(dict.fromkeys(entry["case"] for entry in state.data.get("validation", [])))
+            cases = len({entry["case"] for entry in state.data.get("validation", [])})
             return {
                 "validation": {
                     "step": int(of_step),

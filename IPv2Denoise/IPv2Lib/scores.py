@@ -218,7 +218,8 @@ class Pool:
         self.origins = tuple(origins)
         self._scans = scans
         self._sums = {name: np.concatenate([scan.sums[name] for scan in scans]) for name in scans[0].sums}
-        names, of_scan = np.unique([origin.patient for origin in origins], return_inverse=True)
+        names = list(dict.fromkeys(origin.patient for origin in origins))  # in this order: labels differ between users
+        of_scan = np.array([names.index(origin.patient) for origin in origins])
         self.patients = len(names)
         self._patient = np.repeat(of_scan, [len(origin.slices) for origin in origins])
         self._share = 1.0 / np.bincount(self._patient)[self._patient]

@@ -9,7 +9,6 @@ which a patch costs what its pixels cost.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
+from .file_names import within
+from .json_files import read_object
 from .mixing import mix_test_label, mix_training_input
 
 FORMAT = 1
@@ -26,6 +27,9 @@ FORMAT = 1
 
 DATASET_FILE, TABLE_FILE, SHARDS_FOLDER = "dataset.json", "cases.csv", "shards"
 SHARD_FILE, THUMBNAIL_FILE = "shard.json", "thumbnail.png"
+
+PRIVATE_FOLDER = "private"
+"""What only the owner of a data set needs, and nobody else is to get: see `owner_files`."""
 
 SCANS_FOLDER = "scans"
 """Where scans may lie in the folder before the data set is made, such as those that IPv2 Train takes from a scene."""
@@ -315,7 +319,7 @@ class PurifiedDataset:
             )
         try:
             shards = tuple(
-                read_shard(folder / SHARDS_FOLDER / entry["key"], entry["split"], entry["patient"])
+                read_shard(within(folder / SHARDS_FOLDER, entry["key"]), entry["split"], entry["patient"])
                 for entry in content["shards"]
             )
             return cls(folder, content["settings"], shards)
@@ -335,8 +339,10 @@ class PurifiedDataset:
         return [shard for shard in self.shards if shard.split == name]
 
 
-def read_shard(folder: Path, split: str = "", patient: str | None = None) -> Shard:
+def read_shard(folder: Path, split: str = "", patient: str = "") -> Shard:
     """Read one shard; its arrays are opened later, but must be there and complete.
+
+    Split and patient are what the data set says: the shard itself does not know them.
 
     Raises
     ------
@@ -348,12 +354,11 @@ def read_shard(folder: Path, split: str = "", patient: str | None = None) -> Sha
         size = int(np.prod(facts["shape"], dtype=np.int64))
         expected = {name: 2 * size for name in IMAGES if name not in _OPTIONAL or name in facts["images"]}
         expected |= {name: size for name in LABELS}
-        patient = facts["patient"] if patient is None else patient
         shard = Shard(folder.name, facts["case"], patient, split, folder, facts)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{folder / SHARD_FILE} is damaged ({error!r}): remove {folder} and prepare again") from error
     for name, least in expected.items():
-        path = folder / f"{name}.npy"
+        path = within(folder, f"{name}.npy")
         if not path.is_file() or path.stat().st_size < least:
             state = "is cut short" if path.is_file() else "is missing"
             raise InputError(f"{path} {state}: remove {folder} and prepare again")
@@ -378,11 +383,8 @@ def _hu(array: np.ndarray, where: Any) -> np.ndarray:
 
 def _json(path: Path, advice: str) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): {advice}") from error
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}): {advice}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is damaged (no JSON object): {advice}")
-    return content

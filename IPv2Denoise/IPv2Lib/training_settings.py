@@ -6,8 +6,9 @@ Owns the names, defaults and limits. What they do is in `training`, `training_so
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from . import networks, settings_file, training_run
 from .errors import InputError
@@ -16,6 +17,7 @@ from .shards import check_strategy
 
 PAIRS = ("purified", "drawn")
 PRECISIONS = ("float32", "bfloat16", "float16")
+_MOST = {"batch": 65_536, "patch": 4096, "pool": 4096}  # more is no machine's, and would be found out late
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,9 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"{name} is {value}: it must be above 0")
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise InputError(f"{name} is {getattr(self, name)}: use {most} at most")
         for name in ("bias_weight", "variance_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be 0 or more")
@@ -186,6 +191,15 @@ def read_settings(run: Path | str) -> TrainingSettings:
         return settings_file.read(path, TrainingSettings())
     except InputError as error:
         raise InputError(f"{error}: start a new run in another folder") from error
+
+
+def without_places(settings: TrainingSettings) -> dict[str, Any]:
+    """Settings as others may see them: without folders of the machine."""
+    told = asdict(settings)
+    del told["keep_blocks"]
+    if settings.start_from is not None:
+        told["start_from"] = Path(settings.start_from).name
+    return told
 
 
 def check_same(run: Path | str, settings: TrainingSettings) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from .distributed import Processes
 from .errors import InputError
+from .file_names import within
 from .shards import OUTSIDE, PADDING_HU, SHARDS_FOLDER, PurifiedDataset, Shard, is_dataset, read_shard
 from .training_batches import Blocks, ShardBatches, drawn_batch, hold, items
 from .training_noise import input_noise
@@ -251,7 +252,10 @@ def _from_shards(
 ) -> ShardSource | DrawnSource:
     train, validation = (sorted(shards, key=lambda shard: shard.key) for shards in (train, validation))
     described = {"dataset": str(folder.resolve())} | {
-        split: [{"shard": shard.key, "case": shard.case, "patient": shard.patient} for shard in shards]
+        split: [
+            {"shard": shard.key, "case": shard.case, "patient": shard.patient, "paired": shard.facts.get("paired")}
+            for shard in shards
+        ]
         for split, shards in (("train", train), ("validation", validation))
     }
     if settings.pairs == "purified":
@@ -271,7 +275,7 @@ def _with_padding(shard: Shard) -> np.ndarray:
 def _read_shards(folder: Path, described: list[dict[str, str]], split: str) -> list[Shard]:
     shards = []
     for entry in described:
-        place = folder / SHARDS_FOLDER / entry["shard"]
+        place = within(folder / SHARDS_FOLDER, entry["shard"])
         if not place.is_dir():
             raise InputError(
                 f"case {entry['case']!r}, which the run trains on, is not in {folder} any more ({place.name} is "

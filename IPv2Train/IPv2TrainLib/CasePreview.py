@@ -5,6 +5,7 @@ from pathlib import Path
 import qt
 import slicer
 from IPv2Lib.cases import Case
+from IPv2Lib.file_names import within
 from IPv2Lib.shards import SHARDS_FOLDER, THUMBNAIL_FILE, read_shard
 from slicer.i18n import tr as _
 
@@ -41,7 +42,7 @@ class CasePreview:
         if shown == self._shown:
             return
         self._shown = shown
-        self._folder = dataset / SHARDS_FOLDER / state.key if dataset and state and state.key else None
+        self._folder = within(dataset / SHARDS_FOLDER, state.key) if dataset and state and state.key else None
         self._name = case.name if case else ""
         text = self._name
         if state and state.message:

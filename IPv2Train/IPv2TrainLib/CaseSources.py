@@ -8,7 +8,7 @@ import vtk
 from IPv2Lib.cases import Case, cases_from_paths, read_table
 from IPv2Lib.errors import InputError
 from IPv2Lib.outputs import file_name
-from IPv2Lib.patients import patient_label
+from IPv2Lib.patients import hidden, patient_label
 from slicer.i18n import tr as _
 
 _VOLUMES = "(*.nrrd *.nhdr *.nii *.nii.gz *.mha *.mhd)"
@@ -66,6 +66,7 @@ def fromScene(ndctNode, uldctNode, folder: Path) -> Case:
         What `whyNot` says, or a volume that is no CT in HU.
     """
     from IPv2Lib import ct, scene
+    from IPv2Lib.owner_files import make_folder
 
     if reason := whyNot(ndctNode, uldctNode):
         raise InputError(reason)
@@ -76,8 +77,9 @@ def fromScene(ndctNode, uldctNode, folder: Path) -> Case:
             ct.check_ct(volume)
         except InputError as error:
             raise InputError(f"'{node.GetName()}': {error}") from error
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [_write(volume, folder, node.GetName()) for node, volume in zip(nodes, volumes, strict=True)]
+    make_folder(folder.parent)
+    make_folder(folder)
+    paths = [_write(volume, folder) for volume in volumes]
     patient = next((found for node in nodes if (found := patientOf(node))), "")
     return Case(file_name(ndctNode.GetName()), ndct=paths[0], uldct=(*paths, None)[1], patient=patient)
 
@@ -110,20 +112,19 @@ def isMade(node) -> bool:
 _DIGITS = 12  # of the hash of a scan in the name of its file
 
 
-def _write(volume, folder: Path, name: str) -> Path:
-    """The file of a scan. One that was written before is found by its content, whatever it was called."""
+def _write(volume, folder: Path) -> Path:
+    """The file of a scan, found again by its content. Its name says nothing of whose it is."""
     from IPv2Lib import ct
 
     content = volume.sha256()[:_DIGITS]
     known = next(folder.glob(f"*-{content}.nrrd"), None)
     if known is not None:
         return known
-    stem = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
-    return Path(ct.write(volume, folder / f"{file_name(stem)}-{content}.nrrd"))
+    return Path(ct.write(volume, folder / f"scan-{content}.nrrd"))
 
 
 def patientOf(node) -> str:
-    """Who a volume of the scene is of, by its place in the subject hierarchy; empty where that does not say.
+    """The label of who a volume of the scene is of, by its place in the subject hierarchy; empty if that is silent.
 
     A patient that somebody made there by hand counts by name, and several of one name by their order.
     """
@@ -142,7 +143,7 @@ def patientOf(node) -> str:
         *(tree.GetItemAttribute(patient, name) for name in names),
         "" if study == tree.GetInvalidItemID() else tree.GetItemUID(study, constants.GetDICOMUIDName()),
     )
-    return label or _byHand(tree, patient)
+    return hidden(label or _byHand(tree, patient))
 
 
 def _byHand(tree, patient: int) -> str:

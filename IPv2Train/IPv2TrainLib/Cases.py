@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from IPv2Lib.cases import PATHS, Case, free_name, named, read_table
+from IPv2Lib.cases import PATHS, Case, free_name, named
 from IPv2Lib.errors import InputError
-from IPv2Lib.shards import DATASET_FILE, SPLITS, TABLE_FILE, PurifiedDataset
+from IPv2Lib.owner_files import read_cases, read_failures
+from IPv2Lib.shards import DATASET_FILE, SPLITS, PurifiedDataset
 from IPv2Lib.training_run import read_json
 
 WAITING, PURIFIED, CHANGED, FAILED = "waiting", "purified", "changed", "failed"
@@ -58,18 +59,19 @@ class CaseState:
 
 
 def caseStates(cases: Sequence[Case], dataset: Path | None) -> dict[str, CaseState]:
-    """How far each case is, by its name. Reads two small files, so it can be asked often while cases are purified."""
+    """How far each case is, by its name. Reads three small files, so it can be asked often while cases are purified."""
     content = read_json(dataset / DATASET_FILE) if dataset else None
     if not content:
         return {case.name: CaseState(WAITING) for case in cases}
     try:
-        made = {case.name: _decisive(case) for case in read_table(dataset / TABLE_FILE)}
+        made = {case.name: _decisive(case) for case in read_cases(dataset)}
     except InputError:
         made = {}
     keys: dict[str, list[str]] = {}
     for shard in content.get("shards", []):
         keys.setdefault(shard.get("case"), []).append(shard.get("key", ""))
-    failed = {each.get("case"): each.get("message", "") for each in content.get("failed", [])}
+    messages = read_failures(dataset)
+    failed = {each.get("case"): messages.get(each.get("case"), "") for each in content.get("failed", [])}
 
     def state(case: Case) -> CaseState:
         have = keys.get(case.name, [])
@@ -92,7 +94,7 @@ def casesOfDataset(dataset: Path) -> list[Case]:
         The folder is one of a damaged data set, or of another version.
     """
     PurifiedDataset.read(dataset)
-    return read_table(dataset / TABLE_FILE)
+    return read_cases(dataset)
 
 
 def withSplit(cases: Sequence[Case], patients: set[str], split: str) -> list[Case]:

@@ -7,9 +7,19 @@ from pathlib import Path
 
 import qt
 import slicer
-from IPv2Lib.cases import Case, check_cases, check_fractions, identified, split_by_patient
+from IPv2Lib.cases import (
+    Case,
+    check_cases,
+    check_fractions,
+    identified,
+    is_named_after_files,
+    named,
+    neutral,
+    split_by_patient,
+)
 from IPv2Lib.errors import InputError
 from IPv2Lib.jobs import JobState
+from IPv2Lib.patients import hidden
 from IPv2Lib.shards import SCANS_FOLDER, SPLITS, is_dataset
 from IPv2SlicerLib.JobDisplay import JobDisplay
 from IPv2SlicerLib.Messages import sentence
@@ -257,13 +267,20 @@ class DataSection:
     def _add(self, found: Sequence[Case]) -> None:
         if not found or not self._parameterNode:
             return
+        found = [replace(case, patient=case.patient and hidden(case.patient)) for case in named(found)]
+        if self._parameterNode.neutralNames:
+            found = neutral(found, self._cases)
         cases = identified(joined(self._cases, found))
         check_cases(cases)
         added = len(cases) - len(self._cases)
         self._keep(cases)
         known = len(found) - added
         text = _("{count} added.").format(count=added)
-        self._display.say(text if not known else text + " " + _("{count} known already.").format(count=known))
+        if known:
+            text += " " + _("{count} known already.").format(count=known)
+        if any(map(is_named_after_files, cases[len(cases) - added :])):
+            text += " " + _("Names are those of files: change them where they say who a patient is.")
+        self._display.say(text)
 
     def _keep(self, cases: Sequence[Case]) -> None:
         if self._isPurifying:
@@ -281,6 +298,7 @@ class DataSection:
             try:
                 if not text:
                     raise InputError(_("a case needs a name and a patient: the old one stays"))
+                text = text if column == NAME else hidden(text)
                 cases = [replace(case, **{field: text}) if case.name == name else case for case in self._cases]
                 check_cases(cases)
                 self._keep(cases)

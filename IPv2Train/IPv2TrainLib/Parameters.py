@@ -91,6 +91,7 @@ class IPv2TrainParameterNode:
     dataset - Folder of the purified data set.
     cases - The table of cases as JSON, see CaseTable.casesToText.
     ndctVolume, uldctVolume - What "Add" adds from the scene.
+    neutralNames - Name new cases case-001 and so on, not after their files.
     dosePercent ... realisations - Of new cases, see IPv2Lib.cases.Case.
     trainPercent, validationPercent, splitSeed - How patients are split; the rest is the test.
     splitProjections, workers - See IPv2Lib.preparation.prepare.
@@ -116,6 +117,7 @@ class IPv2TrainParameterNode:
     cases: str = ""
     ndctVolume: vtkMRMLScalarVolumeNode
     uldctVolume: vtkMRMLScalarVolumeNode
+    neutralNames: bool = False
     dosePercent: Annotated[float, WithinRange(0.1, 100)] = 2.0
     doseHighPercent: Annotated[float, WithinRange(0, 100)] = 0.0
     simulator: Simulator = Simulator.PHYSICAL

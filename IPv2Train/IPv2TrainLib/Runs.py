@@ -155,7 +155,7 @@ def factsHtml(run: RunState) -> str:
     if cases:
         trained = _("{cases} cases of {patients} patients").format(cases=len(cases), patients=len(patients))
     else:
-        trained = ", ".join(map(str, run.data.get("volumes", []))) or _("not stated")
+        trained = _("{count} scans").format(count=len(run.data.get("names", [])))
     rows = [
         (_("Network"), title),
         (_("Trained on"), trained),

@@ -49,7 +49,8 @@ def test_a_data_set_from_files_and_a_pair_and_what_a_program_is_told(ipv2, cohor
         "--dose", 0.02, 0.1, "--breath", 12, "--kernel", "ramp", "--split-projections", "--json",
     )  # fmt: skip
     assert done.code == 0, done.err
-    (note,) = (event["message"] for event in done.events if event["event"] == "note")
+    names, note = (event["message"] for event in done.events if event["event"] == "note")
+    assert "such as 'n0'" in names and "--neutral-names" in names
     assert note.startswith("case 'belly': belly.nrrd: hardly any lung")
     result = done.events[-1]
     assert (result["command"], result["folder"]) == ("prepare", str(tmp_path / "data"))

@@ -118,7 +118,8 @@ def test_rows_files_and_notes_agree(dataset, found):
             )
     facts = json.loads(found.files["provenance"].read_text(encoding="utf-8"))
     assert facts["methods"]["three-steps"]["step"] == 3
-    assert facts["methods"]["untrained"]["sha256"] == bundle.load(Path(facts["methods"]["untrained"]["folder"])).hash
+    assert facts["methods"]["untrained"]["sha256"] == bundle.load(model).hash
+    assert facts["methods"]["untrained"]["folder"] == model.name
     assert facts["dataset"]["shards"] == [shard.key for shard in dataset.split("test")]
     assert set(facts["measures"]) == {measure.name for measure in MEASURES}
     assert any("patients are too few to resample (" in note for note in found.notes)

@@ -13,12 +13,14 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from IPv2Lib import ct, phantom, preparation
-from IPv2Lib.cases import Case, read_table
+from IPv2Lib.cases import Case
 from IPv2Lib.cli import main
 from IPv2Lib.ct import Volume
 from IPv2Lib.dose import simulate
 from IPv2Lib.errors import Cancelled, InputError
 from IPv2Lib.noise import noise_sigma
+from IPv2Lib.owner_files import read_cases
+from IPv2Lib.patients import hidden
 from IPv2Lib.preparation import prepare
 from IPv2Lib.purification import IPV2, purify
 from IPv2Lib.regions import Region
@@ -97,11 +99,11 @@ def test_the_facts_say_how_a_shard_was_made(scans, tmp_path):
     assert prepared.status == "purified" and prepared.message == ""
     assert prepared.thumbnail.read_bytes().startswith(b"\x89PNG")
     facts = shard.facts
-    assert (facts["case"], facts["patient"], facts["kernel"], facts["seed"]) == ("p1", "Q", "ramp", 5)
+    assert (facts["case"], shard.patient, facts["kernel"], facts["seed"]) == ("p1", hidden("Q"), "ramp", 5)
     assert (facts["paired"], facts["breath_mm"], facts["dose"]) == (False, 6.0, 0.02)
     assert tuple(facts["origin"]) == pytest.approx(sharp.origin)
     assert len(facts["inputs"]["ndct"]) == 64 and facts["seconds"] > 0 and "numpy" in facts["versions"]
-    assert read_table(tmp_path / "data" / "cases.csv") == [prepared.case]
+    assert read_cases(tmp_path / "data") == [prepared.case]
     assert prepared.case.split == "train"
 
 
@@ -217,7 +219,7 @@ def test_what_does_not_decide_it_does_not(scans, tmp_path):
     (shard,) = PurifiedDataset.read(tmp_path).shards
     (one,) = prepare([replace(case, patient="Q", split="test")], tmp_path)
     (shard,) = PurifiedDataset.read(tmp_path).split("test")
-    assert shard.patient == "Q"
+    assert shard.patient == hidden("Q")
 
 
 def test_settings_and_contents_decide_the_key(scans, tmp_path):
@@ -322,15 +324,15 @@ def test_a_series_of_another_patient_in_the_place_of_an_earlier_one(scans, tmp_p
 
     def patients() -> set[str]:
         assert main(["prepare", str(tmp_path / "series"), "--out", str(data)]) == 0
-        return {case.patient for case in read_table(data / "cases.csv")} | {only_shard(data).patient}
+        return {case.patient for case in read_cases(data)} | {only_shard(data).patient}
 
     put(1, "P1")
-    assert patients() == {"P1"}
-    table = read_table(data / "cases.csv")
+    assert patients() == {hidden("P1")}
+    table = read_cases(data)
     prepare([replace(case, patient="our own name") for case in table], data)
-    assert patients() == {"our own name"}
+    assert patients() == {hidden("our own name")}
     put(2, "P2")
-    assert patients() == {"P2"}
+    assert patients() == {hidden("P2")}
 
 
 def test_a_run_that_was_stopped_goes_on(scans, tmp_path):
@@ -417,7 +419,7 @@ def test_cases_that_fail_are_named_and_the_others_are_done(scans, tmp_path):
     content = json.loads((tmp_path / "dataset.json").read_text())
     assert [shard["case"] for shard in content["shards"]] == ["one", "p1"]
     assert {entry["case"] for entry in content["failed"]} == {"no lung", "mri", "broken", "far"}
-    assert len(read_table(tmp_path / "cases.csv")) == 6
+    assert len(read_cases(tmp_path)) == 6
 
 
 def test_nothing_is_left_where_no_case_can_be_used(scans, tmp_path):

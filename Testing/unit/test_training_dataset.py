@@ -541,11 +541,11 @@ def test_the_card_of_a_published_run_says_what_it_is_made_of(folder, tmp_path):
     state = read_run(run)
     card = publish(run, tmp_path / "model", {"title": "Mine"}).card
     assert card["title"] == "Mine" and card["network"]["arguments"] == SMALL
-    assert [source["name"] for source in card["training"]["data"]] == ["p0", "p1"]
+    assert [source["name"] for source in card["training"]["data"]] == ["2 cases of 2 patients, 1 with a real uLDCT"]
     assert card["training"]["settings"]["strategy"] == "ipv1"
     assert card["training"]["settings"]["steps"] == state.best_step
     found = card["metrics"]["validation"]
-    assert (found["step"], found["reference"], found["cases"]) == (state.best_step, "truth", ["p2"])
+    assert (found["step"], found["reference"], found["cases"]) == (state.best_step, "truth", 1)
     assert found["rmse_hu"] == pytest.approx(state.best_rmse_hu, abs=0.01)
     assert "Not evaluated" not in card["limits"]
     model = bundle.load(tmp_path / "model").network().state_dict()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from IPv2Lib import ct, phantom, scene
-from IPv2Lib.patients import patient_label
+from IPv2Lib.patients import hidden, patient_label
 from IPv2Lib.training_run import read_run
 from panel import expand
 from patients import write_patient
@@ -19,6 +19,11 @@ def column(widget, number: int) -> dict[str, str]:
 
 def patients(widget) -> dict[str, str]:
     return column(widget, 3)
+
+
+def labels(**patients: str) -> dict[str, str]:
+    """The label of each case's patient."""
+    return {name: hidden(patient) for name, patient in patients.items()}
 
 
 @pytest.fixture
@@ -75,10 +80,10 @@ def test_scans_of_one_patient_are_of_one_whatever_their_names_and_studies(host, 
         in_hierarchy(node, study, **patient)
         add(host, panel, node)
     found = patients(panel)
-    assert found == {
-        "a": "17", "b": "17", "c": "18", "d": "ROE^RICHARD 19500101", "e": "ROE^RICHARD 19500101",
-        "f": "ROE^RICHARD 19600101", "g": "Patient-1.7", "h": "Patient-1.7", "i": "Patient-1.8",
-    }  # fmt: skip
+    assert found == labels(
+        a="17", b="17", c="18", d="ROE^RICHARD 19500101", e="ROE^RICHARD 19500101",
+        f="ROE^RICHARD 19600101", g="Patient-1.7", h="Patient-1.7", i="Patient-1.8",
+    )  # fmt: skip
     splits = column(panel, 2)
     for one, other in ("ab", "de", "gh"):
         assert splits[one] == splits[other]
@@ -90,7 +95,8 @@ def test_a_patient_is_the_same_from_the_scene_and_from_files(host, panel, tmp_pa
         add(host, panel, node)
     host.answers.append(tmp_path / "archive" / "ANNA")
     host.click(panel.ui.addDicomButton)
-    assert sorted(patients(panel).values()) == ["ID-ANNA", "ID-ANNA", "ID-BERTA-MARIA"]
+    expected = [hidden(patient) for patient in ("ID-ANNA", "ID-ANNA", "ID-BERTA-MARIA")]
+    assert sorted(patients(panel).values()) == sorted(expected)
     assert errors(host) == []
 
 
@@ -102,7 +108,7 @@ def test_patients_made_by_hand_count_by_name_and_by_order(host, panel):
         node = new_volume(name, seed)
         tree.SetItemParent(tree.GetItemByDataNode(node), tree.CreateSubjectItem(tree.GetSceneItemID(), patient))
         add(host, panel, node)
-    assert patients(panel) == {"a": "One", "b": "One (2)", "c": "Other"}
+    assert patients(panel) == labels(a="One", b="One (2)", c="Other")
 
 
 def test_two_scans_of_one_name_are_of_two_patients(host, panel, tmp_path):
@@ -115,14 +121,14 @@ def test_two_scans_of_one_name_are_of_two_patients(host, panel, tmp_path):
     for path in paths:
         host.answers.append([str(path)])
         host.click(panel.ui.addFilesButton)
-    assert patients(panel) == {"CT": "CT", "CT-2": "CT-2", "ndct": "ndct", "ndct-2": "ndct-2"}
+    assert patients(panel) == {name: hidden(name) for name in ("CT", "CT-2", "ndct", "ndct-2")}
 
 
 def test_one_scan_twice_is_of_one_patient_and_one_file(host, panel, tmp_path):
     first, again = new_volume("One", 0), new_volume("The same", 0)
     for node in (first, again, first):
         add(host, panel, node)
-    assert patients(panel) == {"One": "One"} and "known already" in panel.ui.purifyStatusLabel.text()
+    assert patients(panel) == labels(One="One") and "known already" in panel.ui.purifyStatusLabel.text()
     assert len(list((tmp_path / "data" / "scans").iterdir())) == 1
 
 
@@ -131,17 +137,36 @@ def test_a_pair_of_two_patients_is_refused(host, panel, tmp_path):
     panel._parameterNode.ndctVolume, panel._parameterNode.uldctVolume = ndct, uldct
     button = panel.ui.addFromSceneButton
     assert not button.isEnabled()
-    assert "The NDCT is of patient 'ID-ANNA' and the uLDCT of 'ID-BERTA-MARIA'" in button.toolTip()
+    anna, berta = hidden("ID-ANNA"), hidden("ID-BERTA-MARIA")
+    assert f"The NDCT is of patient '{anna}' and the uLDCT of '{berta}'" in button.toolTip()
     table = tmp_path / "cases.csv"
     table.write_text(f"name,ndct,uldct\npair,{tmp_path}/archive/ANNA,{tmp_path}/archive/BERTA-MARIA\n")
     host.answers.append(table)
     host.click(panel.ui.openTableButton)
     (said,) = errors(host)
-    assert "'ID-ANNA'" in said and "'ID-BERTA-MARIA'" in said and patients(panel) == {}
+    assert anna in said and berta in said and "ID-" not in said and patients(panel) == {}
     table.write_text(f"name,patient,ndct,uldct\npair,P,{tmp_path}/archive/ANNA,{tmp_path}/archive/BERTA-MARIA\n")
     host.answers.append(table)
     host.click(panel.ui.openTableButton)
-    assert errors(host) == [] and patients(panel) == {"pair": "P"}
+    assert errors(host) == [] and patients(panel) == labels(pair="P")
+
+
+def test_neutral_names_are_an_option_and_names_of_files_are_warned_of(host, panel, tmp_path):
+    for seed in range(2):
+        ct.write(phantom.chest(seed=seed, size=48, slices=2), tmp_path / f"SMITH-{seed}.nrrd")
+        host.answers.append([str(tmp_path / f"SMITH-{seed}.nrrd")])
+        host.click(panel.ui.addFilesButton)
+        assert ("Names are those of files" in panel.ui.purifyStatusLabel.text()) == (seed == 0)
+        panel._parameterNode.neutralNames = True
+    assert list(patients(panel)) == ["SMITH-0", "case-001"]
+    assert "SMITH" not in "".join(patients(panel).values())
+
+
+def test_a_patient_that_is_typed_is_hidden_at_once(host, panel):
+    add(host, panel, new_volume("a", 0))
+    panel.ui.casesTable.item(0, 3).setText("SMITH")
+    host.process_events(0.1)
+    assert patients(panel) == labels(a="SMITH") and errors(host) == []
 
 
 def test_results_and_images_of_runs_are_not_offered_and_not_taken(host, panel):

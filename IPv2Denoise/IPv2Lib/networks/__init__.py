@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 
@@ -118,29 +118,47 @@ def summary(name: str) -> NetworkInfo:
     return NetworkInfo(name, entry.title, entry.reference, entry.zero_shot, entry.generative)
 
 
-def build(name: str, **arguments) -> torch.nn.Module:
+def build(name: str, *, most_weights: int | None = None, **arguments) -> torch.nn.Module:
     """A network with freshly initialised weights.
 
     Parameters
     ----------
     name : str
         One of `names()`.
+    most_weights : int, optional
+        Build none with more weights. Default: `limits.MOST_WEIGHTS`.
     **arguments
         Keyword arguments of the network's class.
 
     Raises
     ------
     InputError
-        For an unknown name, or arguments that the network does not take.
+        For an unknown name, or arguments that the network does not take or that make it larger than `limits` says;
+        before it takes memory.
     """
+    from . import limits
+
     entry = _entry(name)
     module = importlib.import_module(f".{entry.module}", __name__)
     if entry.arguments:
         arguments = getattr(module, entry.arguments) | arguments
-    try:
+    most_weights = limits.MOST_WEIGHTS if most_weights is None else min(most_weights, limits.MOST_WEIGHTS)
+
+    def make() -> torch.nn.Module:
         return getattr(module, entry.network_class)(**arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"network {name!r} cannot be built with {arguments}: {error}") from error
+
+    try:
+        limits.check_arguments(arguments)
+        limits.check_size(make, most_weights)
+        return make()
+    except (TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"network {name!r} cannot be built with {_short(arguments)}: {reason}") from error
+
+
+def _short(arguments: dict[str, Any]) -> str:
+    text = repr(arguments)
+    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def _entry(name: str) -> _Entry:

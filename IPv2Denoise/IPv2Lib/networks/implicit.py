@@ -23,6 +23,7 @@ from .blocks import check_counts
 PATCH, OVERLAP = 24, 4
 """Pixels per side of a patch, and those that neighbours share."""
 
+MOST_STEPS, MOST_WIDTH = 10_000, 512
 FREQUENCY = 3.0
 """Spread of the Fourier features' frequencies, in periods per two patches."""
 
@@ -63,6 +64,8 @@ class Implicit(nn.Module):
     def __init__(self, steps: int = 150, width: int = 32, smoothness: float = 1.5):
         super().__init__()
         check_counts(steps=steps, width=width)
+        if steps > MOST_STEPS or width > MOST_WIDTH:
+            raise ValueError(f"steps is {steps} and width {width}; at most {MOST_STEPS} and {MOST_WIDTH}")
         if not smoothness >= 0:
             raise ValueError(f"smoothness is {smoothness}; it must be 0 or more")
         self.steps = steps

@@ -339,10 +339,9 @@ def _show_layers(stage_nodes: StageNodes, image, labels, opacity: float, views) 
 def _has_nodes_for(stage_nodes: StageNodes, stages: Stages, whole: Volume) -> bool:
     """Whether the stages in the scene are those of `stages`, each with a node of its own or the uLDCT's."""
     shares_uldct = stage_nodes.nodes.get("uldct") is stage_nodes.source
-    return (
-        {key for key in stage_nodes.nodes if _node(stage_nodes, key)} == {stage.key for stage in stage_list(stages)}
-        and shares_uldct == same_grid(whole, stages.uldct)
-    )
+    return {key for key in stage_nodes.nodes if _node(stage_nodes, key)} == {
+        stage.key for stage in stage_list(stages)
+    } and shares_uldct == same_grid(whole, stages.uldct)
 
 
 def _refill(target, stage_nodes: StageNodes, stages: Stages, facts: dict) -> None:

@@ -24,11 +24,7 @@ _PLACE = "IPv2Place"
 
 
 @contextlib.contextmanager
-def undoable_step(
-    target: slicer.vtkMRMLScene,
-    changed: Sequence[slicer.vtkMRMLNode | None] = (),
-    removed: Sequence[slicer.vtkMRMLNode | None] = (),
-) -> Iterator[None]:
+def undoable_step(target: slicer.vtkMRMLScene, changed: Sequence[slicer.vtkMRMLNode | None] = ()) -> Iterator[None]:
     """One step of Undo; if anything fails inside, the scene is as before.
 
     Nodes that are added inside belong to the step: Undo removes them, and so does a failure. Undo and Redo also take
@@ -41,19 +37,12 @@ def undoable_step(
     changed : sequence of vtkMRMLNode or None
         Existing nodes that are changed inside. An image has to be replaced, not written into. If nodes are removed,
         that has to be the last thing inside, where nothing fails any more.
-    removed : sequence of vtkMRMLNode or None
-        Existing nodes that are removed inside without having been changed: no copy of them is needed.
     """
     changed = [node for node in changed if node is not None]
     application_logic(target)  # what it adds to the scene, once, is no part of the step
     tree = subject_hierarchy(target)
     nodes_before, items_before = set(_node_ids(target)), set(_items(tree))
     copies = [(node, _shallow_copy(node), _place_of(tree, node)) for node in changed]
-    left = {
-        (node.GetID(), node.GetAttribute(_PLACE)): _place_of(tree, node)
-        for node in removed
-        if node is not None and tree.GetItemByDataNode(node)
-    }
     saves_state = target.GetUndoFlag() and not target.IsUndoing() and not target.IsBatchProcessing()
     _save_state(target, changed)
     try:
@@ -77,7 +66,6 @@ def undoable_step(
         node.SetUndoEnabled(True)
     if saves_state:
         places = _places_of(target)
-        places.known |= left
         for node, copy, place in copies:
             places.known[node.GetID(), copy.GetAttribute(_PLACE)] = place
         for node in [*changed, *added]:

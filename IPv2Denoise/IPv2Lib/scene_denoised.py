@@ -56,7 +56,6 @@ from .scene_sequences import (
     add_sequence,
     browse,
     fill_sequence,
-    follow_undo,
     frame_name,
     frames,
     leave_browser,
@@ -152,7 +151,7 @@ def add_denoised(
         _forget_provenance(denoised_node)
         set_provenance(denoised_node, {**provenance, "strength": float(strength)})
         _link(nodes, output)
-        place_beside([node for node in vars(nodes).values() if node not in (None, input_node)], input_node)
+        place_beside(_parts(nodes), input_node)
         for node in (denoised_node, difference_node):
             inherit(node, input_node)
         if table is None and old_table is not None:
@@ -237,7 +236,7 @@ def add_denoised_sequence(
         old += [shown(each) for each in old if shown(each) is not None]
         names |= {field: getattr(earlier, field).GetName() for field in parts if getattr(earlier, field) is not None}
     added: dict[str, slicer.vtkMRMLSequenceNode] = {}
-    with undoable_step(target, removed=old):
+    with undoable_step(target):
         try:
             for field, fill in parts.items():
                 class_name = "vtkMRMLTableNode" if field == "table" else "vtkMRMLScalarVolumeNode"
@@ -259,8 +258,12 @@ def add_denoised_sequence(
         except BaseException:
             leave_browser(added.values())
             raise
-        if target.GetUndoFlag():
-            follow_undo(target)
+        if target.GetUndoFlag() and target not in _followed:
+            _followed.add(target)
+            for event in (target.StartUndoEvent, target.StartRedoEvent):
+                target.AddObserver(event, _leave_browsers)
+            for event in (target.EndUndoEvent, target.EndRedoEvent):
+                target.AddObserver(event, _return_to_browsers)
         leave_browser(old)  # last: nothing fails any more
         for part in old:
             target.RemoveNode(part)
@@ -411,18 +414,51 @@ def _common(provenances: Sequence[Mapping[str, object]]) -> dict[str, object]:
 
 
 def _show_frames(nodes: DenoisedNodes, limit_hu: float) -> None:
-    """Give what shows the frames of a result its place, its window and its colours."""
-    before, after, difference, table = (shown(node) for node in vars(nodes).values())
+    """Give what shows the frames of a result its window, its colours and its place."""
+    before, after = shown(nodes.input), shown(nodes.denoised)
     for node in (before, after):
         if node.GetDisplayNode() is None:
             node.CreateDefaultDisplayNodes()
             show_window(node)
     _copy_window(before, after)
-    show_difference(difference, limit_hu, "Removed (HU)")
-    place_beside([node for node in vars(nodes).values() if node not in (None, nodes.input)], nodes.input)
-    place_beside([node for node in (after, difference, table) if node is not None], before)
-    for node in (after, difference):
-        inherit(node, before)
+    show_difference(shown(nodes.difference), limit_hu, "Removed (HU)")
+    _place_frames(nodes)
+
+
+def _place_frames(nodes: DenoisedNodes) -> None:
+    """Put the sequences of a result beside their source, and what shows their frames beside what shows its."""
+    before = shown(nodes.input)
+    place_beside(_parts(nodes), nodes.input)
+    place_beside([shown(node) for node in _parts(nodes)], before)
+    for node in (nodes.denoised, nodes.difference):
+        if node is not None:
+            inherit(shown(node), before)
+
+
+_followed: set[slicer.vtkMRMLScene] = set()
+
+
+def _leave_browsers(target, event) -> None:
+    """Undo or Redo begins, and removes nodes one by one: a browser would show anew what is to go."""
+    for nodes in _results_of_sequences(target):
+        leave_browser(_parts(nodes))
+
+
+def _return_to_browsers(target, event) -> None:
+    """Undo or Redo is over. Browsers, which Slicer cannot copy, and the tree are not among what it brings back."""
+    for nodes in _results_of_sequences(target):
+        browse(nodes.input, _parts(nodes))
+        _place_frames(nodes)
+
+
+def _results_of_sequences(target) -> list[DenoisedNodes]:
+    found = [nodes_of(node) for node in nodes_of_class(target, "vtkMRMLSequenceNode")]
+    return [nodes for nodes in found if nodes is not None and nodes.input is not None]
+
+
+def _parts(nodes: DenoisedNodes) -> list[slicer.vtkMRMLNode]:
+    """The nodes that make up a result, without its input."""
+    return [node for node in (nodes.denoised, nodes.difference, nodes.table) if node is not None]
 
 
 def _copy_window(source, target) -> None:

@@ -14,9 +14,8 @@ import slicer
 from .errors import InputError
 from .scene import application_logic, node_view, nodes_of_class
 
-# References of a sequence that IPv2 made, so that Undo can bring it back as it was.
+# Reference of a sequence that IPv2 made to what shows its frames, so that Undo can bring both back.
 _PROXY_ROLE = "IPv2Proxy"
-_BROWSER_ROLE = "IPv2Browser"
 
 
 def is_sequence(node: slicer.vtkMRMLNode | None) -> bool:
@@ -141,19 +140,27 @@ def fill_sequence(
 
 
 def browse(sequence_node: slicer.vtkMRMLSequenceNode, others: Sequence[slicer.vtkMRMLSequenceNode]) -> None:
-    """Let one browser step through a sequence and others like it; one is made where the sequence has none."""
+    """Let one browser step through a sequence and others like it; one is made where the sequence has none.
+
+    What showed the frames of the others before, as when Undo brings them back, does so again.
+    """
     target = sequence_node.GetScene()
     application_logic(target)
     browser = browser_of(sequence_node)
     if browser is None:
         browser = target.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", f"{sequence_node.GetName()} browser")
         browser.SetAndObserveMasterSequenceNodeID(sequence_node.GetID())
+    browser.SetPlaybackActive(False)  # as Slicer does
+    browser.SetRecordingActive(False)
+    state = browser.StartModify()
     for node in others:
-        _synchronize(browser, node)
+        browser.AddSynchronizedSequenceNode(node)
         browser.SetOverwriteProxyName(node, browser.GetOverwriteProxyName(sequence_node))
+        if node.GetNodeReference(_PROXY_ROLE) is not None:
+            browser.AddProxyNode(node.GetNodeReference(_PROXY_ROLE), node, False)
+    browser.EndModify(state)
     update_proxies(sequence_node)
     for node in others:
-        node.SetNodeReferenceID(_BROWSER_ROLE, browser.GetID())
         node.SetNodeReferenceID(_PROXY_ROLE, browser.GetProxyNode(node).GetID())
 
 
@@ -170,38 +177,6 @@ def leave_browser(nodes: Iterable[slicer.vtkMRMLNode]) -> None:
         browser = browser_of(node) if is_sequence(node) else None
         if browser is not None:
             browser.RemoveSynchronizedSequenceNode(node.GetID())
-
-
-def follow_undo(target: slicer.vtkMRMLScene) -> None:
-    """Let sequences that IPv2 made return into their browsers when Undo or Redo brings them back, once per scene.
-
-    A browser lets go of a sequence that is removed, and is itself nothing that Slicer could copy for Undo.
-    """
-    if target not in _followed:
-        _followed.add(target)
-        for event in (target.EndUndoEvent, target.EndRedoEvent):
-            target.AddObserver(event, _return_to_browsers)
-
-
-_followed: set[slicer.vtkMRMLScene] = set()
-
-
-def _return_to_browsers(target, event) -> None:
-    for node in nodes_of_class(target, "vtkMRMLSequenceNode"):
-        browser, proxy = node.GetNodeReference(_BROWSER_ROLE), node.GetNodeReference(_PROXY_ROLE)
-        if browser is not None and not browser.IsSynchronizedSequenceNode(node, True):
-            state = browser.StartModify()  # or it would make a proxy of its own
-            _synchronize(browser, node)
-            if proxy is not None:
-                browser.AddProxyNode(proxy, node, False)
-            browser.EndModify(state)
-
-
-def _synchronize(browser, node) -> None:
-    # Playing would go on while the sequences are not all there.
-    browser.SetPlaybackActive(False)
-    browser.SetRecordingActive(False)
-    browser.AddSynchronizedSequenceNode(node)
 
 
 def _browsers(node) -> list[slicer.vtkMRMLSequenceBrowserNode]:

@@ -52,13 +52,13 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     for path in options.like or []:
         if not path.is_dir() and not dicom.is_dicom(path):
             raise InputError(f"{path} is not DICOM: give --like the series that {options.input} was computed from")
-    facts = _history(options.input, console)
+    facts = history(options.input, console)
     console.progress(0.0, "reading")
     volume = ct.read(options.input)
     console.progress(0.3, "writing")
-    description = options.description or _description(facts)
+    text = options.description or description(facts)
     with _one_path(options.like) as like:
-        outputs.save(volume, options.output, facts, like or options.input, description, options.compress)
+        outputs.save(volume, options.output, facts, like or options.input, text, options.compress)
     console.result(
         f"{options.output}: {options.input.name}",
         command="convert", output=str(options.output), sidecar=str(outputs.sidecar_path(options.output)),
@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     )  # fmt: skip
 
 
-def _history(source: Path, console: Console) -> dict[str, Any]:
+def history(source: Path, console: Console) -> dict[str, Any]:
     """How the input was made, if IPv2 made it; else that it was converted."""
     sidecar = outputs.sidecar_path(source)
     if sidecar.is_file():
@@ -78,7 +78,8 @@ def _history(source: Path, console: Console) -> dict[str, Any]:
     return outputs.provenance("convert", input=source.name)
 
 
-def _description(facts: dict[str, Any]) -> str:
+def description(facts: dict[str, Any]) -> str:
+    """What a DICOM series description says of how a volume was made."""
     if "model" in facts and "strength" in facts:
         return f"IPv2 {facts['model']} strength {float(facts['strength']):g}"
     return "IPv2"

@@ -91,6 +91,10 @@ def _read_list(path: Path) -> list[Frame]:
     names = [frame.name for frame in frames]
     if len({name.casefold() for name in names}) < len(names) or any(Path(name).name != name for name in names):
         raise InputError(f"{path} gives a name twice, or one with a folder in it: name every frame differently")
+    if len({file_names.suffix(name) in file_names.SUFFIXES for name in names}) > 1:
+        raise InputError(
+            f"{path} names files and DICOM series: end all names in {', '.join(file_names.SUFFIXES)}, or none"
+        )
     return frames
 
 

@@ -285,11 +285,9 @@ def concerns(node, card: dict) -> list[str]:
             return found
         volumes = [scene.node_view(frame) for frame in frames(node)]
         # Result, difference, and what the network said, for the strength.
-        gigabytes = 3 * sum(volume.array.nbytes for volume in volumes) / 2**30
-        count = _(
-            "This is a sequence: each of its {count} frames is denoised. The result takes {gigabytes} GB of memory."
-        )
-        text = count.format(count=len(volumes), gigabytes=f"{gigabytes:.1f}")
+        megabytes = 3 * sum(volume.array.nbytes for volume in volumes) / 2**20
+        text = _("This is a sequence: each of its {count} frames is denoised. The result takes {size} MB of memory.")
+        text = text.format(count=len(volumes), size=round(megabytes))
         return [text, *suitability.concerns(volumes[0], card)]
     except InputError:
         return []

@@ -166,7 +166,7 @@ class DenoiseSection:
         }
         refuse(parameters.inputVolume, parameters.outputVolume, further)
         if parameters.inputVolume.IsA("vtkMRMLSequenceNode"):
-            self._logic.denoise(parameters.inputVolume, parameters.outputVolume, **options)
+            self._logic.denoise(parameters.inputVolume, earlierResult(parameters.inputVolume), **options)
             return
         inputs = [parameters.inputVolume, *further]
         outputs = [earlierResult(node) for node in inputs]
@@ -192,8 +192,6 @@ class DenoiseSection:
             if self._results.nodes:
                 self._results.show()
                 self._parameterNode.strengthPercent = wanted
-            elif hasattr(results, "sequence"):
-                self._results.showSequence(results)
 
     def _showResult(self) -> None:
         """Show the result of the input, if there is one, and let the slider say its strength."""
@@ -243,21 +241,17 @@ class DenoiseSection:
 
 def refuse(node, output, further) -> None:
     """Raise `InputError` with what is wrong with the choices in the panel; takes some 0.1 s for 300 slices."""
-    from IPv2Lib import scene_denoised
-
     if node is not None and node.IsA("vtkMRMLSequenceNode"):
         if further:
             raise InputError(_("a sequence is denoised by itself: untick the further volumes under Advanced"))
         if output is not None:
             raise InputError(_("a sequence cannot be written into one volume: choose no output under Advanced"))
-        scene_denoised.frames(node)
-        return
     checkOutputs([node, *further], [output])
     checkVolumes([node, *further])
 
 
 def earlierResult(node):
-    """The volume with the newest result of a volume, which the next one replaces; None where there is none."""
+    """The node with the newest result of an input, which the next one replaces; None where there is none."""
     nodes = resultOf(node)
     return nodes and nodes.denoised
 
@@ -279,13 +273,21 @@ def concerns(node, card: dict) -> list[str]:
     node : vtkMRMLScalarVolumeNode or vtkMRMLSequenceNode
     card : dict
     """
-    from IPv2Lib import scene, scene_denoised, suitability
+    from IPv2Lib import scene, suitability
+    from IPv2Lib.scene_sequences import frames, sequence_of
 
     try:
-        if node.IsA("vtkMRMLSequenceNode"):
-            frames = scene_denoised.frames(node)
-            count = _("This is a sequence: each of its {count} frames is denoised.").format(count=len(frames))
-            return [count, *suitability.concerns(scene.node_view(frames[0]), card)]
-        return suitability.concerns(scene.node_view(node), card)
+        if not node.IsA("vtkMRMLSequenceNode"):
+            found = suitability.concerns(scene.node_view(node), card)
+            if (sequence := sequence_of(node)) is not None:
+                text = _("This is the frame on display of '{name}': choose the sequence to denoise all of them.")
+                found.insert(0, text.format(name=sequence.GetName()))
+            return found
+        volumes = [scene.node_view(frame) for frame in frames(node)]
+        # Result, difference, and what the network said, for the strength.
+        megabytes = 3 * sum(volume.array.nbytes for volume in volumes) / 2**20
+        text = _("This is a sequence: each of its {count} frames is denoised. The result takes {size} MB of memory.")
+        text = text.format(count=len(volumes), size=round(megabytes))
+        return [text, *suitability.concerns(volumes[0], card)]
     except InputError:
         return []

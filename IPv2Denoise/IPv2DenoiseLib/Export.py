@@ -29,24 +29,31 @@ class Source:
     lacking: str
 
 
-def dicomSource(node) -> Source:
+def dicomSources(node) -> list[Source]:
     """Look for the series that a volume was loaded from, or is a result of, or of whose result it is one.
 
     Parameters
     ----------
-    node : vtkMRMLScalarVolumeNode
+    node : vtkMRMLScalarVolumeNode or vtkMRMLSequenceNode
+        Of a sequence, each frame has a source of its own.
     """
+    from IPv2Lib.scene_sequences import data_nodes, frame_name
+
+    return [_dicomSource(each, frame_name(node, index)) for index, each in enumerate(data_nodes(node))]
+
+
+def _dicomSource(node, name: str) -> Source:
     from IPv2Lib.scene_results import source_instance_uids
 
-    name, uids = node.GetName(), tuple(source_instance_uids(node))
+    uids = tuple(source_instance_uids(node))
     if not uids:
-        return Source((), (), _("'{name}' does not come from a DICOM series.").format(name=name))
+        return Source((), (), _("{name} does not come from a DICOM series.").format(name=name))
     database = getattr(slicer, "dicomDatabase", None)
     if database is None or not database.property("isOpen"):
         return Source((), uids, _("Slicer's DICOM database is not open, so the patient is not known."))
     paths = [Path(text) for uid in uids if (text := database.fileForInstance(uid)) and Path(text).is_file()]
     if len(paths) < len(uids):
-        text = _("{lacking} of the {count} DICOM files that '{name}' was made from are not in Slicer's DICOM database.")
+        text = _("{lacking} of the {count} DICOM files that {name} was made from are not in Slicer's DICOM database.")
         return Source((), uids, text.format(lacking=len(uids) - len(paths), count=len(uids), name=name))
     return Source(tuple(paths), uids, "")
 
@@ -84,6 +91,30 @@ def provenanceOf(node) -> dict:
         except ValueError:
             facts[key] = text
     return facts
+
+
+def framesOf(sequence) -> list[tuple[str, object, dict]]:
+    """Of each frame of a sequence its name in a folder, without suffix, its node, and how it was made.
+
+    Names are numbers of one length from 1 on, so that every program sorts them right.
+    """
+    from IPv2Lib import outputs
+    from IPv2Lib.scene_sequences import frames
+
+    nodes = frames(sequence)
+    stem, width = outputs.file_name(sequence.GetName()), max(2, len(str(len(nodes))))
+    found = []
+    for index, node in enumerate(nodes):
+        place = {
+            "frame": index + 1,
+            "frames": len(nodes),
+            "index": sequence.GetNthIndexValue(index),
+            "index_name": sequence.GetIndexName(),
+            "index_unit": sequence.GetIndexUnit(),
+        }
+        facts = {**provenanceOf(sequence), **provenanceOf(node), "sequence": place}
+        found.append((f"{stem} {index + 1:0{width}d}", node, facts))
+    return found
 
 
 def newFolder(folder: str | Path, name: str) -> Path:

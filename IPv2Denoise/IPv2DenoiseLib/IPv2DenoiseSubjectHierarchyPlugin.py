@@ -41,11 +41,13 @@ class IPv2DenoiseSubjectHierarchyPlugin(AbstractScriptedSubjectHierarchyPlugin):
             self.denoiseAction.setVisible(True)
 
     def onDenoise(self) -> None:
-        """Open the module with the current item's volume chosen."""
+        """Open the module with the current item's volume chosen, or the sequence of which it is a frame."""
+        from IPv2Lib.scene_sequences import sequence_of
+
         from IPv2DenoiseLib.Logic import IPv2DenoiseLogic
 
         itemID = slicer.qSlicerSubjectHierarchyPluginHandler.instance().currentItem()
         node = slicer.mrmlScene.GetSubjectHierarchyNode().GetItemDataNode(itemID)
         if node:
-            IPv2DenoiseLogic().getParameterNode().inputVolume = node
+            IPv2DenoiseLogic().getParameterNode().inputVolume = sequence_of(node) or node
             slicer.util.selectModule("IPv2Denoise")

@@ -5,6 +5,14 @@ import vtk
 from IPv2SlicerLib.Timers import singleShot
 from IPv2SlicerLib.Views import hideInSelector
 
+_OFFERED = {
+    "inputVolume": ("",),
+    "outputVolume": ("", "denoised"),
+    "uldctVolume": ("", "frame"),
+    "ndctVolume": ("", "frame"),
+}
+"""Which kinds of nodes are, see `scene_results.kind_of`; a frame is what shows one of a sequence."""
+
 
 class InputSelectors:
     """Follows the scene, as a section of the panel does that has no widgets of its own.
@@ -62,12 +70,16 @@ class InputSelectors:
 
     def _follow(self) -> None:
         from IPv2Lib.scene_results import kind_of
+        from IPv2Lib.scene_sequences import sequence_of
 
         parameters = self._parameterNode
-        volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if parameters else []
-        kinds = {node: kind_of(node) for node in volumes}
+        classes = ("vtkMRMLScalarVolumeNode", "vtkMRMLSequenceNode") if parameters else ()
+        nodes = [node for each in classes for node in slicer.util.getNodesByClass(each)]
+        kinds = {node: kind_of(node) for node in nodes}
+        # It will show another one: as the input, the sequence is offered.
+        kinds |= {node: "frame" for node, kind in kinds.items() if not kind and sequence_of(node) is not None}
         for name, selector in self._selectors.items():
-            offered = ("", "denoised") if name == "outputVolume" else ("",)
+            offered = _OFFERED[name]
             chosen = parameters and getattr(parameters, name)
             hideInSelector(
                 selector, [node for node, kind in kinds.items() if kind not in offered and node is not chosen]

@@ -59,7 +59,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
     def denoise(
         self,
         inputNode,
-        outputNode: vtkMRMLScalarVolumeNode | None = None,
+        outputNode=None,
         strength: float = 1.0,
         model: str | None = None,
         device: str = "auto",
@@ -77,9 +77,9 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         ----------
         inputNode : vtkMRMLScalarVolumeNode or vtkMRMLSequenceNode
             Chest CT in HU; it is not changed.
-        outputNode : vtkMRMLScalarVolumeNode, optional
+        outputNode : vtkMRMLScalarVolumeNode or vtkMRMLSequenceNode, optional
             Receives the result; default: a new volume. It gets the place of the input, and its name with "denoised".
-            Not for sequences.
+            For a sequence, an earlier result of it, which is replaced.
         strength : float
             0 (the input) to 1 (all noise removed that the model finds).
         model : str, optional
@@ -99,7 +99,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
 
         Returns
         -------
-        IPv2Lib.scene_denoised.DenoisedNodes, or the new vtkMRMLSequenceNode; None without `wait`
+        IPv2Lib.scene_results.DenoisedNodes; None without `wait`
 
         Raises
         ------
@@ -107,26 +107,12 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             The input cannot be used, the output holds something else, a parameter is out of range, or a job is
             running.
         """
-        from IPv2Lib import scene_denoised
-
         options = _Options(strength, model, device, keepOutsideBody, keptNoiseHu, selfEnsemble)
-        if inputNode is None or not inputNode.IsA("vtkMRMLSequenceNode"):
-            outputs = [outputNode], replaceOutput
-            results = self._denoise([inputNode], *outputs, options, onProgress, _first(onFinished), wait)
-            return results and results[0]
-
-        if outputNode is not None:
-            raise InputError("a sequence cannot be written into one volume: leave the output empty")
-
-        def finish(results) -> Any:
-            self._checkPresent(inputNode)
-            return scene_denoised.add_denoised_sequence(
-                inputNode, [one.networkOutput for one in results], strength, results[0].provenance
-            )
-
-        self.runner.refuse_if_active()
-        volumes = _volumes(scene_denoised.frames(inputNode))
-        return self._startDenoising(inputNode.GetName(), volumes, finish, options, onProgress, onFinished, wait)
+        if inputNode is not None and inputNode.IsA("vtkMRMLSequenceNode"):
+            return self._denoiseSequence(inputNode, outputNode, options, onProgress, onFinished, wait)
+        outputs = [outputNode], replaceOutput
+        results = self._denoise([inputNode], *outputs, options, onProgress, _first(onFinished), wait)
+        return results and results[0]
 
     def denoiseVolumes(
         self,
@@ -149,7 +135,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
 
         Returns
         -------
-        list of IPv2Lib.scene_denoised.DenoisedNodes, in the order of the inputs; None without `wait`
+        list of IPv2Lib.scene_results.DenoisedNodes, in the order of the inputs; None without `wait`
         """
         options = _Options(strength, model, device, keepOutsideBody, keptNoiseHu, selfEnsemble)
         outputs = [None] * len(inputNodes) if outputNodes is None else list(outputNodes)
@@ -165,7 +151,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             lost = "" if outputNode is None or replaceOutput else why_not_output(outputNode, inputNode)
             if lost:
                 raise InputError(f"{lost}: choose another output, or none, or say replaceOutput=True to lose that")
-        volumes = _volumes(inputNodes)
+        volumes, stamps = _volumes(inputNodes), _stamps(inputNodes)
 
         def outputFor(inputNode, outputNode):
             """The output, unless it was removed, or has become something else, since the start."""
@@ -173,8 +159,9 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
                 return None
             return outputNode if replaceOutput or not why_not_output(outputNode, inputNode) else None
 
-        def finish(results) -> list[scene_denoised.DenoisedNodes]:
+        def finish(results) -> list:
             self._checkPresent(*inputNodes)
+            checkUnchanged(inputNodes, stamps)
             return [
                 scene_denoised.add_denoised(
                     inputNode,
@@ -190,6 +177,37 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
 
         name = inputNodes[0].GetName() if len(inputNodes) == 1 else _("{n} volumes").format(n=len(inputNodes))
         return self._startDenoising(name, volumes, finish, options, onProgress, onFinished, wait)
+
+    def _denoiseSequence(self, inputNode, outputNode, options, onProgress, onFinished, wait):
+        from IPv2Lib import scene, scene_denoised
+        from IPv2Lib.scene_results import nodes_of
+        from IPv2Lib.scene_sequences import frames
+
+        self.runner.refuse_if_active()
+        earlier = nodes_of(outputNode)
+        if outputNode is not None and (earlier is None or earlier.input is not inputNode):
+            raise InputError(
+                f"'{outputNode.GetName()}' is no result of '{inputNode.GetName()}', so a sequence cannot be written "
+                "into it: leave the output empty"
+            )
+        checkVolumes([inputNode])
+        volumes, stamps = [scene.node_to_volume(node) for node in frames(inputNode)], _stamps([inputNode])
+
+        def finish(results):
+            self._checkPresent(inputNode)
+            checkUnchanged([inputNode], stamps)
+            present = outputNode is not None and slicer.mrmlScene.IsNodePresent(outputNode)
+            return scene_denoised.add_denoised_sequence(
+                inputNode,
+                [one.networkOutput for one in results],
+                options.strength,
+                [one.statistics for one in results],
+                [one.provenance for one in results],
+                output_node=outputNode if present else None,
+                blended=[one.blended for one in results],
+            )
+
+        return self._startDenoising(inputNode.GetName(), volumes, finish, options, onProgress, onFinished, wait)
 
     def _startDenoising(self, name, volumes, finish, options, onProgress, onFinished, wait):
         from .Tasks import denoiseTask
@@ -236,28 +254,37 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
 
         Parameters
         ----------
-        node : vtkMRMLScalarVolumeNode
+        node : vtkMRMLScalarVolumeNode or vtkMRMLSequenceNode
         path : path
-            A name that ends in .nrrd, .nii, .nii.gz, .mha or .mhd.
+            A name that ends in .nrrd, .nii, .nii.gz, .mha or .mhd. For a sequence a folder is made that is called so
+            without the suffix (and with a number, where that is there already), with one such file for each frame.
         onProgress, onFinished, wait
             See `Jobs`.
 
         Returns
         -------
-        Path, None without `wait`
+        Path
+            The file or the folder; None without `wait`.
 
         Raises
         ------
         IPv2Lib.errors.IPv2Error
             An unknown suffix, no permission, a full disk.
         """
-        from IPv2Lib import outputs
+        from IPv2Lib import file_names, outputs
         from IPv2Lib.errors import OutputError
+        from IPv2Lib.scene_sequences import is_sequence
+
+        from .Export import newFolder
 
         path = Path(path).absolute()
         if not path.name.lower().endswith(outputs.SUFFIXES):
             raise OutputError(f"{path.name} has no known suffix: end the name in {', '.join(outputs.SUFFIXES)}")
         title = _("Save {name}").format(name=path.name)
+        if is_sequence(node):
+            suffix = file_names.suffix(path)
+            folder = newFolder(path.parent, path.name[: -len(suffix)])
+            return self._convertFrames("save", title, node, folder, suffix, None, onProgress, onFinished, wait)
         return self._convert("save", title, node, path, None, onProgress, onFinished, wait)
 
     def exportDicom(
@@ -273,10 +300,10 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
 
         Parameters
         ----------
-        node : vtkMRMLScalarVolumeNode
-            Loaded from DICOM, or a result of what was.
+        node : vtkMRMLScalarVolumeNode or vtkMRMLSequenceNode
+            Loaded from DICOM, or a result of what was. Of a sequence each frame becomes a series.
         folder : path
-            An existing folder, in which one is made, named after the node.
+            An existing folder, in which one is made, named after the node; with one for each frame of a sequence.
         withoutPatient : bool
             Write a new study of an unknown patient where the series cannot be found.
         onProgress, onFinished, wait
@@ -293,15 +320,20 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             The series is not in Slicer's DICOM database, or is not on the grid of the volume; no permission, a full
             disk.
         """
-        from .Export import dicomSource, newFolder
+        from IPv2Lib.scene_sequences import is_sequence
 
-        source = dicomSource(node)
-        if source.lacking and not withoutPatient:
-            raise InputError(f"{source.lacking} So its patient is not known: load the series again, or save as NRRD")
+        from .Export import dicomSources, newFolder
+
+        sources = dicomSources(node)
+        lacking = next((source.lacking for source in sources if source.lacking), "")
+        if lacking and not withoutPatient:
+            raise InputError(f"{lacking} So its patient is not known: load the series again, or save as NRRD")
         target = newFolder(Path(folder).absolute(), node.GetName())
         title = _("Export {name}").format(name=node.GetName())
-        found = None if source.lacking else source
-        return self._convert("export", title, node, target, found, onProgress, onFinished, wait)
+        found = None if lacking else sources
+        if is_sequence(node):
+            return self._convertFrames("export", title, node, target, "", found, onProgress, onFinished, wait)
+        return self._convert("export", title, node, target, found and found[0], onProgress, onFinished, wait)
 
     def _convert(self, kind, title, node, target, source, onProgress, onFinished, wait):
         from IPv2Lib import scene
@@ -312,6 +344,21 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         self.runner.refuse_if_active()
         volume = scene.node_to_volume(node)
         task = convertTask(title, volume, target, provenanceOf(node), self.keeping(lambda path: path), source)
+        return self.run(kind, task, onProgress, onFinished, wait)
+
+    def _convertFrames(self, kind, title, node, target, suffix, sources, onProgress, onFinished, wait):
+        from IPv2Lib import scene
+
+        from .Export import framesOf
+        from .Tasks import convertFramesTask
+
+        self.runner.refuse_if_active()
+        found = framesOf(node)
+        frames = [
+            (name + suffix, scene.node_to_volume(frame), facts, source)
+            for (name, frame, facts), source in zip(found, sources or [None] * len(found), strict=True)
+        ]
+        task = convertFramesTask(title, frames, target, self.keeping(lambda path: path))
         return self.run(kind, task, onProgress, onFinished, wait)
 
     # --- purification ---
@@ -442,25 +489,47 @@ def _first(onFinished: Callable[[Any], None] | None) -> Callable[[Any], None] | 
 
 
 def checkOutputs(inputNodes, outputNodes) -> None:
-    """Refuse an output that is an input, or that is to have two results (`InputError`)."""
+    """Refuse an output that is an input, is to have two results, or shows the frames of a sequence (`InputError`)."""
+    from IPv2Lib.scene_sequences import sequence_of
+
     chosen = [node for node in outputNodes if node is not None]
     for node in chosen:
         if node in inputNodes:
             raise InputError(f"the output '{node.GetName()}' is the input: choose another, inputs are not changed")
+        if (sequence := sequence_of(node)) is not None:
+            raise InputError(
+                f"the output '{node.GetName()}' shows the frames of '{sequence.GetName()}', the next one would replace "
+                "the result: choose another, or none"
+            )
     if len(set(chosen)) < len(chosen):
         raise InputError("one output for several inputs: choose another for each, or none")
 
 
 def checkVolumes(nodes) -> None:
-    """Refuse what cannot be denoised (`InputError`), with its name; takes some 0.1 s for 300 slices."""
+    """Refuse volumes and sequences that cannot be denoised (`InputError`), by name; some 0.1 s for 600 slices."""
     from IPv2Lib import ct, scene
+    from IPv2Lib.scene_sequences import frame_name, frames, is_sequence
 
     for node in nodes:
-        volume = scene.node_view(node)
-        try:
-            ct.check_ct(volume)
-        except InputError as error:
-            raise InputError(f"'{node.GetName()}': {error}") from error
+        for index, frame in enumerate(frames(node) if is_sequence(node) else [node]):
+            volume = scene.node_view(frame)
+            try:
+                ct.check_ct(volume)
+            except InputError as error:
+                raise InputError(f"{frame_name(node, index)}: {error}") from error
+
+
+def checkUnchanged(nodes, stamps) -> None:
+    """Refuse to put results beside inputs that are not those any more that were denoised (`InputError`)."""
+    for node, stamp, now in zip(nodes, stamps, _stamps(nodes), strict=True):
+        if stamp != now:
+            raise InputError(f"'{node.GetName()}' was changed while its job was running: start it again")
+
+
+def _stamps(nodes) -> list[tuple[int, ...]]:
+    from IPv2Lib.scene_sequences import content_stamp
+
+    return [content_stamp(node) for node in nodes]
 
 
 def _volumes(nodes) -> list:

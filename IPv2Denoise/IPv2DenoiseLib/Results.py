@@ -1,4 +1,4 @@
-"""The result of the chosen input: its table, its comparison, its strength, its files."""
+"""The result of the chosen input, volume or sequence: its table, its comparison, its strength, its files."""
 
 import html
 import re
@@ -8,11 +8,14 @@ from pathlib import Path
 import qt
 import slicer
 import vtk
+from IPv2Lib.errors import InputError
 from IPv2Lib.jobs import JobState
+from IPv2SlicerLib.Messages import sentence
+from IPv2SlicerLib.Timers import singleShot
 from IPv2SlicerLib.Views import currentSliceIndex
 from slicer.i18n import tr as _
 
-from .Export import FILTERS, dicomSource
+from .Export import FILTERS, dicomSources
 from .Logic import IPv2DenoiseLogic
 from .Messages import confirm, errorsShown, showError
 
@@ -21,7 +24,7 @@ FOLDER_SETTING = "IPv2/ResultFolder"
 
 
 class Results:
-    """Finds the result of a volume in the scene, also after the scene was saved and loaded, and shows it.
+    """Finds the result of a volume or sequence in the scene, also after the scene was saved and loaded, and shows it.
 
     Parameters
     ----------
@@ -38,15 +41,20 @@ class Results:
         self.nodes = None
         self._input = None
         self._table, self._tag = None, None  # what is observed
+        self._steps = None  # frames that do not have the new strength yet
+        self._stepTimer = singleShot(0, self._nextStep)
         ui.showButton.clicked.connect(self._onShow)
         ui.saveButton.clicked.connect(self._onSave)
         ui.exportDicomButton.clicked.connect(self._onExportDicom)
         self.setInput(None)
 
     def setInput(self, node) -> None:
-        """Show the table of the newest result of a volume; None, or a volume without a result, hides it."""
+        """Show the table of the newest result of an input; None, or an input without a result, hides it."""
+        from IPv2Lib.scene_sequences import shown
+
+        self.finishStrength()
         self._input, self.nodes = node, resultOf(node)
-        self._observe(self.nodes.table if self.nodes else None)
+        self._observe(shown(self.nodes.table) if self.nodes else None)
         self.jobChanged()
 
     def jobChanged(self) -> None:
@@ -59,9 +67,11 @@ class Results:
             button.setToolTip(wait or (tip if self.nodes else _("Denoise first: there is no result yet.")))
 
     def isOutdated(self) -> bool:
-        """Whether the scene holds another result of the volume by now, or lacks a part of the one that is shown."""
+        """Whether the scene holds another result of the input by now, or lacks a part of the one that is shown."""
+        from IPv2Lib.scene_sequences import shown
+
         now = resultOf(self._input)
-        return (now and vars(now)) != (self.nodes and vars(self.nodes))
+        return (now and vars(now)) != (self.nodes and vars(self.nodes)) or (now and shown(now.table)) is not self._table
 
     def strengthPercent(self) -> float | None:
         """Of the result; None without one."""
@@ -71,34 +81,49 @@ class Results:
         return 100 * float(text) if text else None
 
     def setStrengthPercent(self, percent: float) -> None:
-        """Blend the result again; the network does not run.
+        """Blend the result again; the network does not run. Of a sequence, the frames that are not shown follow.
 
         Raises
         ------
         InputError
             What the network said is not there any more, as after the scene was saved and loaded.
         """
-        from IPv2Lib import scene_denoised
+        from IPv2Lib import scene_strength
 
-        scene_denoised.set_strength(self.nodes.denoised, percent / 100)
+        self._steps = scene_strength.strength_steps(self.nodes.denoised, percent / 100)
+        self._step()
+
+    def finishStrength(self) -> None:
+        """Let all frames have the strength that was chosen last."""
+        while self._steps is not None:
+            self._nextStep()
 
     def show(self) -> None:
         """Input, result and difference side by side, at the slice that is shown now."""
         from IPv2Lib import scene_denoised
+        from IPv2Lib.scene_sequences import shown
 
         if self.nodes:
-            scene_denoised.show_denoised(self.nodes, slice_index=currentSliceIndex(self.nodes.input))
+            before = shown(self.nodes.input)
+            scene_denoised.show_denoised(self.nodes, slice_index=before and currentSliceIndex(before))
 
-    @staticmethod
-    def showSequence(result) -> None:
-        """The present frame of a `scene_denoised.DenoisedSequence`, before and after, side by side."""
-        from IPv2Lib import scene
+    def _step(self) -> None:
+        steps, self._steps = self._steps, None  # none if it fails
+        if next(steps, self) is not self:
+            self._steps = steps
+            self._stepTimer.start()
 
-        index = currentSliceIndex(result.input)
-        scene.show_compare([result.input, result.denoised], slice_index=index)
+    def _nextStep(self) -> None:
+        if self._steps is not None:
+            try:
+                self._step()
+            except InputError as error:
+                self._say(sentence(str(error)))
 
     def cleanup(self) -> None:
         """The widget goes away."""
+        self.finishStrength()
+        self._stepTimer.stop()
         self._observe(None)
 
     def _observe(self, table) -> None:
@@ -119,17 +144,23 @@ class Results:
 
     def _onSave(self) -> None:
         from IPv2Lib import outputs
+        from IPv2Lib.scene_sequences import is_sequence
 
         with errorsShown():
+            self.finishStrength()
             name = f"{outputs.file_name(self.nodes.denoised.GetName())}.nrrd"
-            path = askWhereToSave(_("Save the denoised volume"), name)
+            title = _("Save the denoised volume")
+            if is_sequence(self.nodes.denoised):
+                title = _("Save the frames, one file each, in a new folder of this name")
+            path = askWhereToSave(title, name)
             if path is not None:
                 self._logic.save(self.nodes.denoised, path, onFinished=self._onWritten, wait=False)
 
     def _onExportDicom(self) -> None:
         with errorsShown():
+            self.finishStrength()
             node = self.nodes.denoised
-            lacking = dicomSource(node).lacking
+            lacking = next((source.lacking for source in dicomSources(node) if source.lacking), "")
             if lacking and not confirm(_("{lacking} Export as a new study without patient?").format(lacking=lacking)):
                 self._say(_("Not exported: {lacking}").format(lacking=lacking))
                 return
@@ -186,7 +217,7 @@ def tableHtml(table) -> str:
     Parameters
     ----------
     table : vtkMRMLTableNode
-        With the columns `IPv2Lib.scene_denoised.COLUMNS`.
+        With the columns `IPv2Lib.scene_strength.COLUMNS`.
     """
     heads = (_("Region"), _("Mean (HU)"), _("σ (HU)"), _("Noise"))
     rows = []
@@ -225,8 +256,8 @@ def _change(reduction: str) -> str:
 
 
 def resultOf(node):
-    """The nodes of the newest result of a volume, or None."""
-    if node is None or not node.IsA("vtkMRMLScalarVolumeNode"):
+    """The nodes of the newest result of a volume or sequence, or None."""
+    if node is None or node.GetScene() is None:
         return None
     from IPv2Lib.scene_results import newest_result
 

@@ -46,7 +46,7 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
     def test_1_Denoise(self) -> None:
         """The noise goes, means and geometry stay, the strength can be changed afterwards."""
         import numpy as np
-        from IPv2Lib import scene, scene_denoised
+        from IPv2Lib import scene, scene_strength
 
         self.delayDisplay("Denoise")
         heard = []
@@ -64,9 +64,9 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
         ), slicer.mrmlScene.GetSubjectHierarchyNode().GetItemParent(
             slicer.mrmlScene.GetSubjectHierarchyNode().GetItemByDataNode(self.uldct)
         ))  # fmt: skip
-        self.assertEqual(nodes.table.GetNumberOfColumns(), len(scene_denoised.COLUMNS))
+        self.assertEqual(nodes.table.GetNumberOfColumns(), len(scene_strength.COLUMNS))
 
-        scene_denoised.set_strength(nodes.denoised, 0.0)
+        scene_strength.set_strength(nodes.denoised, 0.0)
         np.testing.assert_array_equal(slicer.util.arrayFromVolume(nodes.denoised), before)
 
     def test_2_Purify(self) -> None:
@@ -118,7 +118,7 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
 
     def test_5_SceneSaveAndReload(self) -> None:
         """Parameters and results come back with the scene."""
-        from IPv2Lib import scene_denoised
+        from IPv2Lib import scene_results
 
         self.delayDisplay("Save and reload the scene")
         parameters = self.logic.getParameterNode()
@@ -134,7 +134,7 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
         parameters = self.logic.getParameterNode()
         self.assertEqual(parameters.inputVolume.GetName(), "uLDCT")
         self.assertEqual((parameters.strengthPercent, parameters.dosePercent), (40.0, 5.0))
-        nodes = scene_denoised.nodes_of(slicer.util.getNode("uLDCT denoised"))
+        nodes = scene_results.nodes_of(slicer.util.getNode("uLDCT denoised"))
         self.assertEqual(nodes.input.GetName(), "uLDCT")
 
     def test_6_Widget(self) -> None:

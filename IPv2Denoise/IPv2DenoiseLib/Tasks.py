@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from IPv2Lib import ct, file_names, outputs, settings_file, staging
+from IPv2Lib import cli_frames, ct, file_names, outputs, settings_file, staging
 from IPv2Lib.ct import Volume
 from IPv2Lib.denoise import Blended, blend_and_subtract
 from IPv2Lib.jobs import Task
@@ -153,20 +153,60 @@ def convertTask(
     """
 
     def prepare(folder: Path) -> list[str | Path]:
-        ct.write(volume, folder / "volume.nrrd", compress=False)
-        outputs.write_json(folder / "volume.nrrd.json", facts)
+        _stage(folder, volume, facts, source)
         # A slash makes every name a folder's, also one with a dot.
         output = target if file_names.suffix(target) in file_names.SUFFIXES else f"{target}/"
-        arguments: list[str | Path] = ["convert", folder / "volume.nrrd", output]
-        if source is not None:
-            checkSource(source)
-            series = folder / "source"
-            series.mkdir()
-            staging.copy_numbered(source.files, series)
-            arguments += ["--like", series]
-        return arguments
+        like = ["--like", folder / SOURCE] if source is not None else []
+        return ["convert", folder / VOLUME, output, *like]
 
     return Task(title, prepare, lambda folder, result: target, finish, target=target.parent)
+
+
+def convertFramesTask(
+    title: str,
+    frames: Sequence[tuple[str, Volume, dict[str, Any], Source | None]],
+    target: Path,
+    finish: Callable[[Path], None],
+) -> Task:
+    """Write the frames of a sequence into a folder that does not exist: as `convertTask`, all of them or none.
+
+    Parameters
+    ----------
+    title : str
+        For people.
+    frames : sequence of tuple
+        Of each the name in the folder, the volume, how it was made, and what lends it patient and study.
+    target : Path
+        A folder that does not exist.
+    finish : callable
+        Gets `target`.
+    """
+
+    def prepare(folder: Path) -> list[str | Path]:
+        listed = []
+        for number, (name, volume, facts, source) in enumerate(frames):
+            place = folder / f"{number:04d}"
+            place.mkdir()
+            _stage(place, volume, facts, source)
+            like = None if source is None else f"{place.name}/{SOURCE}"
+            listed.append(cli_frames.Frame(f"{place.name}/{VOLUME}", name, like))
+        cli_frames.write_list(listed, folder / "frames.json")
+        return ["convert-frames", folder / "frames.json", target]
+
+    return Task(title, prepare, lambda folder, result: target, finish, target=target.parent)
+
+
+VOLUME, SOURCE = "volume.nrrd", "source"
+
+
+def _stage(folder: Path, volume: Volume, facts: dict[str, Any], source: Source | None) -> None:
+    """Put what is to be converted into a folder of the job: the volume, its history, copies of its DICOM files."""
+    ct.write(volume, folder / VOLUME, compress=False)
+    outputs.write_json(outputs.sidecar_path(folder / VOLUME), facts)
+    if source is not None:
+        checkSource(source)
+        (folder / SOURCE).mkdir()
+        staging.copy_numbered(source.files, folder / SOURCE)
 
 
 def phantomTask(title: str, finish: Callable[[tuple[Volume, Volume]], None], *, size: int, slices: int) -> Task:

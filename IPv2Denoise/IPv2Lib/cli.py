@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import __version__, cli_cohort, cli_comparison, cli_convert, cli_dataset, cli_training, outputs
+from . import __version__, cli_cohort, cli_comparison, cli_convert, cli_dataset, cli_frames, cli_training, outputs
 from .cli_options import (
     INPUT,
     LOADING,
@@ -668,6 +668,7 @@ _COMMANDS = {
     **cli_training.COMMANDS,
     **cli_comparison.COMMANDS,
     **cli_convert.COMMANDS,
+    **cli_frames.COMMANDS,
     "evaluate": ("score a result against a reference", _evaluate_options, _evaluate),
     "models": ("list the installed models, or show one's card", _models_options, _models),
     "devices": ("list what a model can run on, and how fast it is", _devices_options, _devices),

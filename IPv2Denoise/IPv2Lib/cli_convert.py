@@ -52,11 +52,11 @@ def _run(options: argparse.Namespace, console: Console) -> None:
             raise InputError(f"{path} is not DICOM: give --like the series that {options.input} was computed from")
     console.progress(0.0, "reading")
     volume = ct.read(options.input)
-    facts = _history(options.input, volume, console)
+    facts = history(options.input, volume, console)
     console.progress(0.3, "writing")
-    description = options.description or _description(facts)
+    text = options.description or description(facts)
     facts = outputs.save(
-        volume, options.output, facts, options.input, description, options.compress, template=_template(options.like)
+        volume, options.output, facts, options.input, text, options.compress, template=_template(options.like)
     )
     console.result(
         f"{options.output}: {options.input.name}",
@@ -65,7 +65,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     )  # fmt: skip
 
 
-def _history(source: Path, volume: Volume, console: Console) -> dict[str, Any]:
+def history(source: Path, volume: Volume, console: Console) -> dict[str, Any]:
     """How the input was made, if IPv2 made it; else that it was converted."""
     sidecar = outputs.sidecar_path(source)
     if sidecar.is_file():
@@ -76,7 +76,8 @@ def _history(source: Path, volume: Volume, console: Console) -> dict[str, Any]:
     return outputs.provenance("convert", input=source.name, input_sha256=volume.sha256())
 
 
-def _description(facts: dict[str, Any]) -> str:
+def description(facts: dict[str, Any]) -> str:
+    """What a DICOM series description says of how a volume was made."""
     if "model" in facts and "strength" in facts:
         return f"IPv2 {facts['model']} strength {float(facts['strength']):g}"
     return "IPv2"

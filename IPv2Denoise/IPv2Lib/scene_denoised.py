@@ -1,32 +1,28 @@
 """A denoised scan in the scene: the result beside its source, what was removed, and the table of its regions.
 
-Owns which nodes make up a result and how they find each other, also after the scene was saved and loaded; changing
-the strength of a result that is in the scene; showing input, result and difference; and the same for sequences
-(4-D CT). Nodes, colours and views are made by `scene`, numbers by `denoise` and `regions`.
+Owns which nodes make up a result of a volume, or of a sequence (4-D CT), and showing input, result and difference. How
+they find each other is `scene_results`' matter, changing the strength `scene_strength`'s; nodes, colours and views are
+made by `scene`, numbers by `denoise` and `regions`.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 
 import slicer
 import vtk
 
 from .ct import Volume, same_grid
-from .denoise import Blended, blend, blend_and_subtract, blend_into, check_strength
+from .denoise import Blended, blend_and_subtract, check_strength
 from .errors import InputError
-from .regions import RegionStatistics, StrengthStatistics
+from .regions import StrengthStatistics
 from .scene import (
     LUNG_LEVEL,
     LUNG_WINDOW,
     adopt_volume,
-    application_logic,
     fill_volume,
     nice_limit,
-    node_array,
     node_view,
     nodes_of_class,
     set_provenance,
@@ -42,6 +38,7 @@ from .scene_results import (
     IS_DIFFERENCE,
     IS_OUTPUT,
     IS_RESULT,
+    IS_TABLE,
     OUTPUT_ROLE,
     ROLES,
     DenoisedNodes,
@@ -50,23 +47,21 @@ from .scene_results import (
     forget,
     hidden_output,
     inherit,
+    inherit_source,
     nodes_of,
     own_part,
     referring,
 )
-
-COLUMNS = (
-    "Region",
-    "Mean before (HU)",
-    "Mean after (HU)",
-    "σ before (HU)",
-    "σ after (HU)",
-    "Noise reduction (%)",
+from .scene_sequences import (
+    add_sequence,
+    browse,
+    fill_sequence,
+    frame_name,
+    frames,
+    leave_browser,
+    shown,
 )
-"""Of the table of regions."""
-
-_STATISTICS = "IPv2StrengthStatistics"  # node attribute of the table
-_NOTHING = "–"
+from .scene_strength import keep_stamp, keep_statistics
 
 
 def add_denoised(
@@ -125,8 +120,7 @@ def add_denoised(
     if output_node is not None:
         _check_output(input_node, output_node)
     target = input_node.GetScene()
-    if blended is None or blended.strength != strength or not same_grid(before, blended.denoised):
-        blended = blend_and_subtract(before, network_output, strength)
+    blended = _blended(before, network_output, strength, blended)
     limit = nice_limit(blended.removed.array)
     name = input_node.GetName()
     earlier = None if output_node is None else nodes_of(output_node)
@@ -150,20 +144,14 @@ def add_denoised(
         table = None
         if statistics is not None:
             table = old_table or target.AddNewNodeByClass("vtkMRMLTableNode", unique_name(target, f"{name} regions"))
-        output = _hidden_node(target, old_output, before.with_array(network_output.array))
+            keep_statistics(table, statistics, strength)
+        output = old_output or _hidden_node(target, "vtkMRMLScalarVolumeNode")
+        fill_volume(output, before.with_array(network_output.array))
         nodes = DenoisedNodes(input_node, denoised_node, difference_node, table)
-        for field, role in ROLES.items():
-            node = getattr(nodes, field)
-            denoised_node.SetNodeReferenceID(role, node and node.GetID())
-        denoised_node.SetNodeReferenceID(OUTPUT_ROLE, output.GetID())
-        denoised_node.SetAttribute(IS_RESULT, "1")
-        difference_node.SetAttribute(IS_DIFFERENCE, "1")
         _forget_provenance(denoised_node)
         set_provenance(denoised_node, {**provenance, "strength": float(strength)})
-        set_provenance(difference_node, {"difference": f"{name} - {denoised_node.GetName()}"})
-        if table is not None:
-            _fill_table(table, statistics, strength)
-        place_beside([node for node in vars(nodes).values() if node not in (None, input_node)], input_node)
+        _link(nodes, output)
+        place_beside(_parts(nodes), input_node)
         for node in (denoised_node, difference_node):
             inherit(node, input_node)
         if table is None and old_table is not None:
@@ -173,9 +161,113 @@ def add_denoised(
     return nodes
 
 
-def can_set_strength(denoised_node: slicer.vtkMRMLNode | None) -> bool:
-    """Whether `set_strength` works: not after the scene was saved and loaded, nor after input or result changed."""
-    return _why_not(denoised_node) is None
+def add_denoised_sequence(
+    sequence_node: slicer.vtkMRMLSequenceNode,
+    outputs: Sequence[Volume],
+    strength: float,
+    statistics: Sequence[StrengthStatistics] | None,
+    provenances: Sequence[Mapping[str, object]],
+    *,
+    output_node: slicer.vtkMRMLSequenceNode | None = None,
+    blended: Sequence[Blended | None] | None = None,
+) -> DenoisedNodes:
+    """Put the result of a sequence into the scene, as `add_denoised` does with that of a volume.
+
+    Result, difference and tables are sequences with the index values and the unit of the source, in its browser, or in
+    a new one if it had none: what shows their frames follows it. With what the network said, which is hidden, they
+    take three times the memory of the source.
+
+    Parameters
+    ----------
+    sequence_node : vtkMRMLSequenceNode
+        Of scalar volumes.
+    outputs : sequence of Volume
+        What the network said for each frame, at strength 1; their memory is kept.
+    strength : float
+        0 to 1.
+    statistics : sequence of StrengthStatistics, optional
+        For the table of each frame.
+    provenances : sequence of mapping
+        Of each frame, kept on it; what is the same for all is kept on the new sequence, too.
+    output_node : vtkMRMLSequenceNode, optional
+        An earlier result of the same sequence, which the new one replaces, under its names.
+    blended : sequence of Blended, optional
+        As for `add_denoised`, of each frame.
+
+    Raises
+    ------
+    InputError
+        As `frames`; a wrong number of outputs; one that does not lie on the grid of its frame; or an output node that
+        is something else.
+    """
+    check_strength(strength)
+    sources = frames(sequence_node)
+    if len(outputs) != len(sources):
+        raise InputError(
+            f"the sequence '{sequence_node.GetName()}' has {len(sources)} frames, {len(outputs)} were denoised: "
+            "denoise it again"
+        )
+    earlier = nodes_of(output_node)
+    if output_node is not None and (earlier is None or earlier.input is not sequence_node):
+        raise InputError(
+            f"'{output_node.GetName()}' is no result of '{sequence_node.GetName()}': leave the output empty"
+        )
+    results = []
+    for index, (source, output) in enumerate(zip(sources, outputs, strict=True)):
+        before = node_view(source)
+        if not same_grid(before, output):
+            raise InputError(
+                f"{frame_name(sequence_node, index)} was changed while the sequence was denoised: denoise it again"
+            )
+        results.append(_blended(before, output, strength, blended[index] if blended else None))
+    limit = nice_limit(*(each.removed.array for each in results))
+    parts = {
+        "denoised": [partial(fill_volume, volume=each.denoised) for each in results],
+        "difference": [partial(fill_volume, volume=each.removed) for each in results],
+    }
+    if statistics is not None:
+        parts["table"] = [partial(keep_statistics, statistics=each, strength=strength) for each in statistics]
+    target = sequence_node.GetScene()
+    names = {field: unique_name(target, f"{sequence_node.GetName()} {_NAMES[field]}") for field in parts}
+    old: list[slicer.vtkMRMLNode] = []
+    if earlier is not None:
+        own = (own_part(output_node, part) for part in (earlier.difference, earlier.table, hidden_output(output_node)))
+        old = [each for each in (output_node, *own) if each is not None]
+        old += [shown(each) for each in old if shown(each) is not None]
+        names |= {field: getattr(earlier, field).GetName() for field in parts if getattr(earlier, field) is not None}
+    added: dict[str, slicer.vtkMRMLSequenceNode] = {}
+    with undoable_step(target):
+        try:
+            for field, fill in parts.items():
+                class_name = "vtkMRMLTableNode" if field == "table" else "vtkMRMLScalarVolumeNode"
+                added[field] = add_sequence(sequence_node, names[field], class_name, fill)
+            output = _hidden_node(target, "vtkMRMLSequenceNode")
+            fill = [partial(fill_volume, volume=each) for each in outputs]
+            fill_sequence(output, sequence_node, "vtkMRMLScalarVolumeNode", fill)
+            nodes = DenoisedNodes(sequence_node, added["denoised"], added["difference"], added.get("table"))
+            for source, denoised, difference, facts in zip(
+                sources, frames(nodes.denoised), frames(nodes.difference), provenances, strict=True
+            ):
+                set_provenance(denoised, {**facts, "strength": float(strength)})
+                inherit_source(denoised, source)
+                inherit_source(difference, source)
+            set_provenance(nodes.denoised, {**_common(provenances), "strength": float(strength)})
+            _link(nodes, output)
+            browse(sequence_node, list(added.values()))
+            _show_frames(nodes, limit)
+        except BaseException:
+            leave_browser(added.values())
+            raise
+        if target.GetUndoFlag() and target not in _followed:
+            _followed.add(target)
+            for event in (target.StartUndoEvent, target.StartRedoEvent):
+                target.AddObserver(event, _leave_browsers)
+            for event in (target.EndUndoEvent, target.EndRedoEvent):
+                target.AddObserver(event, _return_to_browsers)
+        leave_browser(old)  # last: nothing fails any more
+        for part in old:
+            target.RemoveNode(part)
+    return nodes
 
 
 def remove_unused_outputs(target: slicer.vtkMRMLScene) -> None:
@@ -185,80 +277,14 @@ def remove_unused_outputs(target: slicer.vtkMRMLScene) -> None:
     """
     if target.GetUndoFlag():
         return
-    volumes = nodes_of_class(target, "vtkMRMLScalarVolumeNode")
-    used = {node.GetNodeReferenceID(OUTPUT_ROLE) for node in volumes}
-    for node in volumes:
+    nodes = [
+        *nodes_of_class(target, "vtkMRMLScalarVolumeNode"),
+        *nodes_of_class(target, "vtkMRMLSequenceNode"),
+    ]
+    used = {node.GetNodeReferenceID(OUTPUT_ROLE) for node in nodes}
+    for node in nodes:
         if node.GetAttribute(IS_OUTPUT) and node.GetID() not in used:
             target.RemoveNode(node)
-
-
-def set_strength(denoised_node: slicer.vtkMRMLScalarVolumeNode, strength: float) -> None:
-    """Blend a result again, at once: volume, difference, table and provenance. The colour range stays.
-
-    Parameters
-    ----------
-    denoised_node : vtkMRMLScalarVolumeNode
-        From `add_denoised`.
-    strength : float
-        0 to 1.
-
-    Raises
-    ------
-    InputError
-        The strength is out of range, or what the network said is not in the scene, or volumes were changed since.
-    """
-    check_strength(strength)
-    reason = _why_not(denoised_node)
-    if reason is not None:
-        raise InputError(reason)
-    nodes = nodes_of(denoised_node)
-    before, output = node_view(nodes.input), node_view(hidden_output(denoised_node))
-    volumes = [node for node in (nodes.denoised, nodes.difference) if node is not None]
-    states = [node.StartModify() for node in volumes]
-    try:
-        blend_into(before.array, output.array, strength, *(node_array(node) for node in volumes))
-        for node in volumes:
-            node.GetImageData().GetPointData().GetScalars().Modified()
-            node.GetImageData().Modified()
-        set_provenance(denoised_node, {"strength": float(strength)})
-    finally:
-        for node, state in zip(volumes, states, strict=True):
-            node.EndModify(state)
-    if nodes.table is not None and nodes.table.GetAttribute(_STATISTICS):
-        statistics = StrengthStatistics.from_dict(json.loads(nodes.table.GetAttribute(_STATISTICS)))
-        fill_region_table(nodes.table, statistics.at(strength))
-
-
-def fill_region_table(table_node: slicer.vtkMRMLTableNode, rows: Sequence[RegionStatistics]) -> None:
-    """Write one row per region into a table with `COLUMNS`, as texts with one decimal; "–" is not measurable."""
-    texts = [
-        (
-            row.region.label,
-            *(
-                _number(value)
-                for value in (
-                    row.mean_before,
-                    row.mean_after,
-                    row.sigma_before,
-                    row.sigma_after,
-                    100 * row.noise_reduction,
-                )
-            ),
-        )
-        for row in rows
-    ]
-    table = vtk.vtkTable()
-    for name, values in zip(COLUMNS, zip(*texts, strict=True) if texts else [()] * len(COLUMNS), strict=True):
-        column = vtk.vtkStringArray()
-        column.SetName(name)
-        for value in values:
-            column.InsertNextValue(value)
-        table.AddColumn(column)
-    state = table_node.StartModify()
-    table_node.SetAndObserveTable(table)
-    table_node.SetUseColumnTitleAsColumnHeader(True)
-    table_node.SetLocked(True)
-    table_node.EndModify(state)
 
 
 def show_denoised(nodes: DenoisedNodes, *, slice_index: int | None = None) -> list[slicer.vtkMRMLSliceNode]:
@@ -267,7 +293,8 @@ def show_denoised(nodes: DenoisedNodes, *, slice_index: int | None = None) -> li
     Parameters
     ----------
     nodes : DenoisedNodes
-        What was removed from the scene is left out.
+        What was removed from the scene is left out. Of sequences the selected frame is shown, which follows their
+        browser.
     slice_index : int, optional
         Of the input; default: the middle.
 
@@ -276,13 +303,14 @@ def show_denoised(nodes: DenoisedNodes, *, slice_index: int | None = None) -> li
     list of vtkMRMLSliceNode
     """
     global _shown_link
-    volumes = [node for node in (nodes.input, nodes.denoised, nodes.difference) if node is not None]
+    before, after = shown(nodes.input), shown(nodes.denoised)
+    volumes = [node for node in (before, after, shown(nodes.difference)) if node is not None]
     views = show_compare(volumes, slice_index=slice_index)
     if _shown_link is not None:
         _shown_link.release()
         _shown_link = None
-    if nodes.input is not None:
-        _shown_link = link_windows(nodes.input, nodes.denoised)
+    if before is not None and after is not None:
+        _shown_link = link_windows(before, after)
     return views
 
 
@@ -318,114 +346,7 @@ def link_windows(a: slicer.vtkMRMLScalarVolumeNode, b: slicer.vtkMRMLScalarVolum
     return WindowLink(a, b)
 
 
-@dataclass(frozen=True, eq=False)
-class DenoisedSequence:
-    """A denoised sequence.
-
-    Attributes
-    ----------
-    sequence : vtkMRMLSequenceNode
-        The denoised frames.
-    browser : vtkMRMLSequenceBrowserNode
-        Steps through source and result together.
-    input, denoised : vtkMRMLScalarVolumeNode
-        What the browser shows of the two at the moment.
-    """
-
-    sequence: slicer.vtkMRMLSequenceNode
-    browser: slicer.vtkMRMLSequenceBrowserNode
-    input: slicer.vtkMRMLScalarVolumeNode
-    denoised: slicer.vtkMRMLScalarVolumeNode
-
-
-def frames(sequence_node: slicer.vtkMRMLSequenceNode | None) -> list[slicer.vtkMRMLScalarVolumeNode]:
-    """The volumes of a sequence in order; `scene.node_to_volume` reads them.
-
-    Raises
-    ------
-    InputError
-        No sequence, an empty one, or one of other things than scalar volumes.
-    """
-    if sequence_node is None or not sequence_node.IsA("vtkMRMLSequenceNode"):
-        raise InputError("no sequence is chosen: load a 4-D CT and choose its sequence")
-    name = f"'{sequence_node.GetName()}'"
-    found = [sequence_node.GetNthDataNode(index) for index in range(sequence_node.GetNumberOfDataNodes())]
-    if not found:
-        raise InputError(f"the sequence {name} is empty: load its volumes first")
-    for node in found:
-        node_view(node)
-    return found
-
-
-def add_denoised_sequence(
-    sequence_node: slicer.vtkMRMLSequenceNode,
-    outputs: Sequence[Volume],
-    strength: float,
-    provenance: Mapping[str, object],
-) -> DenoisedSequence:
-    """Put a denoised sequence into the scene, in one undoable step; if it fails, nothing has changed.
-
-    Parameters
-    ----------
-    sequence_node : vtkMRMLSequenceNode
-        Of scalar volumes.
-    outputs : sequence of Volume
-        What the network said for each frame, at strength 1.
-    strength : float
-        0 to 1.
-    provenance : mapping
-        Kept on the new sequence node.
-
-    Returns
-    -------
-    DenoisedSequence
-        With the index values and the unit of the source; in its browser, or in a new one if it had none.
-
-    Raises
-    ------
-    InputError
-        As `frames`; a wrong number of outputs; or one that does not lie on the grid of its frame.
-    """
-    sources = frames(sequence_node)
-    check_strength(strength)
-    if len(outputs) != len(sources):
-        raise InputError(
-            f"the sequence '{sequence_node.GetName()}' has {len(sources)} frames, {len(outputs)} were denoised: "
-            "denoise it again"
-        )
-    results = []
-    for number, (source, output) in enumerate(zip(sources, outputs, strict=True), 1):
-        before = node_view(source)
-        if not same_grid(before, output):
-            raise InputError(f"frame {number} was changed while the sequence was denoised: denoise it again")
-        results.append(blend(before, before.with_array(output.array), strength))
-    target = sequence_node.GetScene()
-    application_logic(target)
-    browser = _browser_of(sequence_node)
-    with undoable_step(target):
-        name = unique_name(target, f"{sequence_node.GetName()} denoised")
-        denoised = target.AddNewNodeByClass("vtkMRMLSequenceNode", name)
-        denoised.CopySequenceIndex(sequence_node)
-        for index, result in enumerate(results):
-            _add_frame(denoised, result, sequence_node.GetNthIndexValue(index))
-        set_provenance(denoised, {**provenance, "strength": float(strength)})
-        if browser is None:
-            browser = target.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", f"{sequence_node.GetName()} browser")
-            browser.SetAndObserveMasterSequenceNodeID(sequence_node.GetID())
-        browser.AddSynchronizedSequenceNode(denoised)
-        slicer.vtkSlicerSequencesLogic().UpdateProxyNodesFromSequences(browser)
-        shown, shown_denoised = browser.GetProxyNode(sequence_node), browser.GetProxyNode(denoised)
-        shown_denoised.SetName(unique_name(target, f"{shown.GetName()} denoised"))
-        for node in (shown, shown_denoised):
-            if node.GetDisplayNode() is None:
-                node.CreateDefaultDisplayNodes()
-                show_window(node)
-        _copy_window(shown, shown_denoised)
-        place_beside([denoised], sequence_node)
-        place_beside([shown_denoised], shown)
-    return DenoisedSequence(denoised, browser, shown, shown_denoised)
-
-
+_NAMES = {"denoised": "denoised", "difference": "difference", "table": "regions"}
 _shown_link: WindowLink | None = None
 
 
@@ -453,45 +374,91 @@ def _forget_provenance(node) -> None:
         node.RemoveAttribute(f"IPv2.{key}")
 
 
-def _hidden_node(target, existing, volume: Volume):
-    """What the network said, out of sight and not saved."""
-    if existing is not None:
-        fill_volume(existing, volume)
-        return existing
-    node = slicer.vtkMRMLScalarVolumeNode()
+def _hidden_node(target, class_name: str):
+    """A new node for what the network said, out of sight and not saved."""
+    node = target.CreateNodeByClass(class_name)
+    node.UnRegister(None)
     node.SetName("IPv2 network output")
     # Before it is in the scene: Slicer looks at these when a node is added.
     node.SetHideFromEditors(True)
     node.SetSaveWithScene(False)
     node.SetAttribute(IS_OUTPUT, "1")
-    fill_volume(node, volume)
     return target.AddNode(node)
 
 
-def _fill_table(table, statistics: StrengthStatistics, strength: float) -> None:
-    table.SetAttribute(_STATISTICS, json.dumps(statistics.as_dict()))
-    fill_region_table(table, statistics.at(strength))
+def _blended(before: Volume, output: Volume, strength: float, blended: Blended | None) -> Blended:
+    """What was blended already, if it is that."""
+    if blended is None or blended.strength != strength or not same_grid(before, blended.denoised):
+        return blend_and_subtract(before, output, strength)
+    return blended
 
 
-def _why_not(denoised_node) -> str | None:
-    """Why the strength of a node cannot be set."""
-    nodes = nodes_of(denoised_node)
-    if nodes is None:
-        return "this volume is no result of denoising: denoise a volume first"
-    name = denoised_node.GetName()
-    output = hidden_output(denoised_node)
-    if output is None:
-        return f"what the network said for '{name}' is not saved with a scene: denoise again to change its strength"
-    if nodes.input is None:
-        return f"the input of '{name}' is not in the scene any more: denoise again to change its strength"
-    try:
-        views = [node_view(node) for node in (output, nodes.input, denoised_node)]
-        views += [node_view(nodes.difference)] if nodes.difference is not None else []
-    except InputError as error:
-        return str(error)
-    if not all(same_grid(view, views[0]) for view in views[1:]):
-        return f"'{name}' or its input was changed since it was denoised: denoise again to change its strength"
-    return None
+def _link(nodes: DenoisedNodes, output) -> None:
+    """Let the nodes of a result find each other."""
+    for field, role in ROLES.items():
+        node = getattr(nodes, field)
+        nodes.denoised.SetNodeReferenceID(role, node and node.GetID())
+    nodes.denoised.SetNodeReferenceID(OUTPUT_ROLE, output.GetID())
+    nodes.denoised.SetAttribute(IS_RESULT, "1")
+    nodes.difference.SetAttribute(IS_DIFFERENCE, "1")
+    if nodes.table is not None:
+        nodes.table.SetAttribute(IS_TABLE, "1")
+    set_provenance(nodes.difference, {"difference": f"{nodes.input.GetName()} - {nodes.denoised.GetName()}"})
+    keep_stamp(output, nodes.input)
+
+
+def _common(provenances: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """What is the same for all frames."""
+    first, *others = provenances
+    return {key: value for key, value in first.items() if all(each.get(key) == value for each in others)}
+
+
+def _show_frames(nodes: DenoisedNodes, limit_hu: float) -> None:
+    """Give what shows the frames of a result its window, its colours and its place."""
+    before, after = shown(nodes.input), shown(nodes.denoised)
+    for node in (before, after):
+        if node.GetDisplayNode() is None:
+            node.CreateDefaultDisplayNodes()
+            show_window(node)
+    _copy_window(before, after)
+    show_difference(shown(nodes.difference), limit_hu, "Removed (HU)")
+    _place_frames(nodes)
+
+
+def _place_frames(nodes: DenoisedNodes) -> None:
+    """Put the sequences of a result beside their source, and what shows their frames beside what shows its."""
+    before = shown(nodes.input)
+    place_beside(_parts(nodes), nodes.input)
+    place_beside([shown(node) for node in _parts(nodes)], before)
+    for node in (nodes.denoised, nodes.difference):
+        if node is not None:
+            inherit(shown(node), before)
+
+
+_followed: set[slicer.vtkMRMLScene] = set()
+
+
+def _leave_browsers(target, event) -> None:
+    """Undo or Redo begins, and removes nodes one by one: a browser would show anew what is to go."""
+    for nodes in _results_of_sequences(target):
+        leave_browser(_parts(nodes))
+
+
+def _return_to_browsers(target, event) -> None:
+    """Undo or Redo is over. Browsers, which Slicer cannot copy, and the tree are not among what it brings back."""
+    for nodes in _results_of_sequences(target):
+        browse(nodes.input, _parts(nodes))
+        _place_frames(nodes)
+
+
+def _results_of_sequences(target) -> list[DenoisedNodes]:
+    found = [nodes_of(node) for node in nodes_of_class(target, "vtkMRMLSequenceNode")]
+    return [nodes for nodes in found if nodes is not None and nodes.input is not None]
+
+
+def _parts(nodes: DenoisedNodes) -> list[slicer.vtkMRMLNode]:
+    """The nodes that make up a result, without its input."""
+    return [node for node in (nodes.denoised, nodes.difference, nodes.table) if node is not None]
 
 
 def _copy_window(source, target) -> None:
@@ -506,21 +473,3 @@ def _copy_window(source, target) -> None:
     display.AutoWindowLevelOff()
     display.SetWindowLevel(window, level)
     display.EndModify(state)
-
-
-def _browser_of(sequence_node):
-    for browser in nodes_of_class(sequence_node.GetScene(), "vtkMRMLSequenceBrowserNode"):
-        if browser.IsSynchronizedSequenceNode(sequence_node, True):
-            return browser
-    return None
-
-
-def _add_frame(sequence, volume: Volume, index_value: str) -> None:
-    # The sequence copies what it is given, so it gets an empty node, whose copy is filled.
-    empty = slicer.vtkMRMLScalarVolumeNode()
-    frame = sequence.SetDataNodeAtValue(empty, index_value)
-    fill_volume(frame, volume)
-
-
-def _number(value: float) -> str:
-    return _NOTHING if math.isnan(value) else f"{value + 0.0:.1f}"

@@ -1,7 +1,8 @@
 """Whose a volume of the scene is: the nodes of a result, how they find each other, and what tells a patient's scan.
 
 Owns the attributes and references behind that, also after the scene was saved and loaded, and taking them from a volume
-that gets another owner. What a result consists of, and making one, is `scene_denoised`'s matter.
+that gets another owner; the same for sequences. What a result consists of, and making one, is `scene_denoised`'s
+matter.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import slicer
 
 from .scene import nodes_of_class, show_window
 from .scene_changes import subject_hierarchy
+from .scene_sequences import sequence_of
 
 # Roles of the references of a denoised node; the first three are fields of `DenoisedNodes`.
 ROLES = {"input": "IPv2Input", "difference": "IPv2Difference", "table": "IPv2Regions"}
@@ -19,9 +21,16 @@ OUTPUT_ROLE = "IPv2NetworkOutput"
 # Node attributes that are no provenance.
 IS_RESULT = "IPv2Denoised"
 IS_DIFFERENCE = "IPv2Difference"
+IS_TABLE = "IPv2Regions"
 IS_OUTPUT = "IPv2NetworkOutput"  # after a reload, another node may have the ID of the hidden one
 _SOURCE_UIDS = "IPv2SourceInstanceUIDs"
-_KINDS = {IS_RESULT: "denoised", IS_DIFFERENCE: "difference", IS_OUTPUT: "network output", "IPv2Stage": "stage"}
+_KINDS = {
+    IS_RESULT: "denoised",
+    IS_DIFFERENCE: "difference",
+    IS_TABLE: "regions",
+    IS_OUTPUT: "network output",
+    "IPv2Stage": "stage",
+}
 _DICOM_UIDS = "DICOM.instanceUIDs"  # Slicer's own, of a volume that was loaded from DICOM
 # What Slicer's own export asks the item of a series for, as far as it is the same for what was made from the series.
 _SERIES_FACTS = ("DICOM.Modality", "DICOM.FrameOfReferenceUID")
@@ -29,22 +38,22 @@ _SERIES_FACTS = ("DICOM.Modality", "DICOM.FrameOfReferenceUID")
 
 @dataclass(frozen=True, eq=False)
 class DenoisedNodes:
-    """The nodes of a result.
+    """The nodes of a result: four sequences of such nodes where the input is a sequence.
 
     Attributes
     ----------
-    input, denoised, difference : vtkMRMLScalarVolumeNode
+    input, denoised, difference : vtkMRMLScalarVolumeNode or vtkMRMLSequenceNode
         `difference` is input - denoised: what was removed.
-    table : vtkMRMLTableNode or None
+    table : vtkMRMLTableNode, vtkMRMLSequenceNode or None
         Means and noise per region, None where none were measured.
 
     A node that somebody removed from the scene is None.
     """
 
-    input: slicer.vtkMRMLScalarVolumeNode | None
-    denoised: slicer.vtkMRMLScalarVolumeNode
-    difference: slicer.vtkMRMLScalarVolumeNode | None
-    table: slicer.vtkMRMLTableNode | None
+    input: slicer.vtkMRMLNode | None
+    denoised: slicer.vtkMRMLNode
+    difference: slicer.vtkMRMLNode | None
+    table: slicer.vtkMRMLNode | None
 
 
 def nodes_of(denoised_node: slicer.vtkMRMLNode | None) -> DenoisedNodes | None:
@@ -55,28 +64,30 @@ def nodes_of(denoised_node: slicer.vtkMRMLNode | None) -> DenoisedNodes | None:
     return DenoisedNodes(denoised=denoised_node, **found)
 
 
-def newest_result(input_node: slicer.vtkMRMLScalarVolumeNode) -> DenoisedNodes | None:
-    """The nodes of the newest result of a volume, or None."""
-    for node in reversed(_scalar_volumes(input_node)):
+def newest_result(input_node: slicer.vtkMRMLNode) -> DenoisedNodes | None:
+    """The nodes of the newest result of a volume or sequence, or None."""
+    for node in reversed(_candidates(input_node)):
         nodes = nodes_of(node)
         if nodes is not None and nodes.input is input_node and node is not input_node:
             return nodes
     return None
 
 
-def hidden_output(denoised_node: slicer.vtkMRMLNode) -> slicer.vtkMRMLScalarVolumeNode | None:
-    """The hidden node with what the network said, or None."""
+def hidden_output(denoised_node: slicer.vtkMRMLNode) -> slicer.vtkMRMLNode | None:
+    """The hidden volume or sequence with what the network said, or None."""
     node = denoised_node.GetNodeReference(OUTPUT_ROLE)
     return node if node is not None and node.GetAttribute(IS_OUTPUT) else None
 
 
 def kind_of(node: slicer.vtkMRMLNode) -> str:
-    """What IPv2 made a volume for: "denoised", "difference", "network output", "stage"; empty if it did not.
+    """What IPv2 made a node for: "denoised", "difference", "regions", "network output", "stage"; empty if it did not.
 
-    Volumes of older scenes are known by what they are to a result, too.
+    What shows a frame of a sequence is of the kind of the sequence. Volumes of older scenes are known by what they are
+    to a result, too.
     """
+    node = sequence_of(node) or node
     found = next((kind for name, kind in _KINDS.items() if node.GetAttribute(name)), "")
-    if not found and any(_refers(each, "difference", node) for each in _scalar_volumes(node)):
+    if not found and any(_refers(each, "difference", node) for each in _candidates(node)):
         return "difference"
     return found
 
@@ -96,7 +107,7 @@ def why_not_output(node: slicer.vtkMRMLScalarVolumeNode, input_node: slicer.vtkM
         return f"{name} is the result of {whose}"
     if kind:
         return f"{name} is a part of another result ({kind})"
-    if any(_refers(each, "input", node) for each in _scalar_volumes(node)):
+    if any(_refers(each, "input", node) for each in _candidates(node)):
         return f"{name} has a result of its own"
     if node.GetAttribute(_DICOM_UIDS):
         return f"{name} is a scan from DICOM"
@@ -140,11 +151,11 @@ def own_part(result: slicer.vtkMRMLNode, part: slicer.vtkMRMLNode | None) -> sli
     return part if part is not None and referring(part) == [result] else None
 
 
-def referring(node: slicer.vtkMRMLNode) -> list[slicer.vtkMRMLScalarVolumeNode]:
+def referring(node: slicer.vtkMRMLNode) -> list[slicer.vtkMRMLNode]:
     """Results and stages to which a node is the input or another part."""
     return [
         each
-        for each in _scalar_volumes(node)
+        for each in _candidates(node)
         if each is not node and any(each.GetNodeReferenceID(role) == node.GetID() for role in _own_roles(each))
     ]
 
@@ -185,6 +196,11 @@ def inherit(node: slicer.vtkMRMLScalarVolumeNode, source: slicer.vtkMRMLScalarVo
         if source_item and tree.HasItemAttribute(source_item, name):
             tree.SetItemAttribute(item, name, tree.GetItemAttribute(source_item, name))
     tree.SetItemAttribute(item, "DICOM.SeriesDescription", node.GetName())
+    inherit_source(node, source)
+
+
+def inherit_source(node: slicer.vtkMRMLScalarVolumeNode, source: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """As `inherit`, for a volume that has no place: the frame of a sequence."""
     node.SetAttribute(_SOURCE_UIDS, " ".join(source_instance_uids(source)) or None)
     node.SetVoxelValueQuantity(source.GetVoxelValueQuantity())
     node.SetVoxelValueUnits(source.GetVoxelValueUnits())
@@ -202,5 +218,7 @@ def _own_roles(node) -> list[str]:
     return [role for role in _roles(node) if role.startswith("IPv2")]
 
 
-def _scalar_volumes(node) -> list:
-    return nodes_of_class(node.GetScene(), "vtkMRMLScalarVolumeNode")
+def _candidates(node) -> list[slicer.vtkMRMLNode]:
+    """What may be a result or a stage, in the scene of a node."""
+    target = node.GetScene()
+    return [*nodes_of_class(target, "vtkMRMLScalarVolumeNode"), *nodes_of_class(target, "vtkMRMLSequenceNode")]

@@ -27,13 +27,20 @@ def currentSliceIndex(node) -> int | None:
 
 
 def inputVolumes() -> list:
-    """The grey-value volumes of the scene that somebody may want to denoise: no label maps, and nothing made here."""
+    """The grey-value volumes of the scene that somebody may want to denoise.
+
+    No label maps, nothing made here, and nothing that shows a frame of a sequence and will show another one.
+    """
     from IPv2Lib.scene_results import kind_of
+    from IPv2Lib.scene_sequences import sequence_of
 
     return [
         node
         for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors() and not kind_of(node)
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode"
+        and not node.GetHideFromEditors()
+        and not kind_of(node)
+        and sequence_of(node) is None
     ]
 
 
@@ -48,9 +55,15 @@ def hideInSelector(selector, nodes) -> None:
 
 
 def firstVolume():
-    """The volume that is shown, else the first of `inputVolumes`, or None."""
-    shown = slicer.app.applicationLogic().GetSelectionNode().GetActiveVolumeID()
-    return min(inputVolumes(), key=lambda node: node.GetID() != shown, default=None)
+    """The volume, or the sequence of the frame, that is shown, else the first of `inputVolumes`, or None."""
+    from IPv2Lib.scene_results import kind_of
+    from IPv2Lib.scene_sequences import sequence_of
+
+    shown = slicer.mrmlScene.GetNodeByID(slicer.app.applicationLogic().GetSelectionNode().GetActiveVolumeID() or "")
+    sequence = shown and sequence_of(shown)
+    if sequence is not None and not kind_of(sequence):
+        return sequence
+    return min(inputVolumes(), key=lambda node: node is not shown, default=None)
 
 
 def showInSliceViews(node) -> None:

@@ -109,6 +109,43 @@ def _load(uid: str):
     return node
 
 
+def load_volume_sequence(series_uid: str, tag: str):
+    """Load a 4-D series as MultiVolumeImporter does, Slicer's importer of such series; the sequence.
+
+    One frame for each value of a tag (keyword), in their order. Index values are numbers from 0, without name and unit;
+    changes of what is shown go into the sequence, and its name tells the frame. It, not the sequence, is filed under
+    the patient.
+    """
+    headers = slicer.dicomDatabase._headers
+    files = slicer.dicomDatabase.filesForSeries(series_uid)
+    first = headers[files[0]]
+    name = f"{first.SeriesNumber}: {first.SeriesDescription}"
+    scene = slicer.mrmlScene
+    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", scene.GenerateUniqueName(name))
+    sequence.SetIndexName("")
+    sequence.SetIndexUnit("")
+    for number, value in enumerate(sorted({float(headers[path][tag].value) for path in files})):
+        paths = [path for path in files if float(headers[path][tag].value) == value]
+        paths.sort(key=lambda path: float(headers[path].ImagePositionPatient[2]))
+        frame = slicer.util.loadVolume(paths[0], {"fileNames": paths, "name": name, "show": False})
+        frame.SetAttribute("DICOM.instanceUIDs", " ".join(str(headers[path].SOPInstanceUID) for path in paths))
+        empty = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+        sequence.SetDataNodeAtValue(empty, str(number))
+        sequence.UpdateDataNodeAtValue(frame, str(number), True)
+        for node in (empty, frame.GetDisplayNode(), frame.GetStorageNode(), frame):
+            if node is not None:
+                scene.RemoveNode(node)
+    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", scene.GenerateUniqueName(f"{name} browser"))
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    browser.SetSaveChanges(sequence, True)
+    browser.SetOverwriteProxyName(sequence, True)
+    proxy = browser.GetProxyNode(sequence)
+    slicer.app.applicationLogic().GetSelectionNode().SetActiveVolumeID(proxy.GetID())
+    slicer.app.applicationLogic().PropagateVolumeSelection()
+    _file(proxy, first, " ".join(str(headers[path].SOPInstanceUID) for path in files))
+    return sequence
+
+
 def _file(node, header, instances: str) -> None:
     """Put a volume under its study and patient, made where they are missing."""
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)

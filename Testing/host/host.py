@@ -408,6 +408,23 @@ class Host:
         self.process_events()
         return nodes
 
+    def import_4d(self, folder: str | Path, tag: str = "AcquisitionTime"):
+        """What happens when the one series of a folder is loaded as a volume sequence, a frame for each value of a tag.
+
+        Returns
+        -------
+        vtkMRMLSequenceNode
+        """
+        from DICOMLib import DICOMUtils
+
+        from .dicom import load_volume_sequence
+
+        DICOMUtils.importDicom(str(folder))
+        file = next(path for path in sorted(Path(folder).rglob("*")) if path.is_file())
+        sequence = load_volume_sequence(slicer.dicomDatabase.seriesForFile(str(file)), tag)
+        self.process_events()
+        return sequence
+
     def quit(self) -> None:
         """End the application as a user does: modules clean up. The host still has to be closed.
 

@@ -89,6 +89,11 @@ def save_and_load(target, folder):
     assert target.WriteToMRB(str(path), None)
     opened = slicer.vtkMRMLScene()
     scene.application_logic(opened)
+    cache, data_io = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
+    cache.SetRemoteCacheDirectory(str(folder / "cache"))  # where a sequence of tables, a scene of its own, is unpacked
+    data_io.SetCacheManager(cache)
+    opened.SetDataIOManager(data_io)
+    opened.SetCacheManager(cache)
     with zipfile.ZipFile(path) as archive:
         archive.extractall(folder)
     opened.SetURL(str(next(folder.glob("*/*.mrml"))))

@@ -12,19 +12,9 @@ vtk = pytest.importorskip("vtk")
 
 from IPv2Lib import scene  # noqa: E402
 from IPv2Lib.scene_changes import subject_hierarchy, undoable_step  # noqa: E402
-from IPv2Lib.scene_denoised import (  # noqa: E402
-    COLUMNS,
-    add_denoised,
-    add_denoised_sequence,
-    can_set_strength,
-    fill_region_table,
-    frames,
-    link_windows,
-    nodes_of,
-    remove_unused_outputs,
-    set_strength,
-    show_denoised,
-)
+from IPv2Lib.scene_denoised import add_denoised, link_windows, remove_unused_outputs, show_denoised  # noqa: E402
+from IPv2Lib.scene_results import nodes_of  # noqa: E402
+from IPv2Lib.scene_strength import COLUMNS, can_set_strength, fill_region_table, set_strength  # noqa: E402
 from scene_state import PROVENANCE, STATISTICS, array, new_scene, pair, save_and_load, state, table_rows, tree_of  # noqa: E402
 
 
@@ -455,69 +445,3 @@ def test_a_table_without_rows_has_its_columns(fresh):
     fill_region_table(node, [])
     assert [node.GetTable().GetColumnName(n) for n in range(6)] == list(COLUMNS)
     assert node.GetLocked()
-
-
-# --- sequences ----------------------------------------------------------------------------------------------
-
-
-def add_sequence(target, count=3, browser=True):
-    sequence = target.AddNewNodeByClass("vtkMRMLSequenceNode", "4D")
-    sequence.SetIndexName("phase")
-    sequence.SetIndexUnit("%")
-    for number in range(count):
-        frame = slicer.vtkMRMLScalarVolumeNode()
-        scene.fill_volume(frame, pair(seed=number)[0])
-        sequence.SetDataNodeAtValue(frame, str(10 * number))
-    if browser:
-        node = target.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "4D browser")
-        node.SetAndObserveMasterSequenceNodeID(sequence.GetID())
-    return sequence
-
-
-@pytest.mark.parametrize("browser", [True, False])
-def test_a_sequence_is_denoised_frame_by_frame_in_the_browser_of_its_source(fresh, browser, tmp_path):
-    sequence = add_sequence(fresh, browser=browser)
-    outputs = [pair(seed=number)[1] for number in range(3)]
-    result = add_denoised_sequence(sequence, outputs, 0.4, PROVENANCE)
-    assert result.sequence.GetName() == "4D denoised"
-    assert (result.sequence.GetIndexName(), result.sequence.GetIndexUnit()) == ("phase", "%")
-    assert [result.sequence.GetNthIndexValue(n) for n in range(3)] == ["0", "10", "20"]
-    assert fresh.GetNumberOfNodesByClass("vtkMRMLSequenceBrowserNode") == 1
-    expected = [blend(pair(seed=n)[0], output, 0.4).array for n, output in enumerate(outputs)]
-    for node, image in zip(frames(result.sequence), expected, strict=True):
-        np.testing.assert_array_equal(array(node), image)
-    assert scene.provenance(result.sequence)["strength"] == "0.4"
-    for number in (2, 1):
-        result.browser.SetSelectedItemNumber(number)
-        np.testing.assert_array_equal(array(result.denoised), expected[number])
-        np.testing.assert_array_equal(array(result.input), pair(seed=number)[0].array)
-    views = scene.show_compare([result.input, result.denoised])
-    assert all(scene.render_view(view, (40, 30)).any() for view in views)
-
-
-def test_a_sequence_can_be_undone(fresh):
-    fresh.SetUndoOn()
-    sequence = add_sequence(fresh)
-    before = state(fresh)
-    add_denoised_sequence(sequence, [pair(seed=n)[1] for n in range(3)], 1.0, PROVENANCE)
-    fresh.Undo()
-    after = state(fresh)
-    assert after.keys() == before.keys()
-    assert frames(sequence)[2] is not None
-
-
-def test_sequences_that_cannot_be_denoised_are_refused_and_the_scene_stays(fresh):
-    sequence = add_sequence(fresh)
-    outputs = [pair(seed=n)[1] for n in range(3)]
-    before = state(fresh)
-    with pytest.raises(InputError, match="3 frames, 2 were denoised"):
-        add_denoised_sequence(sequence, outputs[:2], 1.0, PROVENANCE)
-    with pytest.raises(InputError, match="frame 3 was changed"):
-        add_denoised_sequence(sequence, [*outputs[:2], pair(shape=(1, 4, 4))[1]], 1.0, PROVENANCE)
-    with pytest.raises(RuntimeError, match="in the middle"):
-        add_denoised_sequence(sequence, outputs, 1.0, {"model": Unprintable()})
-    assert state(fresh) == before
-    empty = fresh.AddNewNodeByClass("vtkMRMLSequenceNode", "none")
-    for wrong, message in ((empty, "'none' is empty"), (None, "no sequence"), (fresh, "no sequence")):
-        with pytest.raises((InputError, AttributeError), match=message):
-            frames(wrong)

@@ -8,8 +8,9 @@ slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: p
 from IPv2Lib import scene  # noqa: E402
 from IPv2Lib.denoise import blend  # noqa: E402
 from IPv2Lib.scene_changes import subject_hierarchy  # noqa: E402
-from IPv2Lib.scene_denoised import add_denoised, can_set_strength, nodes_of, set_strength  # noqa: E402
-from IPv2Lib.scene_results import kind_of, newest_result, source_instance_uids, why_not_output  # noqa: E402
+from IPv2Lib.scene_denoised import add_denoised  # noqa: E402
+from IPv2Lib.scene_results import kind_of, newest_result, nodes_of, source_instance_uids, why_not_output  # noqa: E402
+from IPv2Lib.scene_strength import can_set_strength, set_strength  # noqa: E402
 from scene_state import PROVENANCE, STATISTICS, array, new_scene, pair, save_and_load, state, table_rows  # noqa: E402
 
 SERIES = "4: Thorax 1.0 B31f"  # as Slicer names the chest CT of every patient of one scanner

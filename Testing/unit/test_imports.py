@@ -11,8 +11,8 @@ import pytest
 
 LIBRARY = Path(IPv2Lib.__file__).parent
 ON_SLICER = {
-    "scene.py", "scene_changes.py", "scene_denoised.py", "scene_layouts.py", "scene_results.py", "scene_stages.py",
-    "scene_training.py",
+    "scene.py", "scene_changes.py", "scene_denoised.py", "scene_layouts.py", "scene_results.py", "scene_sequences.py",
+    "scene_stages.py", "scene_strength.py", "scene_training.py",
     "pictures.py",
 }  # fmt: skip
 """What touches MRML, and what draws with it."""

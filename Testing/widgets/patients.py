@@ -34,6 +34,26 @@ def write_patient(folder: Path, who: str, parts: int = 1) -> Path:
     return folder / who
 
 
+def chest_at(who: str, frame: int) -> np.ndarray:
+    """HU of a frame of a 4-D CT."""
+    return np.roll(chest(who), 3 * frame, axis=1) + np.int16(frame)
+
+
+def write_4d(folder: Path, who: str, count: int = 3) -> Path:
+    """Write a series with several volumes, one after the other; returns its folder."""
+    study = f"1.2.826.0.1.{sum(map(ord, who))}"
+    place = folder / f"{who} 4D"
+    place.mkdir(parents=True)
+    for frame in range(count):
+        for index, plane in enumerate(chest_at(who, frame)):
+            image = slice_of(plane, who, study, index)
+            number = 100 * frame + index + 1
+            image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID = f"{study}.4.{number}"
+            image.InstanceNumber, image.AcquisitionTime = number, f"1200{2 * frame:02d}"
+            image.save_as(place / f"IM{number:04d}.dcm", enforce_file_format=True)
+    return place
+
+
 def slice_of(plane: np.ndarray, who: str, study: str, index: int) -> Dataset:
     """One CT image."""
     image = Dataset()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from IPv2Lib import bundle, ct, scene, scene_denoised
+from IPv2Lib import bundle, ct, scene, scene_results, scene_strength
 from IPv2Lib.regions import Region, RegionResponse, StrengthStatistics
 from panel import MODULE, expand, finish_job, node_names, open_panel, view_names
 
@@ -80,7 +80,7 @@ def test_from_click_to_result(host, tmp_path):
     assert host.messages == []
 
     # the result, beside its source
-    nodes = scene_denoised.nodes_of(slicer.util.getNode("CTChest denoised"))
+    nodes = scene_results.nodes_of(slicer.util.getNode("CTChest denoised"))
     before, after = slicer.util.arrayFromVolume(uldct), slicer.util.arrayFromVolume(nodes.denoised).copy()
     assert np.abs(np.diff(after)).mean() < np.abs(np.diff(before)).mean()
     rows = [[nodes.table.GetCellText(row, column) for column in (0, 5)] for row in range(3)]
@@ -218,7 +218,7 @@ def test_more_noise_than_before_has_a_plus(host):
         RegionResponse(Region.BACKGROUND, 1000, -900.0, -900.0, 4.0, 4.5, 5.0),
         RegionResponse(Region.LUNG, 1000, -850.0, -850.0, 40.0, 30.0, 20.0),
     )
-    scene_denoised.fill_region_table(table, StrengthStatistics(responses).at(1.0))
+    scene_strength.fill_region_table(table, StrengthStatistics(responses).at(1.0))
     text = results.tableHtml(table)
     assert "+25&nbsp;%" in text and "−50&nbsp;%" in text
 
@@ -247,14 +247,14 @@ def test_several_volumes_and_an_output(host):
     host.click(widget.ui.selfEnsembleCheckBox)
     host.click(widget.ui.denoiseButton)
     finish_job(host, widget)
-    assert output.GetName() == "CTChest denoised_1" and scene_denoised.nodes_of(output).input is uldct
+    assert output.GetName() == "CTChest denoised_1" and scene_results.nodes_of(output).input is uldct
     facts = scene.provenance(output)
     assert (facts["kept_noise_hu"], facts["self_ensemble"]) == ("6.0", "true")
     before, after = slicer.util.arrayFromVolume(uldct), slicer.util.arrayFromVolume(output)
     assert np.array_equal(before[:, :8], after[:, :8]) and not np.array_equal(before, after)
 
 
-def test_a_sequence_is_denoised_frame_by_frame(host):
+def test_a_sequence_is_denoised_by_itself(host):
     import slicer
 
     widget, uldct, ndct = open_panel(host, slices=2)
@@ -262,15 +262,6 @@ def test_a_sequence_is_denoised_frame_by_frame(host):
     for value, node in (("0", uldct), ("50", ndct)):
         sequence.SetDataNodeAtValue(node, value)
     widget._parameterNode.inputVolume = sequence
-    host.process_events(0.2)
-    assert "2 frames" in widget.ui.concernsLabel.text()
-    host.click(widget.ui.denoiseButton)
-    finish_job(host, widget)
-    assert host.messages == []
-    denoised = slicer.util.getNode("4D denoised")
-    assert [denoised.GetNthIndexValue(index) for index in range(2)] == ["0", "50"]
-    assert view_names() == ["IPv2View1", "IPv2View2"]
-    assert "denoised" in shown_volumes(slice_views(view_names()))[1]
     widget._parameterNode.furtherVolumes = [uldct]
     host.process_events(0.1)
     assert not widget.ui.denoiseButton.isEnabled() and "denoised by itself" in widget.ui.denoiseStatusLabel.text()

@@ -2,7 +2,7 @@
 
 import json
 
-from IPv2Lib import ct, scene, scene_denoised
+from IPv2Lib import ct, scene, scene_results
 from IPv2Lib.cli import main
 from panel import finish_job, open_panel
 
@@ -13,7 +13,7 @@ def test_a_click_and_a_command_keep_the_same_facts(host, tmp_path):
     widget, uldct, _ = open_panel(host, slices=2)
     host.click(widget.ui.denoiseButton)
     finish_job(host, widget)
-    found = scene.provenance(scene_denoised.nodes_of(slicer.util.getNode("CTChest denoised")).denoised)
+    found = scene.provenance(scene_results.nodes_of(slicer.util.getNode("CTChest denoised")).denoised)
 
     source = ct.write(scene.node_to_volume(uldct), tmp_path / "scan.nrrd")
     assert main(["denoise", str(source), str(tmp_path / "out.nrrd"), "--model", found["model"]]) == 0

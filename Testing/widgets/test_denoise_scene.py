@@ -1,6 +1,6 @@
 """IPv2 Denoise and scenes: saved, cleared, loaded; sample data; the self-test."""
 
-from IPv2Lib import scene_denoised, scene_stages
+from IPv2Lib import scene_denoised, scene_results, scene_stages
 from panel import MODULE, expand, open_panel, view_names
 
 CHANGED = {
@@ -76,7 +76,7 @@ def test_results_and_stages_come_back_with_the_scene(host, tmp_path):
     assert widget.ui.regionTable.isVisible() and widget.ui.showButton.isEnabled()
     assert widget.ui.stagesList.count() == len(scene_stages.STAGES)
     host.click(widget.ui.showButton)
-    assert scene_denoised.nodes_of(slicer.util.getNode("CTChest denoised")).input.GetName() == "CTChest"
+    assert scene_results.nodes_of(slicer.util.getNode("CTChest denoised")).input.GetName() == "CTChest"
     widget.ui.strengthSlider.setValue(20)
     host.process_events(0.2)
     assert "denoise" in widget.ui.denoiseStatusLabel.text()

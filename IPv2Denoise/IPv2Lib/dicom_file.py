@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -107,7 +108,7 @@ def read_header(path: Path) -> Dataset | None:
 
 def read_dataset(path: Path, only: Sequence[str] | None = None) -> Dataset:
     """All elements of a file, or some and no pixels."""
-    with guard(path), quiet():
+    with guard(path), quiet:
         _check_inflated_size(path)
         return pydicom.dcmread(path, stop_before_pixels=only is not None, force=True, specific_tags=only)
 
@@ -118,21 +119,55 @@ def sop_class_uid(dataset: Dataset) -> str:
     return Elements([dataset], "").text("SOPClassUID") or Elements([meta], "").text("MediaStorageSOPClassUID")
 
 
+def check_nothing_follows(path: Path, dataset: Dataset, end: int) -> None:
+    """Refuse what pydicom takes for the next elements, or leaves out, where bytes were lost or put in.
+
+    Parameters
+    ----------
+    path : Path
+    dataset : Dataset
+        Read from it.
+    end : int
+        Where its pixel data ends, in bytes from the start of the file, or of what was inflated.
+    """
+    rest = b"".join(_inflated(path))
+    if rest:
+        rest = rest[end:]
+    else:
+        with open(path, "rb") as file:
+            file.seek(end)
+            rest = file.read()
+    if rest in (b"", b"\0"):
+        return
+    big = getattr(dataset, "is_little_endian", True) is False
+    tag = tuple(int.from_bytes(rest[start : start + 2], "big" if big else "little") for start in (0, 2))
+    private = 0x7FE0 < tag[0] < 0x7FF0 and tag[0] % 2
+    if tag not in ((0xFFFA, 0xFFFA), (0xFFFC, 0xFFFC)) and not private:
+        raise ValueError(f"{len(rest)} bytes after the pixel data are no part of the file: some were lost or put in")
+
+
 def _check_inflated_size(path: Path) -> None:
     """Refuse a deflated file that would fill the memory: pydicom inflates it at once."""
+    size = 0
+    for block in _inflated(path):
+        size += len(block)
+        if size > _MOST_INFLATED_BYTES:
+            raise InputError(f"{path} inflates to more than {_MOST_INFLATED_BYTES >> 20} MiB: export it uncompressed")
+
+
+def _inflated(path: Path) -> Iterator[bytes]:
+    """The content of a deflated file behind its file meta information, in pieces; nothing of another file."""
     with open(path, "rb") as file:
         start = file.read(1 << 16)
         if str(DeflatedExplicitVRLittleEndian).encode() not in start:
             return
-        file.seek(144 + int.from_bytes(start[140:144], "little"))  # after the file meta information
-        inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        while not inflater.eof and size <= _MOST_INFLATED_BYTES:
+        file.seek(144 + int.from_bytes(start[140:144], "little"))
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        while not inflater.eof:
             block = inflater.unconsumed_tail or file.read(1 << 16)
             if not block:
                 raise EOFError("the file is cut short")
-            size += len(inflater.decompress(block, 1 << 20))
-    if size > _MOST_INFLATED_BYTES:
-        raise InputError(f"{path} inflates to more than {_MOST_INFLATED_BYTES >> 20} MiB: export it uncompressed")
+            yield inflater.decompress(block, 1 << 20)
 
 
 class Elements:
@@ -199,7 +234,7 @@ class Elements:
         dataset = next((dataset for dataset in self._datasets if keyword in dataset), None)
         if dataset is None:
             return []
-        with guard(self.where, keyword), quiet():
+        with guard(self.where, keyword), quiet:
             value = dataset[keyword].value
             if value is None:
                 return []
@@ -212,7 +247,7 @@ class Elements:
 
 def save(dataset: Dataset, file: Path | BinaryIO) -> None:
     """Write a DICOM file."""
-    with quiet():
+    with quiet:
         if int(pydicom.__version__.partition(".")[0]) >= 3:
             # Unlike Dataset.save_as, dcmwrite also converts big-endian templates.
             pydicom.dcmwrite(file, dataset, enforce_file_format=True)
@@ -238,9 +273,31 @@ def guard(where: Path | str, what: str = "") -> Iterator[None]:
         raise InputError(f"{where} is a damaged DICOM file ({reason}): export it again") from error
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep pydicom's remarks on unusual but readable values off stderr."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+class _Quiet:
+    """Keeps pydicom's remarks on unusual but readable values off stderr, in whatever thread.
+
+    `warnings.catch_warnings` would put back the filters that it found, which may be those of another thread.
+    """
+
+    _MODULE = r"pydicom(\.|$)"
+
+    def __init__(self):
+        self._lock = threading.RLock()
+        self._users = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                warnings.filterwarnings("ignore", module=self._MODULE)
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                own = [each for each in warnings.filters if getattr(each[3], "pattern", None) == self._MODULE]
+                for each in own:
+                    warnings.filters.remove(each)
+
+
+quiet = _Quiet()

@@ -89,7 +89,7 @@ def _drop_damaged(dataset: Dataset) -> set[str]:
         try:
             if tag.group < 8:
                 raise ValueError("not an element of a data set")
-            with quiet():
+            with quiet:
                 alone.add(dataset[tag])
                 alone.is_little_endian, alone.is_implicit_VR = True, False
                 alone.save_as(io.BytesIO())
@@ -110,9 +110,7 @@ class _Act:
 
 
 def _derived(volume: Volume, template: Path | Sequence[Path], act: _Act) -> Iterator[Dataset]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InputNote)  # reading said it, and all slices of the volume must be there
-        series = find_series(template)
+    series = find_series(template)  # reading told its notes, and all slices of the volume must be there
     if not same_grid(volume, series.grid):
         raise InputError(
             f"the volume {volume.array.shape} is not on the grid of the template's {series.name}: give the "

@@ -7,10 +7,10 @@ other tested; two patients of one name must not.
 from __future__ import annotations
 
 import re
-import warnings
 from pathlib import Path
 
 from .dicom import is_dicom
+from .dicom_file import quiet
 
 _TAGS = ["PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID"]
 _OF_STUDY = "Patient-"  # as Slicer calls patients without an ID
@@ -51,8 +51,7 @@ def patient_of(path: Path) -> str:
         file = next((item for item in files if is_dicom(item)), None)
         if file is None:
             return ""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet:
             header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
             return patient_label(*(str(header.get(tag) or "") for tag in _TAGS))
     except Exception:  # pydicom raises errors of many kinds on damaged files, which reading them will name

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import dicom_write
 from .ct import Volume
-from .dicom_file import Elements, guard, is_dicom, read_dataset
+from .dicom_file import Elements, guard, is_dicom, quiet, read_dataset
 from .dicom_pixels import stored_values
 from .dicom_series import find_series
 from .errors import InputError
@@ -31,6 +31,7 @@ def patient_id(path: Path) -> str:
         return ""
 
 
+@quiet
 def read_series(source: Path | Sequence[Path]) -> tuple[Volume, list[str]]:
     """Read one series.
 

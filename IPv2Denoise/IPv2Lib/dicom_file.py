@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian
 
 from .errors import InputError, IPv2Error
 
@@ -29,7 +29,9 @@ _HEADER_TAGS = [
     "SOPClassUID",
     "ImageType",
     "Modality",
+    "StudyInstanceUID",
     "SeriesInstanceUID",
+    "SeriesNumber",
     "SeriesDescription",
     "NumberOfFrames",
     "SamplesPerPixel",
@@ -56,6 +58,7 @@ _HEADER_TAGS = [
     "PerFrameFunctionalGroupsSequence",
 ]
 _MOST_INFLATED_BYTES = 1 << 30  # a thousand slices of 512×512; deflate can make a thousand bytes of one
+_STANDARD = "1.2.840.10008."  # how the UIDs of DICOM itself begin
 _FIRST_VRS = (b"UL", b"CS", b"UI", b"SH", b"DA", b"TM", b"OB", b"LO", b"UN", b"DT")
 
 
@@ -98,10 +101,10 @@ def read_header(path: Path) -> Dataset | None:
     """
     header = read_dataset(path, _HEADER_TAGS)
     elements = Elements([header], path.name)
-    sop_class = sop_class_uid(header)
     if all(elements.text(keyword) for keyword in ("SeriesInstanceUID", "Rows", "Columns")):
         return header
-    if sop_class and sop_class not in (CTImageStorage, *ENHANCED_CT):
+    classes = _sop_classes(header)
+    if classes and all(map(_is_other_class, classes)):
         return None
     raise InputError(f"{path} is a damaged DICOM file (its header is incomplete): export it again")
 
@@ -115,8 +118,20 @@ def read_dataset(path: Path, only: Sequence[str] | None = None) -> Dataset:
 
 def sop_class_uid(dataset: Dataset) -> str:
     """SOP class of a data set or, where that lacks it, of its file; empty where both do."""
+    return next(iter(_sop_classes(dataset)), "")
+
+
+def _sop_classes(dataset: Dataset) -> list[str]:
     meta = getattr(dataset, "file_meta", Dataset())
-    return Elements([dataset], "").text("SOPClassUID") or Elements([meta], "").text("MediaStorageSOPClassUID")
+    named = Elements([dataset], "").text("SOPClassUID"), Elements([meta], "").text("MediaStorageSOPClassUID")
+    return [each for each in named if each]
+
+
+def _is_other_class(name: str) -> bool:
+    """Whether a SOP class is certainly none of CT images, nor the remains of one."""
+    if name.startswith(_STANDARD) or _STANDARD.startswith(name):
+        return UID(name).type == "SOP Class" and name not in (CTImageStorage, *ENHANCED_CT)
+    return UID(name).is_valid
 
 
 def check_nothing_follows(path: Path, dataset: Dataset, end: int) -> None:
@@ -179,6 +194,7 @@ class Elements:
 
     def __init__(self, datasets: Sequence[Dataset], where: str):
         self._datasets = datasets
+        self._known: dict[str, list[Any]] = {}
         self.where = where
 
     def __contains__(self, keyword: str) -> bool:
@@ -231,6 +247,11 @@ class Elements:
         return values
 
     def _values(self, keyword: str) -> list[Any]:
+        if keyword not in self._known:
+            self._known[keyword] = self._read_values(keyword)
+        return self._known[keyword]
+
+    def _read_values(self, keyword: str) -> list[Any]:
         dataset = next((dataset for dataset in self._datasets if keyword in dataset), None)
         if dataset is None:
             return []
@@ -273,7 +294,7 @@ def guard(where: Path | str, what: str = "") -> Iterator[None]:
         raise InputError(f"{where} is a damaged DICOM file ({reason}): export it again") from error
 
 
-class _Quiet:
+class _Quiet(contextlib.ContextDecorator):
     """Keeps pydicom's remarks on unusual but readable values off stderr, in whatever thread.
 
     `warnings.catch_warnings` would put back the filters that it found, which may be those of another thread.

@@ -105,8 +105,11 @@ def find_series(source: Path | Sequence[Path]) -> Series:
     for path, error in damaged.items():
         if chosen in (None, path):
             raise error
+    alike: list[_Image] = []
     if chosen is not None:
+        every = [item for images in series.values() for item in images]
         series = {uid: images for uid, images in series.items() if chosen in [item.path for item in images]}
+        alike = _alike(every, series)
     if not series:
         raise InputError(
             f"{what} holds no DICOM image: give the folder of a CT series (subfolders are not searched), or one of "
@@ -117,6 +120,7 @@ def find_series(source: Path | Sequence[Path]) -> Series:
     images, left = _chosen(series, what, chosen)
     name = _name(images)
     notes = {item.path: _aside(item) for item in left}
+    notes |= {item.path: "of another series by its UID alone" for item in alike}
     shapes = {_shape(item.path) for item in images}
     for path, error in damaged.items():
         if _shape(path) in shapes:  # named like a slice of this series, not like one of another
@@ -127,6 +131,17 @@ def find_series(source: Path | Sequence[Path]) -> Series:
     if notes:
         found.notes.append(_left_out(notes, name))
     return found
+
+
+def _alike(every: Sequence[_Image], series: dict[str, list[_Image]]) -> list[_Image]:
+    """Images that all but the UID of their series makes slices of a chosen one: that may be damaged."""
+
+    def rest(item: _Image) -> tuple[str, ...]:
+        keywords = ("StudyInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "ImageOrientationPatient")
+        return (_shape(item.path), *map(item.header.text, keywords))
+
+    own = {rest(item) for images in series.values() for item in images}
+    return [item for item in every if item.uid not in series and rest(item) in own]
 
 
 def _left_out(notes: dict[Path, str], name: str) -> str:
@@ -232,7 +247,7 @@ def _frames(path: Path, header: Dataset) -> list[_Image]:
     """One image for an ordinary file, one per frame for an enhanced one."""
     top = Elements([header], path.name)
     uid, sop_class = top.text("SeriesInstanceUID"), sop_class_uid(header)
-    if "\\" in uid:
+    if "\\" in uid or " " in uid:
         raise InputError(f'{path} has "{uid}" as SeriesInstanceUID, which must be one: export it again')
     if sop_class not in ENHANCED_CT:
         return [_Image(path, 0, 1, top, uid, sop_class)]

@@ -52,6 +52,7 @@ _OVERLAY_STATISTICS = (0x1301, 0x1302, 0x1303)  # ROI area, mean and standard de
 _DESCRIBED_LENGTH, _DERIVED_LENGTH = 64, 1024  # of the VRs LO and ST
 
 
+@quiet
 def write_series(
     volume: Volume, folder: Path, description: str, template: Path | Sequence[Path] | None, derivation: str
 ) -> None:

@@ -190,12 +190,12 @@ def read(path: Path, notes: Notes | None, card: Mapping[str, Any] | None = None)
     """
     from . import ct, suitability
 
-    volume = ct.read(path)
+    volume, told = ct.read_noted(path)
     try:
         ct.check_ct(volume)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    concerns = suitability.value_concerns(volume) if card is None else suitability.concerns(volume, card)
+    concerns = [*told, *(suitability.value_concerns(volume) if card is None else suitability.concerns(volume, card))]
     if notes:
         notes.say(path, concerns)
     return volume, concerns

@@ -93,7 +93,7 @@ def denoise_to_file(
     ----------
     volume, source, output, model, options
     concerns : sequence of str
-        What there is to know about the scan, see `suitability.concerns`; kept with the result.
+        What there is to know about the scan, see `ct.read_noted` and `suitability.concerns`; kept with the result.
     progress, cancelled
         Called with (fraction, text); polled.
 
@@ -260,7 +260,7 @@ class _Work:
 
 def _content(place: Path, *, progress, cancelled) -> str:
     progress(0.0, f"{place.name}: looking whether it was denoised before")
-    return ct.read(place).sha256()
+    return ct.read_noted(place)[0].sha256()
 
 
 def _denoise_scan(work: _Work, *, progress, cancelled) -> tuple[bool, dict[str, Any]]:
@@ -268,12 +268,12 @@ def _denoise_scan(work: _Work, *, progress, cancelled) -> tuple[bool, dict[str, 
     from . import bundle, suitability
 
     progress(0.0, f"{work}: reading")
-    volume, model = ct.read(work.scan.source), bundle.load(work.model)
+    (volume, told), model = ct.read_noted(work.scan.source), bundle.load(work.model)
     if kept := _kept(work.scan, deciding(volume.sha256(), model, work.options), work.options.statistics):
         return True, kept
     return False, denoise_to_file(
         volume, work.scan.source, work.scan.output, model, work.options,
-        concerns=suitability.concerns(volume, model.card),
+        concerns=[*told, *suitability.concerns(volume, model.card)],
         progress=lambda fraction, text: progress(fraction, f"{work}: {text}"), cancelled=cancelled,
     )  # fmt: skip
 
@@ -286,7 +286,7 @@ def _kept(scan: Scan, wanted: dict[str, Any], statistics: bool) -> dict[str, Any
     if statistics and "statistics" not in facts:
         return None
     try:
-        if ct.read(scan.output).sha256() != facts.get("output_sha256"):
+        if ct.read_noted(scan.output)[0].sha256() != facts.get("output_sha256"):
             return None
     except (IPv2Error, OSError):
         return None

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import stat
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from . import atomic, image_files
-from .errors import InputError, OutputError
+from .errors import InputError, InputNote, OutputError
 from .file_names import IMAGE_SUFFIXES, is_folder, suffix
 
 AIR_HU = -1024.0
@@ -170,18 +171,31 @@ def read(path: str | Path | Sequence[str | Path], prefer: str | None = None) -> 
         No such file, a damaged file or an unknown format, colour or 4-D images, a geometry that cannot be
         inverted or contradicts itself; in DICOM also several series, a modality other than CT, slices that are
         missing, doubled, tilted or of several sizes, each named with its series and positions.
+
+    Warns
+    -----
+    InputNote
+        What `read_noted` returns.
     """
+    volume, notes = read_noted(path, prefer)
+    for note in notes:
+        warnings.warn(InputNote(note), stacklevel=2)
+    return volume
+
+
+def read_noted(path: str | Path | Sequence[str | Path], prefer: str | None = None) -> tuple[Volume, list[str]]:
+    """As `read`; also what there is to know of an input that was read all the same, e.g. files that were left out."""
     from . import reading
 
     return _read(path, prefer, reading.read)
 
 
-def read_here(path: str | Path | Sequence[str | Path], prefer: str | None = None) -> Volume:
-    """As `read`, but DICOM, too, in this process: for files that this library wrote itself a moment ago."""
+def read_here(path: str | Path | Sequence[str | Path], prefer: str | None = None) -> tuple[Volume, list[str]]:
+    """As `read_noted`, but DICOM, too, in this process: for files that this library wrote itself a moment ago."""
     return _read(path, prefer, _read_dicom)
 
 
-def _read(path, prefer, read_dicom) -> Volume:
+def _read(path, prefer, read_dicom) -> tuple[Volume, list[str]]:
     if not isinstance(path, (str, os.PathLike)):
         return read_dicom([Path(each) for each in path])
     path = Path(path)
@@ -200,10 +214,10 @@ def _read(path, prefer, read_dicom) -> Volume:
     volume = Volume(array, place.spacing, place.origin, place.direction)
     with _prefix(path):
         _check_shape(volume)
-    return volume
+    return volume, []
 
 
-def _read_dicom(path: Path | Sequence[Path]) -> Volume:
+def _read_dicom(path: Path | Sequence[Path]) -> tuple[Volume, list[str]]:
     from . import dicom
 
     if isinstance(path, Path) and path.is_file() and not dicom.is_dicom(path):

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import dicom_write
 from .ct import Volume
-from .dicom_file import Elements, guard, is_dicom, read_dataset
+from .dicom_file import Elements, guard, is_dicom, quiet, read_dataset
 from .dicom_pixels import stored_values
 from .dicom_series import find_series
 from .errors import InputError
@@ -31,7 +31,8 @@ def patient_id(path: Path) -> str:
         return ""
 
 
-def read_series(source: Path | Sequence[Path]) -> Volume:
+@quiet
+def read_series(source: Path | Sequence[Path]) -> tuple[Volume, list[str]]:
     """Read one series.
 
     Parameters
@@ -44,22 +45,19 @@ def read_series(source: Path | Sequence[Path]) -> Volume:
 
     Returns
     -------
-    Volume
+    volume : Volume
         HU, slices in the order of their positions along the normal of the slices: int16 where slope and
         intercept are whole numbers and the values fit, else float32. Values are taken for HU where a file
         names no rescale. Padding (PixelPaddingValue) is below -1000 HU everywhere: as its file has it if that
         is so, else `ct.AIR_HU`.
+    notes : list of str
+        The images and the unknown files that were left out, and positions that contradict other elements.
 
     Raises
     ------
     InputError
         See `ct.read`. Also for a file that is damaged, or that is named like a slice and is none: no slice is
         left out.
-
-    Warns
-    -----
-    InputNote
-        Names the images and the unknown files that were left out, and positions that contradict other elements.
     """
     series = find_series(source)
     without = [item for item in series.slices if not item.form.has_rescale]
@@ -90,7 +88,7 @@ def read_series(source: Path | Sequence[Path]) -> Volume:
             f"{series.name} has no rescale slope and intercept and no value below 0, so it is not in HU: export "
             "it again from the scanner or archive"
         )
-    return series.grid.with_array(array)
+    return series.grid.with_array(array), series.notes
 
 
 def write_series(

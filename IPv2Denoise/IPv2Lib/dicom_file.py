@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import re
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.filereader import _read_file_meta_info, read_preamble
-from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian
 
 from .errors import InputError, IPv2Error
 
@@ -30,7 +30,9 @@ _HEADER_TAGS = [
     "SOPClassUID",
     "ImageType",
     "Modality",
+    "StudyInstanceUID",
     "SeriesInstanceUID",
+    "SeriesNumber",
     "SeriesDescription",
     "NumberOfFrames",
     "SamplesPerPixel",
@@ -59,6 +61,7 @@ _HEADER_TAGS = [
 _MOST_INFLATED_BYTES = 1 << 30  # a thousand slices of 512×512
 # Deflate can make a thousand bytes of one, while CTs have noise: no more than this is believed, but for small files.
 _MOST_INFLATED_TIMES, _SMALL_BYTES = 100, 64 << 20
+_STANDARD = "1.2.840.10008."  # how the UIDs of DICOM itself begin
 _FIRST_VRS = (b"UL", b"CS", b"UI", b"SH", b"DA", b"TM", b"OB", b"LO", b"UN", b"DT")
 
 
@@ -101,44 +104,89 @@ def read_header(path: Path) -> Dataset | None:
     """
     header = read_dataset(path, _HEADER_TAGS)
     elements = Elements([header], path.name)
-    sop_class = sop_class_uid(header)
     if all(elements.text(keyword) for keyword in ("SeriesInstanceUID", "Rows", "Columns")):
         return header
-    if sop_class and sop_class not in (CTImageStorage, *ENHANCED_CT):
+    classes = _sop_classes(header)
+    if classes and all(map(_is_other_class, classes)):
         return None
     raise InputError(f"{path} is a damaged DICOM file (its header is incomplete): export it again")
 
 
 def read_dataset(path: Path, only: Sequence[str] | None = None) -> Dataset:
     """All elements of a file, or some and no pixels."""
-    with guard(path), quiet():
+    with guard(path), quiet:
         _check_inflated_size(path)
         return pydicom.dcmread(path, stop_before_pixels=only is not None, force=True, specific_tags=only)
 
 
 def sop_class_uid(dataset: Dataset) -> str:
     """SOP class of a data set or, where that lacks it, of its file; empty where both do."""
+    return next(iter(_sop_classes(dataset)), "")
+
+
+def _sop_classes(dataset: Dataset) -> list[str]:
     meta = getattr(dataset, "file_meta", Dataset())
-    return Elements([dataset], "").text("SOPClassUID") or Elements([meta], "").text("MediaStorageSOPClassUID")
+    named = Elements([dataset], "").text("SOPClassUID"), Elements([meta], "").text("MediaStorageSOPClassUID")
+    return [each for each in named if each]
+
+
+def _is_other_class(name: str) -> bool:
+    """Whether a SOP class is certainly none of CT images, nor the remains of one."""
+    if name.startswith(_STANDARD) or _STANDARD.startswith(name):
+        return UID(name).type == "SOP Class" and name not in (CTImageStorage, *ENHANCED_CT)
+    return UID(name).is_valid
+
+
+def check_nothing_follows(path: Path, dataset: Dataset, end: int) -> None:
+    """Refuse what pydicom takes for the next elements, or leaves out, where bytes were lost or put in.
+
+    Parameters
+    ----------
+    path : Path
+    dataset : Dataset
+        Read from it.
+    end : int
+        Where its pixel data ends, in bytes from the start of the file, or of what was inflated.
+    """
+    rest = b"".join(_inflated(path))
+    if rest:
+        rest = rest[end:]
+    else:
+        with open(path, "rb") as file:
+            file.seek(end)
+            rest = file.read()
+    if rest in (b"", b"\0"):
+        return
+    big = getattr(dataset, "is_little_endian", True) is False
+    tag = tuple(int.from_bytes(rest[start : start + 2], "big" if big else "little") for start in (0, 2))
+    private = 0x7FE0 < tag[0] < 0x7FF0 and tag[0] % 2
+    if tag not in ((0xFFFA, 0xFFFA), (0xFFFC, 0xFFFC)) and not private:
+        raise ValueError(f"{len(rest)} bytes after the pixel data are no part of the file: some were lost or put in")
 
 
 def _check_inflated_size(path: Path) -> None:
     """Refuse a deflated file that would fill the memory: pydicom inflates it at once."""
+    most = min(max(_SMALL_BYTES, _MOST_INFLATED_TIMES * path.stat().st_size), _MOST_INFLATED_BYTES)
+    size = 0
+    for block in _inflated(path):
+        size += len(block)
+        if size > most:
+            raise InputError(f"{path} inflates to more than {most >> 20} MiB: export it uncompressed")
+
+
+def _inflated(path: Path) -> Iterator[bytes]:
+    """The content of a deflated file behind its file meta information, in pieces; nothing of another file."""
     with open(path, "rb") as file:
         # Both as pydicom does it, which heeds no length of the file meta information, so that it inflates the same.
         read_preamble(file, force=True)
         if str(_read_file_meta_info(file).get("TransferSyntaxUID")) != DeflatedExplicitVRLittleEndian:
             return
-        most = max(_SMALL_BYTES, _MOST_INFLATED_TIMES * os.fstat(file.fileno()).st_size)
-        most = min(most, _MOST_INFLATED_BYTES)
-        inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        while not inflater.eof and size <= most:
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        while not inflater.eof:
             block = inflater.unconsumed_tail or file.read(1 << 16)
             if not block:
                 raise EOFError("the file is cut short")
-            size += len(inflater.decompress(block, 1 << 20))
-    if size > most:
-        raise InputError(f"{path} inflates to more than {most >> 20} MiB: export it uncompressed")
+            yield inflater.decompress(block, 1 << 20)
 
 
 class Elements:
@@ -150,6 +198,7 @@ class Elements:
 
     def __init__(self, datasets: Sequence[Dataset], where: str):
         self._datasets = datasets
+        self._known: dict[str, list[Any]] = {}
         self.where = where
 
     def __contains__(self, keyword: str) -> bool:
@@ -202,10 +251,15 @@ class Elements:
         return values
 
     def _values(self, keyword: str) -> list[Any]:
+        if keyword not in self._known:
+            self._known[keyword] = self._read_values(keyword)
+        return self._known[keyword]
+
+    def _read_values(self, keyword: str) -> list[Any]:
         dataset = next((dataset for dataset in self._datasets if keyword in dataset), None)
         if dataset is None:
             return []
-        with guard(self.where, keyword), quiet():
+        with guard(self.where, keyword), quiet:
             value = dataset[keyword].value
             if value is None:
                 return []
@@ -218,7 +272,7 @@ class Elements:
 
 def save(dataset: Dataset, file: Path | BinaryIO) -> None:
     """Write a DICOM file."""
-    with quiet():
+    with quiet:
         if int(pydicom.__version__.partition(".")[0]) >= 3:
             # Unlike Dataset.save_as, dcmwrite also converts big-endian templates.
             pydicom.dcmwrite(file, dataset, enforce_file_format=True)
@@ -244,9 +298,31 @@ def guard(where: Path | str, what: str = "") -> Iterator[None]:
         raise InputError(f"{where} is a damaged DICOM file ({reason}): export it again") from error
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep pydicom's remarks on unusual but readable values off stderr."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+class _Quiet(contextlib.ContextDecorator):
+    """Keeps pydicom's remarks on unusual but readable values off stderr, in whatever thread.
+
+    `warnings.catch_warnings` would put back the filters that it found, which may be those of another thread.
+    """
+
+    _MODULE = r"pydicom(\.|$)"
+
+    def __init__(self):
+        self._lock = threading.RLock()
+        self._users = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                warnings.filterwarnings("ignore", module=self._MODULE)
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                own = [each for each in warnings.filters if getattr(each[3], "pattern", None) == self._MODULE]
+                for each in own:
+                    warnings.filters.remove(each)
+
+
+quiet = _Quiet()

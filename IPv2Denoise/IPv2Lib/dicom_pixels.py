@@ -18,8 +18,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from . import dicom_codestream
 from .ct import AIR_HU, itk_errors
-from .dicom_file import Elements, guard, save
+from .dicom_file import Elements, check_nothing_follows, guard, save
 from .errors import InputError
 
 _NATIVE = {"", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"}
@@ -199,11 +200,14 @@ def stored_values(dataset: Dataset, form: PixelFormat, frames: int, path: Path) 
                 f"{path} contradicts itself: its pixel data is {which}, its transfer syntax "
                 f"{pydicom.uid.UID(syntax).name or 'missing'}; export it again"
             )
+        end = element.file_tell + len(data)
         if encapsulated:
-            _check_end(data, path)
+            _check_end(path, end)
+            check_nothing_follows(path, dataset, end + 8)
             planes = [_decoded(frame, form, syntax, path) for frame in _split(data, frames)]
         else:
             planes = _native(data, dataset, form, frames)
+            check_nothing_follows(path, dataset, end)
         return [_masked(plane, form, dataset, path) for plane in planes]
 
 
@@ -228,12 +232,12 @@ def _little_endian(dataset: Dataset) -> bool:
     return dataset.read_little_endian is not False  # pydicom 2
 
 
-def _check_end(data: bytes, path: Path) -> None:
+def _check_end(path: Path, end: int) -> None:
     """pydicom takes the end of the file for the end of the pixel data."""
-    content = path.read_bytes()
-    end = content.rfind(data) + len(data)
-    if content[end : end + 8] != b"\xfe\xff\xdd\xe0\0\0\0\0":
-        raise EOFError("the pixel data is cut short")
+    with open(path, "rb") as file:
+        file.seek(end)
+        if file.read(8) != b"\xfe\xff\xdd\xe0\0\0\0\0":
+            raise EOFError("the pixel data is cut short")
 
 
 def _split(data: bytes, frames: int) -> list[bytes]:
@@ -245,6 +249,8 @@ def _split(data: bytes, frames: int) -> list[bytes]:
         if len(items[-1][1]) < length:
             raise ValueError("the pixel data is cut short")
         position += 8 + length
+    if position != len(data):
+        raise ValueError("the pixel data has pieces of other lengths than it says; bytes were lost or put in")
     if len(items) < 2:
         raise ValueError("the pixel data has no frame")
     (_, table), fragments = items[0], items[1:]
@@ -265,6 +271,7 @@ def _split(data: bytes, frames: int) -> list[bytes]:
 def _decoded(codestream: bytes, form: PixelFormat, syntax: str, path: Path) -> np.ndarray:
     if form.rows * form.columns > _MOST_PIXELS:
         raise InputError(f"{path} has {form.rows} × {form.columns} pixels, which no CT has: export it again")
+    dicom_codestream.check(codestream, syntax, form.rows, form.columns, form.bits_allocated // 8)
     alone = Dataset()
     alone.file_meta = FileMetaDataset()
     alone.file_meta.TransferSyntaxUID = syntax

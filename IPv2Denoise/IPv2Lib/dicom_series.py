@@ -1,13 +1,12 @@
 """The slices of one DICOM series: found, told from what else lies there, checked, and put in order.
 
 A slice is a file, or a frame of an enhanced (multi-frame) file. What lies in a folder and cannot be told to be
-no slice is an error; what is left out is named in an `InputNote`.
+no slice is an error; what is left out is named in the notes of the series.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from pydicom.dataset import Dataset
 from .ct import Volume
 from .dicom_file import ENHANCED_CT, Elements, guard, read_header, sop_class_uid, starts_as_dicom
 from .dicom_pixels import PixelFormat, pixel_format
-from .errors import InputError, InputNote
+from .errors import InputError
 
 PLACE_TOLERANCE_MM = 0.1
 """Every slice lies so close to the place that even steps from the first to the last slice give it: positions are
@@ -67,12 +66,15 @@ class Series:
         How many frames each file has.
     grid : Volume
         Has the shape of the series and no memory.
+    notes : list of str
+        What was left out, and positions that contradict other elements.
     """
 
     name: str
     slices: list[Slice]
     frames: dict[Path, int]
     grid: Volume
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -99,12 +101,15 @@ def find_series(source: Path | Sequence[Path]) -> Series:
     """
     files, chosen = _files(source)
     what = str(source) if isinstance(source, Path) else f"the list of {len(files)} files"
-    series, others, damaged = _images(files)
+    series, others, damaged = _images(files, not isinstance(source, Path))
     for path, error in damaged.items():
         if chosen in (None, path):
             raise error
+    alike: list[_Image] = []
     if chosen is not None:
+        every = [item for images in series.values() for item in images]
         series = {uid: images for uid, images in series.items() if chosen in [item.path for item in images]}
+        alike = _alike(every, series)
     if not series:
         raise InputError(
             f"{what} holds no DICOM image: give the folder of a CT series (subfolders are not searched), or one of "
@@ -115,6 +120,7 @@ def find_series(source: Path | Sequence[Path]) -> Series:
     images, left = _chosen(series, what, chosen)
     name = _name(images)
     notes = {item.path: _aside(item) for item in left}
+    notes |= {item.path: "of another series by its UID alone" for item in alike}
     shapes = {_shape(item.path) for item in images}
     for path, error in damaged.items():
         if _shape(path) in shapes:  # named like a slice of this series, not like one of another
@@ -123,8 +129,19 @@ def find_series(source: Path | Sequence[Path]) -> Series:
     notes |= _unknown(others, shapes, () if chosen else _SUFFIXES)
     found = _checked(images, name)
     if notes:
-        warnings.warn(InputNote(_left_out(notes, name)), stacklevel=3)
+        found.notes.append(_left_out(notes, name))
     return found
+
+
+def _alike(every: Sequence[_Image], series: dict[str, list[_Image]]) -> list[_Image]:
+    """Images that all but the UID of their series makes slices of a chosen one: that may be damaged."""
+
+    def rest(item: _Image) -> tuple[str, ...]:
+        keywords = ("StudyInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "ImageOrientationPatient")
+        return (_shape(item.path), *map(item.header.text, keywords))
+
+    own = {rest(item) for images in series.values() for item in images}
+    return [item for item in every if item.uid not in series and rest(item) in own]
 
 
 def _left_out(notes: dict[Path, str], name: str) -> str:
@@ -169,13 +186,16 @@ def _is_file(path: Path) -> bool:
     return path.is_file() or (path.is_symlink() and not path.exists())  # a link to nothing may be a lost slice
 
 
-def _images(files: Sequence[Path]) -> tuple[dict[str, list[_Image]], list[Path], dict[Path, InputError]]:
-    """Images by series instance UID, the files that are not DICOM, and those that are damaged with the reason."""
+def _images(files: Sequence[Path], listed: bool) -> tuple[dict[str, list[_Image]], list[Path], dict[Path, InputError]]:
+    """Images by series instance UID, the files that are not DICOM, and those that are damaged with the reason.
+
+    In a folder, names tell some of those that are not DICOM; a file that was listed, somebody meant.
+    """
     series: dict[str, list[_Image]] = {}
     others: list[Path] = []
     damaged: dict[Path, InputError] = {}
     for path in files:
-        other = _is_other_by_name(path)
+        other = not listed and _is_other_by_name(path)
         try:
             start = _start(path)
             if path.name.lower() == "dicomdir" or not starts_as_dicom(start) or (other and start[128:] != b"DICM"):
@@ -227,7 +247,7 @@ def _frames(path: Path, header: Dataset) -> list[_Image]:
     """One image for an ordinary file, one per frame for an enhanced one."""
     top = Elements([header], path.name)
     uid, sop_class = top.text("SeriesInstanceUID"), sop_class_uid(header)
-    if "\\" in uid:
+    if "\\" in uid or " " in uid:
         raise InputError(f'{path} has "{uid}" as SeriesInstanceUID, which must be one: export it again')
     if sop_class not in ENHANCED_CT:
         return [_Image(path, 0, 1, top, uid, sop_class)]
@@ -323,8 +343,8 @@ def _checked(images: list[_Image], name: str) -> Series:
         origin=tuple(slices[0].position),
         direction=tuple(direction.ravel()),
     )
-    _note_contradictions(slices, z, name)
-    return Series(name, slices, {image.path: image.frames for image in images}, grid)
+    files = {image.path: image.frames for image in images}
+    return Series(name, slices, files, grid, _contradictions(slices, z, name))
 
 
 def _slice(image: _Image, name: str) -> Slice:
@@ -426,30 +446,26 @@ def _slice_spacing(first: Slice, z: np.ndarray) -> float:
     return next((value for value in stated if value and value > 0), 1.0)
 
 
-def _note_contradictions(slices: list[Slice], z: np.ndarray, name: str) -> None:
+def _contradictions(slices: list[Slice], z: np.ndarray, name: str) -> list[str]:
     """Positions decide; what contradicts them may show that slices are lost or positions are wrong."""
+    found: list[str] = []
     if len(slices) < 2:
-        return
+        return found
     step = (z[-1] - z[0]) / (len(z) - 1)
     stated = slices[0].header.number("SpacingBetweenSlices")
     if stated and abs(abs(stated) - step) > PLACE_TOLERANCE_MM:
-        warnings.warn(
-            InputNote(
-                f"{name}: positions are {step:.2f} mm apart, SpacingBetweenSlices says {stated:g} mm; positions were "
-                "taken. Are slices missing?"
-            ),
-            stacklevel=5,
+        found.append(
+            f"{name}: positions are {step:.2f} mm apart, SpacingBetweenSlices says {stated:g} mm; positions were "
+            "taken. Are slices missing?"
         )
     locations = [item.header.number("SliceLocation") for item in slices]
     if None not in locations:
         wrong = np.abs(np.abs(np.diff(np.array(locations, dtype=float))) - np.diff(z)) > PLACE_TOLERANCE_MM
         if wrong.any():
             index = int(np.flatnonzero(wrong)[0])
-            warnings.warn(
-                InputNote(
-                    f"{name}: SliceLocation contradicts ImagePositionPatient, e.g. {locations[index]:g} and "
-                    f"{locations[index + 1]:g} mm for slices at {z[index]:.2f} and {z[index + 1]:.2f} mm; positions "
-                    "were taken"
-                ),
-                stacklevel=5,
+            found.append(
+                f"{name}: SliceLocation contradicts ImagePositionPatient, e.g. {locations[index]:g} and "
+                f"{locations[index + 1]:g} mm for slices at {z[index]:.2f} and {z[index + 1]:.2f} mm; positions "
+                "were taken"
             )
+    return found

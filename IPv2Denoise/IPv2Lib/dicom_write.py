@@ -52,6 +52,7 @@ _OVERLAY_STATISTICS = (0x1301, 0x1302, 0x1303)  # ROI area, mean and standard de
 _DESCRIBED_LENGTH, _DERIVED_LENGTH = 64, 1024  # of the VRs LO and ST
 
 
+@quiet
 def write_series(
     volume: Volume, folder: Path, description: str, template: Path | Sequence[Path] | None, derivation: str
 ) -> None:
@@ -89,7 +90,7 @@ def _drop_damaged(dataset: Dataset) -> set[str]:
         try:
             if tag.group < 8:
                 raise ValueError("not an element of a data set")
-            with quiet():
+            with quiet:
                 alone.add(dataset[tag])
                 alone.is_little_endian, alone.is_implicit_VR = True, False
                 alone.save_as(io.BytesIO())
@@ -110,9 +111,7 @@ class _Act:
 
 
 def _derived(volume: Volume, template: Path | Sequence[Path], act: _Act) -> Iterator[Dataset]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InputNote)  # reading said it, and all slices of the volume must be there
-        series = find_series(template)
+    series = find_series(template)  # reading told its notes, and all slices of the volume must be there
     if not same_grid(volume, series.grid):
         raise InputError(
             f"the volume {volume.array.shape} is not on the grid of the template's {series.name}: give the "

@@ -284,7 +284,7 @@ def save(
         check_source_is_kept(Path(output), source)  # again: the work may have taken hours
         check_sidecar(Path(output))
         ct.write(volume, output, template or source, description, compress, derivation)
-        facts = facts | {"output_sha256": ct.read_here(output).sha256()}  # some formats round values or places
+        facts = facts | {"output_sha256": ct.read_here(output)[0].sha256()}  # some formats round values or places
         temporary.write_text(_json(facts), encoding="utf-8", errors="backslashreplace")
     return facts
 

@@ -12,34 +12,36 @@ import json
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import InputError, InputNote
+from .errors import InputError
 
 if TYPE_CHECKING:
     from .ct import Volume
 
-# How long a series may take: far more than the slowest disk and decoder need.
+# How long a series may take, and how long its decoders may compute: far more than the slowest disk and decoder need.
 SECONDS, SECONDS_PER_MB = 30.0, 1.0
+WORK_SECONDS, WORK_SECONDS_PER_FILE = 10.0, 0.02
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.1
 
 
-def read(paths: Path | Sequence[Path]) -> Volume:
+def read(paths: Path | Sequence[Path]) -> tuple[Volume, list[str]]:
     """`ct.read_here` in the reading process. May be called from several threads; one is served after the other.
 
     Raises
     ------
     InputError
-        As `ct.read_here`; also where the reading process died, or took longer than half a minute and a second per MB.
+        As `ct.read_here`; also where the reading process died, took longer than half a minute and a second per MB, or
+        computed for longer than 10 s and what the size makes likely.
     """
     return _reader.read(paths)
 
@@ -57,17 +59,20 @@ class _Reader:
         self._process: subprocess.Popen | None = None
         self._answers: queue.SimpleQueue = queue.SimpleQueue()
 
-    def read(self, paths: Path | Sequence[Path]) -> Volume:
+    def read(self, paths: Path | Sequence[Path]) -> tuple[Volume, list[str]]:
         from .ct import Volume
 
         several = not isinstance(paths, Path)
         named = f"{paths[0]} and {len(paths) - 1} more files" if several else str(paths)
-        limit = SECONDS + SECONDS_PER_MB * megabytes(paths)
+        files = files_of(paths)
+        more = SECONDS_PER_MB * megabytes(files)
+        limit, work = SECONDS + more, WORK_SECONDS + WORK_SECONDS_PER_FILE * len(files) + more
         request = {
             "paths": [str(path) for path in (paths if several else [paths])],
             "several": several,
             "folder": os.getcwd(),
             "seconds": limit,
+            "work": work,
         }
         with self._lock:
             try:
@@ -77,9 +82,7 @@ class _Reader:
                 raise
         if "error" in answer:
             raise InputError(answer["error"])
-        for note in answer["notes"]:
-            warnings.warn(InputNote(note), stacklevel=4)
-        return Volume(array, answer["spacing"], answer["origin"], answer["direction"])
+        return Volume(array, answer["spacing"], answer["origin"], answer["direction"]), answer["notes"]
 
     def forget(self) -> None:
         """In a process that was forked from the one that had started the reader."""
@@ -111,6 +114,11 @@ class _Reader:
                     ) from None
         if answer is None:
             code = self._process.wait()
+            if code == -getattr(signal, "SIGXCPU", 0):
+                raise InputError(
+                    f"cannot read {named}: no end after {request['work']:.0f} s of computing, the file is probably "
+                    "damaged"
+                )
             raise InputError(
                 f"cannot read {named}: it makes the DICOM reader crash (exit code {code}), so it is damaged"
             )
@@ -160,16 +168,22 @@ def _listen(pipe, answers: queue.SimpleQueue) -> None:
     pipe.close()
 
 
-def megabytes(paths: Path | Sequence[Path]) -> float:
-    files: Sequence[Path] = paths if not isinstance(paths, Path) else [paths]
-    if isinstance(paths, Path):
-        with contextlib.suppress(OSError):
-            files = list((paths if paths.is_dir() else paths.parent).iterdir())
+def megabytes(files: Sequence[Path]) -> float:
+    """Size of files, as far as it can be found out."""
     total = 0
     for file in files:
         with contextlib.suppress(OSError):
             total += file.stat().st_size
     return total / 1e6
+
+
+def files_of(paths: Path | Sequence[Path]) -> Sequence[Path]:
+    """The files that a series may have."""
+    if not isinstance(paths, Path):
+        return paths
+    with contextlib.suppress(OSError):
+        return list((paths if paths.is_dir() else paths.parent).iterdir())
+    return [paths]
 
 
 _reader = _Reader()

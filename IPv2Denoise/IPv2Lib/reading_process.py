@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import json
+import math
 import os
 import signal
 import sys
 import tempfile
-import warnings
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .errors import InputError, InputNote, IPv2Error
+from .errors import InputError, IPv2Error
 
 # Memory that a series may need: a header can ask for any amount.
 _BYTES, _TIMES_SIZE = 6 << 30, 64
@@ -24,6 +25,8 @@ _BYTES, _TIMES_SIZE = 6 << 30, 64
 
 def serve() -> None:
     """Answer until there is no one to answer to."""
+    from . import dicom  # noqa: F401  a request's time is not for importing it
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the process that asked
     answers = os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -35,6 +38,7 @@ def serve() -> None:
         # A decoder that never returns never looks at anything again: the system must end it.
         faulthandler.dump_traceback_later(request["seconds"] + 10, exit=True, file=errors)
         with _ends_with_the_other_side():
+            _limit_work(request["work"])
             answer, array = _answer(request)
         faulthandler.cancel_dump_traceback_later()
         answers.write(json.dumps(answer).encode() + b"\n")
@@ -47,9 +51,7 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview | None]
     try:
         os.chdir(request["folder"])
         paths = [Path(path) for path in request["paths"]]
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", InputNote)
-            volume = _read(paths if request["several"] else paths[0])
+        volume, notes = _read(paths if request["several"] else paths[0])
     except IPv2Error as error:
         return {"error": " ".join(str(error).split())}, None
     except MemoryError:
@@ -61,7 +63,7 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview | None]
     answer = {
         "shape": volume.array.shape, "dtype": volume.array.dtype.str, "spacing": volume.spacing,
         "origin": volume.origin, "direction": volume.direction,
-        "notes": [str(each.message) for each in caught if issubclass(each.category, InputNote)],
+        "notes": notes,
     }  # fmt: skip
     return answer, memoryview(np.ascontiguousarray(volume.array)).cast("B")
 
@@ -71,12 +73,16 @@ def _read(paths: Path | Sequence[Path]):
 
     with _memory_limit(paths), _unicode_names(paths) as (readable, names):
         try:
-            return ct.read_here(readable)
+            volume, notes = ct.read_here(readable)
+            return volume, [_with_names(note, names) for note in notes]
         except InputError as error:
-            text = str(error)
-            for link, name in names.items():
-                text = text.replace(link, name)
-            raise InputError(text) from error
+            raise InputError(_with_names(str(error), names)) from error
+
+
+def _with_names(text: str, names: dict[str, str]) -> str:
+    for link, name in names.items():
+        text = text.replace(link, name)
+    return text
 
 
 @contextlib.contextmanager
@@ -126,6 +132,18 @@ def _ends_with_the_other_side() -> Iterator[None]:
         fcntl.fcntl(0, fcntl.F_SETFL, flags)
 
 
+def _limit_work(seconds: float) -> None:
+    """Let the system end this process when it has computed for so long: a disk may be slow, a decoder may not."""
+    try:
+        import resource
+    except ImportError:  # Windows: at the limit of the time
+        return
+    most = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    limit = math.ceil(time.process_time() + seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # which would hold what was read
+
+
 @contextlib.contextmanager
 def _memory_limit(paths: Path | Sequence[Path]) -> Iterator[None]:
     try:
@@ -133,10 +151,10 @@ def _memory_limit(paths: Path | Sequence[Path]) -> Iterator[None]:
     except ImportError:
         yield
         return
-    from .reading import megabytes
+    from .reading import files_of, megabytes
 
     before = resource.getrlimit(resource.RLIMIT_AS)
-    most = int(_BYTES + _TIMES_SIZE * 1e6 * megabytes(paths))
+    most = int(_BYTES + _TIMES_SIZE * 1e6 * megabytes(files_of(paths)))
     if before[1] != resource.RLIM_INFINITY:
         most = min(most, before[1])
     resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))

@@ -3,15 +3,16 @@
     python Testing/benchmarks/fuzz.py [--cases 20000] [--seed 0] [--minutes 30] [--only nrrd nifti ...] [--workers 2]
 
 Small files of every format are mutated: bits flipped, blocks zeroed, bytes cut off or put in, and fields of the header
-replaced by numbers that are negative, huge, NaN, by nothing, by text, repeated or left out. Each one goes through
-`ct.read`; every fiftieth also through the command line. Bar: 0 tracebacks, crashes, hangs and changed.
+replaced by numbers that are negative, huge, NaN, by nothing, by text, repeated or left out. DICOM comes in several
+transfer syntaxes, as single slices, series with one damaged file, and multi-frame. Each goes through `ct.read`; every
+fiftieth also through the command line. Bar: 0 tracebacks, crashes, hangs and changed.
 
 - tracebacks: an exception that is no `InputError`, or one of more than one line, or an exit code other than 0 and 2
 - crashes: the process of the user died
 - hangs: it gave no answer
 - changed: read, although the voxels differ from the original in a way that the file's own checksums or lengths could
   have told: the mutation hit the voxels and they are compressed with a checksum (gzip, zlib, bzip2), or changed their
-  length, or the header now tells of another number of voxels
+  length, or the header now tells of another number of voxels; in DICOM also where slices are lost without a note
 
 Refusals count again where the process that reads DICOM died, or had to be ended, which the user survives.
 """
@@ -33,13 +34,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "IPv2Denoise"))
+sys.path[:0] = [str(REPOSITORY / "IPv2Denoise"), str(REPOSITORY / "Testing" / "unit")]
 
 from IPv2Lib import cli, ct, reading  # noqa: E402
 from IPv2Lib.errors import InputError  # noqa: E402
@@ -84,6 +85,8 @@ class Original:
     voxels : where the voxels lie in the target, (start, end)
     checked : whether the voxels have a checksum
     counted : whether bytes that are lost or put in must be noticed; not where numbers are written as text
+    others : further files that stay as they are, by name
+    read : name of what is read instead of the file, empty for its folder
     """
 
     kind: str
@@ -94,6 +97,8 @@ class Original:
     checked: bool
     edit: Callable[[bytes, random.Random], bytes]
     counted: bool = True
+    others: dict[str, bytes] = field(default_factory=dict)
+    read: str | None = None
 
     @property
     def target(self) -> str:
@@ -160,40 +165,105 @@ def originals() -> list[Original]:
 
 
 def dicom_originals(scan: ct.Volume) -> list[Original]:
-    """Single slices in several transfer syntaxes, and pydicom's own CT files."""
-    import pydicom
-    from pydicom.data import get_testdata_file
-    from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
+    """Single slices and multi-frame files in several transfer syntaxes, and series of which one file is damaged."""
+    from dicom_samples import write_enhanced
 
     contents: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as name:
-        path = ct.write(scan.with_array(scan.array[:1]), Path(name) / "series") / "0001.dcm"
-        contents["explicit"] = path.read_bytes()
-        for label, syntax in (
-            ("implicit", ImplicitVRLittleEndian), ("big endian", ExplicitVRBigEndian),
-            ("deflated", DeflatedExplicitVRLittleEndian), ("RLE", RLELossless),
-        ):  # fmt: skip
-            dataset = pydicom.dcmread(path)
-            if label == "RLE":
-                dataset.compress(RLELossless, generate_instance_uid=False)
-            if label == "big endian":
-                dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").byteswap().tobytes()
-            dataset.file_meta.TransferSyntaxUID = syntax
-            buffer = io.BytesIO()
-            pydicom.dcmwrite(
-                buffer, dataset, little_endian=label != "big endian", implicit_vr=label == "implicit",
-                force_encoding=True,
-            )  # fmt: skip
-            contents[label] = buffer.getvalue()
-    for file in ("CT_small.dcm", "JPEG2000.dcm", "JPEG-LL.dcm", "eCT_Supplemental.dcm"):
-        with contextlib.suppress(Exception):  # where the package does not hold it
-            contents[file] = Path(get_testdata_file(file, download=False)).read_bytes()
+        folder = Path(name)
+        series = ct.write(scan, folder / "series")
+        files = {path.name: path.read_bytes() for path in sorted(series.iterdir())}
+        for label, path in (
+            ("slice", series / "0001.dcm"),
+            ("multi-frame", write_enhanced(folder / "enhanced.dcm", scan.array.astype(int))),
+        ):
+            contents |= {f"{label} {syntax}": content for syntax, content in _in_syntaxes(path).items()}
+        contents |= {label: content for label, content in _compressed(scan, folder).items()}
+    plain = contents["slice implicit"]
+    contents["MONOCHROME1"] = contents["slice explicit"].replace(b"MONOCHROME2", b"MONOCHROME1")
+    contents["no preamble"] = contents["slice explicit"][132:]
+    contents["no meta"] = plain[144 + int.from_bytes(plain[140:144], "little") :]
     found = []
-    for content in contents.values():
-        start = max(content.rfind(b"\xe0\x7f\x10\x00"), content.rfind(b"\x7f\xe0\x00\x10"))
-        start = start if start > 0 else len(content)
-        found.append(Original("DICOM", "a.dcm", content, {}, (start, len(content)), False, edit_dicom))
+    for label, content in contents.items():
+        found.append(Original("DICOM", "a.dcm", content, {}, _dicom_voxels(label, content), False, edit_dicom))
+    for damaged, read in (("0001.dcm", ""), ("0003.dcm", ""), ("0005.dcm", ""), ("0005.dcm", "0001.dcm")):
+        others = {name: content for name, content in files.items() if name != damaged}
+        voxels = _dicom_voxels("explicit", files[damaged])
+        found.append(
+            Original("DICOM", damaged, files[damaged], {}, voxels, False, edit_dicom, others=others, read=read)
+        )
     return found
+
+
+def _dicom_voxels(label: str, content: bytes) -> tuple[int, int]:
+    if "deflated" in label:  # which has no checksum
+        return len(content), len(content)
+    start = max(content.rfind(b"\xe0\x7f\x10\x00"), content.rfind(b"\x7f\xe0\x00\x10"))
+    return start, len(content)
+
+
+def _in_syntaxes(path: Path) -> dict[str, bytes]:
+    """The same file in the transfer syntaxes that pydicom can write."""
+    import pydicom
+    from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
+
+    found = {"explicit": path.read_bytes()}
+    for label, syntax in (
+        ("implicit", ImplicitVRLittleEndian), ("big endian", ExplicitVRBigEndian),
+        ("deflated", DeflatedExplicitVRLittleEndian), ("RLE", RLELossless),
+    ):  # fmt: skip
+        dataset = pydicom.dcmread(path)
+        if label == "RLE":
+            dataset.compress(RLELossless, generate_instance_uid=False)
+        if label == "big endian":
+            dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").byteswap().tobytes()
+        dataset.file_meta.TransferSyntaxUID = syntax
+        found[label] = _written(dataset, label == "implicit", label != "big endian")
+    return found
+
+
+def _compressed(scan: ct.Volume, folder: Path) -> dict[str, bytes]:
+    """Slices as GDCM compresses them, and pydicom's own files, made CT."""
+    import pydicom
+    import SimpleITK as sitk
+    from pydicom.data import get_testdata_file
+
+    plain = pydicom.dcmread(folder / "series" / "0001.dcm")
+    found = {}
+    for label in ("JPEG", "JPEG2000"):
+        writer = sitk.ImageFileWriter()
+        writer.SetImageIO("GDCMImageIO")
+        writer.SetFileName(str(folder / f"{label}.dcm"))
+        writer.UseCompressionOn()
+        writer.SetCompressor(label)
+        writer.Execute(sitk.GetImageFromArray(scan.array[:1]))
+        found[label] = folder / f"{label}.dcm"
+    for label, file in (
+        ("uncompressed of a scanner", "CT_small.dcm"), ("JPEG-LS", "MR_small_jpeg_ls_lossless.dcm"),
+        ("JPEG 2000 of an archive", "MR_small_jp2klossless.dcm"), ("lossy JPEG", "JPGExtended.dcm"),
+    ):  # fmt: skip
+        with contextlib.suppress(ValueError):  # where the package does not hold it
+            if path := get_testdata_file(file, download=False):
+                found[label] = Path(path)
+    contents = {}
+    for label, path in found.items():
+        dataset = pydicom.dcmread(path)
+        if label != "uncompressed of a scanner":
+            for element in plain:
+                if element.tag.group != 0x7FE0 and element.tag.group != 0x0028:
+                    dataset[element.tag] = element
+            dataset.PixelSpacing, dataset.RescaleSlope, dataset.RescaleIntercept = [0.7, 0.8], 1, -1024
+            dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+        contents[label] = _written(dataset, *dataset.original_encoding)
+    return contents
+
+
+def _written(dataset, implicit: bool, little_endian: bool) -> bytes:
+    import pydicom
+
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset, implicit_vr=implicit, little_endian=little_endian, force_encoding=True)
+    return buffer.getvalue()
 
 
 # --- mutations ------------------------------------------------------------------------------------------------------
@@ -203,7 +273,7 @@ def mutated(original: Original, dice: random.Random) -> Mutation:
     """One mutation, sometimes two."""
     target = original.beside.get(original.target, original.content)
     header = original.content
-    hits, what = False, []
+    hits, lengthened, what = False, 0, []
     for _ in range(dice.choice((1, 1, 1, 2))):
         way = dice.choice(("flip", "zero", "cut", "insert", "edit", "edit", "edit", "edit"))
         what.append(way)
@@ -212,12 +282,13 @@ def mutated(original: Original, dice: random.Random) -> Mutation:
             if not original.beside:
                 target = header
             continue
+        before = len(target)
         target, place = damaged(target, way, dice)
-        hits |= place[1] > original.voxels[0]
+        if place[1] > original.voxels[0]:
+            hits, lengthened = True, lengthened + len(target) - before
         if not original.beside:
             header = target
-    changes_length = len(target) != len(original.beside.get(original.target, original.content))
-    return Mutation(header, target, hits, changes_length, "+".join(what))
+    return Mutation(header, target, hits, lengthened != 0, "+".join(what))
 
 
 def damaged(data: bytes, way: str, dice: random.Random) -> tuple[bytes, tuple[int, int]]:
@@ -307,7 +378,7 @@ def edit_nifti(content: bytes, dice: random.Random) -> bytes:
 
 
 def edit_dicom(content: bytes, dice: random.Random) -> bytes:
-    """Replace the value of an element by other bytes, leave one out, or take the last one's length away."""
+    """Replace the value of an element, often one inside a sequence, by other bytes, or leave it out."""
     import warnings
 
     import pydicom
@@ -316,32 +387,32 @@ def edit_dicom(content: bytes, dice: random.Random) -> bytes:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(io.BytesIO(content))
-            syntax = dataset.file_meta.TransferSyntaxUID
-            where = dataset.file_meta if dice.random() < 0.1 else dataset
+            dataset = pydicom.dcmread(io.BytesIO(content), force=True)
+            implicit, little_endian = dataset.original_encoding
+            where = dataset.file_meta if dataset.file_meta and dice.random() < 0.1 else dataset
+            while (inner := _sequences(where)) and dice.random() < 0.5:
+                where = dice.choice(inner)
             tag = dice.choice([tag for tag in where.keys() if tag.group > 2 or where is not dataset])  # noqa: SIM118
             if dice.random() < 0.15:
                 del where[tag]
             else:
                 element = where.get_item(tag)
-                old = element.value if isinstance(element.value, bytes) else b""
+                old = element.value if isinstance(element.value, bytes) else str(element.value).encode()
                 value = dice.choice(
                     (dice.choice(NUMBERS).encode(), dice.choice(TEXTS).encode(), old[: len(old) // 2], old + b"\\1",
                      b"\\".join([dice.choice(NUMBERS).encode()] * 3), old.replace(b".", b","), dice.randbytes(4))
                 )  # fmt: skip
                 value += b" " * (len(value) % 2)
                 vr = dice.choice(("DS", "IS", "UI", "LO", "US", "SQ", "UN")) if dice.random() < 0.1 else element.VR
-                where._dict[tag] = RawDataElement(
-                    tag, vr, len(value), value, 0, syntax.is_implicit_VR, syntax.is_little_endian
-                )
-            buffer = io.BytesIO()
-            pydicom.dcmwrite(
-                buffer, dataset, little_endian=syntax.is_little_endian, implicit_vr=syntax.is_implicit_VR,
-                force_encoding=True,
-            )  # fmt: skip
-            return buffer.getvalue()
+                where._dict[tag] = RawDataElement(tag, vr, len(value), value, 0, implicit, little_endian)
+            return _written(dataset, implicit, little_endian)
     except Exception:
         return content
+
+
+def _sequences(dataset) -> list:
+    """The items of all sequences of a data set."""
+    return [item for element in dataset if element.VR == "SQ" for item in element.value]
 
 
 # --- one case -------------------------------------------------------------------------------------------------------
@@ -354,13 +425,15 @@ def place_case(folder: Path, original: Original, mutation: Mutation) -> Path:
     (folder / original.name).write_bytes(mutation.header)
     for name in original.beside:
         (folder / name).write_bytes(mutation.target)
-    return folder / original.name
+    for name, content in original.others.items():
+        (folder / name).write_bytes(content)
+    return folder / (original.name if original.read is None else original.read)
 
 
 def judged(path: Path, original: Original, mutation: Mutation, sound: ct.Volume | None) -> tuple[str, str]:
     """An outcome, and what was said."""
     try:
-        found = ct.read(path)
+        found, notes = ct.read_noted(path)
     except InputError as error:
         text = str(error)
         if "\n" in text or not text.strip():
@@ -373,8 +446,10 @@ def judged(path: Path, original: Original, mutation: Mutation, sound: ct.Volume 
     if sound is None or (found.array.shape == sound.array.shape and np.array_equal(found.array, sound.array)):
         return "read right", ""
     told = mutation.hits_voxels and (original.checked or (mutation.changes_length and original.counted))
-    told |= original.kind != "DICOM" and "edit" not in mutation.what and found.array.size != sound.array.size
-    if told and "edit" not in mutation.what:
+    told |= original.kind != "DICOM" and found.array.size != sound.array.size
+    if (told and "edit" not in mutation.what) or (
+        original.kind == "DICOM" and not notes and found.array.size < sound.array.size
+    ):
         return "changed", f"{found.array.shape} {mutation.what}"
     return "read right", ""
 
@@ -392,7 +467,7 @@ def command(path: Path) -> str:
 
 def work(seed: int, first: int, last: int, only: list[str]) -> None:
     """Cases of one seed, each told in two lines on stdout: that it begins, and what came out."""
-    reading.SECONDS = HANG_SECONDS / 2
+    reading.SECONDS = reading.WORK_SECONDS = HANG_SECONDS / 2
     kinds = [each for each in originals() if not only or each.kind.lower() in only]
     by_kind: dict[str, list[Original]] = {}
     for each in kinds:

@@ -121,6 +121,25 @@ def test_what_a_model_was_not_made_for_is_said_once_and_kept(ipv2, scan, clean, 
             assert one["provenance"]["concerns"] == sidecar(Path(one["output"]))["concerns"] == expected[path]
 
 
+def test_what_reading_says_of_a_series_is_said_once_and_kept(ipv2, scan, model, tmp_path):
+    series = ct.write(ct.read(scan), tmp_path / "series")
+    (series / "blob").write_bytes(bytes(range(256)))
+    for name, inputs, more in (
+        ("one", [series], []), ("several", [series, scan], []), ("cohort", [series, scan], ["--workers", 1]),
+        ("cohort", [series, scan], ["--workers", 1]),
+    ):  # fmt: skip
+        done = ipv2("denoise", *inputs, tmp_path / name, "--model", model, "--json", *more)
+        assert done.code == 0, done.err
+        (text,) = (line for line in done.err.splitlines() if "blob" in line)
+        assert text.startswith(f"ipv2: note: {series}: 1 file was left out of series")
+        text = text.removeprefix("ipv2: note: ")
+        assert [each for each in done.events[-1]["notes"] if "blob" in each] == [text]
+        assert [event["message"] for event in done.events if "blob" in event.get("message", "")] == [text]
+        result = done.events[-1].get("results", [done.events[-1]])[0]
+        for concerns in (result["provenance"]["concerns"], sidecar(Path(result["output"]))["concerns"]):
+            assert f"{series}: {concerns[0]}" == text
+
+
 def test_several_inputs_are_told_as_what_they_are(ipv2, model, tmp_path):
     scans = [ct.write(small_chest(seed=seed), tmp_path / f"{seed}.nrrd") for seed in range(3)]
     for seed, name in enumerate("ABC"):

@@ -371,7 +371,7 @@ class TestPixels:
     def test_refuses_a_deflate_bomb(self, tmp_path, monkeypatch):
         monkeypatch.setattr(dicom_file, "_MOST_INFLATED_BYTES", 1 << 20)
         path = write_scan(tmp_path / "scan", keep=[0], syntax=DeflatedExplicitVRLittleEndian) / "IM3.4"
-        np.testing.assert_array_equal(dicom.read_series(path).array[0], HU[0])
+        np.testing.assert_array_equal(dicom.read_series(path)[0].array[0], HU[0])
         content = path.read_bytes()
         start = 144 + int.from_bytes(content[140:144], "little")
         packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)

@@ -124,8 +124,9 @@ class TestFiles:
         (scan / "text.txt").write_text("text")
         with pytest.raises(InputError, match=r"text\.txt is no DICOM file"):
             ct.read([*files, scan / "text.txt"])
-        with pytest.raises(InputError, match=r"cannot read .*gone"):
-            ct.read([*files, scan / "gone"])
+        for name in ("gone", "gone.dcm", "gone.txt", "gone.nrrd", ".gone", "README"):
+            with pytest.raises(InputError, match=rf"cannot read .*{name}"):
+                ct.read([*files, scan / name])
 
     def test_a_damaged_file_of_something_else_does_not_matter_to_a_chosen_file(self, scan):
         (scan / "other.dcm").write_bytes(bytes(128) + b"DICM" + bytes(40))
@@ -133,6 +134,40 @@ class TestFiles:
         assert "other.dcm (damaged)" in notes_of(scan / "IM3.4")[0]
         with pytest.raises(InputError, match=r"other\.dcm is a damaged DICOM file"):
             ct.read(scan)
+
+    @pytest.mark.parametrize("damage", ["cut", "SOP class", "SOP class and cut", "series"])
+    def test_a_damaged_last_file_is_taken_for_nothing_else(self, scan, damage):
+        path = scan / "IM4.4"
+        content = path.read_bytes()
+        if damage == "series":
+            content = content.replace(b"1.2.3.4\0", b"\0\0\0003.4\0")
+        if "SOP class" in damage:
+            content = content.replace(b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.840.10008.5.1.4.1" + bytes(5))
+        if damage != "series":
+            content = content[: content.index(b"Chest 2.5")] if "cut" in damage else content[:200] + content[360:]
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"IM4\.4"):
+            ct.read(scan)
+
+    @pytest.mark.parametrize("uid", ["1.2.840.113619.4.30", "1.3.12.2.1107.5.9.1", "1.2.840.10008.5.1.4.1.1.481.3"])
+    def test_what_is_no_image_is_left_out(self, scan, uid):
+        dataset = pydicom.dcmread(scan / "IM3.4")
+        del dataset.PixelData, dataset.Rows
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = uid
+        dataset.save_as(scan / "IM9.9")
+        np.testing.assert_array_equal(ct.read(scan).array, HU)
+
+    def test_a_slice_of_another_series_by_its_uid_alone(self, scan):
+        """As where one UID is damaged, or a program gave each file one: nothing else tells the series apart."""
+        dataset = pydicom.dcmread(scan / "IM4.4")
+        dataset.SeriesInstanceUID = "1.2.3.44"
+        dataset.save_as(scan / "IM4.4")
+        with pytest.raises(InputError, match="holds 2 series"):
+            ct.read(scan)
+        (note,) = notes_of(scan / "IM7.4")
+        assert "IM4.4 (of another series by its UID alone)" in note
+        write_scan(scan, HU[:2], SeriesInstanceUID="1.2.3.5", SeriesDescription="Lung", SeriesNumber=4)
+        assert "IM3.5" not in notes_of(scan / "IM7.4")[0]
 
 
 class TestPlaces:

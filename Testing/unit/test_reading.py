@@ -52,7 +52,7 @@ def sabotage(tmp_path, monkeypatch):
 
 
 def test_gives_what_reading_here_gives(series, reader):
-    here, there = ct.read_here(series), ct.read(series)
+    here, there = ct.read_here(series)[0], ct.read(series)
     assert there.sha256() == here.sha256()
     assert there.array.flags.writeable and there.array.flags.owndata
 
@@ -102,6 +102,22 @@ def test_no_end_is_an_error(series, reader, sabotage, monkeypatch, body):
     with pytest.raises(InputError, match=f"cannot read {series}: no end after 3 s"):
         ct.read(series)
     assert reader._process is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of the time that a process computes")
+def test_computing_without_an_end_is_an_error_soon(series, reader, sabotage, monkeypatch):
+    sabotage("while True: pass")
+    monkeypatch.setattr(reading, "WORK_SECONDS", 0.1)
+    with pytest.raises(InputError, match=f"cannot read {series}: no end after 0 s of computing"):
+        ct.read(series)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of the time that a process computes")
+def test_the_limit_of_computing_is_that_of_each_series(series, reader, sabotage, monkeypatch):
+    sabotage("end = time.process_time() + 0.8\n    while time.process_time() < end: pass\n    return original(path)")
+    monkeypatch.setattr(reading, "WORK_SECONDS", 1.5)
+    for _ in range(4):
+        np.testing.assert_array_equal(ct.read(series).array, HU)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")

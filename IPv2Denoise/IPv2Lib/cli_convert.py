@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from .file_names import is_folder
 
 if TYPE_CHECKING:
     from .console import Console
+    from .ct import Volume
 
 
 def _options(command: argparse.ArgumentParser) -> None:
@@ -51,9 +50,9 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     for path in options.like or []:
         if not path.is_dir() and not dicom.is_dicom(path):
             raise InputError(f"{path} is not DICOM: give --like the series that {options.input} was computed from")
-    facts = _history(options.input, console)
     console.progress(0.0, "reading")
     volume = ct.read(options.input)
+    facts = _history(options.input, volume, console)
     console.progress(0.3, "writing")
     description = options.description or _description(facts)
     outputs.save(
@@ -66,15 +65,14 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     )  # fmt: skip
 
 
-def _history(source: Path, console: Console) -> dict[str, Any]:
+def _history(source: Path, volume: Volume, console: Console) -> dict[str, Any]:
     """How the input was made, if IPv2 made it; else that it was converted."""
+    facts = outputs.history(source, volume)
+    if facts is not None:
+        return facts
     sidecar = outputs.sidecar_path(source)
     if sidecar.is_file():
-        with contextlib.suppress(OSError, ValueError):
-            facts = json.loads(sidecar.read_text(encoding="utf-8"))
-            if isinstance(facts, dict) and {"model", "command"} & facts.keys():
-                return facts
-        console.note(f"{sidecar} does not say how IPv2 made the input: it is not passed on")
+        console.note(f"{sidecar} does not say how IPv2 made this input: it is not passed on")
     return outputs.provenance("convert", input=source.name)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -159,8 +158,8 @@ def compare(
         "features": network.name, "bootstrap": bootstrap, "seed": seed, "device": device,
     }  # fmt: skip
 
-    with tempfile.TemporaryDirectory(prefix="ipv2-models-") as temporary:
-        found = find_methods(methods, Path(temporary), flow_steps)
+    with atomic.temporary_folder() as temporary:
+        found = find_methods(methods, temporary, flow_steps)
         _begin(folder, options)
         scans = [_Scan(shard, references, slices_per_case, label_strategy, network) for shard in shards]
         results: dict[str, list[dict[str, SliceSums]]] = {}
@@ -171,7 +170,8 @@ def compare(
     pools = _pools(results, scans, references, bootstrap, seed)
     data = {"folder": str(dataset.folder), "settings": dataset.settings, "shards": [scan.shard.key for scan in scans]}
     facts = options | {"dataset": data, "methods": {method.name: method.facts for method in found}}
-    rows, notes = comparison_files.write(folder, pools, facts)
+    with atomic.changed_folder(folder) as changed:  # no table of one comparison beside the scores of another
+        rows, notes = comparison_files.write(changed, pools, facts)
     report(1.0, "compared")
     return Comparison(folder, rows, comparison_files.paths(folder), notes)
 
@@ -260,7 +260,8 @@ def _begin(folder: Path, options: dict[str, Any]) -> None:
         (folder / _PARTS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({atomic.reason(error)})") from error
-    outputs.write_json(folder / outputs.PROVENANCE_FILE, outputs.provenance("compare", options))
+    if not (folder / outputs.PROVENANCE_FILE).exists():
+        outputs.write_json(folder / outputs.PROVENANCE_FILE, outputs.provenance("compare", options))
 
 
 def _all(

@@ -41,7 +41,7 @@ _CARD = {
 }
 _TRAIN = (
     "--steps 6 --batch 1 --patch 32 --validate-every 3 --workers 0 --device cpu --checkpoint-minutes 0.0005 "
-    '--network unet --argument channels=[4,8] --argument blocks=[1,1]'
+    "--network unet --argument channels=[4,8] --argument blocks=[1,1]"
 )
 
 
@@ -71,6 +71,7 @@ class Command:
     variant: str = ""
 
 
+_RESUME = "train --out out --resume --device cpu --workers 0"
 _MODEL = "--model in/tiny --device cpu"
 COMMANDS = (
     Command("denoise file", f"denoise in/a.nrrd out.nrrd {_MODEL}", "out.nrrd"),
@@ -80,8 +81,14 @@ COMMANDS = (
     ),
     Command("denoise DICOM", f"denoise in/dicom out/ {_MODEL}", "out", variant="--strength 0.5"),
     Command("denoise several", f"denoise in/a.nrrd in/b.nrrd in/c.nrrd out {_MODEL}", "out", variant="--strength 0.5"),
-    Command("denoise workers", f"denoise in/a.nrrd in/b.nrrd in/c.nrrd out --workers 2 {_MODEL}", "out", variant="--strength 0.5"),
-    Command("denoise retries", f"denoise in/a.nrrd in/b.nrrd in/c.nrrd out --retries 1 {_MODEL}", "out", variant="--strength 0.5"),
+    Command(
+        "denoise workers", f"denoise in/a.nrrd in/b.nrrd in/c.nrrd out --workers 2 {_MODEL}", "out",
+        variant="--strength 0.5",
+    ),
+    Command(
+        "denoise retries", f"denoise in/a.nrrd in/b.nrrd in/c.nrrd out --retries 1 {_MODEL}", "out",
+        variant="--strength 0.5",
+    ),
     Command("convert", "convert in/a.nrrd out.mhd", "out.mhd"),
     Command("convert DICOM", "convert in/a.nrrd out/", "out", variant="--description other"),
     Command("purify", "purify in/b.nrrd in/a.nrrd out --no-pictures", "out", variant="--strategy ipv1"),
@@ -90,22 +97,31 @@ COMMANDS = (
         "purify in/c.nrrd in/a.nrrd out --no-pictures --strategy ipv1", replaces=True,
     ),
     Command("prepare", "prepare in/a.nrrd in/b.nrrd in/c.nrrd --out out --split 34 33 33", "out", variant="--seed 5"),
-    Command("prepare workers", "prepare in/a.nrrd in/b.nrrd in/c.nrrd --out out --workers 2", "out", variant="--seed 5"),
     Command(
-        "train", f"train in/data --out out {_TRAIN}", "out", again="train --out out --resume --device cpu --workers 0",
+        "prepare workers", "prepare in/a.nrrd in/b.nrrd in/c.nrrd --out out --workers 2", "out",
         variant="--seed 5",
     ),
     Command(
-        "train --resume", "train --out out --resume --device cpu --workers 0", "out",
+        "train", f"train in/data --out out {_TRAIN}", "out", again=_RESUME,
+        variant="--seed 5",
+    ),
+    Command(
+        "train --resume", _RESUME, "out",
         f"train in/data --out out {_TRAIN}", stopped=0.6,
     ),
-    Command("compare", "compare in/data --models input in/tiny --out out --bootstrap 5 --device cpu", "out", variant="--seed 5"),
+    Command(
+        "compare", "compare in/data --models input in/tiny --out out --bootstrap 5 --device cpu", "out",
+        variant="--seed 5",
+    ),
     Command(
         "compare again", "compare in/data --models input in/tiny --out out --bootstrap 5 --device cpu", "out",
         "compare in/data --models input --out out --bootstrap 5 --device cpu", replaces=True,
     ),
     Command("publish", "publish in/run --out out", "out", variant="--title Other"),
-    Command("publish --overwrite", "publish in/run --out out --overwrite --title New", "out", "publish in/run --out out --title Old", replaces=True),
+    Command(
+        "publish --overwrite", "publish in/run --out out --overwrite --title New", "out",
+        "publish in/run --out out --title Old", replaces=True,
+    ),
     Command("simulate", "simulate in/a.nrrd out.nii.gz --dose 0.1", "out.nii.gz"),
     Command("phantom", "phantom out --size 64", "out", variant="--seed 5"),
     Command("demo", f"demo --out out {_MODEL}", "out", f"demo --out out --seed 1 {_MODEL}", replaces=True),
@@ -115,8 +131,8 @@ COMMANDS = tuple(replace(command, again=command.again or command.arguments) for 
 
 def make_inputs(folder: Path) -> None:
     """Small scans, one DICOM series, a tiny model, a data set and a run in `folder`/in; needs a second or two."""
-    from dicom_samples import write_scan
     import torch
+    from dicom_samples import write_scan
     from IPv2Lib import bundle, ct, networks
     from small_chest import small_chest
 

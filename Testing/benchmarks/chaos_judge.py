@@ -1,4 +1,4 @@
-"""What `chaos.py` looks for in a folder: what a result is made of, what is half-written, what does not belong together."""
+"""What `chaos.py` looks for in a folder: what a result consists of, and what is not whole."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _content(path: Path) -> str:
         return hashlib.sha256(np.load(path, allow_pickle=False).tobytes()).hexdigest()
     if name.endswith(".npz"):
         with np.load(path, allow_pickle=False) as file:
-            return _digest([hashlib.sha256(np.ascontiguousarray(file[key]).tobytes()).hexdigest() for key in file.files])
+            return _digest([hashlib.sha256(file[key].tobytes()).hexdigest() for key in file.files])
     if name.endswith(".safetensors"):
         from safetensors import safe_open
 

@@ -24,38 +24,37 @@ _LONG_SECONDS = 7200.0
 _PREPARE = "prepare in --out out"
 
 
-def cases_on_workers(chaos: Chaos, cases: int, every: float) -> None:
-    """Prepare and denoise many cases on two workers, of which one dies every so many seconds."""
+def cases_on_workers(chaos: Chaos, name: str, cases: int, every: float) -> None:
+    """Prepare or denoise many cases on two workers, of which one dies every so many seconds."""
     model = chaos.folder / "template" / "in" / "tiny"
     names = " ".join(f"in/case{number}.nrrd" for number in range(cases))
-    for name, line in (
-        ("prepare", _PREPARE + " --workers 2"),
-        ("denoise", f"denoise {names} out --workers 2 --device cpu --model {model}"),
-    ):
-        row = ("long", f"{name}, {cases} cases, workers die")
-        work = _scans(chaos.trial, cases)
-        chaos.start(row)
-        running = Running(work, line)
-        killed, until = 0, time.monotonic() + every
-        while running.poll() is None and time.monotonic() - running.began < _LONG_SECONDS:
-            if time.monotonic() > until and (workers := _workers(running)):
-                os.kill(workers[killed % len(workers)], signal.SIGKILL)
-                killed, until = killed + 1, time.monotonic() + every
-            time.sleep(0.02)
-        chaos.rows[row]["hit"] += killed
-        where = f"exit code {running.code}, {killed} workers killed"
-        done, named = _state(work / "out")
-        if len(done | named) != cases or (running.code != 0) != bool(named) or running.code not in (0, 1):
-            chaos.wrong(row, "wrong end", f"{where}: {len(done)} done, {len(named)} named: {running.error[-300:]}")
-        _again(chaos, row, work, line, cases, where)
+    line = {
+        "prepare": f"{_PREPARE} --workers 2",
+        "denoise": f"denoise {names} out --workers 2 --device cpu --model {model}",
+    }[name]
+    row = ("long", f"{name}, {cases} cases, workers die")
+    work = _scans(chaos.trial, cases)
+    chaos.start(row)
+    running = Running(work, line)
+    killed, until = 0, time.monotonic() + every
+    while running.poll() is None and time.monotonic() - running.began < _LONG_SECONDS:
+        if time.monotonic() > until and (workers := _workers(running)):
+            os.kill(workers[killed % len(workers)], signal.SIGKILL)
+            killed, until = killed + 1, time.monotonic() + every
+        time.sleep(0.02)
+    chaos.rows[row]["hit"] += killed
+    where = f"exit code {running.code}, {killed} workers killed"
+    done, named = _state(work / "out")
+    if len(done | named) != cases or (running.code != 0) != bool(named) or running.code not in (0, 1):
+        chaos.wrong(row, "wrong end", f"{where}: {len(done)} done, {len(named)} named: {running.error[-300:]}")
+    _again(chaos, row, work, line, cases, where)
 
 
-def cases_on_scheduler(chaos: Chaos, cases: int, every: float) -> None:
+def cases_on_scheduler(chaos: Chaos, cases: int) -> None:
     """Prepare cases on a Dask scheduler, which dies once; then on another one."""
     if shutil.which("dask", path=str(Path(sys.executable).parent)) is None:
         print("long: no Dask here, so nothing is done on a scheduler", file=sys.stderr)
         return
-    cases = min(cases, 100)
     row = ("long", f"prepare, {cases} cases, scheduler dies")
     work = _scans(chaos.trial, cases)
     with socket.socket() as free:
@@ -104,7 +103,8 @@ def _scans(trial: Path, cases: int) -> Path:
         from small_chest import small_chest
 
         for number in range(cases):
-            ct.write(small_chest(size=48, sigma=5.0, seed=number), trial / "work" / "in" / f"case{number}.nrrd", compress=False)
+            place = trial / "work" / "in" / f"case{number}.nrrd"
+            ct.write(small_chest(size=48, sigma=5.0, seed=number), place, compress=False)
 
     shutil.rmtree(trial, ignore_errors=True)
     (trial / "work" / "in").mkdir(parents=True)

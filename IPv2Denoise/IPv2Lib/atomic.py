@@ -101,19 +101,17 @@ def new_folder(folder: Path) -> Iterator[Path]:
         It cannot be written, or was not there at the beginning and is now.
     """
     folder = folder.absolute()
-    fresh = folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with private_folder(folder.parent) as private:
             replaced = _stamps(folder)
             fresh = private / _NEW
             fresh.mkdir()
-            yield fresh
+            with _errors_name(folder, fresh):
+                yield fresh
             _put_in_place(private, folder, replaced)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({reason(error)})") from error
-    except OutputError as error:  # of a file within, whose own name nobody has seen
-        raise OutputError(str(error).replace(str(fresh), str(folder))) from error
 
 
 @contextlib.contextmanager
@@ -134,14 +132,16 @@ def changed_folder(folder: Path) -> Iterator[Path]:
     if os.path.ismount(folder) or not os.access(folder.absolute().parent, os.W_OK):
         try:
             with private_folder(folder) as private:
-                yield private
+                with _errors_name(folder, private):
+                    yield private
                 for path in sorted(private.iterdir()):
                     os.replace(path, folder / path.name)
         except OSError as error:
             raise OutputError(f"{folder} cannot be written ({reason(error)})") from error
         return
     with new_folder(Path(os.path.realpath(folder))) as fresh, private_folder(fresh) as written:
-        yield written
+        with _errors_name(folder, written):
+            yield written
         hidden = shutil.ignore_patterns(f"{PREFIX}*")
         shutil.copytree(folder, fresh, symlinks=True, ignore=hidden, copy_function=_linked, dirs_exist_ok=True)
         for path in written.iterdir():
@@ -163,6 +163,15 @@ def temporary_folder() -> Iterator[Path]:
         except OSError as error:
             raise OutputError(f"temporary files cannot be written ({reason(error)}): set TMPDIR to a folder") from error
         yield folder
+
+
+@contextlib.contextmanager
+def _errors_name(place: Path, hidden: Path) -> Iterator[None]:
+    """Let errors of files in a private folder name them as people will know them."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(str(error).replace(str(hidden), str(place))) from error
 
 
 def sweep(place: Path) -> None:

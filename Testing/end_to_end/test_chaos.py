@@ -1,4 +1,4 @@
-"""Commands are killed, meet full disks, each other and odd surroundings: a few seeded trials of the benchmark `chaos`."""
+"""Commands are killed, meet full disks, each other and odd surroundings: a few trials of the benchmark `chaos`."""
 
 import os
 import subprocess

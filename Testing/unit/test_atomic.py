@@ -215,6 +215,9 @@ def test_files_of_a_folder_change_together(tmp_path, monkeypatch, beside):
                     raise ZeroDivisionError
         except ZeroDivisionError:
             assert (folder / "a").read_text() == (folder / "b").read_text() == "old"
+    with pytest.raises(OutputError) as told, atomic.changed_folder(folder) as changed:
+        raise OutputError(f"{changed / 'a'} cannot be written")
+    assert str(told.value) == f"{folder / 'a'} cannot be written"
     assert names(tmp_path) == ["folder/a", "folder/b", "folder/link", "folder/mine", "folder/parts/c"]
     assert (folder / "a").read_text() == (folder / "b").read_text() == "new"
     assert (folder / "parts" / "c").read_text() == "old" and (folder / "link").is_symlink()

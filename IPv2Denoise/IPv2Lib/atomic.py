@@ -16,7 +16,9 @@ import os
 import platform
 import secrets
 import shutil
+import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,16 +107,77 @@ def new_folder(folder: Path) -> Iterator[Path]:
             replaced = _stamps(folder)
             fresh = private / _NEW
             fresh.mkdir()
-            yield fresh
+            with _errors_name(folder, fresh):
+                yield fresh
             _put_in_place(private, folder, replaced)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({reason(error)})") from error
 
 
+@contextlib.contextmanager
+def changed_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write several files into, which all appear in an existing folder in one step, or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        What else is in it stays. Where it cannot be renamed, because a disk is mounted on it or there is no right to
+        write beside it, the files appear one after the other.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    if os.path.ismount(folder) or not os.access(folder.absolute().parent, os.W_OK):
+        try:
+            with private_folder(folder) as private:
+                with _errors_name(folder, private):
+                    yield private
+                for path in sorted(private.iterdir()):
+                    os.replace(path, folder / path.name)
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be written ({reason(error)})") from error
+        return
+    with new_folder(Path(os.path.realpath(folder))) as fresh, private_folder(fresh) as written:
+        with _errors_name(folder, written):
+            yield written
+        hidden = shutil.ignore_patterns(f"{PREFIX}*")
+        shutil.copytree(folder, fresh, symlinks=True, ignore=hidden, copy_function=_linked, dirs_exist_ok=True)
+        for path in written.iterdir():
+            os.replace(path, fresh / path.name)
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A private folder where the system keeps temporary files; one that a killed process left there is cleared away.
+
+    Raises
+    ------
+    OutputError
+        There is no such place.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(private_folder(Path(tempfile.gettempdir())))
+        except OSError as error:
+            raise OutputError(f"temporary files cannot be written ({reason(error)}): set TMPDIR to a folder") from error
+        yield folder
+
+
+@contextlib.contextmanager
+def _errors_name(place: Path, hidden: Path) -> Iterator[None]:
+    """Let errors of files in a private folder name them as people will know them."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(str(error).replace(str(hidden), str(place))) from error
+
+
 def sweep(place: Path) -> None:
     """Clear away what killed processes of this computer left in a folder, and finish what they had only to rename."""
     for private in place.glob(f"{PREFIX}*~*~*~*"):
-        if _is_left(private.name):
+        if _is_left(private.name) and _is_mine(private):
             with contextlib.suppress(OSError):
                 _finish(private)
                 shutil.rmtree(private)
@@ -153,6 +216,20 @@ def _is_left(name: str) -> bool:
         return host == platform.node() and not lives(int(pid), float(began) if began else None)
     except ValueError:
         return False
+
+
+def _is_mine(private: Path) -> bool:
+    """Whether it is a folder, and not one that another user made for us to move its files about."""
+    facts = private.lstat()
+    return stat.S_ISDIR(facts.st_mode) and (os.name != "posix" or facts.st_uid == os.geteuid())
+
+
+def _linked(source: str, target: str) -> None:
+    """The same file under another name, or a copy where that is not possible."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _stamps(folder: Path) -> dict[str, list[int]] | None:
@@ -213,8 +290,8 @@ def _finish(private: Path) -> None:
 def _rescue(old: Path, folder: Path, replaced: dict[str, list[int]]) -> None:
     """Move what somebody put into a folder while it was being replaced to where they will look for it."""
     for name, stamp in (_stamps(old) or {}).items():
-        if replaced.get(name) != stamp:
-            place = folder / name
+        place = folder / name
+        if replaced.get(name) != stamp and not (place.exists() and place.samefile(old / name)):
             for number in itertools.count(2):
                 if not os.path.lexists(place):
                     break

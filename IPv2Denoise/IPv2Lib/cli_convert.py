@@ -67,11 +67,11 @@ def _run(options: argparse.Namespace, console: Console) -> None:
 
 def history(source: Path, volume: Volume, console: Console) -> dict[str, Any]:
     """How the input was made, if IPv2 made it; else that it was converted."""
+    facts = outputs.history(source, volume)
+    if facts is not None:
+        return facts
     sidecar = outputs.sidecar_path(source)
     if sidecar.is_file():
-        facts = outputs.read_sidecar(source) or {}
-        if {"model", "command"} & facts.keys() and facts.get("output_sha256") in (None, volume.sha256()):
-            return facts
         console.note(f"{sidecar} does not say how IPv2 made this image: it is not passed on")
     return outputs.provenance("convert", input=source.name, input_sha256=volume.sha256())
 

@@ -10,13 +10,12 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import networks, outputs
+from . import atomic, networks, outputs
 from .cli_options import INPUT, LOADING, add_settings, given, whole_number, with_file
 from .console import Console
 from .distributed import ToldByFirst, of_environment
@@ -252,9 +251,9 @@ def _check_model_out(folder: Path, card: dict[str, Any]) -> None:
     blank["training"] = {"data": [], "settings": {}, "seed": 0}
     small = {"channels": [4], "blocks": [1]}
     card = {**card, "training": blank["training"] | card.get("training", {})}
-    with tempfile.TemporaryDirectory() as temporary:
+    with atomic.temporary_folder() as temporary:
         untrained = networks.build("unet", **small)
-        bundle.save(Path(temporary) / folder.name, "unet", small, untrained.state_dict(), blank | card)
+        bundle.save(temporary / folder.name, "unet", small, untrained.state_dict(), blank | card)
 
 
 def _card(options: argparse.Namespace) -> dict[str, Any]:

@@ -117,6 +117,8 @@ def run(
     InputError
         Numbers out of range, so many workers cannot be started, Dask is not installed, certificates cannot be used, or
         no scheduler answers.
+    OutputError
+        The scheduler has ended meanwhile.
     Cancelled
         If `cancelled` returned True. Outcomes up to then were given to `finished`.
     """
@@ -215,6 +217,11 @@ class Crew:
     def _answer(self, future: Future, item: Any) -> Outcome:
         from distributed import KilledWorker
 
+        if future.cancelled():  # by nobody but the client, once it has lost its scheduler
+            raise OutputError(
+                f"the Dask scheduler at {self._hands.scheduler.address} does not answer any more; what was finished "
+                "stays: start it again, and the same command goes on"
+            )
         try:
             return future.result()
         except KilledWorker:
@@ -284,8 +291,22 @@ def _client(scheduler: str | Scheduler) -> Iterator[Client]:
             f"no Dask scheduler answers at {address} ({_line(cause)}): start one with 'dask scheduler' and workers "
             "with 'dask worker'; one with TLS wants --tls-ca, --tls-cert and --tls-key"
         ) from error
-    with client:
+    with _quiet(), client:
         yield client
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let Dask not show the traceback of each connection that ends; what that means for the work is said once."""
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
+    loggers = [(logger := logging.getLogger(name), logger.level) for name in names]
+    for logger, _ in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in loggers:
+            logger.setLevel(level)
 
 
 def _security(scheduler: Scheduler) -> Security:

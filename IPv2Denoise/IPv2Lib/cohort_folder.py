@@ -48,7 +48,7 @@ class CohortFolder:
         for sidecar in sorted(folder.glob(f"*{_SUFFIX}.json")):
             output = sidecar.with_suffix("")
             facts = outputs.read_sidecar(output)
-            if facts is not None and facts["command"] == "denoise":
+            if facts is not None and facts.get("command") == "denoise":
                 self._results[output.name] = facts
         for place, name in _rows(folder / REPORT_FILE):
             if self._results.get(name, {}).get(_PLACE) == named_place(place)[_PLACE]:

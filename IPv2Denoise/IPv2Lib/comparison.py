@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -161,8 +160,8 @@ def compare(
         "features": network.name, "bootstrap": bootstrap, "seed": seed, "device": device,
     }  # fmt: skip
 
-    with tempfile.TemporaryDirectory(prefix="ipv2-models-") as temporary:
-        found = find_methods(methods, Path(temporary), flow_steps)
+    with atomic.temporary_folder() as temporary:
+        found = find_methods(methods, temporary, flow_steps)
         _begin(folder, options)
         scans = [_Scan(shard, references, slices_per_case, label_strategy, network) for shard in shards]
         results: dict[str, list[dict[str, SliceSums]]] = {}
@@ -177,7 +176,8 @@ def compare(
         "shards": [scan.shard.key for scan in scans],
     }
     facts = options | {"dataset": data, "methods": {method.name: method.facts for method in found}}
-    rows, notes = comparison_files.write(folder, pools, facts)
+    with atomic.changed_folder(folder) as changed:  # no table of one comparison beside the scores of another
+        rows, notes = comparison_files.write(changed, pools, facts)
     report(1.0, "compared")
     return Comparison(folder, rows, comparison_files.paths(folder), notes)
 
@@ -266,7 +266,8 @@ def _begin(folder: Path, options: dict[str, Any]) -> None:
         (folder / _PARTS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({atomic.reason(error)})") from error
-    outputs.write_json(folder / outputs.PROVENANCE_FILE, outputs.provenance("compare", options))
+    if not (folder / outputs.PROVENANCE_FILE).exists():
+        outputs.write_json(folder / outputs.PROVENANCE_FILE, outputs.provenance("compare", options))
 
 
 def _all(

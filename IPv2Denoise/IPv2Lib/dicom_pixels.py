@@ -7,7 +7,6 @@ interpretation: MONOCHROME1 says how to display values, not what they mean.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from . import dicom_codestream
+from .atomic import temporary_folder
 from .ct import AIR_HU, itk_errors
 from .dicom_file import Elements, check_nothing_follows, guard, save
 from .errors import InputError
@@ -284,8 +284,8 @@ def _decoded(codestream: bytes, form: PixelFormat, syntax: str, path: Path) -> n
     alone.PixelRepresentation = int(form.signed)
     alone.add_new("PixelData", "OB", encapsulate([codestream]))
     alone["PixelData"].is_undefined_length = True
-    with tempfile.TemporaryDirectory(prefix="ipv2-") as folder:
-        file = Path(folder) / "frame.dcm"
+    with temporary_folder() as folder:
+        file = folder / "frame.dcm"
         save(alone, file)
         reader = sitk.ImageFileReader()
         reader.SetImageIO("GDCMImageIO")

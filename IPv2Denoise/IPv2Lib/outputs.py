@@ -303,7 +303,23 @@ def read_sidecar(output: Path) -> dict[str, Any] | None:
         facts = json.loads(sidecar_path(output).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return facts if isinstance(facts, dict) and "command" in facts else None
+    return facts if isinstance(facts, dict) and {"command", "model"} & facts.keys() else None
+
+
+def history(image: Path, volume: Volume) -> dict[str, Any] | None:
+    """What the file beside an image says of it; None also if it tells of another image.
+
+    Image and file take their places one after the other, and a program may be killed in between.
+
+    Parameters
+    ----------
+    image : Path
+    volume : Volume
+        What was read from it.
+    """
+    facts = read_sidecar(image)
+    belongs = facts is not None and facts.get("output_sha256") in (None, volume.sha256())
+    return facts if belongs else None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -9,7 +9,6 @@ import math
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .atomic import temporary_folder
 from .errors import InputError, IPv2Error
 
 # Memory that a series may need: a header can ask for any amount.
@@ -97,7 +97,8 @@ def _unicode_names(paths: Path | Sequence[Path]) -> Iterator[tuple[Path | Sequen
     if all(map(_is_unicode, [*files, Path.cwd()])):
         yield paths, {}
         return
-    with tempfile.TemporaryDirectory(prefix="ipv2-") as temporary:
+    with temporary_folder() as folder_of_links:
+        temporary = str(folder_of_links)
         links = {}
         for index, file in enumerate(files):
             name = file.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\\", "")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import bundle, networks
-from .atomic import new_file
+from .atomic import new_file, reason
 from .distributed import Processes
 from .errors import InputError, OutputError
 from .losses import mean_square, training_loss
@@ -211,10 +211,12 @@ class Learner:
             "best_rmse": self.best_rmse,
         }
         try:
-            with new_file(path) as temporary:
-                torch.save(state, temporary)
+            with new_file(path) as temporary, open(temporary, "wb") as file:
+                torch.save(state, file)
         except RuntimeError as error:  # what PyTorch makes of a full disk
-            raise OutputError(f"{path} cannot be written ({error}): make room and resume the run") from error
+            cause = error.__context__
+            why = reason(cause) if isinstance(cause, OSError) else error
+            raise OutputError(f"{path} cannot be written ({why}): make room and resume the run") from error
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint.

@@ -188,3 +188,78 @@ def test_what_a_living_process_writes_is_not_swept(tmp_path, monkeypatch):
 def test_a_full_disk_is_called_so(tmp_path):
     with pytest.raises(OutputError, match="the disk is full"), atomic.new_file(tmp_path / "a"):
         raise OSError(28, "No space left on device")
+
+
+def test_errors_name_the_place_that_was_asked_for(tmp_path):
+    with pytest.raises(OutputError) as told, atomic.new_folder(tmp_path / "out") as fresh, atomic.new_file(fresh / "a"):
+        raise OSError(28, "No space left on device")
+    assert str(told.value) == f"{tmp_path / 'out' / 'a'} cannot be written (the disk is full)"
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside", "within"])
+def test_files_of_a_folder_change_together(tmp_path, monkeypatch, beside):
+    folder = tmp_path / "folder"
+    (folder / "parts").mkdir(parents=True)
+    for name in ("a", "b", "parts/c"):
+        (folder / name).write_text("old")
+    (folder / "link").symlink_to("a")
+    monkeypatch.setattr(os, "access", lambda *_: beside)
+    for fails in (True, False):
+        try:
+            with atomic.changed_folder(folder) as changed:
+                (changed / "a").write_text("new")
+                (changed / "b").write_text("new")
+                assert (folder / "a").read_text() == (folder / "b").read_text() == "old"
+                (folder / "mine").write_text("meanwhile")
+                if fails:
+                    raise ZeroDivisionError
+        except ZeroDivisionError:
+            assert (folder / "a").read_text() == (folder / "b").read_text() == "old"
+    with pytest.raises(OutputError) as told, atomic.changed_folder(folder) as changed:
+        raise OutputError(f"{changed / 'a'} cannot be written")
+    assert str(told.value) == f"{folder / 'a'} cannot be written"
+    assert names(tmp_path) == ["folder/a", "folder/b", "folder/link", "folder/mine", "folder/parts/c"]
+    assert (folder / "a").read_text() == (folder / "b").read_text() == "new"
+    assert (folder / "parts" / "c").read_text() == "old" and (folder / "link").is_symlink()
+
+
+def test_temporary_files_of_a_killed_process_are_swept(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic.tempfile, "tempdir", str(tmp_path))
+    script = f"""
+        import os, signal
+        from IPv2Lib import atomic
+        atomic.tempfile.tempdir = {str(tmp_path)!r}
+        with atomic.temporary_folder() as folder:
+            (folder / "a").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    assert names(tmp_path)
+    with atomic.temporary_folder() as folder:
+        assert os.listdir(tmp_path) == [folder.name] and folder.stat().st_mode & 0o077 == 0
+    assert not os.listdir(tmp_path)
+
+
+def test_no_place_for_temporary_files_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic.tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(OutputError, match="set TMPDIR"), atomic.temporary_folder():
+        pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="users of POSIX")
+def test_a_folder_that_another_user_planted_moves_no_files(tmp_path, monkeypatch):
+    """As in /tmp, where anybody may make a folder that looks like that of a killed process."""
+    (tmp_path / "mine").mkdir()
+    planted = tmp_path / f"{atomic.PREFIX}{os.uname().nodename}~999999999~1~0"
+    (planted / "new").mkdir(parents=True)
+    (planted / "new" / "planted").touch()
+    journal = {"folder": "mine", "new": (tmp_path / "mine").stat().st_ino, "replaced": {}}
+    (planted / "journal.json").write_text(atomic.json.dumps(journal))
+    monkeypatch.setattr(os, "geteuid", lambda: 1 + planted.stat().st_uid)
+    atomic.sweep(tmp_path)
+    assert not os.listdir(tmp_path / "mine") and planted.is_dir()
+    planted.rename(tmp_path / "aside")
+    planted.symlink_to("aside")
+    monkeypatch.undo()
+    atomic.sweep(tmp_path)
+    assert not os.listdir(tmp_path / "mine") and planted.is_symlink()

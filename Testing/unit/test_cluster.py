@@ -13,7 +13,7 @@ import psutil
 import pytest
 from IPv2Lib import cluster
 from IPv2Lib.cluster import Scheduler
-from IPv2Lib.errors import Cancelled, InputError
+from IPv2Lib.errors import Cancelled, InputError, OutputError
 
 LIBRARY = str(Path(IPv2Lib.__file__).parents[1])
 
@@ -83,6 +83,10 @@ class TwoWords(Exception):
 
 def no_memory(item, *, progress, cancelled):
     raise MemoryError("Unable to allocate 7 TiB")
+
+
+def slow(item, *, progress, cancelled):
+    time.sleep(0.3)
 
 
 def pid(item, *, progress, cancelled):
@@ -294,6 +298,25 @@ def test_the_workers_of_a_scheduler(scheduler, tmp_path):
     assert told[0][0] == 0 and told[-1][0] == 1
     (outcome,) = cluster.run(fails_once, [tmp_path / "marker"], scheduler=scheduler)
     assert (outcome.value, outcome.attempts) == ("done", 2)
+
+
+def test_a_scheduler_that_ends_is_said_once(caplog):
+    """The clients of Dask give up what they wait for."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address=None) as other:
+        address = other.scheduler_address
+        ended = threading.Event()
+
+        def progress(fraction, text):
+            if not ended.is_set():
+                ended.set()
+                other.loop.add_callback(other.scheduler.close)
+
+        with pytest.raises(OutputError, match=f"the Dask scheduler at {address} does not answer any more") as told:
+            cluster.run(slow, list(range(20)), scheduler=address, progress=progress)
+    assert "\n" not in str(told.value)
+    assert not [each for each in caplog.get_records("call") if each.name.startswith(("IPv2Lib", "distributed.client"))]
 
 
 def test_cancelling_there(scheduler):

@@ -2,15 +2,16 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from IPv2Lib import bundle, cli, ct, networks, phantom
+from IPv2Lib import bundle, cli, comparison_files, ct, networks, phantom
 from IPv2Lib.cases import Case
 from IPv2Lib.comparison import compare
-from IPv2Lib.errors import BundleError, Cancelled, InputError
+from IPv2Lib.errors import BundleError, Cancelled, InputError, OutputError
 from IPv2Lib.methods import find_methods
 from IPv2Lib.preparation import prepare
 from IPv2Lib.regions import Region
@@ -174,6 +175,23 @@ def test_a_stopped_comparison_goes_on(dataset, tmp_path):
     assert kept.items() <= parts(tmp_path / "out").items()
     assert resumed.rows == compare(dataset, ["input"], tmp_path / "new", **options).rows
     assert not list((tmp_path / "out").glob("*/*.part"))
+
+
+def test_an_earlier_comparison_stays_until_the_next_one_is_whole(dataset, model, tmp_path, monkeypatch):
+    options = {"slices_per_case": 1, "bootstrap": 0}
+    compare(dataset, ["input"], tmp_path / "out", **options)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()}
+
+    def fails(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(comparison_files.comparison_plot, "draw", fails)  # the tables are written by then
+        with pytest.raises(OutputError, match=r"out cannot be written \(the disk is full\)"):
+            compare(dataset, ["input", model], tmp_path / "out", **options)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()} == before
+    assert os.listdir(tmp_path) == ["out"]
+    assert compare(dataset, ["input", model], tmp_path / "out", **options).row(model.name, "truth")
 
 
 @pytest.mark.parametrize("change", [{"kept_noise_hu": 20.0}, {"hu_range": [-1024, 100]}, {"title": "The same"}])

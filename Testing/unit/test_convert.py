@@ -112,6 +112,21 @@ def test_a_json_that_is_no_history_is_not_passed_on(tmp_path, capsys):
         assert facts["command"] == "convert" and "patient" not in facts
 
 
+@pytest.mark.parametrize("output", ["out.nii.gz", "out.mhd", "series/"])
+def test_the_history_of_another_image_is_not_passed_on(tmp_path, capsys, output):
+    """As after a kill between the renames of an image and of the file that says what it is."""
+    source = ct.write(volume(), tmp_path / "in.nrrd")
+    Path(f"{source}.json").write_text(json.dumps(HISTORY | {"output_sha256": ct.read(source).sha256()}))
+    assert convert(source, f"{tmp_path}/{output}") == 0 and "not passed on" not in capsys.readouterr().err
+    made = (tmp_path / output).resolve()
+    assert convert(made, tmp_path / "again.nrrd") == 0 and "not passed on" not in capsys.readouterr().err
+    assert json.loads((tmp_path / "again.nrrd.json").read_text())["strength"] == 0.5
+    ct.write(volume().with_array(volume().array + 1), source)
+    assert convert(source, tmp_path / "other.nrrd") == 0
+    assert "not passed on" in capsys.readouterr().err
+    assert "strength" not in json.loads((tmp_path / "other.nrrd.json").read_text())
+
+
 def test_a_job_that_is_killed_leaves_nothing_beside_its_target(tmp_path):
     noise = np.random.default_rng(0).integers(-1000, 1000, (40, 512, 512), np.int16)
     source = ct.write(Volume(noise), tmp_path / "in.nrrd", compress=False)

@@ -424,6 +424,20 @@ def test_a_step_that_cannot_be_recorded_says_what_to_do(folder, tmp_path, monkey
         train(folder, tmp_path / "other", settings(), workers=0)
 
 
+def test_a_checkpoint_that_meets_a_full_disk_says_so(folder, tmp_path, monkeypatch):
+    def save(state, file):
+        try:
+            raise OSError(28, "No space left on device")
+        finally:
+            raise RuntimeError("unexpected pos 576 vs 534")  # as PyTorch does
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(OutputError) as told:
+        train(folder, tmp_path / "run", settings(), workers=0)
+    what = f"{tmp_path / 'run' / 'checkpoint.pt'} cannot be written (the disk is full)"
+    assert str(told.value) == f"{what}: make room and resume the run"
+
+
 def test_a_loss_that_is_no_number_ends_the_run_and_says_so(folder, tmp_path):
     with pytest.raises(IPv2Error, match="lower learning rate"):
         train(folder, tmp_path / "run", settings(learning_rate=1e30, steps=40, validate_every=100), workers=0)

@@ -6,6 +6,7 @@ Everything that pydicom may throw at a damaged file becomes one `InputError` tha
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
 import threading
@@ -18,6 +19,7 @@ from typing import Any, BinaryIO
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.filereader import _read_file_meta_info, read_preamble
+from pydicom.tag import Tag
 from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian
 
 from .errors import InputError, IPv2Error
@@ -202,7 +204,8 @@ class Elements:
         self.where = where
 
     def __contains__(self, keyword: str) -> bool:
-        return any(keyword in dataset for dataset in self._datasets)
+        tag = _tag(keyword)
+        return any(tag in dataset for dataset in self._datasets)
 
     def text(self, keyword: str) -> str:
         """One line."""
@@ -256,11 +259,12 @@ class Elements:
         return self._known[keyword]
 
     def _read_values(self, keyword: str) -> list[Any]:
-        dataset = next((dataset for dataset in self._datasets if keyword in dataset), None)
+        tag = _tag(keyword)
+        dataset = next((dataset for dataset in self._datasets if tag in dataset), None)
         if dataset is None:
             return []
         with guard(self.where, keyword), quiet:
-            value = dataset[keyword].value
+            value = dataset[tag].value
             if value is None:
                 return []
             return [value] if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__") else list(value)
@@ -268,6 +272,9 @@ class Elements:
     def _refusal(self, keyword: str, wanted: str) -> InputError:
         value = self.text(keyword)
         return InputError(f'{self.where} has "{value[:60]}" as {keyword}, which must be {wanted}: export it again')
+
+
+_tag = functools.cache(Tag)
 
 
 def save(dataset: Dataset, file: Path | BinaryIO) -> None:

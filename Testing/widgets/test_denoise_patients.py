@@ -155,7 +155,7 @@ def test_what_was_made_here_is_not_offered_as_an_input(two):
     parameters.uldctVolume, parameters.ndctVolume = anna, berta
     expand(host, widget.ui.purificationCollapsibleButton)
     host.click(widget.ui.previewButton)
-    host.process_events(0.1)
+    finish_job(host, widget)
     for selector in (widget.ui.inputSelector, widget.ui.uldctSelector, widget.ui.ndctSelector):
         offered = [selector.nodeFromIndex(index) for index in range(selector.nodeCount())]
         assert offered == [anna, berta]

@@ -114,8 +114,8 @@ def _derived(volume: Volume, template: Path | Sequence[Path], act: _Act) -> Iter
     series = find_series(template)  # reading told its notes, and all slices of the volume must be there
     if not same_grid(volume, series.grid):
         raise InputError(
-            f"the volume {volume.array.shape} is not on the grid of {series.name}, so it was moved, cropped or resampled "
-            "since: give the series that it was computed from, or write NRRD"
+            f"the volume {volume.array.shape} is not on the grid of {series.name}; it was moved, cropped or resampled, "
+            "or is of another series: give the one that it was computed from, or write NRRD"
         )
     planes: dict[Path, list[tuple[Slice, np.ndarray]]] = {}
     for item, plane in zip(series.slices, volume.array, strict=True):

@@ -30,6 +30,8 @@ END_SECONDS = 60.0
 _FILE_EVENTS = frozenset(
     ("open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.link", "os.truncate", "os.scandir", "ctypes.dlopen")
 )
+_RENAMES = frozenset(("os.rename", "ctypes.dlopen"))  # the latter before two folders are exchanged
+_MOST_OPERATIONS = 2**16
 _CARD = {
     "title": "Tiny",
     "description": "For tests.",
@@ -184,7 +186,7 @@ class Running:
         self.line, self.work = line, work
         self.logs = work.parent.with_name("logs")  # on another disk
         self.logs.mkdir(exist_ok=True)
-        self._operations = mmap.mmap(-1, 8)
+        self._operations = mmap.mmap(-1, _MOST_OPERATIONS)  # the number, and after it a 1 for each that renames
         self.began = time.monotonic()
         self.code: int | None = None
         for name in ("tmp", "home"):
@@ -209,7 +211,13 @@ class Running:
     @property
     def error(self) -> str:
         """What it said on stderr."""
-        return (self.logs / f"err-{self.pid}").read_text(errors="replace")
+        path = self.logs / f"err-{self.pid}"
+        return path.read_text(errors="replace") if path.exists() else ""  # it was killed before it began
+
+    @property
+    def renames(self) -> list[int]:
+        """Which of them give something its name."""
+        return [number for number in range(1, self.operations + 1) if self._operations[7 + number]]
 
     def poll(self) -> int | None:
         """Exit code, negative for a signal; None while it runs."""
@@ -294,6 +302,7 @@ class Running:
                     return
             operations += 1
             self._operations[:8] = operations.to_bytes(8, "little")
+            self._operations[7 + operations] = event in _RENAMES
             if signal_at and operations == signal_at[1]:
                 (os.killpg if signal_at[2] else os.kill)(me, signal_at[0])
 

@@ -196,11 +196,14 @@ class Running:
         if not self.pid:
             try:
                 self._become(signal_at, file_bytes, setup, afresh)
+            except SystemExit as end:
+                code = end.code
+            except KeyboardInterrupt:  # before the command has begun
+                code = 130
             except BaseException as error:
-                code = error.code if isinstance(error, SystemExit) else 99
-                if not isinstance(error, SystemExit):
-                    sys.stderr.write(f"{error!r}\n")
-                    sys.stderr.flush()
+                os.write(2, f"bug: {error!r}\n".encode())
+                code = 1
+            finally:
                 os._exit(code or 0)
 
     @property
@@ -226,6 +229,13 @@ class Running:
             if pid:
                 self.code = os.waitstatus_to_exitcode(status)
         return self.code
+
+    def send(self, number: int, group: bool) -> None:
+        """Send a signal to it or to its group."""
+        try:
+            (os.killpg if group else os.kill)(self.pid, number)
+        except ProcessLookupError:  # it has no group yet
+            os.kill(self.pid, number)
 
     def wait(self, seconds: float = END_SECONDS) -> int | None:
         """Exit code; None if it is killed since it did not end in time."""

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -232,6 +232,7 @@ def write(
     description: str = "IPv2",
     compress: bool = True,
     derivation: str = "Smoothing",
+    before: Callable[[Path], None] = lambda series: None,
 ) -> Path:
     """Write a volume, completely or not at all.
 
@@ -256,6 +257,8 @@ def write(
         .nii and .nii.gz; DICOM is never compressed.
     derivation : str
         What was done to the pixels of the template, a key of `dicom_write.DERIVATIONS`.
+    before : callable
+        Called with the folder of a whole DICOM series before that gets its name, which cannot be taken back.
 
     Returns
     -------
@@ -278,7 +281,7 @@ def write(
     _check_shape(volume)
     _check_geometry(volume)
     if folder:
-        _write_dicom(volume, path, _dicom_template(template), description, derivation)
+        _write_dicom(volume, path, _dicom_template(template), description, derivation, before)
     else:
         _write_image(volume, path, compress)
     return path
@@ -455,8 +458,15 @@ def _write_image(volume: Volume, path: Path, compress: bool) -> None:
         written = image_files.write(volume, path, folder, compress)
         image_files.check_data_files(path)
         earlier = set(image_files.files_of(path)) & set(image_files.data_files(path))
-        for target, source in written.items():
-            os.replace(source, target)
+        new = [target for target in written if not os.path.lexists(target)]
+        try:
+            for target, source in written.items():
+                os.replace(source, target)
+        except BaseException:  # voxels without their header would be in the way
+            if path in new and not os.path.lexists(path):
+                for target in new:
+                    target.unlink(missing_ok=True)
+            raise
         for file in earlier - set(written):  # voxels of an earlier output that was compressed, or was not
             file.unlink(missing_ok=True)
 
@@ -471,7 +481,12 @@ def _dicom_template(template: str | Path | Sequence[str | Path] | None) -> Path 
 
 
 def _write_dicom(
-    volume: Volume, folder: Path, template: Path | list[Path] | None, description: str, derivation: str
+    volume: Volume,
+    folder: Path,
+    template: Path | list[Path] | None,
+    description: str,
+    derivation: str,
+    before: Callable[[Path], None],
 ) -> None:
     from . import dicom
 
@@ -485,6 +500,7 @@ def _write_dicom(
         series = hidden / "series"  # not the staging folder itself, which only its owner may open
         series.mkdir()
         dicom.write_series(volume, series, description, template, derivation)
+        before(series)
         if stays:
             _move_all(series, target)
         else:

@@ -279,6 +279,8 @@ def save(
     from . import ct
 
     sidecar = sidecar_path(output)
+    if is_folder(output):
+        return _save_series(volume, output, facts, source, description, derivation, template)
     with atomic.new_file(sidecar) as temporary:
         temporary.write_text(_json(facts), encoding="utf-8", errors="backslashreplace")  # room for it is there
         check_source_is_kept(Path(output), source)  # again: the work may have taken hours
@@ -287,6 +289,37 @@ def save(
         facts = facts | {"output_sha256": ct.read_here(output)[0].sha256()}  # some formats round values or places
         temporary.write_text(_json(facts), encoding="utf-8", errors="backslashreplace")
     return facts
+
+
+def _save_series(
+    volume: Volume,
+    output: str | Path,
+    facts: dict[str, Any],
+    source: Path,
+    description: str,
+    derivation: str,
+    template: Path | Sequence[Path] | None,
+) -> dict[str, Any]:
+    """As `save`. The sidecar comes first: without the series it is in nobody's way, the series without it would be."""
+    from . import ct
+
+    sidecar = sidecar_path(output)
+    told = dict(facts)
+    is_new = not sidecar.exists()
+
+    def before(series: Path) -> None:
+        told["output_sha256"] = ct.read_here(series).sha256()
+        write_json(sidecar, told)
+
+    check_source_is_kept(Path(output), source)  # again: the work may have taken hours
+    check_sidecar(Path(output))
+    try:
+        ct.write(volume, output, template or source, description, derivation=derivation, before=before)
+    except BaseException:
+        if is_new and not (Path(output).is_dir() and any(Path(output).iterdir())):
+            sidecar.unlink(missing_ok=True)
+        raise
+    return told
 
 
 def sidecar_path(output: str | Path) -> Path:

@@ -30,6 +30,8 @@ END_SECONDS = 60.0
 _FILE_EVENTS = frozenset(
     ("open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.link", "os.truncate", "os.scandir", "ctypes.dlopen")
 )
+_RENAMES = frozenset(("os.rename", "ctypes.dlopen"))  # the latter before two folders are exchanged
+_MOST_OPERATIONS = 2**16
 _CARD = {
     "title": "Tiny",
     "description": "For tests.",
@@ -184,7 +186,7 @@ class Running:
         self.line, self.work = line, work
         self.logs = work.parent.with_name("logs")  # on another disk
         self.logs.mkdir(exist_ok=True)
-        self._operations = mmap.mmap(-1, 8)
+        self._operations = mmap.mmap(-1, _MOST_OPERATIONS)  # the number, and after it a 1 for each that renames
         self.began = time.monotonic()
         self.code: int | None = None
         for name in ("tmp", "home"):
@@ -194,11 +196,14 @@ class Running:
         if not self.pid:
             try:
                 self._become(signal_at, file_bytes, setup, afresh)
+            except SystemExit as end:
+                code = end.code
+            except KeyboardInterrupt:  # before the command has begun
+                code = 130
             except BaseException as error:
-                code = error.code if isinstance(error, SystemExit) else 99
-                if not isinstance(error, SystemExit):
-                    sys.stderr.write(f"{error!r}\n")
-                    sys.stderr.flush()
+                os.write(2, f"bug: {error!r}\n".encode())
+                code = 1
+            finally:
                 os._exit(code or 0)
 
     @property
@@ -209,7 +214,13 @@ class Running:
     @property
     def error(self) -> str:
         """What it said on stderr."""
-        return (self.logs / f"err-{self.pid}").read_text(errors="replace")
+        path = self.logs / f"err-{self.pid}"
+        return path.read_text(errors="replace") if path.exists() else ""  # it was killed before it began
+
+    @property
+    def renames(self) -> list[int]:
+        """Which of them give something its name."""
+        return [number for number in range(1, self.operations + 1) if self._operations[7 + number]]
 
     def poll(self) -> int | None:
         """Exit code, negative for a signal; None while it runs."""
@@ -218,6 +229,13 @@ class Running:
             if pid:
                 self.code = os.waitstatus_to_exitcode(status)
         return self.code
+
+    def send(self, number: int, group: bool) -> None:
+        """Send a signal to it or to its group."""
+        try:
+            (os.killpg if group else os.kill)(self.pid, number)
+        except ProcessLookupError:  # it has no group yet
+            os.kill(self.pid, number)
 
     def wait(self, seconds: float = END_SECONDS) -> int | None:
         """Exit code; None if it is killed since it did not end in time."""
@@ -294,6 +312,7 @@ class Running:
                     return
             operations += 1
             self._operations[:8] = operations.to_bytes(8, "little")
+            self._operations[7 + operations] = event in _RENAMES
             if signal_at and operations == signal_at[1]:
                 (os.killpg if signal_at[2] else os.kill)(me, signal_at[0])
 

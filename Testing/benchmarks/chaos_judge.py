@@ -61,17 +61,12 @@ def result(work: Path) -> dict[str, str]:
     return {str(path.relative_to(work)): _content(path) for path in outputs_of(work)}
 
 
-def strangers(work: Path) -> list[str]:
-    """Images beside which a file says that they are something else, and whose history is passed on all the same."""
+def told(work: Path) -> list[str]:
+    """Images of which the file beside them says how they were made, so that it is believed."""
     from IPv2Lib import ct, outputs
 
-    found = []
-    for path in outputs_of(work):
-        if path.name.endswith(IMAGES) and (facts := outputs.read_sidecar(path)) and "output_sha256" in facts:
-            volume = ct.read(path)
-            if volume.sha256() != facts["output_sha256"] and outputs.history(path, volume) is not None:
-                found.append(str(path.relative_to(work)))
-    return found
+    images = [path for path in outputs_of(work) if path.name.endswith(IMAGES) and outputs.sidecar_path(path).is_file()]
+    return [str(path.relative_to(work)) for path in images if outputs.history(path, ct.read(path)) is not None]
 
 
 def _content(path: Path) -> str:

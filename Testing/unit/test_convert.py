@@ -127,6 +127,32 @@ def test_the_history_of_another_image_is_not_passed_on(tmp_path, capsys, output)
     assert "strength" not in json.loads((tmp_path / "other.nrrd.json").read_text())
 
 
+@pytest.mark.parametrize("output", ["out.mhd", "series/"])
+def test_an_interrupt_between_any_two_renames_is_no_hindrance(tmp_path, monkeypatch, output):
+    source = ct.write(volume(), tmp_path / "in.nrrd")
+    for which in range(1, 4):
+        for name in ("replace", "rename"):
+            real, calls = getattr(os, name), []
+
+            def interrupted(*arguments, real=real, calls=calls, which=which):
+                calls.append(arguments)
+                if len(calls) == which:
+                    raise KeyboardInterrupt
+                real(*arguments)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(os, name, interrupted)
+                code = convert(source, f"{tmp_path}/{output}")
+            assert code == (130 if len(calls) >= which else 0)
+            if code:
+                assert convert(source, f"{tmp_path}/{output}") == 0
+            made = tmp_path / output
+            assert ct.read(made).sha256() == json.loads(Path(f"{made}.json").read_text())["output_sha256"]
+            shutil.rmtree(made) if made.is_dir() else made.unlink()
+            for left in tmp_path.glob("out.*"):
+                left.unlink()
+
+
 def test_a_job_that_is_killed_leaves_nothing_beside_its_target(tmp_path):
     noise = np.random.default_rng(0).integers(-1000, 1000, (40, 512, 512), np.int16)
     source = ct.write(Volume(noise), tmp_path / "in.nrrd", compress=False)

@@ -308,7 +308,7 @@ def _save_series(
     is_new = not sidecar.exists()
 
     def before(series: Path) -> None:
-        told["output_sha256"] = ct.read_here(series).sha256()
+        told["output_sha256"] = ct.read_here(series)[0].sha256()
         write_json(sidecar, told)
 
     check_source_is_kept(Path(output), source)  # again: the work may have taken hours

@@ -157,7 +157,7 @@ def convertTask(
         # A slash makes every name a folder's, also one with a dot.
         output = target if file_names.suffix(target) in file_names.SUFFIXES else f"{target}/"
         like = ["--like", folder / SOURCE] if source is not None else []
-        return ["convert", folder / VOLUME, output, *like]
+        return ["convert", folder / VOLUME, output, *like, "--overwrite"]  # the dialog has asked
 
     return Task(title, prepare, lambda folder, result: target, finish, target=target.parent)
 

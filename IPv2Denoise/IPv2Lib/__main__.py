@@ -1,13 +1,17 @@
 """`python -m IPv2Lib` is the same as the console command `ipv2`."""
 
+import sys
 from typing import NoReturn
-
-from .cli import main
-from .console import end_process
 
 
 def run() -> NoReturn:
     """Run one command and end the process with its exit code."""
+    try:
+        from .cli import main
+        from .console import end_process
+    except KeyboardInterrupt:  # while Python is still reading the library
+        print("ipv2: stopped; nothing was written", file=sys.stderr)
+        sys.exit(130)
     end_process(main())
 
 

@@ -26,6 +26,7 @@ from .cli_options import (
     add_device,
     add_model,
     add_no_compress,
+    add_overwrite,
     add_prefer,
     add_runner,
     add_settings,
@@ -41,6 +42,7 @@ from .cli_options import (
 from .console import BAD_INPUT, SUCCESS, Console, open_standard_streams
 from .errors import InputError
 from .file_names import suffix
+from .locks import owned
 
 if TYPE_CHECKING:
     from .bundle import Bundle
@@ -210,6 +212,7 @@ def _denoise_options(command: argparse.ArgumentParser) -> None:
         "--statistics", action="store_true", help="show mean and noise of lung, soft tissue, bone, air before and after"
     )
     add_no_compress(command)
+    add_overwrite(command)
     add_runner(command)
 
 
@@ -236,9 +239,10 @@ def _denoise(options: argparse.Namespace, console: Console) -> None:
         _denoise_several(options, model, console)
         return
     (source,) = options.inputs
-    outputs.check_output(options.output, source)
     notes = Notes(console)
-    facts, table = _denoise_one(source, options.output, model, options, console.progress, notes, console)
+    with owned(Path(options.output), "denoise"):
+        outputs.check_output(options.output, source, options.overwrite)
+        facts, table = _denoise_one(source, options.output, model, options, console.progress, notes, console)
     console.result(
         f"{options.output}: denoised with {model.name} at strength {options.strength:g}{table}",
         command="denoise", output=str(options.output), sidecar=str(outputs.sidecar_path(options.output)), **facts,
@@ -446,6 +450,7 @@ def _simulate_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--seed", type=whole_number, default=0, help="same seed, same noise (default: %(default)s)")
     add_device(command)
+    add_overwrite(command)
 
 
 def _simulate(options: argparse.Namespace, console: Console) -> None:
@@ -454,7 +459,7 @@ def _simulate(options: argparse.Namespace, console: Console) -> None:
     from .denoise import choose_device
 
     device = choose_device(options.device)
-    outputs.check_output(options.output, options.input)
+    outputs.check_output(options.output, options.input, options.overwrite)
     console.progress(0.0, "reading")
     notes = Notes(console)
     volume, concerns = read(options.input, notes)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import outputs
-from .cli_options import INPUT, OUTPUT, add_no_compress
+from .cli_options import INPUT, OUTPUT, add_no_compress, add_overwrite
 from .errors import InputError
 from .file_names import is_folder
 
@@ -39,12 +39,13 @@ def _options(command: argparse.ArgumentParser) -> None:
         "--description", metavar="TEXT", help="in the DICOM series description (default: model and strength)"
     )
     add_no_compress(command)
+    add_overwrite(command)
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:
     from . import ct, dicom
 
-    outputs.check_output(options.output, options.input)
+    outputs.check_output(options.output, options.input, options.overwrite)
     if options.like and not is_folder(options.output):
         raise InputError(f"{options.output} is no DICOM series, so --like has no effect: give a new folder's name")
     for path in options.like or []:
@@ -59,7 +60,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
         volume, options.output, facts, options.input, text, options.compress, template=_template(options.like)
     )
     console.result(
-        f"{options.output}: {options.input.name}",
+        f"{options.output}: written from {options.input}",
         command="convert", output=str(options.output), sidecar=str(outputs.sidecar_path(options.output)),
         provenance=facts,
     )  # fmt: skip

@@ -72,6 +72,12 @@ def add_no_compress(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_overwrite(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace OUTPUT even if it is a file that is no earlier output"
+    )
+
+
 def add_runner(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group(
         "many cases",

@@ -258,7 +258,7 @@ def write(
     derivation : str
         What was done to the pixels of the template, a key of `dicom_write.DERIVATIONS`.
     before : callable
-        Called with the folder of a whole DICOM series before that gets its name, which cannot be taken back.
+        Called with the whole file, or the folder of a whole DICOM series, before that gets its name.
 
     Returns
     -------
@@ -283,7 +283,7 @@ def write(
     if folder:
         _write_dicom(volume, path, _dicom_template(template), description, derivation, before)
     else:
-        _write_image(volume, path, compress)
+        _write_image(volume, path, compress, before)
     return path
 
 
@@ -453,12 +453,13 @@ def _staging(target: Path) -> Iterator[Path]:
         raise OutputError(f"cannot write {target}: {_reason(error)}") from error
 
 
-def _write_image(volume: Volume, path: Path, compress: bool) -> None:
+def _write_image(volume: Volume, path: Path, compress: bool, before: Callable[[Path], None]) -> None:
     with _staging(path) as folder:
         written = image_files.write(volume, path, folder, compress)
         image_files.check_data_files(path)
         earlier = set(image_files.files_of(path)) & set(image_files.data_files(path))
         new = [target for target in written if not os.path.lexists(target)]
+        before(written[path])
         try:
             for target, source in written.items():
                 os.replace(source, target)

@@ -314,6 +314,11 @@ def _aside(image: _Image) -> str:
 
 
 def _checked(images: list[_Image], name: str) -> Series:
+    for keyword in ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID"):
+        values = {image.header.text(keyword): image for image in images}
+        if len(values) > 1:
+            texts = " and ".join(f"{value!r} ({image.where})" for value, image in list(values.items())[:2])
+            raise InputError(f"{name} mixes slices of different {keyword}, such as {texts}; keep those of one kind")
     slices = [_slice(image, name) for image in images]
     for what, values, tolerance in (
         ("Rows", [[item.form.rows] for item in slices], 0),

@@ -97,7 +97,7 @@ def _header(path: Path) -> tuple[dict[str, str], int]:
                 continue
             name, equals, value = (word.strip() for word in text.partition("="))
             name = _SAME_FIELD.get(name, name)
-            if not equals or not re.fullmatch(r"[\w .:|-]+", name):
+            if not equals or not re.fullmatch(r"[\w .:|\[\]-]+", name):
                 raise Damaged(f"its header has a line that MetaImage does not know: '{shown(text)}'")
             if name in fields:
                 raise Damaged(f"its header has '{name}' twice")

@@ -138,10 +138,12 @@ def _rescale(header: Nifti1Header) -> tuple[float, float]:
 
 
 def _place(header: Nifti1Header, shape: tuple[int, ...], prefer: str | None) -> Place:
+    if header["sform_code"] <= 0 and header["qform_code"] <= 0:
+        raise Damaged("sform_code and qform_code are 0, so nothing says how it lies in the patient: save it with one")
     makers = {"sform": _sform, "qform": _qform}
-    if header["sform_code"] <= 0:  # without sform and qform the voxels alone give a place, says the standard
+    if header["sform_code"] <= 0:
         del makers["sform"]
-    if prefer in makers:
+    if prefer in makers and header[f"{prefer}_code"] > 0:
         return makers[prefer](header, shape)
     other = "qform" if header["qform_code"] > 0 else "pixdim"
     found: dict[str, Place] = {}
@@ -149,7 +151,7 @@ def _place(header: Nifti1Header, shape: tuple[int, ...], prefer: str | None) -> 
         try:
             found[name] = make(header, shape)
         except Damaged as error:
-            if len(makers) == 1:
+            if len(makers) == 1 or other == "pixdim":
                 raise
             raise Damaged(f"{other if name == 'qform' else name}: {error}; {_WAY_OUT}") from error
     if len(found) == 1:

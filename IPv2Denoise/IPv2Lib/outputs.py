@@ -42,7 +42,7 @@ _REFUSED = frozenset('<>:"/\\|?*')  # by Windows, which also has devices in plac
 _DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³]) *(\.|$)", re.IGNORECASE)
 
 
-def check_output(path: str | Path, source: Path) -> None:
+def check_output(path: str | Path, source: Path, overwrite: bool = False) -> None:
     """Refuse before any long work what cannot be written after it, or would replace what is not the output's own.
 
     Parameters
@@ -51,6 +51,8 @@ def check_output(path: str | Path, source: Path) -> None:
         File or folder; as text it may end in a slash, see `file_names.is_folder`.
     source : Path
         The input: a file, whose voxels may lie in further files, or a DICOM folder.
+    overwrite : bool
+        Whether a file may be replaced that is no earlier output.
 
     Raises
     ------
@@ -64,6 +66,8 @@ def check_output(path: str | Path, source: Path) -> None:
         _check_new_or_empty(path)
     elif path.exists() and not path.is_file():
         raise InputError(f"{path} is there and no file: give another name")
+    elif path.exists() and not overwrite and not _is_ours(sidecar_path(path)):
+        raise InputError(f"{path} is there already and no earlier output: give another name, or say --overwrite")
     if not path.parent.is_dir():
         raise InputError(f"the folder {path.parent} of the output does not exist: create it first")
     if not folder:
@@ -281,13 +285,24 @@ def save(
     sidecar = sidecar_path(output)
     if is_folder(output):
         return _save_series(volume, output, facts, source, description, derivation, template)
-    with atomic.new_file(sidecar) as temporary:
-        temporary.write_text(_json(facts), encoding="utf-8", errors="backslashreplace")  # room for it is there
-        check_source_is_kept(Path(output), source)  # again: the work may have taken hours
-        check_sidecar(Path(output))
-        ct.write(volume, output, template or source, description, compress, derivation)
+    check_source_is_kept(Path(output), source)  # again: the work may have taken hours
+    check_sidecar(Path(output))
+    earlier = sidecar.read_bytes() if sidecar.exists() else None
+    try:
+        # Of the sidecar something is there first, so that after a stop in between the image is known to be ours.
+        ct.write(
+            volume, output, template or source, description, compress, derivation,
+            before=lambda image: write_json(sidecar, facts | {"output_sha256": ""}),
+        )  # fmt: skip
         facts = facts | {"output_sha256": ct.read_here(output)[0].sha256()}  # some formats round values or places
-        temporary.write_text(_json(facts), encoding="utf-8", errors="backslashreplace")
+        write_json(sidecar, facts)
+    except BaseException:
+        if earlier is not None:
+            with atomic.new_file(sidecar) as temporary:
+                temporary.write_bytes(earlier)
+        elif not Path(output).exists():
+            sidecar.unlink(missing_ok=True)
+        raise
     return facts
 
 

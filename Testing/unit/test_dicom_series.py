@@ -388,3 +388,11 @@ class TestEnhanced:
 def frame(dataset: Dataset, index: int, sequence: str, **elements) -> None:
     for keyword, value in elements.items():
         setattr(dataset.PerFrameFunctionalGroupsSequence[index][sequence].value[0], keyword, value)
+
+
+@pytest.mark.parametrize("keyword", ["PatientID", "StudyInstanceUID", "FrameOfReferenceUID"])
+def test_slices_of_two_patients_are_no_series(tmp_path, keyword):
+    values = {"PatientID": ("A", "B")}.get(keyword, ("1.2.3.4", "1.2.3.5"))
+    folder = write_scan(tmp_path / "scan", **{keyword: lambda index: values[index == 1]})
+    with pytest.raises(InputError, match=f"different {keyword}"):
+        ct.read(folder)

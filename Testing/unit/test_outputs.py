@@ -247,3 +247,37 @@ def test_names_that_are_not_utf8(tmp_path):
     outputs.save(SCAN, output, FACTS | {"input": output.name}, tmp_path / "source.nrrd", "test")
     np.testing.assert_array_equal(ct.read(output).array, HU)
     assert rb"Th\udcf6rax" in outputs.sidecar_path(output).read_bytes()
+
+
+class TestExistingFiles:
+    """Nothing is replaced but an earlier output."""
+
+    def test_a_scan_is_not(self, tmp_path):
+        source, scan = ct.write(SCAN, tmp_path / "a.nrrd"), ct.write(SCAN, tmp_path / "b.nrrd")
+        before = scan.read_bytes()
+        with pytest.raises(InputError, match="no earlier output"):
+            save(scan, source)
+        assert scan.read_bytes() == before and not outputs.sidecar_path(scan).exists()
+        outputs.check_output(scan, source, overwrite=True)
+
+    def test_an_output_is(self, tmp_path):
+        source, output = ct.write(SCAN, tmp_path / "a.nrrd"), tmp_path / "b.nrrd"
+        for _ in range(2):
+            save(output, source)
+        assert outputs.read_sidecar(output)["output_sha256"] == SCAN.sha256()
+
+    @pytest.mark.parametrize("there", [False, True])
+    def test_a_failure_leaves_what_was_there(self, tmp_path, monkeypatch, there):
+        source, output = ct.write(SCAN, tmp_path / "a.nrrd"), tmp_path / "b.nrrd"
+        if there:
+            save(output, source)
+        before = everything(tmp_path)
+
+        def fail(*arguments):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(ct.os, "replace", fail)
+        with pytest.raises(OutputError):
+            save(output, source)
+        monkeypatch.undo()
+        assert everything(tmp_path) == before

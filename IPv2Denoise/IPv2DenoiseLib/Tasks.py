@@ -88,7 +88,9 @@ def denoiseTask(
             output = ct.read(path)
             statistics = StrengthStatistics.from_dict(one["statistics"])
             blended = blend_and_subtract(volume, output, strength)
-            found.append(Denoised(output, statistics, one["provenance"], blended))
+            # The hash is of the network's output; a result is a blend with it, whose strength may change.
+            provenance = {key: value for key, value in one["provenance"].items() if key != "output_sha256"}
+            found.append(Denoised(output, statistics, provenance, blended))
         return found
 
     return Task(title, prepare, collect, finish)

@@ -16,6 +16,8 @@ from .scene import application_logic, node_view, nodes_of_class
 
 # Reference of a sequence that IPv2 made to what shows its frames, so that Undo can bring both back.
 _PROXY_ROLE = "IPv2Proxy"
+# References of Slicer's browsers: one of each for every sequence, with the same ending.
+_BROWSED, _SHOWN = "sequenceNodeRef", "dataNodeRef"
 
 
 def is_sequence(node: slicer.vtkMRMLNode | None) -> bool:
@@ -77,8 +79,9 @@ def browser_of(sequence_node: slicer.vtkMRMLSequenceNode) -> slicer.vtkMRMLSeque
 def sequence_of(node: slicer.vtkMRMLNode) -> slicer.vtkMRMLSequenceNode | None:
     """The sequence whose selected frame a node shows; None for what is no proxy."""
     for browser in _browsers(node):
-        if browser.IsProxyNodeID(node.GetID()):
-            return browser.GetSequenceNode(node)
+        for sequence_id, proxy_id in _pairs(browser).items():
+            if proxy_id == node.GetID():
+                return node.GetScene().GetNodeByID(sequence_id)
     return None
 
 
@@ -87,13 +90,14 @@ def shown(node: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLNode | None:
     if not is_sequence(node):
         return node
     browser = browser_of(node)
-    return browser and browser.GetProxyNode(node)
+    proxy_id = browser and _pairs(browser)[node.GetID()]
+    return node.GetScene().GetNodeByID(proxy_id) if proxy_id else None
 
 
 def frame_on_display(node: slicer.vtkMRMLNode) -> int:
     """Number of the frame that the browser of a sequence has selected, from 0; 0 for a volume."""
     browser = browser_of(node) if is_sequence(node) else None
-    master = browser and browser.GetMasterSequenceNode()
+    master = browser and _master(browser)
     selected = browser.GetSelectedItemNumber() if master else -1
     if not 0 <= selected < (master.GetNumberOfDataNodes() if master else 0):
         return 0
@@ -161,7 +165,7 @@ def browse(sequence_node: slicer.vtkMRMLSequenceNode, others: Sequence[slicer.vt
     browser.EndModify(state)
     update_proxies(sequence_node)
     for node in others:
-        node.SetNodeReferenceID(_PROXY_ROLE, browser.GetProxyNode(node).GetID())
+        node.SetNodeReferenceID(_PROXY_ROLE, shown(node).GetID())
 
 
 def update_proxies(sequence_node: slicer.vtkMRMLSequenceNode) -> None:
@@ -182,3 +186,21 @@ def leave_browser(nodes: Iterable[slicer.vtkMRMLNode]) -> None:
 def _browsers(node) -> list[slicer.vtkMRMLSequenceBrowserNode]:
     target = node.GetScene()
     return [] if target is None else nodes_of_class(target, "vtkMRMLSequenceBrowserNode")
+
+
+def _pairs(browser: slicer.vtkMRMLSequenceBrowserNode) -> dict[str, str | None]:
+    """Of each sequence of a browser its ID, and the ID of its proxy.
+
+    By IDs alone: asked for a node that is just being removed from the scene, a browser forgets it without taking it
+    off its list, and soon reads past the end of that list, which ends Slicer.
+    """
+    roles = [browser.GetNthNodeReferenceRole(index) for index in range(browser.GetNumberOfNodeReferenceRoles())]
+    endings = [role.removeprefix(_BROWSED) for role in roles if role.startswith(_BROWSED)]
+    ids = {browser.GetNodeReferenceID(_BROWSED + each): browser.GetNodeReferenceID(_SHOWN + each) for each in endings}
+    return {sequence_id: proxy_id for sequence_id, proxy_id in ids.items() if sequence_id}
+
+
+def _master(browser: slicer.vtkMRMLSequenceBrowserNode) -> slicer.vtkMRMLSequenceNode | None:
+    """The sequence whose items a browser counts."""
+    ids = [each for each in _pairs(browser) if not browser.IsSynchronizedSequenceNode(each, False)]
+    return browser.GetScene().GetNodeByID(ids[0]) if ids else None

@@ -30,6 +30,7 @@ from IPv2Lib.scene_sequences import (  # noqa: E402
     data_nodes,
     frame_on_display,
     frames,
+    is_sequence,
     sequence_of,
     shown,
 )
@@ -405,3 +406,35 @@ def test_what_the_network_said_goes_with_its_result(fresh):
     remove_unused_outputs(fresh)
     assert hidden.GetScene() is None
     assert nodes_of(nodes.denoised) is None or newest_result(nodes.input) is None
+
+
+@pytest.mark.parametrize("what", ["sequence", "proxy"])
+@pytest.mark.parametrize(("alone", "place"), [(True, 0), *((False, place) for place in range(4))])
+def test_panels_may_ask_while_a_node_is_removed(fresh, what, alone, place):
+    sequences = [add_sequence(fresh)] if alone else list(vars(add(fresh)).values())
+    browser_of(sequences[0]).SetSelectedItemNumber(2)
+    proxies = {each: shown(each) for each in sequences}
+    chosen = sequences[place]
+    leaves = chosen if what == "sequence" else proxies[chosen]
+    stay = [each for each in sequences if each is not chosen]
+    answers = []
+
+    def ask(*_):
+        present = [each for each in (*proxies, *proxies.values()) if each.GetScene() is fresh]
+        for each in present:
+            sequence_of(each), shown(each), frame_on_display(each), is_sequence(each) and browser_of(each)
+        answers.append([(sequence_of(proxies[each]), shown(each)) for each in stay])
+
+    panel = fresh.AddNewNodeByClass("vtkMRMLScriptedModuleNode")  # its references are taken before the browser's
+    panel.SetNodeReferenceID("chosen", leaves.GetID())
+    panel.AddObserver("ModifiedEvent", ask)
+    for event in (fresh.NodeAboutToBeRemovedEvent, fresh.NodeRemovedEvent):
+        fresh.AddObserver(event, ask)
+    fresh.RemoveNode(leaves)
+    ask()
+    assert len(answers) >= 4 and all(answer == [(each, proxies[each]) for each in stay] for answer in answers)
+    if what == "sequence":
+        assert sequence_of(proxies[chosen]) is None and shown(chosen) is None
+    else:  # Slicer makes another one
+        assert shown(chosen) not in (None, leaves) and sequence_of(shown(chosen)) is chosen
+    assert all(frame_on_display(each) == 2 for each in stay)

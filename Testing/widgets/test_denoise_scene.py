@@ -1,7 +1,7 @@
 """IPv2 Denoise and scenes: saved, cleared, loaded; sample data; the self-test."""
 
 from IPv2Lib import scene_denoised, scene_results, scene_stages
-from panel import MODULE, expand, open_panel, view_names
+from panel import MODULE, expand, finish_job, open_panel, view_names
 
 CHANGED = {
     "strengthPercent": 40.0, "model": "mine", "device": "cpu", "keepOutsideBody": True, "keptNoiseHu": 6.0,
@@ -67,6 +67,7 @@ def test_results_and_stages_come_back_with_the_scene(host, tmp_path):
     widget._parameterNode.uldctVolume, widget._parameterNode.ndctVolume = uldct, ndct
     expand(host, widget.ui.purificationCollapsibleButton)
     host.click(widget.ui.previewButton)
+    finish_job(host, widget)
     assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
     slicer.mrmlScene.Clear()
     slicer.util.loadScene(str(tmp_path / "scene.mrb"))

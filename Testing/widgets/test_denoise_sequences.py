@@ -37,6 +37,10 @@ def denoise(host, widget) -> None:
     host.process_events(0.1)
 
 
+def strength_of(node) -> str:
+    return scene.provenance(node)["strength"]
+
+
 def check(nodes, who: str, count: int = COUNT) -> None:
     """Every frame of a result is that of its frame, and lies in the study of its patient."""
     assert len(frames(nodes.denoised)) == len(frames(nodes.difference)) == len(data_nodes(nodes.table)) == count
@@ -92,7 +96,7 @@ def test_the_slider_blends_all_frames_without_the_network(four):
     for percent in (60, 0, 30):  # dragged
         widget.ui.strengthSlider.setValue(percent)
         host.process_events(0.05)
-    host.process_events(0.3)
+    host.wait_until(lambda: {strength_of(node) for node in frames(nodes.denoised)} == {"0.3"}, 60)
     for number, node in enumerate(frames(nodes.denoised)):
         before = chest_at("ANNA", number).astype(float)
         expected = before + 0.3 * (full[number] - before)

@@ -102,7 +102,7 @@ def test_errors_are_those_of_the_shards(dataset, found):
     assert found.row("input", "label")["bias_soft_tissue_hu"] == pytest.approx(np.mean(biases), abs=0.3)
 
 
-def test_rows_files_and_notes_agree(dataset, found):
+def test_rows_files_and_notes_agree(dataset, found, model):
     table = read_csv(found.files["table"])
     assert [(row["method"], row["reference"]) for row in table] == [
         (method, reference)

@@ -37,6 +37,7 @@ class DenoiseSection:
         self._parameterNode = None
         self._input = self._checked = None  # what is shown, and what the concerns are about
         self._reason = ""  # why the button cannot be used
+        self._removed = ""  # an input of the run that was cancelled for that
         self._observed, self._inputTags = None, []  # the input, as long as the module is shown
         self._display = JobDisplay(
             ui.denoiseButton,
@@ -81,6 +82,7 @@ class DenoiseSection:
                 self._display.forget()
                 parameters.outputVolume = None  # it was chosen for the input before
             self._showResult()
+            self.jobChanged()  # whose run it is, is told otherwise now
         choices = parameters.inputVolume, parameters.outputVolume, self._further(), parameters.model
         if self._checked != choices:
             self._checked = choices
@@ -92,7 +94,7 @@ class DenoiseSection:
 
     def jobChanged(self) -> None:
         """Show where the job is."""
-        self._display.update(self._logic.runner, self._logic.jobKind)
+        self._display.update(self._logic.runner, self._logic.jobKind, self._whoseRun())
         self._advanced.jobChanged()
         self._results.jobChanged()
 
@@ -115,22 +117,41 @@ class DenoiseSection:
         self._advanced.cleanup()
         self._results.cleanup()
 
+    def _whoseRun(self) -> str:
+        """Title of the run, if it is not about the chosen input."""
+        parameters, runner = self._parameterNode, self._logic.runner
+        node = parameters and parameters.inputVolume
+        if self._logic.jobKind != "denoise" or node is None or node.GetID() in self._logic.denoised:
+            return ""
+        return runner.task.title
+
     def _onSceneChanged(self, caller, event) -> None:
-        if self._parameterNode:
-            self._sceneTimer.start()
+        self._sceneTimer.start()
 
     def _followScene(self) -> None:
         """Volumes have come or gone, perhaps a result: removed, or by Undo and Redo."""
+        self._cancelWithoutInput()
         if not self._parameterNode:
             return
-        from IPv2Lib import scene_denoised
+        from IPv2Lib import scene, scene_denoised
 
+        if scene.nodes_of_class(slicer.mrmlScene, "vtkMRMLColorLegendDisplayNode"):
+            scene.refresh_legends(slicer.mrmlScene)  # of what Slicer shows no more since it loaded a volume
         self._advanced.sceneChanged()
         self._check()
         scene_denoised.remove_unused_outputs(slicer.mrmlScene)
         if self._results.isOutdated():
             self._display.forget()
             self._showResult()
+
+    def _cancelWithoutInput(self) -> None:
+        """A run whose input is gone has nowhere to put its result."""
+        if not self._logic.runner.state.active or self._logic.jobKind != "denoise":
+            return
+        gone = [name for nodeId, name in self._logic.denoised.items() if not slicer.mrmlScene.GetNodeByID(nodeId)]
+        if gone:
+            self._removed = gone[0]
+            self._logic.cancel()
 
     def _observe(self, node) -> None:
         """Follow an input: what is wrong with it, somebody may mend."""
@@ -164,6 +185,7 @@ class DenoiseSection:
             "onFinished": partial(self._onFinished, parameters.outputVolume, further),
             "wait": False,
         }
+        self._removed = ""
         refuse(parameters.inputVolume, parameters.outputVolume, further)
         if parameters.inputVolume.IsA("vtkMRMLSequenceNode"):
             self._logic.denoise(parameters.inputVolume, earlierResult(parameters.inputVolume), **options)
@@ -179,12 +201,15 @@ class DenoiseSection:
         if self._logic.runner.state is JobState.FAILED:
             showError(self._logic.runner.error)
         if results is None:
+            if self._removed:
+                text = _("'{name}' was removed during its run, which was cancelled: nothing else was changed.")
+                self._display.say(text.format(name=self._removed))
             return
         parameters = self._logic.getParameterNode()  # also while another module is shown
         if parameters.outputVolume is output:
             parameters.outputVolume = None  # it was chosen for this run
         parameters.furtherVolumes = [node for node in parameters.furtherVolumes if node and node not in further]
-        if not self._parameterNode:
+        if not self._parameterNode or self._whoseRun():
             return
         with errorsShown():
             wanted = self._parameterNode.strengthPercent  # may have been changed during the run
@@ -206,6 +231,7 @@ class DenoiseSection:
         try:
             self._results.setStrengthPercent(self._parameterNode.strengthPercent)
         except InputError as error:
+            self._parameterNode.strengthPercent = self._results.strengthPercent()
             self._display.say(sentence(str(error)))
 
     def _check(self) -> None:

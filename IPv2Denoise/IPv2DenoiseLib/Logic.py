@@ -38,6 +38,11 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
     Every method that starts a job takes `onProgress`, `onFinished` and `wait`, see `Jobs`. Its `jobKind` is
     "denoise", "purify", "preview", "sample pair", "devices", "save" or "export".
 
+    Attributes
+    ----------
+    denoised : dict of str to str
+        IDs and names of the nodes that the present or last "denoise" is about.
+
     Examples
     --------
     >>> from IPv2Denoise import IPv2DenoiseLogic
@@ -49,6 +54,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         Jobs.__init__(self, lambda: ensurePackages(TITLE))
+        self.denoised: dict[str, str] = {}
 
     def getParameterNode(self) -> IPv2DenoiseParameterNode:
         """The parameter node of the scene, made if there is none."""
@@ -93,7 +99,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         selfEnsemble : bool
             Mean of the results for slices turned and mirrored in eight ways: a little less error, eight times as long.
         replaceOutput : bool
-            Whether something else may be lost: the output may be the result of another volume, or a scan.
+            Whether something else may be lost: the output may be the result of another volume, or hold any image.
         onProgress, onFinished, wait
             See `Jobs`.
 
@@ -176,7 +182,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             ]
 
         name = inputNodes[0].GetName() if len(inputNodes) == 1 else _("{n} volumes").format(n=len(inputNodes))
-        return self._startDenoising(name, volumes, finish, options, onProgress, onFinished, wait)
+        return self._startDenoising(name, inputNodes, volumes, finish, options, onProgress, onFinished, wait)
 
     def _denoiseSequence(self, inputNode, outputNode, options, onProgress, onFinished, wait):
         from IPv2Lib import scene, scene_denoised
@@ -207,9 +213,12 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
                 blended=[one.blended for one in results],
             )
 
-        return self._startDenoising(inputNode.GetName(), volumes, finish, options, onProgress, onFinished, wait)
+        name = inputNode.GetName()
+        return self._startDenoising(name, [inputNode], volumes, finish, options, onProgress, onFinished, wait)
 
-    def _startDenoising(self, name, volumes, finish, options, onProgress, onFinished, wait):
+    def _startDenoising(self, name, nodes, volumes, finish, options, onProgress, onFinished, wait):
+        from IPv2Lib.scene_sequences import data_nodes, frame_name
+
         from .Tasks import denoiseTask
 
         if not 0 <= options.strength <= 1:
@@ -217,6 +226,8 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         task = denoiseTask(
             _("Denoise {name}").format(name=name),
             volumes,
+            [frame_name(node, index) for node in nodes for index in range(len(data_nodes(node)))],
+            [node.GetName() for node in nodes for each in data_nodes(node)],
             self.keeping(finish),
             strength=options.strength,
             model=options.model,
@@ -225,6 +236,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             keptNoiseHu=options.keptNoiseHu,
             selfEnsemble=options.selfEnsemble,
         )
+        self.denoised = {node.GetID(): node.GetName() for node in nodes}
         return self.run("denoise", task, onProgress, onFinished, wait)
 
     def measureDevices(

@@ -32,6 +32,8 @@ class Denoised:
 def denoiseTask(
     title: str,
     volumes: Sequence[Volume],
+    titles: Sequence[str],
+    names: Sequence[str],
     finish: Callable[[list[Denoised]], None],
     *,
     strength: float,
@@ -49,6 +51,10 @@ def denoiseTask(
         For people.
     volumes : sequence of Volume
         At least one, HU.
+    titles : sequence of str
+        What messages call each of them.
+    names : sequence of str
+        Of the node of each, for the provenance.
     finish : callable
         Gets one `Denoised` per volume, in their order.
     strength : float
@@ -65,8 +71,10 @@ def denoiseTask(
         Mean of the results for slices turned and mirrored in eight ways.
     """
 
+    files = [f"{number:04d}.nrrd" for number in range(len(volumes))]
+
     def prepare(folder: Path) -> list[str | Path]:
-        inputs = [folder / f"{number:04d}.nrrd" for number in range(len(volumes))]
+        inputs = [folder / name for name in files]
         for volume, path in zip(volumes, inputs, strict=True):
             ct.write(volume, path, compress=False)
         output = _outputs(folder, len(volumes))
@@ -82,18 +90,16 @@ def denoiseTask(
 
     def collect(folder: Path, result: dict[str, Any]) -> list[Denoised]:
         found = []
-        for volume, path, one in zip(
-            volumes, _outputs(folder, len(volumes)), result.get("results", [result]), strict=True
+        for volume, name, path, one in zip(
+            volumes, names, _outputs(folder, len(volumes)), result.get("results", [result]), strict=True
         ):
             output = ct.read(path)
             statistics = StrengthStatistics.from_dict(one["statistics"])
             blended = blend_and_subtract(volume, output, strength)
-            # The hash is of the network's output; a result is a blend with it, whose strength may change.
-            provenance = {key: value for key, value in one["provenance"].items() if key != "output_sha256"}
-            found.append(Denoised(output, statistics, provenance, blended))
+            found.append(Denoised(output, statistics, {**one["provenance"], "input": name}, blended))
         return found
 
-    return Task(title, prepare, collect, finish)
+    return Task(title, prepare, collect, finish, titles=dict(zip(files, titles, strict=True)))
 
 
 def _outputs(folder: Path, count: int) -> list[Path]:

@@ -239,9 +239,9 @@ def _denoise(options: argparse.Namespace, console: Console) -> None:
         _denoise_several(options, model, console)
         return
     (source,) = options.inputs
+    outputs.check_output(options.output, source, options.overwrite)
     notes = Notes(console)
     with owned(Path(options.output), "denoise"):
-        outputs.check_output(options.output, source, options.overwrite)
         facts, table = _denoise_one(source, options.output, model, options, console.progress, notes, console)
     console.result(
         f"{options.output}: denoised with {model.name} at strength {options.strength:g}{table}",

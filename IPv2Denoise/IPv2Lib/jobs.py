@@ -24,7 +24,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -93,6 +93,8 @@ class Task:
         as a training does that is paused. Without it that is a failure.
     target : Path, optional
         Folder in which the command puts its result itself; what it leaves there when it is killed is removed.
+    titles : mapping, optional
+        What people call files in the private folder: so does whatever the command says of them.
     """
 
     title: str
@@ -101,6 +103,7 @@ class Task:
     finish: Callable[[Any], None]
     collect_stopped: Callable[[Path, str], Any] | None = None
     target: Path | None = None
+    titles: Mapping[str, str] = field(default_factory=dict)
 
 
 class JobRunner:
@@ -319,6 +322,9 @@ class JobRunner:
         self._last_word = time.monotonic()
         self._heard = True
         facts = {name: value for name, value in event.items() if name != "event"}
+        if "message" in facts:
+            for file, title in self.task.titles.items():
+                facts["message"] = facts["message"].replace(file, title)
         match event["event"]:
             case "progress":
                 self._doing = facts["message"]

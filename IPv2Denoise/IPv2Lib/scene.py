@@ -35,6 +35,7 @@ Entry = tuple[int, str, tuple[int, int, int]]
 """Value, name and colour (red, green, blue, 0 to 255) of one label."""
 
 _ATTRIBUTE_PREFIX = "IPv2."
+_OF_FILES = frozenset({"input_place", "output", "output_sha256", "sidecar"})  # no provenance of a node
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 _NICE_LIMITS = (20, 50, 100, 200, 300, 500, 1000, 2000)
 _LARGEST_LABEL = 65535
@@ -238,16 +239,20 @@ def adopt_labels(
 def set_provenance(node: slicer.vtkMRMLNode, values: Mapping[str, object]) -> None:
     """Keep where a node came from as node attributes `IPv2.<key>`; they are saved with the scene.
 
-    Texts are stored as they are, everything else as JSON (what JSON does not know, as text).
+    Texts are stored as they are, everything else as JSON (what JSON does not know, as text). What is true of a file
+    that the node came from, and not of its voxels whatever becomes of them, is left out.
     """
     for key, value in values.items():
-        node.SetAttribute(_ATTRIBUTE_PREFIX + key, value if isinstance(value, str) else json.dumps(value, default=str))
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        if key not in _OF_FILES:
+            node.SetAttribute(_ATTRIBUTE_PREFIX + key, text)
 
 
 def provenance(node: slicer.vtkMRMLNode) -> dict[str, str]:
     """What `set_provenance` stored on a node, as texts."""
     names = (name for name in node.GetAttributeNames() if name.startswith(_ATTRIBUTE_PREFIX))
-    return {name.removeprefix(_ATTRIBUTE_PREFIX): node.GetAttribute(name) for name in names}
+    found = {name.removeprefix(_ATTRIBUTE_PREFIX): node.GetAttribute(name) for name in names}
+    return {key: text for key, text in found.items() if key not in _OF_FILES}  # in older scenes
 
 
 def show_window(node: slicer.vtkMRMLScalarVolumeNode, window: float = LUNG_WINDOW, level: float = LUNG_LEVEL) -> None:

@@ -74,6 +74,19 @@ def undoable_step(target: slicer.vtkMRMLScene, changed: Sequence[slicer.vtkMRMLN
                 places.known[node.GetID(), node.GetAttribute(_PLACE)] = _place_of(tree, node)
 
 
+def remove_whole(node: slicer.vtkMRMLNode) -> None:
+    """Take a node out of its scene with what shows it, its colour legend included, and what stores it."""
+    target = node.GetScene()
+    belongings = []
+    if node.IsA("vtkMRMLDisplayableNode"):
+        belongings += [node.GetNthDisplayNode(number) for number in range(node.GetNumberOfDisplayNodes())]
+    if node.IsA("vtkMRMLStorableNode"):
+        belongings += [node.GetNthStorageNode(number) for number in range(node.GetNumberOfStorageNodes())]
+    for each in (node, *belongings):
+        if each is not None and target.IsNodePresent(each):  # a display node may go with its volume
+            target.RemoveNode(each)
+
+
 def subject_hierarchy(target: slicer.vtkMRMLScene) -> slicer.vtkMRMLSubjectHierarchyNode:
     """The one subject hierarchy of a scene, made where it is missing."""
     return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(target)

@@ -33,11 +33,10 @@ from .scene import (
 from .scene import (
     provenance as stored_provenance,
 )
-from .scene_changes import place_beside, undoable_step, unique_name
+from .scene_changes import place_beside, remove_whole, undoable_step, unique_name
 from .scene_results import (
     IS_DIFFERENCE,
     IS_OUTPUT,
-    IS_RESULT,
     IS_TABLE,
     OUTPUT_ROLE,
     ROLES,
@@ -48,6 +47,7 @@ from .scene_results import (
     hidden_output,
     inherit,
     inherit_source,
+    mark_result,
     nodes_of,
     own_part,
     referring,
@@ -157,7 +157,7 @@ def add_denoised(
         if table is None and old_table is not None:
             stale.append(old_table)  # it describes the earlier result
         for node in stale:  # last: nothing fails any more
-            target.RemoveNode(node)
+            remove_whole(node)
     return nodes
 
 
@@ -266,7 +266,7 @@ def add_denoised_sequence(
                 target.AddObserver(event, _return_to_browsers)
         leave_browser(old)  # last: nothing fails any more
         for part in old:
-            target.RemoveNode(part)
+            remove_whole(part)
     return nodes
 
 
@@ -399,7 +399,7 @@ def _link(nodes: DenoisedNodes, output) -> None:
         node = getattr(nodes, field)
         nodes.denoised.SetNodeReferenceID(role, node and node.GetID())
     nodes.denoised.SetNodeReferenceID(OUTPUT_ROLE, output.GetID())
-    nodes.denoised.SetAttribute(IS_RESULT, "1")
+    mark_result(nodes.denoised)
     nodes.difference.SetAttribute(IS_DIFFERENCE, "1")
     if nodes.table is not None:
         nodes.table.SetAttribute(IS_TABLE, "1")

@@ -19,7 +19,7 @@ from .scene_sequences import sequence_of
 ROLES = {"input": "IPv2Input", "difference": "IPv2Difference", "table": "IPv2Regions"}
 OUTPUT_ROLE = "IPv2NetworkOutput"
 # Node attributes that are no provenance.
-IS_RESULT = "IPv2Denoised"
+IS_RESULT = "IPv2Denoised"  # a number, the higher the later made; in scenes of earlier versions "1" for all
 IS_DIFFERENCE = "IPv2Difference"
 IS_TABLE = "IPv2Regions"
 IS_OUTPUT = "IPv2NetworkOutput"  # after a reload, another node may have the ID of the hidden one
@@ -65,12 +65,17 @@ def nodes_of(denoised_node: slicer.vtkMRMLNode | None) -> DenoisedNodes | None:
 
 
 def newest_result(input_node: slicer.vtkMRMLNode) -> DenoisedNodes | None:
-    """The nodes of the newest result of a volume or sequence, or None."""
-    for node in reversed(_candidates(input_node)):
-        nodes = nodes_of(node)
-        if nodes is not None and nodes.input is input_node and node is not input_node:
-            return nodes
-    return None
+    """The nodes of the result of a volume or sequence that was made last, or None; its node may be an older one."""
+    found = [nodes_of(node) for node in reversed(_candidates(input_node)) if node is not input_node]
+    own = [nodes for nodes in found if nodes is not None and nodes.input is input_node]
+    return max(
+        own, key=lambda nodes: _made(nodes.denoised), default=None
+    )  # of several the first: the last in the scene
+
+
+def mark_result(node: slicer.vtkMRMLNode) -> None:
+    """Make a node the newest result in its scene."""
+    node.SetAttribute(IS_RESULT, str(1 + max(_made(each) for each in _candidates(node))))
 
 
 def hidden_output(denoised_node: slicer.vtkMRMLNode) -> slicer.vtkMRMLNode | None:
@@ -95,8 +100,7 @@ def kind_of(node: slicer.vtkMRMLNode) -> str:
 def why_not_output(node: slicer.vtkMRMLScalarVolumeNode, input_node: slicer.vtkMRMLNode) -> str:
     """What would be lost if a result of `input_node` went into a volume; empty where nothing would.
 
-    Nothing is lost with an empty volume, an earlier result of the same input, or an image that is in no file and no
-    part of a result.
+    Nothing is lost with an empty volume, or an earlier result of the same input.
     """
     name, kind = f"'{node.GetName()}'", kind_of(node)
     if kind == "denoised":
@@ -107,14 +111,15 @@ def why_not_output(node: slicer.vtkMRMLScalarVolumeNode, input_node: slicer.vtkM
         return f"{name} is the result of {whose}"
     if kind:
         return f"{name} is a part of another result ({kind})"
-    if any(_refers(each, "input", node) for each in _candidates(node)):
-        return f"{name} has a result of its own"
     if node.GetAttribute(_DICOM_UIDS):
         return f"{name} is a scan from DICOM"
-    storage = node.GetStorageNode()
-    if node.GetImageData() is not None and storage is not None and storage.GetFileName():
+    image, storage = node.GetImageData(), node.GetStorageNode()
+    has_image = image is not None and image.GetNumberOfPoints() > 0
+    if has_image and storage is not None and storage.GetFileName():
         return f"{name} was loaded from a file, or saved to one"
-    return ""
+    if any(_refers(each, "input", node) for each in _candidates(node)):
+        return f"{name} has a result of its own"
+    return f"{name} holds an image that is in no file" if has_image else ""
 
 
 def source_instance_uids(node: slicer.vtkMRMLScalarVolumeNode | None) -> list[str]:
@@ -204,6 +209,12 @@ def inherit_source(node: slicer.vtkMRMLScalarVolumeNode, source: slicer.vtkMRMLS
     node.SetAttribute(_SOURCE_UIDS, " ".join(source_instance_uids(source)) or None)
     node.SetVoxelValueQuantity(source.GetVoxelValueQuantity())
     node.SetVoxelValueUnits(source.GetVoxelValueUnits())
+
+
+def _made(node) -> int:
+    """When a result was made, as a number that is higher for later ones; 0 for any other node."""
+    text = node.GetAttribute(IS_RESULT) or ""
+    return int(text) if text.isdecimal() else 0
 
 
 def _refers(result, field: str, node) -> bool:

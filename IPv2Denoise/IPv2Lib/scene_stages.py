@@ -48,7 +48,7 @@ from .scene import (
     show_window,
     view_of_name,
 )
-from .scene_changes import parent_of, subject_hierarchy, undoable_step
+from .scene_changes import parent_of, remove_whole, subject_hierarchy, undoable_step
 from .stage_files import read_stages
 
 __all__ = [
@@ -412,9 +412,10 @@ def _remove(target, stage_nodes: StageNodes) -> None:
             folders.add(tree.GetItemParent(item))
         displays = [node.GetNthDisplayNode(index) for index in range(node.GetNumberOfDisplayNodes())]
         colors = [display.GetColorNode() for display in displays if node.IsA("vtkMRMLLabelMapVolumeNode")]
-        for each in (node, *displays, *colors):
-            if each is not None and each.GetScene() is not None:
-                target.RemoveNode(each)
+        remove_whole(node)
+        for color in colors:
+            if color is not None and color.GetScene() is not None:
+                target.RemoveNode(color)
     for folder in folders:
         if tree.GetItemName(folder) == stage_nodes.name and tree.GetNumberOfItemChildren(folder) == 0:
             tree.RemoveItem(folder, False, False)

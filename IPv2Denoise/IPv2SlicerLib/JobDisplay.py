@@ -51,14 +51,14 @@ class JobDisplay:
         self._cancelTip = cancelTip or _("Stop; nothing is changed.")
         self._running = self._cancelling = False
         self._otherTitle = ""  # of a job that is shown elsewhere
-        self._heard = ""  # of the job, last
+        self._heard = ("", "")  # of the job, last, and whose it was
         self._said = self._reason = ""
         self._obeyed = float("-inf")  # when the latest click had been dealt with
         self.say("")
         button.clicked.connect(self._onClicked)
 
     def say(self, text: str) -> None:
-        """Show a sentence below the button; none hides the line, unless the button cannot be used and that is why."""
+        """Show a sentence below the button, after the reason why it cannot be used, if there is one."""
         self._said = text
         self._showLine()
 
@@ -81,8 +81,17 @@ class JobDisplay:
         if not self._running:
             self.say("")
 
-    def update(self, runner: JobRunner, kind: str) -> None:
-        """Show where a job is; a job of another kind only locks the button."""
+    def update(self, runner: JobRunner, kind: str, whose: str = "") -> None:
+        """Show where a job is; a job of another kind only locks the button.
+
+        Parameters
+        ----------
+        runner : JobRunner
+        kind : str
+            See `Jobs.jobKind`.
+        whose : str
+            What the job is about, where a person would take it for that of something else.
+        """
         active, own = runner.state.active, kind in self._kinds
         self._running = active and own
         self._cancelling = runner.state is JobState.CANCELLING
@@ -93,9 +102,10 @@ class JobDisplay:
             self._progressBar.setValue(round(1000 * runner.fraction))
             self._progressBar.setFormat(progressText(runner))
         text = _statusText(runner)
-        if own and text != self._heard:  # once: what was forgotten stays so
-            self._heard = text
-            self.say(text)
+        heard = (text, whose if active else "")
+        if own and heard != self._heard:  # once: what was forgotten stays so
+            self._heard = heard
+            self.say(f"{whose}: {text}" if whose and text else text)
 
     def _showButton(self) -> None:
         self._button.setText(_("Cancel") if self._running else self._text)
@@ -110,7 +120,8 @@ class JobDisplay:
             self._button.setToolTip(self._reason or self._startTip)
 
     def _showLine(self) -> None:
-        text = self._said or ("" if self._running else self._reason)
+        reason = "" if self._running else self._reason  # it holds, whatever was said before
+        text = "\n".join(dict.fromkeys(each for each in (reason, self._said) if each))
         self._statusLabel.setText(text)
         self._statusLabel.setVisible(bool(text))
 

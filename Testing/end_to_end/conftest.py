@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from IPv2Lib import bundle, ct, networks
 from IPv2Lib.cli import main
-from small_chest import small_chest
+from small_chest import small_chest, without_notes
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,11 @@ class Outcome:
     def events(self) -> list[dict]:
         """The JSON lines on stdout."""
         return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def said(self) -> str:
+        """Stderr without notes: the synthetic chests are coarser than what models are made for."""
+        return without_notes(self.err)
 
 
 @pytest.fixture

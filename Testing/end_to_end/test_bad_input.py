@@ -435,7 +435,7 @@ def test_too_little_memory_is_an_error(ipv2, scan, model, tmp_path, contents, mo
         raise MemoryError("Unable to allocate 9 TiB")
 
     before = contents()
-    monkeypatch.setattr(ct, "read", greedy)
+    monkeypatch.setattr(ct, "read_noted", greedy)
     refused(ipv2("denoise", scan, tmp_path / "out.nrrd", "--model", model), "denoise", "not enough memory", "9 TiB")
     assert contents() == before
 

@@ -149,6 +149,17 @@ def test_a_new_strength_is_told_to_the_views_once_and_leaves_the_network_output_
         np.testing.assert_array_equal(scene.render_view(view), picture)
 
 
+def test_what_is_true_of_a_file_is_not_kept_on_a_node(fresh):
+    of_a_file = {"output_sha256": "0" * 64, "output": "denoised.nrrd", "input_place": "00ff"}
+    volume, output = pair()
+    node = scene.volume_to_node(volume, "CT", scene=fresh)
+    nodes = add_denoised(node, output, 0.5, None, {"model": "m", **of_a_file})
+    assert scene.provenance(nodes.denoised).keys() == {"model", "strength"}
+    nodes.denoised.SetAttribute("IPv2.output_sha256", "0" * 64)  # as in older scenes
+    set_strength(nodes.denoised, 1.0)
+    assert scene.provenance(nodes.denoised).keys() == {"model", "strength"}
+
+
 @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
 def test_an_impossible_strength_is_refused(fresh, strength):
     nodes = add(fresh)

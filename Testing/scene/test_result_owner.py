@@ -266,14 +266,38 @@ def test_the_series_is_known_from_the_result_of_a_result_and_without_its_input(f
     assert source_instance_uids(denoise(loose, 0).denoised) == source_instance_uids(None) == []
 
 
+@pytest.mark.parametrize("reload", [False, True])
+def test_the_newest_result_is_the_one_that_was_made_last_wherever_its_volume_is_in_the_scene(fresh, reload, tmp_path):
+    mine, anna = made_by_the_user(fresh), load_patient(fresh, "ANNA")
+    first = denoise(anna, 1)
+    second = denoise(anna, 1, mine, strength=1.0)
+    assert newest_result(anna).denoised is second.denoised is mine
+    denoise(anna, 1, first.denoised)
+    assert newest_result(anna).denoised is first.denoised
+    denoise(anna, 1, mine)
+    assert newest_result(anna).denoised is mine
+    if reload:
+        name, opened = mine.GetName(), save_and_load(fresh, tmp_path)
+        assert newest_result(opened.GetFirstNodeByName(SERIES)).denoised.GetName() == name
+
+
 def test_what_would_be_lost(fresh):
     berta = load_patient(fresh, "BERTA")
     assert why_not_output(made_by_the_user(fresh), berta) == ""
+    emptied = scene.volume_to_node(pair()[0], "Emptied", scene=fresh)
+    assert "in no file" in why_not_output(emptied, berta)
+    emptied.SetAndObserveImageData(None)
+    assert why_not_output(emptied, berta) == ""
     anna = denoise(load_patient(fresh, "ANNA"), 1)
     assert "result of '4: Thorax" in why_not_output(anna.denoised, berta)
     assert why_not_output(anna.denoised, anna.input) == ""
     assert "part of another result" in why_not_output(anna.difference, berta)
-    assert "result of its own" in why_not_output(anna.input, berta)
+    assert "scan from DICOM" in why_not_output(anna.input, berta)  # and has a result, which is the smaller loss
+    mine = denoise(scene.volume_to_node(pair()[0], "Mine", scene=fresh), 0).input
+    assert "result of its own" in why_not_output(mine, berta)
+    mine.AddDefaultStorageNode()
+    mine.GetStorageNode().SetFileName("/patients/anna/scan.nrrd")
+    assert "from a file" in why_not_output(mine, berta)
     assert "scan from DICOM" in why_not_output(load_patient(fresh, "ANNA"), berta)
     assert "file" in why_not_output(a_saved_volume(fresh), berta)
     fresh.RemoveNode(anna.input)

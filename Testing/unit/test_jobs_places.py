@@ -120,8 +120,10 @@ def tasks(volume: ct.Volume, user: Path) -> dict[str, Task]:
     options["selfEnsemble"] = False
     title = f"Denoise {user.name}"
     return {
-        "denoise": denoising.denoiseTask(title, [volume], ignore, **options),
-        "denoise two": denoising.denoiseTask(title, [volume, volume], ignore, **options),
+        "denoise": denoising.denoiseTask(title, [volume], ["'CT'"], ["CT"], ignore, **options),
+        "denoise two": denoising.denoiseTask(
+            title, [volume, volume], ["'A'", "'B'"], ["A", "B"], ignore, **options
+        ),
         "purify": denoising.purifyTask(title, volume, volume, IPV2, ignore),
         "phantom": denoising.phantomTask(title, ignore, size=64, slices=2),
         "devices": denoising.devicesTask(title, ignore, model=None),

@@ -12,6 +12,7 @@ import pytest
 from IPv2Lib import scene
 from IPv2Lib.ct import Volume
 from IPv2Lib.errors import InputError
+from IPv2Lib.jobs import JobState
 from panel import expand, finish_job, node_names, open_panel
 
 
@@ -189,8 +190,11 @@ def test_an_input_that_is_removed_while_running(host):
     host.click(widget.ui.denoiseButton)
     slicer.mrmlScene.RemoveNode(uldct)
     before = node_names(slicer.mrmlScene)
-    finish_job(host, widget)
-    assert "was removed from the scene" in host.messages[-1].text
+    host.process_events(0.1)
+    assert widget.logic.runner.state is not JobState.RUNNING  # it is cancelled at once
+    finish_job(host, widget, 5)
+    assert widget.logic.runner.state is JobState.CANCELLED and host.messages == []
+    assert "'CTChest' was removed during its run" in widget.ui.denoiseStatusLabel.text()
     assert node_names(slicer.mrmlScene) == before
 
 

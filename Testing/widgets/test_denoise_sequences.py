@@ -219,14 +219,20 @@ def frames_as_volume(nodes):
     return scene.volume_to_node(scene.node_to_volume(frames(nodes.input)[0]), "one")
 
 
+def node_classes(target) -> list[str]:
+    return sorted(node.GetClassName() for node in scene.nodes_of_class(target, "vtkMRMLNode"))
+
+
 def test_a_second_run_replaces_the_first_and_a_script_gets_another(four):
     host, widget, load = four
     sequence = load()
     denoise(host, widget)
+    classes = node_classes(sequence.GetScene())
     names = node_names(sequence.GetScene())
     first = newest_result(sequence)
     denoise(host, widget)
     assert sorted(node_names(sequence.GetScene())) == sorted(names)
+    assert node_classes(sequence.GetScene()) == classes  # no display, legend or storage of the first is left
     assert first.denoised.GetScene() is None
     check(newest_result(sequence), "ANNA")
     other = widget.logic.denoise(sequence, strength=0.5)

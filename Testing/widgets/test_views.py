@@ -66,6 +66,16 @@ def test_a_legend_follows_what_is_laid_over_a_view(host, difference):
     assert legends() == {}
 
 
+def test_a_legend_goes_when_slicer_puts_a_loaded_volume_into_its_view(host, difference):
+    open_panel(host, slices=2)
+    scene.show_compare([volume("CT"), difference])
+    host.process_events(0.1)
+    assert legends() == {"IPv2View2": ["Removed (HU)"]}
+    slicer.util.setSliceViewerLayers(background=volume("loaded"))
+    host.process_events(0.1)
+    assert legends() == {}
+
+
 def test_a_hidden_legend_stays_hidden(host, difference):
     slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(difference).SetVisibility(False)
     scene.show_compare([difference])

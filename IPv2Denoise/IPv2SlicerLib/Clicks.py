@@ -9,7 +9,7 @@ import slicer
 def onClick(button, act: Callable[[], None]) -> None:
     """Do something whenever a button is clicked, but only once for a double click.
 
-    The second click may have waited until the first had been dealt with, so that time counts from then.
+    The second click may come while the first is being dealt with, or have waited until then: time counts from the end.
 
     Examples
     --------
@@ -21,6 +21,7 @@ def onClick(button, act: Callable[[], None]) -> None:
         nonlocal ended
         if time.monotonic() - ended < slicer.app.property("doubleClickInterval") / 1000:
             return
+        ended = float("inf")  # a wait cursor, or an error's box, lets the second click in
         try:
             act()
         finally:

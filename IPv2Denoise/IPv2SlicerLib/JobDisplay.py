@@ -117,6 +117,7 @@ class JobDisplay:
             if self._running:
                 self._cancel()
             else:
+                self.say("")  # what an earlier job said is not said of a start that is refused
                 self._start()
 
 

@@ -209,6 +209,22 @@ def test_labels():
 # --- double clicks ----------------------------------------------------------------------------------------------
 
 
+def test_a_double_click_on_add_and_remove_does_each_once(host, panel, tmp_path):
+    panel._parameterNode.ndctVolume = new_volume("One", 0)
+    host.double_click(panel.ui.addFromSceneButton)
+    host.process_events(0.1)
+    assert patients(panel) == labels(One="One") and host.messages == []
+    scans = write_scans(tmp_path / "scans", 1, size=48, slices=2, paired=())
+    host.answers.append([str(scans[0].ndct)])  # a second dialog would have no answer
+    host.double_click(panel.ui.addFilesButton)
+    host.process_events(0.1)
+    assert len(patients(panel)) == 2 and host.messages[1:] == []
+    host.click_cell(panel.ui.casesTable, 0, 0)
+    host.double_click(panel.ui.removeButton)
+    host.process_events(0.1)
+    assert len(patients(panel)) == 1 and errors(host) == []
+
+
 def test_a_double_click_on_purify_purifies(host, panel, tmp_path):
     host.answers.append([str(write_scans(tmp_path / "scans", 1, size=48, slices=2, paired=())[0].ndct)])
     host.click(panel.ui.addFilesButton)

@@ -289,8 +289,7 @@ def _removed(node):
     slicer.mrmlScene.RemoveNode(node)
 
 
-@pytest.mark.parametrize("start", ["purify", "previewSlice"])
-@pytest.mark.parametrize("name", ["CTChest", "NDCT"])
+@pytest.mark.parametrize(("start", "name"), [("purify", "CTChest"), ("previewSlice", "NDCT")])
 @pytest.mark.parametrize("change", [_other_voxels, _other_spacing, _other_place, _other_transform, _removed])
 def test_no_stages_of_a_pair_that_is_changed_meanwhile(host, start, name, change):
     import slicer

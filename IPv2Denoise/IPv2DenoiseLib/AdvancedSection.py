@@ -8,6 +8,7 @@ import qt
 from IPv2Lib import bundle
 from IPv2Lib.denoise import VIEWS
 from IPv2Lib.jobs import JobState
+from IPv2SlicerLib.Clicks import onClick
 from IPv2SlicerLib.Folders import openFolder
 from IPv2SlicerLib.Jobs import logFolder
 from IPv2SlicerLib.Messages import about, sentence
@@ -44,11 +45,11 @@ class AdvancedSection:
         self._saidNotes = 0
         self._saidProblems: set[str] = set()  # of models
         ui.modelSelector.currentTextChanged.connect(self._onModelChosen)
-        ui.modelsFolderButton.clicked.connect(self._onModelsFolder)
+        onClick(ui.modelsFolderButton, self._onModelsFolder)
         ui.deviceSelector.currentTextChanged.connect(self._onDeviceChosen)
-        ui.measureDevicesButton.clicked.connect(self._onMeasure)
+        onClick(ui.measureDevicesButton, self._onMeasure)
         ui.furtherVolumesList.itemChanged.connect(self._onFurtherChanged)
-        ui.logFolderButton.clicked.connect(self._onLogFolder)
+        onClick(ui.logFolderButton, self._onLogFolder)
 
     def card(self) -> dict[str, Any]:
         """The card of the chosen model; empty if it is not usable."""

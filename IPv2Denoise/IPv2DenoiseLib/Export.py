@@ -53,7 +53,10 @@ def _dicomSource(node, name: str) -> Source:
         return Source((), uids, _("Slicer's DICOM database is not open, so the patient is not known."))
     paths = [Path(text) for uid in uids if (text := database.fileForInstance(uid)) and Path(text).is_file()]
     if len(paths) < len(uids):
-        text = _("{lacking} of the {count} DICOM files that {name} was made from are not in Slicer's DICOM database.")
+        text = _(
+            "{lacking} of the {count} DICOM files that {name} was made from are not in Slicer's DICOM database, or not "
+            "on disk any more."
+        )
         return Source((), uids, text.format(lacking=len(uids) - len(paths), count=len(uids), name=name))
     return Source(tuple(paths), uids, "")
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+import vtk
 from IPv2Lib.errors import InputError
 from IPv2SlicerLib.Jobs import Jobs
 from IPv2SlicerLib.Packages import ensurePackages
+from IPv2SlicerLib.ScenePatients import whyNotOnePatient
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
@@ -166,7 +168,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             return outputNode if replaceOutput or not why_not_output(outputNode, inputNode) else None
 
         def finish(results) -> list:
-            self._checkPresent(*inputNodes)
+            checkPresent(*inputNodes)
             checkUnchanged(inputNodes, stamps)
             return [
                 scene_denoised.add_denoised(
@@ -200,7 +202,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         volumes, stamps = [scene.node_to_volume(node) for node in frames(inputNode)], _stamps([inputNode])
 
         def finish(results):
-            self._checkPresent(inputNode)
+            checkPresent(inputNode)
             checkUnchanged([inputNode], stamps)
             present = outputNode is not None and slicer.mrmlScene.IsNodePresent(outputNode)
             return scene_denoised.add_denoised_sequence(
@@ -406,10 +408,11 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
 
         self.runner.refuse_if_active()
         checkPair(uldctNode, ndctNode)
-        uldct, ndct = _volumes([uldctNode, ndctNode])
+        pair = [uldctNode, ndctNode]
+        (uldct, ndct), stamps = _volumes(pair), _pairStamps(pair)
 
         def finish(stages) -> scene_stages.StageNodes:
-            self._checkPresent(uldctNode)
+            checkPairUnchanged(pair, stamps)
             return scene_stages.add_stages(stages, uldctNode, name=f"{uldctNode.GetName()} purification")
 
         title = _("Purify {name}").format(name=uldctNode.GetName())
@@ -452,9 +455,11 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         # Only a few slices are copied, unless the noise is matched to all of the NDCT.
         view = scene.node_to_volume if settings.kernel == MATCHED else scene.node_view
         uldct, ndct, firstSlice = needed_for_slice(scene.node_view(uldctNode), view(ndctNode), sliceIndex, settings)
+        pair = [uldctNode, ndctNode]
+        stamps = _pairStamps(pair)
 
         def finish(stages) -> scene_stages.StageNodes:
-            self._checkPresent(uldctNode)
+            checkPairUnchanged(pair, stamps)
             return scene_stages.add_stages(stages, uldctNode, name=f"{uldctNode.GetName()} preview")
 
         title = _("Preview {name}").format(name=uldctNode.GetName())
@@ -488,12 +493,6 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
 
         task = phantomTask(_("Make a sample pair"), self.keeping(finish), size=size, slices=slices)
         return self.run("sample pair", task, onProgress, onFinished, wait)
-
-    @staticmethod
-    def _checkPresent(*nodes) -> None:
-        for node in nodes:
-            if not slicer.mrmlScene.IsNodePresent(node):
-                raise InputError(f"'{node.GetName()}' was removed from the scene while its job was running")
 
 
 def _first(onFinished: Callable[[Any], None] | None) -> Callable[[Any], None] | None:
@@ -531,10 +530,27 @@ def checkVolumes(nodes) -> None:
                 raise InputError(f"{frame_name(node, index)}: {error}") from error
 
 
+def checkPresent(*nodes) -> None:
+    """Refuse to go on without inputs that were removed (`InputError`)."""
+    for node in nodes:
+        if not slicer.mrmlScene.IsNodePresent(node):
+            raise InputError(f"'{node.GetName()}' was removed from the scene while its job was running")
+
+
 def checkUnchanged(nodes, stamps) -> None:
     """Refuse to put results beside inputs that are not those any more that were denoised (`InputError`)."""
-    for node, stamp, now in zip(nodes, stamps, _stamps(nodes), strict=True):
-        if stamp != now:
+    _compare(nodes, stamps, _stamps(nodes))
+
+
+def checkPairUnchanged(pair, stamps) -> None:
+    """Refuse stages of scans that are not there, or not as they were, any more (`InputError`)."""
+    checkPresent(*pair)
+    _compare(pair, stamps, _pairStamps(pair))
+
+
+def _compare(nodes, before, now) -> None:
+    for node, one, other in zip(nodes, before, now, strict=True):
+        if one != other:
             raise InputError(f"'{node.GetName()}' was changed while its job was running: start it again")
 
 
@@ -542,6 +558,18 @@ def _stamps(nodes) -> list[tuple[int, ...]]:
     from IPv2Lib.scene_sequences import content_stamp
 
     return [content_stamp(node) for node in nodes]
+
+
+def _pairStamps(pair) -> list[tuple]:
+    """Of voxels and place: stages are on the grid that the uLDCT had, and the NDCT was moved onto it."""
+    return [(*stamp, *_placeOf(node)) for node, stamp in zip(pair, _stamps(pair), strict=True)]
+
+
+def _placeOf(node) -> tuple:
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    elements = (matrix.GetElement(row, column) for row in range(4) for column in range(4))
+    return (node.GetTransformNodeID(), *elements)
 
 
 def _volumes(nodes) -> list:
@@ -559,3 +587,5 @@ def checkPair(uldctNode, ndctNode) -> None:
             raise InputError(f"no {role} is chosen: choose or load one")
     if uldctNode is ndctNode:
         raise InputError(f"uLDCT and NDCT are both '{uldctNode.GetName()}': choose two scans of one patient")
+    if reason := whyNotOnePatient(ndctNode, uldctNode):
+        raise InputError(reason)

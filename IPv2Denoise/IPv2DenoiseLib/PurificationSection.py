@@ -6,6 +6,7 @@ import qt
 import slicer
 from IPv2Lib.errors import InputError
 from IPv2Lib.jobs import JobState
+from IPv2SlicerLib.Clicks import onClick
 from IPv2SlicerLib.JobDisplay import JobDisplay
 from IPv2SlicerLib.Loading import loadScan
 from IPv2SlicerLib.Messages import sentence
@@ -41,13 +42,14 @@ class PurificationSection:
             logic.cancel,
             boxes,
         )
-        ui.previewButton.clicked.connect(self._onPreview)
-        ui.samplePairButton.clicked.connect(self._onSamplePair)
+        self._previewTip = ui.previewButton.property("toolTip")
+        onClick(ui.previewButton, self._onPreview)
+        onClick(ui.samplePairButton, self._onSamplePair)
         ui.strategySelector.activated.connect(self._onStrategyChosen)
-        ui.uldctFileButton.clicked.connect(lambda: self._loadFile("uldctVolume"))
-        ui.uldctDicomButton.clicked.connect(lambda: self._loadDicom("uldctVolume"))
-        ui.ndctFileButton.clicked.connect(lambda: self._loadFile("ndctVolume"))
-        ui.ndctDicomButton.clicked.connect(lambda: self._loadDicom("ndctVolume"))
+        onClick(ui.uldctFileButton, lambda: self._loadFile("uldctVolume"))
+        onClick(ui.uldctDicomButton, lambda: self._loadDicom("uldctVolume"))
+        onClick(ui.ndctFileButton, lambda: self._loadFile("ndctVolume"))
+        onClick(ui.ndctDicomButton, lambda: self._loadDicom("ndctVolume"))
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node, or none while the module is not shown."""
@@ -63,7 +65,7 @@ class PurificationSection:
         parameters, ui = self._parameterNode, self._ui
         if not parameters:
             return
-        self._display.setStart(reason=whyNot(parameters.uldctVolume, parameters.ndctVolume))
+        self._showButtons()
         ui.dropEnclosedAirCheckBox.setEnabled(parameters.removeBackground)
         ui.thresholdHuSpinBox.setEnabled(parameters.thresholdMethod is Threshold.FIXED)
         for widget in (ui.doseSpinBox, ui.simulatorSelector, ui.seedSpinBox):
@@ -73,10 +75,17 @@ class PurificationSection:
 
     def jobChanged(self) -> None:
         """Show where the job is."""
-        runner = self._logic.runner
-        self._display.update(runner, self._logic.jobKind)
-        for button in (self._ui.samplePairButton, self._ui.previewButton):
-            button.setEnabled(not runner.state.active)
+        self._display.update(self._logic.runner, self._logic.jobKind)
+        self._showButtons()
+
+    def _showButtons(self) -> None:
+        """What can be started of a pair, and why not."""
+        parameters, ui, active = self._parameterNode, self._ui, self._logic.runner.state.active
+        reason = whyNot(parameters.uldctVolume, parameters.ndctVolume) if parameters else ""
+        self._display.setStart(reason=reason)
+        ui.previewButton.setEnabled(not active and not reason)
+        ui.previewButton.setToolTip(reason or self._previewTip)
+        ui.samplePairButton.setEnabled(not active)
 
     def enter(self) -> None:
         """The module is opened."""

@@ -10,6 +10,7 @@ import slicer
 import vtk
 from IPv2Lib.errors import InputError
 from IPv2Lib.jobs import JobState
+from IPv2SlicerLib.Clicks import onClick
 from IPv2SlicerLib.Messages import sentence
 from IPv2SlicerLib.Timers import singleShot
 from IPv2SlicerLib.Views import currentSliceIndex
@@ -43,9 +44,9 @@ class Results:
         self._table, self._tag = None, None  # what is observed
         self._steps = None  # frames that do not have the new strength yet
         self._stepTimer = singleShot(0, self._nextStep)
-        ui.showButton.clicked.connect(self._onShow)
-        ui.saveButton.clicked.connect(self._onSave)
-        ui.exportDicomButton.clicked.connect(self._onExportDicom)
+        onClick(ui.showButton, self._onShow)
+        onClick(ui.saveButton, self._onSave)
+        onClick(ui.exportDicomButton, self._onExportDicom)
         self.setInput(None)
 
     def setInput(self, node) -> None:

@@ -4,6 +4,7 @@ import html
 
 import qt
 import slicer
+from IPv2SlicerLib.Clicks import onClick
 from IPv2SlicerLib.Views import currentSliceIndex, showRedView
 from slicer.i18n import tr as _
 
@@ -35,7 +36,7 @@ class StageList:
         self._keys: list[str] = []
         ui.stagesList.currentRowChanged.connect(self._onRow)
         ui.secondStageSelector.currentTextChanged.connect(self._onSecond)
-        ui.exportStagesButton.clicked.connect(self._onExport)
+        onClick(ui.exportStagesButton, self._onExport)
         self._shortcuts = []
         for keys, method in SHORTCUTS:
             shortcut = qt.QShortcut(qt.QKeySequence(keys), slicer.util.mainWindow() or ui.stagesList)

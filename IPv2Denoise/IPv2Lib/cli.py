@@ -373,9 +373,11 @@ def _purify_options(command: argparse.ArgumentParser) -> None:
 
 def _purify(options: argparse.Namespace, console: Console) -> None:
     from . import stage_files
+    from .patients import check_pair
     from .purification import purify
 
     settings = _purification_settings(options)
+    check_pair(options.uldct, options.ndct)
     notes = Notes(console)
     with outputs.new_folder(options.folder, "purify", options.overwrite, options.uldct, options.ndct) as folder:
         console.progress(0.0, "reading")

@@ -129,6 +129,13 @@ def patient_of(path: Path) -> str:
     return hidden(text) if text else ""
 
 
+def check_pair(uldct: Path, ndct: Path) -> None:
+    """Refuse (`InputError`) two DICOM series, files or folders, that are of two patients by their headers."""
+    one, other = _of_header(uldct), _of_header(ndct)
+    if one and other and one != other:
+        raise InputError(f"the uLDCT {uldct} and the NDCT {ndct} are of two patients: give two scans of one patient")
+
+
 def _of_header(path: Path) -> str:
     from .dicom_file import read_dataset
 

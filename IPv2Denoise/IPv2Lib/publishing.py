@@ -73,7 +73,7 @@ def card_of(run: Path | str, step: int | None = None) -> dict[str, Any]:
     settings = read_settings(run)
     step = state.best_step if step is None else step
     network = networks.summary(settings.network)
-    many = trained_on(state.data)
+    many = training_run.trained_on(state.data)
     metrics = _metrics(state, step)
     noise = state.data.get("noise_hu")
     scored = "" if metrics else " Not evaluated."
@@ -91,21 +91,6 @@ def card_of(run: Path | str, step: int | None = None) -> dict[str, Any]:
         },
         "metrics": metrics,
     }
-
-
-def trained_on(data: Mapping[str, Any]) -> str:
-    """How many cases of how many patients a run trained on, or how many scans, from its `data.json`."""
-    if "train" not in data:
-        return _counted(len(data.get("names", [])), "scan")
-    cases = len({entry["case"] for entry in data["train"]})
-    patients = len({entry["patient"] for entry in data["train"]})
-    text = f"{_counted(cases, 'case')} of {_counted(patients, 'patient')}"
-    paired = len({entry["case"] for entry in data["train"] if entry.get("paired")})
-    return f"{text}, {paired} with a real uLDCT" if paired else text
-
-
-def _counted(count: int, thing: str) -> str:
-    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def _metrics(state: training_run.RunState, step: int | None) -> dict[str, Any]:

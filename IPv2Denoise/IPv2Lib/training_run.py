@@ -23,7 +23,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -325,3 +325,18 @@ def _write_row(table: TextIO, row: Sequence[object]) -> None:
         table.flush()
     except OSError as error:
         raise OutputError(f"{table.name} cannot be written ({atomic.reason(error)})") from error
+
+
+def trained_on(data: Mapping[str, Any]) -> str:
+    """How many cases of how many patients a run trained on, or how many scans, from its `data.json`."""
+    if "train" not in data:
+        return _counted(len(data.get("names", [])), "scan")
+    cases = len({entry["case"] for entry in data["train"]})
+    patients = len({entry["patient"] for entry in data["train"]})
+    text = f"{_counted(cases, 'case')} of {_counted(patients, 'patient')}"
+    paired = len({entry["case"] for entry in data["train"] if entry.get("paired")})
+    return f"{text}, {paired} with a real uLDCT" if paired else text
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"

@@ -1,12 +1,11 @@
 """A start button that is Cancel while its job runs, with a progress bar and a status line."""
 
-import time
 from collections.abc import Callable
 
-import slicer
 from IPv2Lib.jobs import JobRunner, JobState
 from slicer.i18n import tr as _
 
+from .Clicks import onClick
 from .Messages import MessageBoxes, about, sentence
 
 
@@ -53,9 +52,8 @@ class JobDisplay:
         self._otherTitle = ""  # of a job that is shown elsewhere
         self._heard = ("", "")  # of the job, last, and whose it was
         self._said = self._reason = ""
-        self._obeyed = float("-inf")  # when the latest click had been dealt with
         self.say("")
-        button.clicked.connect(self._onClicked)
+        onClick(button, self._onClicked)  # the second half of a double click must not undo the first
 
     def say(self, text: str) -> None:
         """Show a sentence below the button, after the reason why it cannot be used, if there is one."""
@@ -125,16 +123,13 @@ class JobDisplay:
         self._statusLabel.setText(text)
         self._statusLabel.setVisible(bool(text))
 
-    def _onClicked(self, checked: bool = False) -> None:
-        # The second half of a double click, which may have waited until the start was over, must not undo the first.
-        if time.monotonic() - self._obeyed < slicer.app.property("doubleClickInterval") / 1000:
-            return
+    def _onClicked(self) -> None:
         with self._boxes.errorsShown():
             if self._running:
                 self._cancel()
             else:
+                self.say("")  # what an earlier job said is not said of a start that is refused
                 self._start()
-        self._obeyed = time.monotonic()
 
 
 def progressText(runner: JobRunner) -> str:

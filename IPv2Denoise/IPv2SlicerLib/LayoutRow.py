@@ -4,6 +4,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from .Clicks import onClick
+
 RESTORE_ON_EXIT = "IPv2/RestoreLayoutOnExit"
 """Name of the user's setting."""
 
@@ -29,7 +31,7 @@ class LayoutRow:
         row = qt.QHBoxLayout(self.widget)
         row.addWidget(self.restoreButton, 1)
         row.addWidget(self.onExitCheckBox)
-        self.restoreButton.clicked.connect(lambda checked=False: restore())
+        onClick(self.restoreButton, restore)
         self.onExitCheckBox.toggled.connect(lambda on: qt.QSettings().setValue(RESTORE_ON_EXIT, on))
         self.update()
 

@@ -7,6 +7,7 @@ import slicer
 from IPv2Lib.cases import Case
 from IPv2Lib.file_names import within
 from IPv2Lib.shards import SHARDS_FOLDER, THUMBNAIL_FILE, read_shard
+from IPv2SlicerLib.Clicks import onClick
 from slicer.i18n import tr as _
 
 from .Cases import CaseState
@@ -34,7 +35,7 @@ class CasePreview:
         self._folder: Path | None = None  # of the shard
         self._name = ""
         self._shown: tuple = ()
-        ui.showCaseButton.clicked.connect(self._onShow)
+        onClick(ui.showCaseButton, self._onShow)
 
     def show(self, dataset: Path | None, case: Case | None, state: CaseState | None) -> None:
         """Show a case of a data set, or nothing."""

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import qt
 import slicer
-import vtk
 from IPv2Lib.cases import Case, cases_from_paths, read_table
 from IPv2Lib.errors import InputError
 from IPv2Lib.outputs import file_name
-from IPv2Lib.patients import hidden, patient_label
+from IPv2SlicerLib.ScenePatients import patientOf, whyNotOnePatient
 from slicer.i18n import tr as _
 
 _VOLUMES = "(*.nrrd *.nhdr *.nii *.nii.gz *.mha *.mhd)"
@@ -94,11 +93,7 @@ def whyNot(ndctNode, uldctNode) -> str:
     for node in nodes:
         if isMade(node):
             return f"'{node.GetName()}' was made by IPv2: choose a scan, a model would learn from its own results"
-    patients = [patient for node in nodes if (patient := patientOf(node))]
-    if len(set(patients)) > 1:
-        ndct, uldct = patients
-        return f"the NDCT is of patient {ndct!r} and the uLDCT of {uldct!r}: choose two scans of one patient"
-    return ""
+    return whyNotOnePatient(ndctNode, uldctNode) if uldctNode is not None else ""
 
 
 def isMade(node) -> bool:
@@ -121,37 +116,3 @@ def _write(volume, folder: Path) -> Path:
     if known is not None:
         return known
     return Path(ct.write(volume, folder / f"scan-{content}.nrrd"))
-
-
-def patientOf(node) -> str:
-    """The label of who a volume of the scene is of, by its place in the subject hierarchy; empty if that is silent.
-
-    A patient that somebody made there by hand counts by name, and several of one name by their order.
-    """
-    tree, constants = slicer.mrmlScene.GetSubjectHierarchyNode(), slicer.vtkMRMLSubjectHierarchyConstants
-    item = tree.GetItemByDataNode(node)
-    patient = tree.GetItemAncestorAtLevel(item, constants.GetDICOMLevelPatient())
-    if patient == tree.GetInvalidItemID():
-        return ""
-    study = tree.GetItemAncestorAtLevel(item, constants.GetDICOMLevelStudy())
-    names = (
-        constants.GetDICOMPatientIDAttributeName(),
-        constants.GetDICOMPatientNameAttributeName(),
-        constants.GetDICOMPatientBirthDateAttributeName(),
-    )
-    label = patient_label(
-        *(tree.GetItemAttribute(patient, name) for name in names),
-        "" if study == tree.GetInvalidItemID() else tree.GetItemUID(study, constants.GetDICOMUIDName()),
-    )
-    return hidden(label or _byHand(tree, patient))
-
-
-def _byHand(tree, patient: int) -> str:
-    items = vtk.vtkIdList()
-    tree.GetItemChildren(tree.GetSceneItemID(), items, True)
-    name = tree.GetItemName(patient)
-    every = [items.GetId(index) for index in range(items.GetNumberOfIds())]
-    level = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMLevelPatient()
-    alike = [each for each in every if tree.IsItemLevel(each, level) and tree.GetItemName(each) == name]
-    place = alike.index(patient) + 1
-    return name if place == 1 else f"{name} ({place})"

@@ -21,6 +21,7 @@ from IPv2Lib.errors import InputError
 from IPv2Lib.jobs import JobState
 from IPv2Lib.patients import hidden
 from IPv2Lib.shards import SCANS_FOLDER, SPLITS, is_dataset
+from IPv2SlicerLib.Clicks import onClick
 from IPv2SlicerLib.JobDisplay import JobDisplay
 from IPv2SlicerLib.Messages import sentence
 from IPv2SlicerLib.PathField import PathField
@@ -88,10 +89,10 @@ class DataSection:
             (ui.addStagesButton, lambda: CaseSources.askForFolder(_("A folder of stages, or of such folders"))),
             (ui.openTableButton, CaseSources.askForTable),
         ):
-            button.clicked.connect(lambda checked=False, ask=ask: self._onAdd(ask, ask is CaseSources.askForTable))
-        ui.addFromSceneButton.clicked.connect(self._onAddFromScene)
-        ui.removeButton.clicked.connect(self._onRemove)
-        ui.drawAgainButton.clicked.connect(self._onDrawAgain)
+            onClick(button, lambda ask=ask: self._onAdd(ask, ask is CaseSources.askForTable))
+        onClick(ui.addFromSceneButton, self._onAddFromScene)
+        onClick(ui.removeButton, self._onRemove)
+        onClick(ui.drawAgainButton, self._onDrawAgain)
         for text in ("", _("drawn"), *SPLITS):
             ui.splitSelector.addItem(text)
         ui.splitSelector.activated.connect(self._onSplitChosen)

@@ -6,6 +6,7 @@ import qt
 import slicer
 from IPv2Lib import bundle, networks
 from IPv2Lib.jobs import JobState
+from IPv2SlicerLib.Clicks import onClick
 from IPv2SlicerLib.Folders import openFolder
 from IPv2SlicerLib.JobDisplay import JobDisplay
 from IPv2SlicerLib.Messages import sentence
@@ -66,10 +67,10 @@ class EvaluateSection:
             cancelTip=tip,
         )
         ui.methodsList.itemChanged.connect(self._onTicked)
-        ui.showComparisonButton.clicked.connect(lambda checked=False: self._onShow(self._comparisonFolder))
-        ui.openComparisonButton.clicked.connect(lambda checked=False: self._onOpen(self._comparisonFolder))
-        ui.showAblationButton.clicked.connect(lambda checked=False: self._onShow(self._ablationFolder))
-        ui.openAblationButton.clicked.connect(lambda checked=False: self._onOpen(self._ablationFolder))
+        onClick(ui.showComparisonButton, lambda: self._onShow(self._comparisonFolder))
+        onClick(ui.openComparisonButton, lambda: self._onOpen(self._comparisonFolder))
+        onClick(ui.showAblationButton, lambda: self._onShow(self._ablationFolder))
+        onClick(ui.openAblationButton, lambda: self._onOpen(self._ablationFolder))
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node, or none while the module is not shown."""

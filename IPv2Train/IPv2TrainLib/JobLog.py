@@ -1,5 +1,6 @@
 """The log at the bottom of the panel: what the jobs were, what they wanted to be known, how they ended."""
 
+from IPv2SlicerLib.Clicks import onClick
 from IPv2SlicerLib.Folders import openFolder
 from IPv2SlicerLib.Jobs import Jobs, logFolder
 from IPv2SlicerLib.Messages import sentence
@@ -20,7 +21,7 @@ class JobLog:
     def __init__(self, ui, *jobs: Jobs):
         self._ui, self._jobs = ui, jobs
         self._seen: dict[int, tuple] = {}  # task and number of notes written, by place among the jobs
-        ui.logFolderButton.clicked.connect(self._onFolder)
+        onClick(ui.logFolderButton, self._onFolder)
 
     def jobChanged(self) -> None:
         """Something about a job has changed."""
@@ -39,6 +40,6 @@ class JobLog:
     def _write(self, text: str) -> None:
         self._ui.logText.appendPlainText(text)
 
-    def _onFolder(self, checked: bool = False) -> None:
+    def _onFolder(self) -> None:
         with errorsShown():
             openFolder(logFolder())

@@ -7,7 +7,7 @@ from IPv2Lib import networks
 from IPv2Lib.errors import InputError
 from IPv2Lib.outputs import file_name
 from IPv2Lib.shards import is_dataset
-from IPv2Lib.training_run import COMPLETED, FAILED, PAUSED, RUNNING, STOPPED, RunState, is_run, read_run
+from IPv2Lib.training_run import COMPLETED, FAILED, PAUSED, RUNNING, STOPPED, RunState, is_run, read_run, trained_on
 from IPv2SlicerLib.Messages import about, duration, sentence
 from slicer.i18n import tr as _
 
@@ -150,15 +150,9 @@ def factsHtml(run: RunState) -> str:
         title = f"{network.title} ({network.reference})"
     except InputError:
         title = str(settings.get("network"))
-    cases = run.data.get("train", [])
-    patients = {case["patient"] for case in cases}
-    if cases:
-        trained = _("{cases} cases of {patients} patients").format(cases=len(cases), patients=len(patients))
-    else:
-        trained = _("{count} scans").format(count=len(run.data.get("names", [])))
     rows = [
         (_("Network"), title),
-        (_("Trained on"), trained),
+        (_("Trained on"), trained_on(run.data)),
         (_("Strategy"), settings.get("strategy")),
         (_("Loss"), settings.get("loss")),
         (_("Seed"), settings.get("seed")),

@@ -9,6 +9,7 @@ from IPv2Lib import bundle, networks
 from IPv2Lib.jobs import JobState
 from IPv2Lib.losses import LOSSES
 from IPv2Lib.training_run import RUNNING, RunState, is_run
+from IPv2SlicerLib.Clicks import onClick
 from IPv2SlicerLib.Messages import sentence
 from IPv2SlicerLib.PathField import PathField
 from slicer.i18n import tr as _
@@ -53,12 +54,12 @@ class TrainSection:
         self._timer = qt.QTimer()
         self._timer.setInterval(WATCH_MSEC)
         self._timer.timeout.connect(self._watch)
-        ui.startButton.clicked.connect(self._onStart)
-        ui.pauseButton.clicked.connect(lambda checked=False: self._ask("pause"))
-        ui.resumeButton.clicked.connect(self._onResume)
-        ui.stopButton.clicked.connect(lambda checked=False: self._ask("stop"))
-        ui.curvesButton.clicked.connect(self._onCurves)
-        ui.openRunButton.clicked.connect(self._onOpenRun)
+        onClick(ui.startButton, self._onStart)
+        onClick(ui.pauseButton, lambda: self._ask("pause"))
+        onClick(ui.resumeButton, self._onResume)
+        onClick(ui.stopButton, lambda: self._ask("stop"))
+        onClick(ui.curvesButton, self._onCurves)
+        onClick(ui.openRunButton, self._onOpenRun)
         ui.runsList.currentRowChanged.connect(self._onRow)
         ui.startFromSelector.activated.connect(self._onStartFrom)
         self._models: list[str] = []

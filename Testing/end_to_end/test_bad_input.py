@@ -9,11 +9,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from IPv2Lib import bundle, ct, outputs
+from IPv2Lib import bundle, ct, dicom_write, outputs
 from IPv2Lib.cli import main
 from IPv2Lib.errors import InputError
 from small_chest import small_chest
@@ -221,6 +222,20 @@ def test_a_pair_without_overlap(ipv2, scan, tmp_path, contents):
     before = contents()
     refused(ipv2("purify", scan, other, tmp_path / "stages"), "purify", "0 %", "one patient")
     refused(ipv2("evaluate", scan, other), "evaluate", "different grids", "resample")
+    assert contents() == before
+
+
+def test_a_pair_of_two_patients(ipv2, tmp_path, contents):
+    series = [tmp_path / name for name in ("anna", "berta")]
+    for seed, folder in enumerate(series):
+        folder.mkdir()
+        dicom_write.write_series(small_chest(seed=seed), folder, folder.name, None, "test")
+        for path in folder.iterdir():
+            header = pydicom.dcmread(path)
+            header.PatientID = folder.name
+            header.save_as(path)
+    before = contents()
+    refused(ipv2("purify", *series, tmp_path / "stages"), "purify", "two patients", "anna", "berta")
     assert contents() == before
 
 

@@ -410,7 +410,8 @@ def test_a_double_click_on_cancel_does_not_start_again(two):
 def test_a_double_click_on_purify(two):
     host, widget, load_patient = two
     parameters = widget._parameterNode
-    parameters.uldctVolume, parameters.ndctVolume = load_patient("ANNA"), load_patient("BERTA-MARIA")
+    anna = load_patient("ANNA")
+    parameters.uldctVolume, parameters.ndctVolume = anna, scene.volume_to_node(scene.node_to_volume(anna), "NDCT")
     expand(host, widget.ui.purificationCollapsibleButton)
     host.double_click(widget.ui.purifyButton)
     assert widget.logic.runner.state.active or widget.logic.runner.state.value == "completed"

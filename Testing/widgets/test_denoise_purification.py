@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from IPv2Lib import ct, purification, scene, scene_stages, stage_files
 from IPv2Lib.errors import InputError
-from panel import expand, finish_job, open_panel, small_pair, view_names
+from panel import MODULE, expand, finish_job, open_panel, small_pair, view_names
+from patients import write_patient
 
 
 @pytest.fixture
@@ -212,3 +213,91 @@ def test_load_a_file_a_dicom_folder_and_the_sample_pair(opened, tmp_path):
     assert "Cannot read" in host.messages[-1].text and parameters.ndctVolume.GetName() == "series"
     uldct, ndct = widget.logic.makeSamplePair(size=64, slices=2)
     assert (uldct.GetName(), ndct.GetName()) == ("Phantom uLDCT", "Phantom NDCT")
+
+
+# --- whose the pair is, and whether it is still the same ----------------------------------------------------------
+
+
+def test_a_pair_of_two_patients_is_refused_by_name(host, tmp_path):
+    widget = host.load_module(MODULE)
+    ui, parameters, logic = widget.ui, widget._parameterNode, widget.logic
+    expand(host, ui.purificationCollapsibleButton)
+    uldct, ndct = (host.import_dicom(write_patient(tmp_path, who))[0] for who in ("ANNA", "BERTA-MARIA"))
+    parameters.uldctVolume, parameters.ndctVolume = uldct, ndct
+    host.process_events(0.1)
+    assert not ui.purifyButton.isEnabled() and not ui.previewButton.isEnabled()
+    said = ui.purificationStatusLabel.text()
+    assert "'ANNA^TEST" in said and "'BERTA-MARIA^TEST" in said and "P-" not in said
+    assert ui.previewButton.toolTip() == ui.purifyButton.toolTip() == said
+    for start in (logic.purify, logic.previewSlice):
+        with pytest.raises(InputError, match="two patients"):
+            start(uldct, ndct)
+    silent = scene.volume_to_node(small_pair().ndct, "from a file")
+    parameters.ndctVolume = silent
+    host.process_events(0.1)
+    assert ui.purifyButton.isEnabled() and ui.previewButton.isEnabled(), "a file says nothing"
+
+
+def test_a_preview_needs_what_purify_needs(opened):
+    host, widget = opened
+    ui, parameters = widget.ui, widget._parameterNode
+    tip = ui.previewButton.toolTip()
+    for uldct, ndct, says in (
+        (None, parameters.ndctVolume, "No uLDCT"),
+        (parameters.uldctVolume, None, "No NDCT"),
+        (parameters.uldctVolume, parameters.uldctVolume, "both 'CTChest'"),
+    ):
+        parameters.uldctVolume, parameters.ndctVolume = uldct, ndct
+        host.process_events(0.1)
+        assert not ui.purifyButton.isEnabled() and not ui.previewButton.isEnabled()
+        assert says in ui.previewButton.toolTip() and ui.previewButton.toolTip() == ui.purifyButton.toolTip()
+        parameters.uldctVolume, parameters.ndctVolume = _node("CTChest"), _node("NDCT")
+        host.process_events(0.1)
+        assert ui.previewButton.isEnabled() and ui.previewButton.toolTip() == tip
+
+
+def _node(name: str):
+    import slicer
+
+    return slicer.util.getNode(name)
+
+
+def _other_voxels(node):
+    import slicer
+
+    slicer.util.arrayFromVolume(node)[:] += 500
+    slicer.util.arrayFromVolumeModified(node)
+
+
+def _other_spacing(node):
+    node.SetSpacing(1.0, 1.0, 9.0)
+
+
+def _other_place(node):
+    node.SetOrigin(10, 20, 30)
+
+
+def _other_transform(node):
+    import slicer
+
+    node.SetAndObserveTransformNodeID(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode").GetID())
+
+
+def _removed(node):
+    import slicer
+
+    slicer.mrmlScene.RemoveNode(node)
+
+
+@pytest.mark.parametrize(("start", "name"), [("purify", "CTChest"), ("previewSlice", "NDCT")])
+@pytest.mark.parametrize("change", [_other_voxels, _other_spacing, _other_place, _other_transform, _removed])
+def test_no_stages_of_a_pair_that_is_changed_meanwhile(host, start, name, change):
+    import slicer
+
+    widget, uldct, ndct = open_panel(host, size=48, slices=2)
+    getattr(widget.logic, start)(uldct, ndct, wait=False)
+    change(_node(name))
+    finish_job(host, widget)
+    runner = widget.logic.runner
+    assert runner.state.value == "failed" and f"'{name}' was " in str(runner.error)
+    assert scene_stages.find_stages(slicer.mrmlScene) == []

@@ -45,6 +45,14 @@ def test_nothing_is_cut_off_in_a_narrow_panel(make_host, dataset, dark):
     assert ui.dataCollapsibleButton.width() <= WIDTH
 
 
+def test_the_section_data_alone_fits_into_a_narrow_panel(make_host, dataset):
+    host = make_host(panel_width=WIDTH)
+    ui = open_panel(host, dataset).ui
+    expand(host, ui.dataCollapsibleButton)
+    assert ui.doseHighSpinBox.text() == "one dose"
+    assert host.smallest_panel_width() <= WIDTH and host.cut_off_texts() == []
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_long_names_do_not_widen_the_panel(make_host, dataset, dark):
     host = make_host(panel_width=WIDTH, dark=dark)

@@ -137,8 +137,8 @@ def test_a_pair_of_two_patients_is_refused(host, panel, tmp_path):
     panel._parameterNode.ndctVolume, panel._parameterNode.uldctVolume = ndct, uldct
     button = panel.ui.addFromSceneButton
     assert not button.isEnabled()
+    assert "two patients, 'ANNA^TEST" in button.toolTip() and "'BERTA-MARIA^TEST" in button.toolTip()
     anna, berta = hidden("ID-ANNA"), hidden("ID-BERTA-MARIA")
-    assert f"The NDCT is of patient '{anna}' and the uLDCT of '{berta}'" in button.toolTip()
     table = tmp_path / "cases.csv"
     table.write_text(f"name,ndct,uldct\npair,{tmp_path}/archive/ANNA,{tmp_path}/archive/BERTA-MARIA\n")
     host.answers.append(table)
@@ -207,6 +207,22 @@ def test_labels():
 
 
 # --- double clicks ----------------------------------------------------------------------------------------------
+
+
+def test_a_double_click_on_add_and_remove_does_each_once(host, panel, tmp_path):
+    panel._parameterNode.ndctVolume = new_volume("One", 0)
+    host.double_click(panel.ui.addFromSceneButton)
+    host.process_events(0.1)
+    assert patients(panel) == labels(One="One") and host.messages == []
+    scans = write_scans(tmp_path / "scans", 1, size=48, slices=2, paired=())
+    host.answers.append([str(scans[0].ndct)])  # a second dialog would have no answer
+    host.double_click(panel.ui.addFilesButton)
+    host.process_events(0.1)
+    assert len(patients(panel)) == 2 and host.messages[1:] == []
+    host.click_cell(panel.ui.casesTable, 0, 0)
+    host.double_click(panel.ui.removeButton)
+    host.process_events(0.1)
+    assert len(patients(panel)) == 1 and errors(host) == []
 
 
 def test_a_double_click_on_purify_purifies(host, panel, tmp_path):

@@ -102,6 +102,7 @@ def test_a_model_is_published_and_listed_by_the_other_module(host, dataset):
     parameters.modelName = "no/name"
     host.click(ui.publishButton)
     assert "is no name of a model" in errors(host)[0]
+    assert ui.publishStatusLabel.text() == ""
     parameters.modelName, parameters.modelTitle, parameters.modelLimits = "mine", "For our scanner", "Phantoms only."
     host.click(ui.publishButton)
     finish(host, widget.logic)

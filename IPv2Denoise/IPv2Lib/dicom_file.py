@@ -72,9 +72,11 @@ _FIRST_VRS = (b"UL", b"CS", b"UI", b"SH", b"DA", b"TM", b"OB", b"LO", b"UN", b"D
 def is_dicom(path: Path) -> bool:
     """Whether a file, of whatever name, starts as DICOM files do, with or without the preamble."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return False
         with open(path, "rb") as file:
             return starts_as_dicom(file.read(132))
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 

@@ -318,11 +318,12 @@ class TestFailingWrites:
             raise error
 
         monkeypatch.setattr(ct.os, "replace", fail)
+        monkeypatch.setattr(ct.os, "rename", fail)
         expected = OutputError if isinstance(error, OSError) else KeyboardInterrupt
         with pytest.raises(expected) as caught:
             ct.write(example(), tmp_path / name)
         if isinstance(error, OSError):
-            assert str(caught.value) == f"cannot write {tmp_path / name}: No space left on device"
+            assert str(caught.value) == f"cannot write {tmp_path / name}: the disk is full"
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
     @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on file sizes")

@@ -258,10 +258,8 @@ def test_png_keeps_every_pixel(tmp_path):
 
 def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path):
     picture = np.zeros((2, 2, 3), np.uint8)
-    with pytest.raises(OutputError, match="cannot write"):
-        scene.save_png(picture, tmp_path / "no folder" / "a.png")
     (tmp_path / "a.png").mkdir()
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot be written"):
         scene.save_png(picture, tmp_path / "a.png")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 

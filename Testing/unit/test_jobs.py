@@ -269,7 +269,7 @@ def test_what_the_command_says_about_bad_input_is_shown_as_it_is(runner, tempora
 
 def test_a_bug_of_the_command_is_told_with_the_log(runner):
     def prepare(folder: Path) -> list:
-        shadow(folder, "SimpleITK", "raise ValueError('surprise')")
+        shadow(folder, "numpy", "raise ValueError('surprise')")
         return ["evaluate", "a.nrrd", "b.nrrd"]
 
     runner.start(quick_task([], prepare))
@@ -281,7 +281,7 @@ def test_a_bug_of_the_command_is_told_with_the_log(runner):
 def test_lines_that_are_no_events_are_left_out(runner, line):
     def prepare(folder: Path) -> list:
         raising = ("from IPv2Lib.errors import InputError", "raise InputError('a sentence')")
-        shadow(folder, "SimpleITK", f"print({line!r}, flush=True)", *raising)
+        shadow(folder, "numpy", f"print({line!r}, flush=True)", *raising)
         return ["evaluate", "a.nrrd", "b.nrrd"]
 
     runner.start(quick_task([], prepare))
@@ -292,7 +292,7 @@ def test_lines_that_are_no_events_are_left_out(runner, line):
 def test_an_event_that_is_not_understood_ends_the_job(runner):
     def prepare(folder: Path) -> list:
         event = '{"event": "progress"}'
-        shadow(folder, "SimpleITK", f"print({event!r}, flush=True)", "import time", "time.sleep(9)")
+        shadow(folder, "numpy", f"print({event!r}, flush=True)", "import time", "time.sleep(9)")
         return ["evaluate", "a.nrrd", "b.nrrd"]
 
     runner.start(quick_task([], prepare))

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -12,10 +11,7 @@ import numpy as np
 import psutil
 import pytest
 from IPv2Lib import ct, jobs, processes
-from IPv2Lib.cases import Case
 from IPv2Lib.jobs import JobRunner, JobState, Task
-from IPv2Lib.purification import IPV2
-from IPv2Lib.training_settings import TrainingSettings
 
 posix = pytest.mark.skipif(os.name != "posix", reason="scripts and signals of POSIX")
 
@@ -109,37 +105,6 @@ def test_a_job_works_in_a_folder_of_any_name(runner, temporary, volume, name):
     assert left(temporary / name) == []
 
 
-def tasks(volume: ct.Volume, user: Path) -> dict[str, Task]:
-    """Every task of both modules, for a user whose folders and scans have a name of their own."""
-    sys.path.append(str(Path(__file__).resolve().parents[2] / "IPv2Train"))
-    from IPv2DenoiseLib import Tasks as denoising
-    from IPv2TrainLib import Tasks as training
-
-    ignore = lambda *_: None  # noqa: E731
-    options = {"strength": 1.0, "model": None, "device": "cpu", "keepOutsideBody": True, "keptNoiseHu": 3.0}
-    options["selfEnsemble"] = False
-    title = f"Denoise {user.name}"
-    return {
-        "denoise": denoising.denoiseTask(title, [volume], ["'CT'"], ["CT"], ignore, **options),
-        "denoise two": denoising.denoiseTask(
-            title, [volume, volume], ["'A'", "'B'"], ["A", "B"], ignore, **options
-        ),
-        "purify": denoising.purifyTask(title, volume, volume, IPV2, ignore),
-        "phantom": denoising.phantomTask(title, ignore, size=64, slices=2),
-        "devices": denoising.devicesTask(title, ignore, model=None),
-        "prepare": training.prepareTask(
-            title, [Case("a", ndct=user / "scan.nrrd")], user / "data", ignore,
-            fractions=(1.0, 0.0, 0.0), seed=0, splitProjections=False, workers=1,
-        ),
-        "train": training.trainTask(title, user / "data", user / "run", TrainingSettings(steps=2), ignore),
-        "compare": training.compareTask(
-            title, user / "data", ["input"], user / "out", ignore, split="test", slicesPerCase=1, features=None,
-            device="cpu",
-        ),
-        "publish": training.publishTask(title, user / "run", user / "model", {"title": user.name}, ignore),
-    }  # fmt: skip
-
-
 @posix
 @pytest.mark.parametrize("name", FOLDERS)
 def test_files_of_a_job_go_to_the_worker_by_plain_names_and_those_of_the_user_as_they_are(
@@ -147,17 +112,19 @@ def test_files_of_a_job_go_to_the_worker_by_plain_names_and_those_of_the_user_as
 ):
     user = tmp_path / "home" / name
     user.mkdir(parents=True)
-    for kind, task in tasks(volume, user).items():
-        place, arguments = arguments_of(task, user / "temporary")
-        assert place.parent == user / "temporary", kind
-        theirs = [each for each in arguments if str(user) in each]
-        assert not [each for each in theirs if str(place) in each], (kind, arguments)
-        for each in set(arguments) - set(theirs):
-            assert each.isascii() and not Path(each).is_absolute(), (kind, each)
-        expected = {
-            "prepare": ["data"], "train": ["data", "run"], "compare": ["data", "out"], "publish": ["run", "model"],
-        }.get(kind, [])  # fmt: skip
-        assert theirs == [str(user / each) for each in expected], kind
+
+    def prepare(folder: Path) -> list:
+        return [
+            "denoise",
+            ct.write(volume, folder / "in.nrrd"),
+            user / "out.nrrd",
+            "--model",
+            folder / "deep" / "model",
+        ]
+
+    place, arguments = arguments_of(models(prepare=prepare), user / "temporary")
+    assert place.parent == user / "temporary"
+    assert arguments == ["denoise", "in.nrrd", str(user / "out.nrrd"), "--model", "deep/model"]
 
 
 NAMES = ["a/b\\c: d?", "x" * 300, "🫁 肺" * 50, "..", "%s {title} $(id)", "not \udcff text", "two\nlines", "", "\0"]

@@ -654,7 +654,7 @@ def test_train_makes_a_model_that_denoises(ipv2, clean, scan, tmp_path):
     assert outcome.code == 0, outcome.err
     trained = bundle.load(packed)
     assert (trained.card["title"], trained.card["limits"]) == ("Mine", "All.")
-    assert trained.card["training"]["data"][0]["name"] == "clean.nrrd"
+    assert trained.card["training"]["data"][0]["name"] == "1 scan"
     assert trained.card["training"]["settings"]["ranges"]["dose"] == [0.05, 0.1]
     assert (run / "log.csv").exists()
     assert ipv2("denoise", scan, tmp_path / "out.nrrd", "--model", packed).code == 0

@@ -152,15 +152,16 @@ def test_what_was_made_here_is_not_offered_as_an_input(two):
     anna, berta = load_patient("ANNA"), load_patient("BERTA-MARIA")
     denoise(host, widget, anna)
     parameters = widget._parameterNode
-    parameters.uldctVolume, parameters.ndctVolume = anna, berta
+    other = scene.volume_to_node(scene.node_to_volume(anna), "Other")  # of no patient
+    parameters.uldctVolume, parameters.ndctVolume = anna, other
     expand(host, widget.ui.purificationCollapsibleButton)
     host.click(widget.ui.previewButton)
     finish_job(host, widget)
     for selector in (widget.ui.inputSelector, widget.ui.uldctSelector, widget.ui.ndctSelector):
         offered = [selector.nodeFromIndex(index) for index in range(selector.nodeCount())]
-        assert offered == [anna, berta]
+        assert offered == [anna, berta, other]
     further = widget.ui.furtherVolumesList
-    assert [further.item(row).text() for row in range(further.count())] == [berta.GetName()]
+    assert [further.item(row).text() for row in range(further.count())] == [berta.GetName(), "Other"]
     result = newest_result(anna).denoised
     parameters.inputVolume = result  # a script may
     host.process_events(0.1)

@@ -64,7 +64,8 @@ FIELDS = {
     },
     PreparationSettings: {
         "fractions": st.tuples(numbers(0, 0.5), numbers(0, 0.5)).map(lambda two: (1 - sum(two), *two)),
-        "seed": whole(0), "split_projections": st.booleans(), "drop_enclosed_air": st.booleans(),
+        "seed": whole(0), "split_projections": st.booleans(), "keep_patient_names": st.booleans(),
+        "drop_enclosed_air": st.booleans(),
         "low_hu": numbers(-3000, -100), "high_hu": numbers(-99, 3000),
         "threshold_hu": st.none() | numbers(-3000, 3000), "weak_strength": numbers(0, 9), "workers": whole(0),
         "scheduler": st.none() | TEXTS, "retries": whole(0),
@@ -114,7 +115,8 @@ class Told(InputError):
 
 def told(command: list[str], function: str) -> mock.Mock:
     """The call of a function of the library that a command leads to."""
-    with mock.patch(f"IPv2Lib.{function}", side_effect=Told("that is all")) as called, mock.patch("IPv2Lib.cli.read"):
+    reading = mock.patch("IPv2Lib.cli.read", return_value=(mock.Mock(), []))
+    with mock.patch(f"IPv2Lib.{function}", side_effect=Told("that is all")) as called, reading:
         assert cli.main([str(word) for word in command]) == cli.BAD_INPUT
     assert called.call_count == 1
     return called.call_args

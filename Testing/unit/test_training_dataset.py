@@ -4,18 +4,17 @@ import dataclasses
 import json
 import math
 import os
-import platform
 import shutil
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from IPv2Lib import bundle, ct, phantom
 from IPv2Lib.cases import Case
 from IPv2Lib.distributed import Processes
 from IPv2Lib.errors import Cancelled, InputError, IPv2Error, OutputError
+from IPv2Lib.locks import owned
 from IPv2Lib.preparation import prepare
 from IPv2Lib.publishing import publish
 from IPv2Lib.region_labels import Region
@@ -312,10 +311,7 @@ def test_a_run_obeys_what_it_is_asked(folder, tmp_path, word):
 
 def test_a_run_that_is_being_trained_is_left_alone(folder, tmp_path):
     run = train(folder, tmp_path / "run", settings(steps=2), workers=0)
-    parent = psutil.Process(os.getppid())
-    status = {"state": "running", "pid": parent.pid, "host": platform.node(), "began": parent.create_time()}
-    (run / "status.json").write_text(json.dumps(status))
-    with pytest.raises(InputError, match=f"process {parent.pid}"):
+    with owned(run, "train"), pytest.raises(InputError, match=f"process {os.getpid()}"):
         train(None, run, resume=True)
 
 
@@ -415,11 +411,11 @@ def test_recorded_steps_teach_the_same(folder, tmp_path):
 
 def test_a_step_that_cannot_be_recorded_says_what_to_do(folder, tmp_path, monkeypatch):
     said = RuntimeError("CUDA error: operation not permitted when stream is capturing")
-    monkeypatch.setattr(Learner, "train", lambda *_: (_ for _ in ()).throw(said))
+    monkeypatch.setattr(Learner, "trained", lambda *_: (_ for _ in ()).throw(said))
     with pytest.raises(InputError, match="without compiling"):
         train(folder, tmp_path / "run", settings(), workers=0)
     full = OutputError("captured/run cannot be written: make room")
-    monkeypatch.setattr(Learner, "train", lambda *_: (_ for _ in ()).throw(full))
+    monkeypatch.setattr(Learner, "trained", lambda *_: (_ for _ in ()).throw(full))
     with pytest.raises(OutputError, match="make room"):
         train(folder, tmp_path / "other", settings(), workers=0)
 

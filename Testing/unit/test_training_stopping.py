@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import IPv2Lib
 import psutil
 import pytest
 import torch
-from IPv2Lib import ct, phantom, training_run
+from IPv2Lib import atomic, ct, phantom, training_run
 from IPv2Lib.cases import Case
 from IPv2Lib.cli import main
 from IPv2Lib.errors import InputError, OutputError
@@ -244,7 +245,7 @@ def test_one_training_at_a_time(dataset, start, tmp_path):
 @pytest.mark.parametrize("place", ["data.json", "settings.json"])
 def test_a_start_that_was_cut_in_its_middle_can_be_done_again(dataset, tmp_path, monkeypatch, place):
     """By a full disk here; a kill leaves the same, and what was half written."""
-    real = training_run.written_whole
+    real = atomic.new_file
 
     def full(path):
         if path.name == place:
@@ -252,12 +253,13 @@ def test_a_start_that_was_cut_in_its_middle_can_be_done_again(dataset, tmp_path,
         return real(path)
 
     arguments = ["train", str(dataset), "--out", str(tmp_path / "run"), "--workers", "0", *OPTIONS, "--steps", "1"]
-    monkeypatch.setattr(training_run, "written_whole", full)
+    monkeypatch.setattr(atomic, "new_file", full)
     assert main(arguments) == 2
     monkeypatch.undo()
     (tmp_path / "run").mkdir(exist_ok=True)
-    (tmp_path / "run" / ".part-abc").mkdir()
-    (tmp_path / "run" / ".part-abc" / "settings.json").write_text("{")
+    left = tmp_path / "run" / f"{atomic.PREFIX}{platform.node()}~{2**22 + 1}~~abc"
+    left.mkdir()
+    (left / "settings.json").write_text("{")
     assert main(arguments) == 0
     assert not list((tmp_path / "run").glob(".*")) and read_run(tmp_path / "run").state == "completed"
 

@@ -2,7 +2,7 @@
 
 import slicer
 import vtk
-from IPv2SlicerLib.Timers import singleShot
+from IPv2SlicerLib.SceneSelectors import SceneSelectors
 from IPv2SlicerLib.Views import hideInSelector
 
 _OFFERED = {
@@ -14,8 +14,8 @@ _OFFERED = {
 """Which kinds of nodes are, see `scene_results.kind_of`; a frame is what shows one of a sequence."""
 
 
-class InputSelectors:
-    """Follows the scene, as a section of the panel does that has no widgets of its own.
+class InputSelectors(SceneSelectors):
+    """What is offered as inputs and output.
 
     Parameters
     ----------
@@ -31,11 +31,7 @@ class InputSelectors:
             "outputVolume": ui.outputSelector,
         }
         self._parameterNode, self._tag = None, None
-        self._timer = singleShot(0, self._follow)
-        self._tags = [
-            slicer.mrmlScene.AddObserver(event, lambda caller, event: self._timer.start())
-            for event in (slicer.vtkMRMLScene.NodeAddedEvent, slicer.vtkMRMLScene.NodeRemovedEvent)
-        ]
+        super().__init__()
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node; without one everything is offered, as the next one may have chosen anything."""
@@ -50,23 +46,6 @@ class InputSelectors:
 
     def parametersChanged(self) -> None:
         """Choices are followed before all others hear of them."""
-
-    def jobChanged(self) -> None:
-        """Jobs add nodes, which is heard of from the scene."""
-
-    def enter(self) -> None:
-        """The module is opened."""
-        self._follow()
-
-    def exit(self) -> None:
-        """Another module is opened."""
-
-    def cleanup(self) -> None:
-        """The widget goes away."""
-        self._timer.stop()
-        for tag in self._tags:
-            slicer.mrmlScene.RemoveObserver(tag)
-        self._tags = []
 
     def _follow(self) -> None:
         from IPv2Lib.scene_results import kind_of

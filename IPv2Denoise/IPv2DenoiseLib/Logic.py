@@ -260,6 +260,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         self,
         node: vtkMRMLScalarVolumeNode,
         path: str | Path,
+        overwrite: bool = False,
         onProgress: Callable[[float, str], None] | None = None,
         onFinished: Callable[[Any], None] | None = None,
         wait: bool = True,
@@ -272,6 +273,8 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         path : path
             A name that ends in .nrrd, .nii, .nii.gz, .mha or .mhd. For a sequence a folder is made that is called so
             without the suffix (and with a number, where that is there already), with one such file for each frame.
+        overwrite : bool
+            Whether a file may be replaced that is no earlier output of IPv2.
         onProgress, onFinished, wait
             See `Jobs`.
 
@@ -299,7 +302,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             suffix = file_names.suffix(path)
             folder = newFolder(path.parent, path.name[: -len(suffix)])
             return self._convertFrames("save", title, node, folder, suffix, None, onProgress, onFinished, wait)
-        return self._convert("save", title, node, path, None, onProgress, onFinished, wait)
+        return self._convert("save", title, node, path, None, overwrite, onProgress, onFinished, wait)
 
     def exportDicom(
         self,
@@ -347,9 +350,9 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         found = None if lacking else sources
         if is_sequence(node):
             return self._convertFrames("export", title, node, target, "", found, onProgress, onFinished, wait)
-        return self._convert("export", title, node, target, found and found[0], onProgress, onFinished, wait)
+        return self._convert("export", title, node, target, found and found[0], False, onProgress, onFinished, wait)
 
-    def _convert(self, kind, title, node, target, source, onProgress, onFinished, wait):
+    def _convert(self, kind, title, node, target, source, overwrite, onProgress, onFinished, wait):
         from IPv2Lib import scene
 
         from .Export import provenanceOf
@@ -357,7 +360,8 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
 
         self.runner.refuse_if_active()
         volume = scene.node_to_volume(node)
-        task = convertTask(title, volume, target, provenanceOf(node), self.keeping(lambda path: path), source)
+        facts, finish = provenanceOf(node), self.keeping(lambda path: path)
+        task = convertTask(title, volume, target, facts, finish, source, overwrite)
         return self.run(kind, task, onProgress, onFinished, wait)
 
     def _convertFrames(self, kind, title, node, target, suffix, sources, onProgress, onFinished, wait):

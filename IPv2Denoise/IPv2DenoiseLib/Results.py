@@ -155,7 +155,8 @@ class Results:
                 title = _("Save the frames, one file each, in a new folder of this name")
             path = askWhereToSave(title, name)
             if path is not None:
-                self._logic.save(self.nodes.denoised, path, onFinished=self._onWritten, wait=False)
+                # The dialog has asked about a file that is there.
+                self._logic.save(self.nodes.denoised, path, overwrite=True, onFinished=self._onWritten, wait=False)
 
     def _onExportDicom(self) -> None:
         with errorsShown():

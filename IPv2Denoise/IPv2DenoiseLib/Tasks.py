@@ -3,12 +3,13 @@
 A task gets volumes that were copied out of the scene, and gives volumes to `finish`, which puts them into the scene.
 """
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from IPv2Lib import cli_frames, ct, file_names, outputs, settings_file, staging
+from IPv2Lib import cli_frames, ct, file_names, outputs, settings_file
 from IPv2Lib.ct import Volume
 from IPv2Lib.denoise import Blended, blend_and_subtract
 from IPv2Lib.jobs import Task
@@ -141,6 +142,7 @@ def convertTask(
     facts: dict[str, Any],
     finish: Callable[[Path], None],
     source: Source | None,
+    overwrite: bool,
 ) -> Task:
     """Write a volume as a file or as a DICOM series, and beside it how it was made; `finish` gets the path.
 
@@ -158,6 +160,8 @@ def convertTask(
         Gets `target`.
     source : Source or None
         Lends a DICOM series its patient and study; None: a new study of nobody.
+    overwrite : bool
+        Whether a file may be replaced that is no earlier output.
     """
 
     def prepare(folder: Path) -> list[str | Path]:
@@ -165,7 +169,7 @@ def convertTask(
         # A slash makes every name a folder's, also one with a dot.
         output = target if file_names.suffix(target) in file_names.SUFFIXES else f"{target}/"
         like = ["--like", folder / SOURCE] if source is not None else []
-        return ["convert", folder / VOLUME, output, *like, "--overwrite"]  # the dialog has asked
+        return ["convert", folder / VOLUME, output, *like, *(["--overwrite"] if overwrite else [])]
 
     return Task(title, prepare, lambda folder, result: target, finish, target=target.parent)
 
@@ -214,7 +218,8 @@ def _stage(folder: Path, volume: Volume, facts: dict[str, Any], source: Source |
     if source is not None:
         checkSource(source)
         (folder / SOURCE).mkdir()
-        staging.copy_numbered(source.files, folder / SOURCE)
+        for number, file in enumerate(source.files):  # whatever they are called and wherever they lie
+            shutil.copyfile(file, folder / SOURCE / f"{number:05d}.dcm")
 
 
 def phantomTask(title: str, finish: Callable[[tuple[Volume, Volume]], None], *, size: int, slices: int) -> Task:

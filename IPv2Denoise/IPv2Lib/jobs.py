@@ -32,7 +32,8 @@ from typing import Any, TextIO
 from . import __version__, atomic
 from .console import BAD_INPUT, BUG, SOME_FAILED, STOPPED, SUCCESS
 from .errors import InputError, IPv2Error
-from .processes import Worker, end_process_tree, is_running
+from .locks import lives
+from .processes import Worker, end_process_tree
 
 LOGS_KEPT = 20
 SILENT_SECONDS = 2.0
@@ -564,7 +565,7 @@ def _remove_stale_folders(temporary: Path) -> None:
     for folder in temporary.glob(f"{_FOLDER_PREFIX}*-*"):
         with contextlib.suppress(OSError, ValueError):
             owner = int(folder.name.removeprefix(_FOLDER_PREFIX).partition("-")[0])
-            if time.time() - folder.stat().st_mtime > _STALE_SECONDS and not is_running(owner):
+            if time.time() - folder.stat().st_mtime > _STALE_SECONDS and not lives(owner, None):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -145,15 +145,17 @@ def _place(header: Nifti1Header, shape: tuple[int, ...], prefer: str | None) -> 
         del makers["sform"]
     if prefer in makers and header[f"{prefer}_code"] > 0:
         return makers[prefer](header, shape)
-    other = "qform" if header["qform_code"] > 0 else "pixdim"
+    other, way_out = "qform", _WAY_OUT
+    if header["qform_code"] <= 0:  # no place, but sizes of voxels
+        other, way_out = "pixdim", "take the sform with --prefer sform"
     found: dict[str, Place] = {}
     for name, make in makers.items():
         try:
             found[name] = make(header, shape)
         except Damaged as error:
-            if len(makers) == 1 or other == "pixdim":
+            if len(makers) == 1 or (name == "sform" and other == "pixdim"):  # there is no other
                 raise
-            raise Damaged(f"{other if name == 'qform' else name}: {error}; {_WAY_OUT}") from error
+            raise Damaged(f"{other if name == 'qform' else name}: {error}; {way_out}") from error
     if len(found) == 1:
         return found["qform"]
     sform, qform = found.values()
@@ -164,7 +166,7 @@ def _place(header: Nifti1Header, shape: tuple[int, ...], prefer: str | None) -> 
         off = float(np.linalg.norm(np.subtract(sform.spacing, qform.spacing) * (np.array(shape[::-1]) - 1)))
         texts = [f"{name} has voxels of {_text(each.spacing)} mm" for name, each in (("sform", sform), (other, qform))]
     if off > _SAME_PLACE * min(*sform.spacing, *qform.spacing):
-        raise Damaged(f"sform and {other} contradict each other by {off:.3g} mm: {' and '.join(texts)}; {_WAY_OUT}")
+        raise Damaged(f"sform and {other} contradict each other by {off:.3g} mm: {' and '.join(texts)}; {way_out}")
     return sform
 
 

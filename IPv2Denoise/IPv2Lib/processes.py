@@ -176,15 +176,6 @@ def end_process_tree(pid: int, grace: float = GRACE_SECONDS, timeout: float = 1.
     return True
 
 
-def is_running(pid: int) -> bool:
-    """Whether there is a process with this id that is not merely waiting to be buried by its parent."""
-    import psutil
-
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return _is_alive(psutil.Process(pid))
-    return False
-
-
 def _environment(inherited: Mapping[str, str], folder: Path) -> dict[str, str]:
     library = str(Path(__file__).resolve().parents[1])
     search = [library, *filter(None, [inherited.get("PYTHONPATH")])]

@@ -1,14 +1,14 @@
 """Selectors of the volumes of a new case: what IPv2 made itself is not offered, though a script may choose it."""
 
 import slicer
-from IPv2SlicerLib.Timers import singleShot
+from IPv2SlicerLib.SceneSelectors import SceneSelectors
 from IPv2SlicerLib.Views import hideInSelector
 
 from .CaseSources import isMade
 
 
-class CaseSelectors:
-    """Follows the scene, as a section of the panel does that has no widgets of its own.
+class CaseSelectors(SceneSelectors):
+    """What is offered as the scans of a case.
 
     Parameters
     ----------
@@ -18,11 +18,7 @@ class CaseSelectors:
 
     def __init__(self, ui):
         self._selectors = (ui.ndctSelector, ui.uldctSelector)
-        self._timer = singleShot(0, self._follow)
-        self._tags = [
-            slicer.mrmlScene.AddObserver(event, lambda caller, event: self._timer.start())
-            for event in (slicer.vtkMRMLScene.NodeAddedEvent, slicer.vtkMRMLScene.NodeRemovedEvent)
-        ]
+        super().__init__()
 
     def setParameterNode(self, parameterNode) -> None:
         """Another parameter node, with other choices."""
@@ -32,23 +28,6 @@ class CaseSelectors:
     def parametersChanged(self) -> None:
         """Another choice, perhaps."""
         self._timer.start()
-
-    def jobChanged(self) -> None:
-        """Jobs add nodes, which is heard of from the scene."""
-
-    def enter(self) -> None:
-        """The module is opened."""
-        self._follow()
-
-    def exit(self) -> None:
-        """Another module is opened."""
-
-    def cleanup(self) -> None:
-        """The widget goes away."""
-        self._timer.stop()
-        for tag in self._tags:
-            slicer.mrmlScene.RemoveObserver(tag)
-        self._tags = []
 
     def _follow(self) -> None:
         made = [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if isMade(node)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from host.dicom import export_tags
 from IPv2Lib import ct, scene
-from IPv2Lib.errors import InputError
+from IPv2Lib.errors import InputError, IPv2Error
 from IPv2Lib.scene_results import kind_of, newest_result, nodes_of
 from panel import MODULE, expand, finish_job, node_names
 from patients import SERIES, chest, headers, write_patient
@@ -356,7 +356,8 @@ def test_the_file_has_the_suffix_of_the_filter_where_none_was_typed(two, tmp_pat
 
 def test_save_proposes_a_name_that_every_system_takes_in_the_folder_of_the_last_time(two, tmp_path):
     host, widget, load_patient = two
-    denoise(host, widget, load_patient("ANNA"))
+    anna = load_patient("ANNA")
+    denoise(host, widget, anna)
     host.answers.append(tmp_path / "a.nrrd")
     host.click(widget.ui.saveButton)
     finish_job(host, widget)
@@ -370,6 +371,9 @@ def test_save_proposes_a_name_that_every_system_takes_in_the_folder_of_the_last_
     host.answers.extend([tmp_path / "b", False])
     host.click(widget.ui.saveButton)
     assert "exists already" in host.messages[-1].text and (tmp_path / "b.nrrd").read_text() == "precious"
+    with pytest.raises(IPv2Error, match="no earlier output"):  # nobody was asked
+        widget.logic.save(newest_result(anna).denoised, tmp_path / "b.nrrd")
+    assert (tmp_path / "b.nrrd").read_text() == "precious"
 
 
 def test_saving_is_cancelled_without_a_trace(two, tmp_path):

@@ -210,7 +210,7 @@ def test_load_a_file_a_dicom_folder_and_the_sample_pair(opened, tmp_path):
     (tmp_path / "no.nrrd").write_text("no image")
     host.answers.append(tmp_path / "no.nrrd")
     host.click(widget.ui.ndctFileButton)
-    assert "Cannot read" in host.messages[-1].text and parameters.ndctVolume.GetName() == "series"
+    assert "could not be loaded" in host.messages[-1].text and parameters.ndctVolume.GetName() == "1: IPv2"
     uldct, ndct = widget.logic.makeSamplePair(size=64, slices=2)
     assert (uldct.GetName(), ndct.GetName()) == ("Phantom uLDCT", "Phantom NDCT")
 

@@ -23,3 +23,11 @@ def _key_of_patients(tmp_path_factory):
     os.environ["IPV2_PATIENT_KEY"] = str(tmp_path_factory.mktemp("key") / "patients.key")
     yield
     del os.environ["IPV2_PATIENT_KEY"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_reading_process_of_other_tests():
+    """The process that reads DICOM stays for the next series; some tests count processes."""
+    from IPv2Lib import reading
+
+    reading.stop()

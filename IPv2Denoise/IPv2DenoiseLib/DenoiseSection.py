@@ -37,7 +37,6 @@ class DenoiseSection:
         self._parameterNode = None
         self._input = self._checked = None  # what is shown, and what the concerns are about
         self._reason = ""  # why the button cannot be used
-        self._removed = ""  # an input of the run that was cancelled for that
         self._observed, self._inputTags = None, []  # the input, as long as the module is shown
         self._display = JobDisplay(
             ui.denoiseButton,
@@ -150,8 +149,7 @@ class DenoiseSection:
             return
         gone = [name for nodeId, name in self._logic.denoised.items() if not slicer.mrmlScene.GetNodeByID(nodeId)]
         if gone:
-            self._removed = gone[0]
-            self._logic.cancel()
+            self._logic.cancel(_("'{name}' was removed from the scene").format(name=gone[0]))
 
     def _observe(self, node) -> None:
         """Follow an input: what is wrong with it, somebody may mend."""
@@ -185,7 +183,6 @@ class DenoiseSection:
             "onFinished": partial(self._onFinished, parameters.outputVolume, further),
             "wait": False,
         }
-        self._removed = ""
         refuse(parameters.inputVolume, parameters.outputVolume, further)
         if parameters.inputVolume.IsA("vtkMRMLSequenceNode"):
             self._logic.denoise(parameters.inputVolume, earlierResult(parameters.inputVolume), **options)
@@ -201,9 +198,6 @@ class DenoiseSection:
         if self._logic.runner.state is JobState.FAILED:
             showError(self._logic.runner.error)
         if results is None:
-            if self._removed:
-                text = _("'{name}' was removed during its run, which was cancelled: nothing else was changed.")
-                self._display.say(text.format(name=self._removed))
             return
         parameters = self._logic.getParameterNode()  # also while another module is shown
         if parameters.outputVolume is output:

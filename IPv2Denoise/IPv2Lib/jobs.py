@@ -223,15 +223,17 @@ class JobRunner:
         self._tell()
         return self.state
 
-    def cancel(self) -> None:
+    def cancel(self, reason: str = "") -> None:
         """End the job; its process and what that started are gone within a second, and `finish` is not called.
 
-        Without effect if there is no job, or once the result is being put where it belongs.
+        Without effect if there is no job, or once the result is being put where it belongs. The reason, if there is
+        one that the user does not know, becomes part of the last message.
         """
         if not self.state.active or self._entered or self.state is JobState.CANCELLING:
             return
         self.state = JobState.CANCELLING
         self.message = "cancelling"
+        self._reason_to_cancel = reason
         self.remaining_seconds = None
         if self._worker:
             self._worker.end()
@@ -273,7 +275,7 @@ class JobRunner:
         while self.poll().active and not self._entered and time.monotonic() < until:
             time.sleep(_PAUSE_SECONDS)
         if self.state is JobState.CANCELLING:
-            self._end(JobState.CANCELLED, "cancelled; nothing was changed")
+            self._end_cancelled()
             self._tell()
 
     # --- one step of each state -----------------------------------------------------------------------------
@@ -382,13 +384,17 @@ class JobRunner:
     def _cancel(self) -> None:
         worker_is_there = self._worker is not None and not self._worker.end()
         if not worker_is_there and not self._helper_is_busy():
-            self._end(JobState.CANCELLED, "cancelled; nothing was changed")
+            self._end_cancelled()
 
     def _helper_is_busy(self) -> bool:
         """Whether the thread is still at work, after another turn."""
         return not wait_for([self._helper], _TURN_SECONDS).done
 
     # --- how a job ends -------------------------------------------------------------------------------------
+
+    def _end_cancelled(self) -> None:
+        what = f"cancelled: {self._reason_to_cancel}" if self._reason_to_cancel else "cancelled"
+        self._end(JobState.CANCELLED, f"{what}; nothing was changed")
 
     def _fail_by(self, error: BaseException, what: str) -> None:
         with contextlib.suppress(OSError), _open_log(self.log_path) as log:
@@ -466,6 +472,7 @@ class JobRunner:
         self._heard = False
         self._doing = "starting"
         self._reason = ""
+        self._reason_to_cancel = ""
         self._pace = _Pace()
         self._shown: tuple = ()
 

@@ -46,6 +46,11 @@ def read(paths: Path | Sequence[Path]) -> tuple[Volume, list[str]]:
     return _reader.read(paths)
 
 
+def stop() -> None:
+    """End the reading process, if there is one. The next `read` starts another."""
+    _reader.stop()
+
+
 def python() -> str:
     """The interpreter: this one, but in Slicer, whose executable is the application, its PythonSlicer."""
     if sys.executable and Path(sys.executable).name.lower().startswith("python"):
@@ -83,6 +88,10 @@ class _Reader:
         if "error" in answer:
             raise InputError(answer["error"])
         return Volume(array, answer["spacing"], answer["origin"], answer["direction"]), answer["notes"]
+
+    def stop(self) -> None:
+        with self._lock:
+            self._end()
 
     def forget(self) -> None:
         """In a process that was forked from the one that had started the reader."""

@@ -55,9 +55,9 @@ class Jobs:
         self._timer.setInterval(self.POLL_MSEC)
         self._timer.timeout.connect(self._poll)
 
-    def cancel(self) -> None:
-        """End the running job, if there is one; nothing is changed."""
-        self.runner.cancel()
+    def cancel(self, reason: str = "") -> None:
+        """End the running job, if there is one; nothing is changed. The reason is shown and raised, if there is one."""
+        self.runner.cancel(reason)
 
     def abandonJob(self) -> None:
         """End the running job and wait for its end, a second at most."""

@@ -292,7 +292,7 @@ class Host:
         self.process_events()
 
     def press(self, keys: str) -> None:
-        """Press a key combination such as "Ctrl+Right": shortcuts and the focused widget react as to a keyboard."""
+        """Press a key combination such as "Ctrl+Shift+N": shortcuts and the focused widget react as to a keyboard."""
         self.window.activateWindow()
         target = self.app.focusWidget() or self.window
         QtCore.QTimer.singleShot(0, lambda: QtTest.QTest.keySequence(target, QtGui.QKeySequence(keys)))

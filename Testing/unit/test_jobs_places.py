@@ -274,9 +274,10 @@ def slept(monkeypatch) -> list[float]:
 @posix
 def test_a_worker_that_ignores_being_asked_is_gone_when_close_returns(runner, script, slept):
     runner.python = script("trap '' TERM HUP INT", "while :; do sleep 0.05; done")
+    others = set(psutil.Process().children())  # that earlier tests have left, Python's resource tracker for one
     runner.start(models())
-    poll_until(runner, lambda: psutil.Process().children())
-    (worker,) = psutil.Process().children()
+    poll_until(runner, lambda: set(psutil.Process().children()) - others)
+    (worker,) = set(psutil.Process().children()) - others
     slept.clear()
     runner.close()
     assert runner.state is JobState.CANCELLED
@@ -287,9 +288,10 @@ def test_a_worker_that_ignores_being_asked_is_gone_when_close_returns(runner, sc
 @posix
 def test_a_worker_that_nothing_can_end_does_not_hold_up_close(runner, temporary, script, slept, monkeypatch):
     runner.python = script("exec sleep 600")
+    others = set(psutil.Process().children())  # that earlier tests have left, Python's resource tracker for one
     runner.start(models())
-    poll_until(runner, lambda: psutil.Process().children())
-    (worker,) = psutil.Process().children()
+    poll_until(runner, lambda: set(psutil.Process().children()) - others)
+    (worker,) = set(psutil.Process().children()) - others
     with monkeypatch.context() as patch:  # as if it hung in the system
         for owner, name in ((psutil.Process, "terminate"), (psutil.Process, "kill"), (processes.os, "killpg")):
             patch.setattr(owner, name, lambda *_: None)

@@ -194,7 +194,7 @@ def test_an_input_that_is_removed_while_running(host):
     assert widget.logic.runner.state is not JobState.RUNNING  # it is cancelled at once
     finish_job(host, widget, 5)
     assert widget.logic.runner.state is JobState.CANCELLED and host.messages == []
-    assert "'CTChest' was removed during its run" in widget.ui.denoiseStatusLabel.text()
+    assert "'CTChest' was removed from the scene" in widget.ui.denoiseStatusLabel.text()
     assert node_names(slicer.mrmlScene) == before
 
 

@@ -298,7 +298,7 @@ def test_what_happens_to_the_input_meanwhile(four, meanwhile, says):
     meanwhile(sequence)
     before = node_names(target)
     finish_job(host, widget)
-    assert found == [None] and says in widget.logic.runner.error
+    assert found == [None] and says in widget.logic.runner.message
     assert node_names(target) == before
 
 

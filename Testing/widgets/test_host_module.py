@@ -23,8 +23,8 @@ def test_a_module_is_loaded_entered_and_left(host):
 def test_a_click_reaches_the_module(host):
     widget = host.load_module(PATH)
     host.click(widget.ui.applyButton)
-    host.press("Ctrl+Right")
-    host.press("Ctrl+Left")
+    host.press("Ctrl+Shift+R")
+    host.press("Ctrl+Shift+L")
     assert widget.clicks == 2
 
 

@@ -183,7 +183,7 @@ def test_packages_that_only_training_needs_are_asked_for_and_may_be_declined(hos
     host.answers.append(False)
     host.click(widget.ui.purifyButton)
     assert [message.kind for message in host.messages] == ["question"]
-    assert "ipv2-package-that-is-not-there" in host.messages[0].detail
+    assert "ipv2-package-that-is-not-there" in host.messages[0].text
     assert not widget.logic.runner.state.active and host.installed_packages == []
 
 

@@ -132,7 +132,8 @@ def test_a_run_of_elsewhere_is_shown(host, dataset, tmp_path):
     host.click(widget.ui.openRunButton)
     host.process_events()
     assert "finished: completed. Step 4 of 4" in widget.ui.trainStatusLabel.text()
-    assert widget.ui.runsList.currentRow() == 0 and buttons(widget) == {"start"}
+    assert widget.ui.runsList.currentRow() == 0 and buttons(widget) == set()
+    assert "data set" in widget.ui.startButton.toolTip()
     host.click(widget.ui.curvesButton)
     found = set(node_names(slicer.mrmlScene))
     assert {"finished log", "finished validation", "finished input", "finished output", "finished label"} == found
@@ -190,7 +191,7 @@ def test_what_cannot_be_trained_is_said(host, dataset, tmp_path):
         ("newRun", "NUL.2", "cannot be called 'NUL.2'"),
         ("newRun", "end.", "call it 'end'"),
         ("newRun", "n" * 300, "cannot be called"),
-        ("newRun", "Finished", "there is 'finished' already"),
+        ("newRun", "Finished", "There is 'finished' already"),
     ):
         before = parameters.getValue(name)
         parameters.setValue(name, value)

@@ -67,7 +67,7 @@ class HostExampleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = HostExampleLogic()
         self.ui.applyButton.clicked.connect(self.onApply)
-        self.shortcut = qt.QShortcut(qt.QKeySequence("Ctrl+Right"), slicer.util.mainWindow())
+        self.shortcut = qt.QShortcut(qt.QKeySequence("Ctrl+Shift+R"), slicer.util.mainWindow())
         self.shortcut.activated.connect(self.onApply)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)

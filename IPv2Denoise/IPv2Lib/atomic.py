@@ -53,7 +53,11 @@ def private_folder(place: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+        except BaseException:  # a stop at this very moment
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 @contextlib.contextmanager
@@ -77,6 +81,35 @@ def new_file(path: Path) -> Iterator[Path]:
             os.replace(folder / path.name, path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({reason(error)})") from error
+
+
+def move_together(private: Path, files: dict[Path, Path]) -> None:
+    """Move files that belong together out of a private folder; the next process finishes what a kill interrupts.
+
+    Parameters
+    ----------
+    private : Path
+        See `private_folder`.
+    files : dict
+        What was written, by its place beside the private folder; the last one refers to the others.
+
+    Raises
+    ------
+    OSError
+    """
+    stamps = {target: _stamp(target) for target in files}
+    steps = [(source.name, target.name, stamps[target]) for target, source in files.items()]
+    (private / _JOURNAL).write_text(json.dumps({"files": steps}), encoding="utf-8")
+    try:
+        for target, source in files.items():
+            os.replace(source, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            _finish(private)  # it was a stop; what is there already is of no use alone
+        if not os.path.lexists(next(reversed(files))):
+            for target in (target for target, stamp in stamps.items() if stamp is None):
+                target.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -109,7 +142,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
             fresh.mkdir()
             with _errors_name(folder, fresh):
                 yield fresh
-            _put_in_place(private, folder, replaced)
+            _replace_folder(private, folder, replaced)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({reason(error)})") from error
 
@@ -232,19 +265,27 @@ def _linked(source: str, target: str) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _stamps(folder: Path) -> dict[str, list[int]] | None:
+def _stamp(path: Path) -> list[int] | None:
+    """Size and time of a file; None if there is none."""
+    try:
+        facts = path.lstat()
+    except FileNotFoundError:
+        return None
+    return [facts.st_size, facts.st_mtime_ns]
+
+
+def _stamps(folder: Path) -> dict[str, list[int] | None] | None:
     """Size and time of every file in a folder; None if there is no folder."""
     if not folder.is_dir():
         return None
     stamps = {}
     for place, _, names in os.walk(folder):
         for path in (Path(place) / name for name in names):
-            facts = path.lstat()
-            stamps[str(path.relative_to(folder))] = [facts.st_size, facts.st_mtime_ns]
+            stamps[str(path.relative_to(folder))] = _stamp(path)
     return stamps
 
 
-def _put_in_place(private: Path, folder: Path, replaced: dict[str, list[int]] | None) -> None:
+def _replace_folder(private: Path, folder: Path, replaced: dict[str, list[int]] | None) -> None:
     fresh, old = private / _NEW, private / _OLD
     if replaced is None or not folder.exists():
         rename_to_new(fresh, folder)
@@ -278,6 +319,12 @@ def _finish(private: Path) -> None:
     try:
         journal = json.loads((private / _JOURNAL).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # it did not come so far
+        return
+    if "files" in journal:
+        for name, target, stamp in journal["files"]:
+            source, place = private / Path(name).name, private.parent / Path(target).name
+            if source.exists() and _stamp(place) == stamp:  # nobody put something else there
+                os.replace(source, place)
         return
     folder = private.parent / Path(journal["folder"]).name
     fresh, old = private / _NEW, private / _OLD

@@ -458,16 +458,8 @@ def _write_image(volume: Volume, path: Path, compress: bool, before: Callable[[P
         written = image_files.write(volume, path, folder, compress)
         image_files.check_data_files(path)
         earlier = set(image_files.files_of(path)) & set(image_files.data_files(path))
-        new = [target for target in written if not os.path.lexists(target)]
         before(written[path])
-        try:
-            for target, source in written.items():
-                os.replace(source, target)
-        except BaseException:  # voxels without their header would be in the way
-            if path in new and not os.path.lexists(path):
-                for target in new:
-                    target.unlink(missing_ok=True)
-            raise
+        atomic.move_together(folder, written)
         for file in earlier - set(written):  # voxels of an earlier output that was compressed, or was not
             file.unlink(missing_ok=True)
 

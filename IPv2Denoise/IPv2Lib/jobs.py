@@ -47,7 +47,7 @@ CLOSING_SECONDS = 0.6
 
 _TURN_SECONDS = 0.02  # of a poll that the thread gets; a fifth of the time with a timer of 100 ms
 _PAUSE_SECONDS = 0.02  # between two polls of `wait`
-_STALE_SECONDS = 3600.0
+_STALE_SECONDS = 60.0  # a worker whose owner is gone ends within seconds
 _FOLDER_PREFIX = "ipv2-job-"
 _PREPARED, _COMPUTED = 0.02, 0.98  # parts of the bar: before the first are the inputs, after the second the results
 
@@ -111,7 +111,7 @@ class JobRunner:
     """Runs one task at a time in a worker process.
 
     The private folder of a job is gone when the job has ended, however it ends. If this process dies, the worker
-    notices, ends and removes it; what is left in spite of that is removed an hour later by the next job. Attributes
+    notices, ends and removes it; what is left in spite of that is removed a minute later by the next job. Attributes
     that are parameters, too, may be changed between two jobs.
 
     Parameters

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import re
-import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
@@ -70,12 +69,12 @@ def check_output(path: str | Path, source: Path, overwrite: bool = False) -> Non
         raise InputError(f"{path} is there already and no earlier output: give another name, or say --overwrite")
     if not path.parent.is_dir():
         raise InputError(f"the folder {path.parent} of the output does not exist: create it first")
+    _check_writable(path.parent)
     if not folder:
         from . import image_files
 
         image_files.check_data_files(path)
     check_sidecar(path)
-    _check_writable(path.parent)
     if path.is_dir():
         _check_writable(path)
 
@@ -179,7 +178,7 @@ def _is_result(folder: Path, command: str) -> bool:
 
 def _check_writable(folder: Path) -> None:
     try:
-        with tempfile.TemporaryFile(dir=folder):
+        with atomic.private_folder(folder):  # and what a killed process left there is finished
             pass
     except OSError as error:
         raise OutputError(f"{folder} cannot be written to ({error.strerror}): choose another place") from error

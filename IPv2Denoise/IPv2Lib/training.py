@@ -23,7 +23,7 @@ from .locks import owned
 from .shards import PurifiedDataset
 from .torch_device import choose_device
 from .training_learner import Learner
-from .training_run import BEST_FILE, CHECKPOINT_FILE, DATA_FILE, RunWriter, read_json
+from .training_run import BEST_FILE, CHECKPOINT_FILE, RunWriter
 from .training_settings import TrainingSettings, read_settings, write_settings
 from .training_sources import DrawnSource, ShardSource, open_source, reopen_source
 from .training_validation import Validation
@@ -123,7 +123,7 @@ def train(
         elif settings.start_from is not None:
             learner.start_from(settings.start_from)
         if resume:
-            opened = reopen_source(source, read_json(folder / DATA_FILE) or {}, settings, targets, workers)
+            opened = reopen_source(source, training_run.read_data(folder), settings, targets, workers)
         else:
             opened = open_source(source if source is not None else [], settings, targets, workers)
             processes.first(lambda: _begin(folder, settings, opened))
@@ -376,7 +376,7 @@ def _check_folder(folder: Path, resume: bool) -> None:
 def _begin(folder: Path, settings: TrainingSettings, source: ShardSource | DrawnSource) -> None:
     """Make the folder of a new run."""
     pairs = "drawn" if isinstance(source, DrawnSource) else "purified"
-    training_run.write_json(folder / DATA_FILE, source.described)
+    training_run.write_data(folder, source.described)
     write_settings(replace(settings, pairs=pairs), folder)
 
 

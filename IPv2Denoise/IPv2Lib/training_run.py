@@ -23,7 +23,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,7 +149,7 @@ def read_run(folder: str | Path) -> RunState:
         folder,
         state,
         settings,
-        read_json(folder / DATA_FILE) or {},
+        read_data(folder),
         seconds_left=seconds_left,
         message=message,
         log=log,
@@ -276,6 +276,33 @@ class RunWriter:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file, all of it or none."""
     atomic.write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_data(folder: Path, described: dict[str, Any]) -> None:
+    """Write `data.json`. Its paths are relative to the run, where that is possible: they move with it, and say less."""
+    write_json(folder / DATA_FILE, _with_paths(described, lambda path: _relative(path, folder.resolve())))
+
+
+def read_data(folder: Path) -> dict[str, Any]:
+    """`data.json` with absolute paths; empty if there is none."""
+    return _with_paths(read_json(folder / DATA_FILE) or {}, lambda path: os.path.normpath(folder.resolve() / path))
+
+
+def _with_paths(described: dict[str, Any], changed: Callable[[str], str]) -> dict[str, Any]:
+    found = dict(described)
+    if isinstance(found.get("dataset"), str):
+        found["dataset"] = changed(found["dataset"])
+    for key in ("volumes", "targets"):
+        if isinstance(found.get(key), list):
+            found[key] = [changed(str(path)) for path in found[key]]
+    return found
+
+
+def _relative(path: str, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive of Windows
+        return path
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

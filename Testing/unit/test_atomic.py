@@ -178,6 +178,66 @@ def test_a_kill_between_any_two_steps_loses_nothing(tmp_path, how, which):
     assert sorted(os.listdir(tmp_path)) == ["folder", "next"]
 
 
+KILLED_BETWEEN_FILES = """
+    import os, signal, sys
+    from pathlib import Path
+    from IPv2Lib import atomic
+
+    which, place, calls, replace = int(sys.argv[1]), Path(sys.argv[2]), [], os.replace
+
+    def counted(*arguments):
+        calls.append(1)
+        if len(calls) == which:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(*arguments)
+
+    os.replace = counted
+    with atomic.private_folder(place) as private:
+        for name in ("voxels", "header"):
+            (private / name).write_text("new")
+        atomic.move_together(private, {place / "scan.raw": private / "voxels", place / "scan.mhd": private / "header"})
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are killed by signals here")
+@pytest.mark.parametrize("which", range(1, 4))
+@pytest.mark.parametrize("before", [None, "old"])
+def test_a_kill_between_files_that_belong_together_is_made_good(tmp_path, which, before):
+    pair = [tmp_path / "scan.raw", tmp_path / "scan.mhd"]
+    if before:
+        for path in pair:
+            path.write_text(before)
+    command = [sys.executable, "-c", textwrap.dedent(KILLED_BETWEEN_FILES), str(which), str(tmp_path)]
+    assert subprocess.run(command, check=False).returncode == (-signal.SIGKILL if which < 3 else 0)
+    atomic.write_text(tmp_path / "next", "the next command")
+    assert sorted(os.listdir(tmp_path)) == ["next", "scan.mhd", "scan.raw"]
+    assert [path.read_text() for path in pair] == ["new", "new"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are killed by signals here")
+def test_what_somebody_put_there_after_a_kill_stays(tmp_path):
+    command = [sys.executable, "-c", textwrap.dedent(KILLED_BETWEEN_FILES), "2", str(tmp_path)]
+    subprocess.run(command, check=False)
+    (tmp_path / "scan.mhd").write_text("mine")
+    atomic.write_text(tmp_path / "next", "the next command")
+    assert (tmp_path / "scan.mhd").read_text() == "mine"
+
+
+def test_a_stop_while_a_private_folder_is_removed_leaves_nothing(tmp_path, monkeypatch):
+    real, calls = atomic.shutil.rmtree, []
+
+    def interrupted(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        real(*arguments, **options)
+
+    monkeypatch.setattr(atomic.shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        atomic.write_text(tmp_path / "file", "text")
+    assert os.listdir(tmp_path) == ["file"]
+
+
 def test_what_a_living_process_writes_is_not_swept(tmp_path, monkeypatch):
     with atomic.private_folder(tmp_path) as folder:
         monkeypatch.setattr(atomic, "_swept", set())

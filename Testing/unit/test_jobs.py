@@ -547,10 +547,10 @@ def test_python_ending_in_the_usual_way_takes_the_job_along(temporary, tall_ches
     assert leftovers(temporary) == []
 
 
-def test_folders_of_dead_processes_are_removed_after_an_hour(runner, temporary):
+def test_folders_of_dead_processes_are_removed_after_a_minute(runner, temporary):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    ages = {f"ipv2-job-{dead.pid}-old": 4000, f"ipv2-job-{dead.pid}-new": 10, f"ipv2-job-{os.getpid()}-mine": 4000}
+    ages = {f"ipv2-job-{dead.pid}-old": 100, f"ipv2-job-{dead.pid}-new": 10, f"ipv2-job-{os.getpid()}-mine": 100}
     for name, age in ages.items():
         (temporary / name).mkdir()
         os.utime(temporary / name, (time.time() - age,) * 2)

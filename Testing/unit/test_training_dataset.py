@@ -462,6 +462,17 @@ def test_a_run_keeps_its_cases_when_the_data_set_grows_or_moves(scans, tmp_path)
         train([scans[0].ndct], tmp_path / "cut", resume=True)
 
 
+def test_a_run_in_a_data_set_finds_it_wherever_both_are_moved(scans, tmp_path):
+    folder = tmp_path / "dataset"
+    prepare(scans[1:], folder)
+    count = iter(range(100))
+    with pytest.raises(Cancelled):
+        train(folder, folder / "runs" / "cut", settings(), workers=0, cancelled=lambda: next(count) == 5)
+    moved = folder.rename(tmp_path / "elsewhere")
+    train(None, moved / "runs" / "cut", resume=True, workers=0)
+    assert read_run(moved / "runs" / "cut").state == "completed"
+
+
 def test_a_run_on_scans_is_resumed_from_their_files(scans, folder, tmp_path):
     small = settings(steps=6, pool=2, steps_per_case=100)
     ndcts = [case.ndct for case in scans[:2]]

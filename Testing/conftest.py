@@ -1,6 +1,7 @@
 """Fixtures shared by every test."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ def data_folder() -> Path:
     if not (folder / "nlst_101287.nrrd").exists():
         pytest.skip(f"no real CT volumes in {folder}: set IPV2_DATA to a folder that holds them")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_as_in_a_terminal():
+    """`nohup` and shells let processes in the background ignore signals, and those that these start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

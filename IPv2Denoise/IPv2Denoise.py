@@ -1,14 +1,14 @@
 """3D Slicer module IPv2 Denoise: denoise low-dose chest CT, and look at every stage of the purification.
 
-Long work runs in another process (`IPv2Lib.jobs`); the scene is `IPv2Lib.scene*`'s, the panel's sections are
-`IPv2DenoiseLib`'s. Opening the module imports no torch.
+Long work runs in another process (`IPv2SlicerLib.jobs`); the scene is `IPv2SlicerLib.scene`'s, the panel's sections
+are `IPv2DenoiseLib`'s. Opening the module imports no torch.
 """
 
 import slicer
 from IPv2DenoiseLib.Logic import IPv2DenoiseLogic
 from IPv2DenoiseLib.SelfTest import IPv2DenoiseTest
 from IPv2SlicerLib.Homepage import documentationLink
-from IPv2SlicerLib.PanelWidget import PanelWidget
+from IPv2SlicerLib.widgets.PanelWidget import PanelWidget
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
@@ -84,7 +84,7 @@ class IPv2DenoiseWidget(PanelWidget):
 
     def initializeParameterNode(self) -> None:
         """Ensure that the parameter node exists and is observed; choose the first volume if none is chosen."""
-        from IPv2SlicerLib.Views import firstVolume
+        from IPv2SlicerLib.widgets.Views import firstVolume
 
         PanelWidget.initializeParameterNode(self)
         if not self._parameterNode.inputVolume:

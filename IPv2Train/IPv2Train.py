@@ -1,11 +1,12 @@
 """3D Slicer module IPv2 Train: purified data sets, training, comparison, and the model for IPv2 Denoise.
 
-Long work runs in other processes; data sets and runs are folders (`IPv2Lib.shards`, `IPv2Lib.training_run`), the
-scene is `IPv2Lib.scene_training`'s, the panel's sections are `IPv2TrainLib`'s. Opening the module imports no torch.
+Long work runs in other processes; data sets and runs are folders (`IPv2Lib.datasets.shards`,
+`IPv2Lib.training.run_folder`), the scene is `IPv2SlicerLib.scene.training_nodes`'s, the panel's sections are
+`IPv2TrainLib`'s. Opening the module imports no torch.
 """
 
 from IPv2SlicerLib.Homepage import documentationLink
-from IPv2SlicerLib.PanelWidget import PanelWidget
+from IPv2SlicerLib.widgets.PanelWidget import PanelWidget
 from IPv2TrainLib.Logic import IPv2TrainLogic
 from IPv2TrainLib.SelfTest import IPv2TrainTest
 from slicer.i18n import tr as _

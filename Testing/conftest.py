@@ -37,6 +37,6 @@ def _key_of_patients(tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def _no_reading_process_of_other_tests():
     """The process that reads DICOM stays for the next series; some tests count processes."""
-    from IPv2Lib import reading
+    from IPv2Lib.io import reading
 
     reading.stop()

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import qt
-from IPv2Lib import bundle
-from IPv2Lib.denoise import VIEWS
-from IPv2Lib.jobs import JobState
-from IPv2SlicerLib.Clicks import onClick
-from IPv2SlicerLib.Folders import openFolder
-from IPv2SlicerLib.Jobs import logFolder
-from IPv2SlicerLib.Messages import about, sentence
-from IPv2SlicerLib.Views import inputVolumes
+from IPv2Lib.inference.denoise import VIEWS
+from IPv2Lib.models import bundle
+from IPv2SlicerLib.jobs.job_runner import JobState
+from IPv2SlicerLib.jobs.Jobs import logFolder
+from IPv2SlicerLib.widgets.Clicks import onClick
+from IPv2SlicerLib.widgets.Folders import openFolder
+from IPv2SlicerLib.widgets.Messages import about, sentence
+from IPv2SlicerLib.widgets.Views import inputVolumes
 from slicer.i18n import tr as _
 
 from .Logic import IPv2DenoiseLogic

@@ -5,10 +5,10 @@ from functools import partial
 import slicer
 import vtk
 from IPv2Lib.errors import InputError
-from IPv2Lib.jobs import JobState
-from IPv2SlicerLib.JobDisplay import JobDisplay
-from IPv2SlicerLib.Messages import sentence
-from IPv2SlicerLib.Timers import singleShot
+from IPv2SlicerLib.jobs.job_runner import JobState
+from IPv2SlicerLib.widgets.JobDisplay import JobDisplay
+from IPv2SlicerLib.widgets.Messages import sentence
+from IPv2SlicerLib.widgets.Timers import singleShot
 from slicer.i18n import tr as _
 
 from .AdvancedSection import AdvancedSection
@@ -132,13 +132,13 @@ class DenoiseSection:
         self._cancelWithoutInput()
         if not self._parameterNode:
             return
-        from IPv2Lib import scene, scene_denoised
+        from IPv2SlicerLib.scene import denoised_nodes, volume_nodes
 
-        if scene.nodes_of_class(slicer.mrmlScene, "vtkMRMLColorLegendDisplayNode"):
-            scene.refresh_legends(slicer.mrmlScene)  # of what Slicer shows no more since it loaded a volume
+        if volume_nodes.nodes_of_class(slicer.mrmlScene, "vtkMRMLColorLegendDisplayNode"):
+            volume_nodes.refresh_legends(slicer.mrmlScene)  # of what Slicer shows no more since it loaded a volume
         self._advanced.sceneChanged()
         self._check()
-        scene_denoised.remove_unused_outputs(slicer.mrmlScene)
+        denoised_nodes.remove_unused_outputs(slicer.mrmlScene)
         if self._results.isOutdated():
             self._display.forget()
             self._showResult()
@@ -278,7 +278,7 @@ def earlierResult(node):
 
 def chosenOutput(output, node):
     """The output that somebody chose, or None for a new volume if something else would be lost and must not be."""
-    from IPv2Lib.scene_results import why_not_output
+    from IPv2SlicerLib.scene.result_nodes import why_not_output
 
     lost = why_not_output(output, node)
     question = _("{lost}. Replace it by the result of '{name}'? With No, a new volume is made.")
@@ -293,17 +293,18 @@ def concerns(node, card: dict) -> list[str]:
     node : vtkMRMLScalarVolumeNode or vtkMRMLSequenceNode
     card : dict
     """
-    from IPv2Lib import scene, suitability
-    from IPv2Lib.scene_sequences import frames, sequence_of
+    from IPv2Lib.analysis import suitability
+    from IPv2SlicerLib.scene import volume_nodes
+    from IPv2SlicerLib.scene.sequences import frames, sequence_of
 
     try:
         if not node.IsA("vtkMRMLSequenceNode"):
-            found = suitability.concerns(scene.node_view(node), card)
+            found = suitability.concerns(volume_nodes.node_view(node), card)
             if (sequence := sequence_of(node)) is not None:
                 text = _("This is the frame on display of '{name}': choose the sequence to denoise all of them.")
                 found.insert(0, text.format(name=sequence.GetName()))
             return found
-        volumes = [scene.node_view(frame) for frame in frames(node)]
+        volumes = [volume_nodes.node_view(frame) for frame in frames(node)]
         # Result, difference, and what the network said, for the strength.
         megabytes = 3 * sum(volume.array.nbytes for volume in volumes) / 2**20
         text = _("This is a sequence: each of its {count} frames is denoised. The result takes {size} MB of memory.")

@@ -37,13 +37,13 @@ def dicomSources(node) -> list[Source]:
     node : vtkMRMLScalarVolumeNode or vtkMRMLSequenceNode
         Of a sequence, each frame has a source of its own.
     """
-    from IPv2Lib.scene_sequences import data_nodes, frame_name
+    from IPv2SlicerLib.scene.sequences import data_nodes, frame_name
 
     return [_dicomSource(each, frame_name(node, index)) for index, each in enumerate(data_nodes(node))]
 
 
 def _dicomSource(node, name: str) -> Source:
-    from IPv2Lib.scene_results import source_instance_uids
+    from IPv2SlicerLib.scene.result_nodes import source_instance_uids
 
     uids = tuple(source_instance_uids(node))
     if not uids:
@@ -85,10 +85,10 @@ def checkSource(source: Source) -> None:
 
 def provenanceOf(node) -> dict:
     """What the node's attributes say about how it was made, as it was before it became text."""
-    from IPv2Lib import scene
+    from IPv2SlicerLib.scene import volume_nodes
 
     facts = {}
-    for key, text in scene.provenance(node).items():
+    for key, text in volume_nodes.provenance(node).items():
         try:
             facts[key] = json.loads(text)
         except ValueError:
@@ -101,8 +101,8 @@ def framesOf(sequence) -> list[tuple[str, object, dict]]:
 
     Names are numbers of one length from 1 on, so that every program sorts them right.
     """
-    from IPv2Lib import outputs
-    from IPv2Lib.scene_sequences import frames
+    from IPv2Lib.io import outputs
+    from IPv2SlicerLib.scene.sequences import frames
 
     nodes = frames(sequence)
     stem, width = outputs.file_name(sequence.GetName()), max(2, len(str(len(nodes))))
@@ -122,7 +122,7 @@ def framesOf(sequence) -> list[tuple[str, object, dict]]:
 
 def newFolder(folder: str | Path, name: str) -> Path:
     """Path of a folder that does not exist yet, in a folder, named after a node as every system takes it."""
-    from IPv2Lib import outputs
+    from IPv2Lib.io import outputs
 
     stem = outputs.file_name(name)
     names = (stem if number == 1 else f"{stem} {number}" for number in itertools.count(1))

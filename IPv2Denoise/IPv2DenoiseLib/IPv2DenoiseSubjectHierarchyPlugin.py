@@ -42,7 +42,7 @@ class IPv2DenoiseSubjectHierarchyPlugin(AbstractScriptedSubjectHierarchyPlugin):
 
     def onDenoise(self) -> None:
         """Open the module with the current item's volume chosen, or the sequence of which it is a frame."""
-        from IPv2Lib.scene_sequences import sequence_of
+        from IPv2SlicerLib.scene.sequences import sequence_of
 
         from IPv2DenoiseLib.Logic import IPv2DenoiseLogic
 

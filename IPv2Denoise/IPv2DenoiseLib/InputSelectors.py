@@ -2,8 +2,8 @@
 
 import slicer
 import vtk
-from IPv2SlicerLib.SceneSelectors import SceneSelectors
-from IPv2SlicerLib.Views import hideInSelector
+from IPv2SlicerLib.widgets.SceneSelectors import SceneSelectors
+from IPv2SlicerLib.widgets.Views import hideInSelector
 
 _OFFERED = {
     "inputVolume": ("",),
@@ -48,8 +48,8 @@ class InputSelectors(SceneSelectors):
         """Choices are followed before all others hear of them."""
 
     def _follow(self) -> None:
-        from IPv2Lib.scene_results import kind_of
-        from IPv2Lib.scene_sequences import sequence_of
+        from IPv2SlicerLib.scene.result_nodes import kind_of
+        from IPv2SlicerLib.scene.sequences import sequence_of
 
         parameters = self._parameterNode
         classes = ("vtkMRMLScalarVolumeNode", "vtkMRMLSequenceNode") if parameters else ()

@@ -11,9 +11,9 @@ from typing import Any
 import slicer
 import vtk
 from IPv2Lib.errors import InputError
-from IPv2SlicerLib.Jobs import Jobs
-from IPv2SlicerLib.Packages import ensurePackages
-from IPv2SlicerLib.ScenePatients import whyNotOnePatient
+from IPv2SlicerLib.jobs.Jobs import Jobs
+from IPv2SlicerLib.jobs.Packages import ensurePackages
+from IPv2SlicerLib.scene.ScenePatients import whyNotOnePatient
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
@@ -107,7 +107,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
 
         Returns
         -------
-        IPv2Lib.scene_results.DenoisedNodes; None without `wait`
+        IPv2SlicerLib.scene.result_nodes.DenoisedNodes; None without `wait`
 
         Raises
         ------
@@ -143,15 +143,15 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
 
         Returns
         -------
-        list of IPv2Lib.scene_results.DenoisedNodes, in the order of the inputs; None without `wait`
+        list of IPv2SlicerLib.scene.result_nodes.DenoisedNodes, in the order of the inputs; None without `wait`
         """
         options = _Options(strength, model, device, keepOutsideBody, keptNoiseHu, selfEnsemble)
         outputs = [None] * len(inputNodes) if outputNodes is None else list(outputNodes)
         return self._denoise(list(inputNodes), outputs, replaceOutput, options, onProgress, onFinished, wait)
 
     def _denoise(self, inputNodes, outputNodes, replaceOutput, options, onProgress, onFinished, wait):
-        from IPv2Lib import scene_denoised
-        from IPv2Lib.scene_results import why_not_output
+        from IPv2SlicerLib.scene import denoised_nodes
+        from IPv2SlicerLib.scene.result_nodes import why_not_output
 
         self.runner.refuse_if_active()
         checkOutputs(inputNodes, outputNodes)
@@ -171,7 +171,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             checkPresent(*inputNodes)
             checkUnchanged(inputNodes, stamps)
             return [
-                scene_denoised.add_denoised(
+                denoised_nodes.add_denoised(
                     inputNode,
                     one.networkOutput,
                     options.strength,
@@ -187,9 +187,9 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         return self._startDenoising(name, inputNodes, volumes, finish, options, onProgress, onFinished, wait)
 
     def _denoiseSequence(self, inputNode, outputNode, options, onProgress, onFinished, wait):
-        from IPv2Lib import scene, scene_denoised
-        from IPv2Lib.scene_results import nodes_of
-        from IPv2Lib.scene_sequences import frames
+        from IPv2SlicerLib.scene import denoised_nodes, volume_nodes
+        from IPv2SlicerLib.scene.result_nodes import nodes_of
+        from IPv2SlicerLib.scene.sequences import frames
 
         self.runner.refuse_if_active()
         earlier = nodes_of(outputNode)
@@ -199,13 +199,13 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
                 "into it: leave the output empty"
             )
         checkVolumes([inputNode])
-        volumes, stamps = [scene.node_to_volume(node) for node in frames(inputNode)], _stamps([inputNode])
+        volumes, stamps = [volume_nodes.node_to_volume(node) for node in frames(inputNode)], _stamps([inputNode])
 
         def finish(results):
             checkPresent(inputNode)
             checkUnchanged([inputNode], stamps)
             present = outputNode is not None and slicer.mrmlScene.IsNodePresent(outputNode)
-            return scene_denoised.add_denoised_sequence(
+            return denoised_nodes.add_denoised_sequence(
                 inputNode,
                 [one.networkOutput for one in results],
                 options.strength,
@@ -219,7 +219,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         return self._startDenoising(name, [inputNode], volumes, finish, options, onProgress, onFinished, wait)
 
     def _startDenoising(self, name, nodes, volumes, finish, options, onProgress, onFinished, wait):
-        from IPv2Lib.scene_sequences import data_nodes, frame_name
+        from IPv2SlicerLib.scene.sequences import data_nodes, frame_name
 
         from .Tasks import denoiseTask
 
@@ -288,9 +288,9 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         IPv2Lib.errors.IPv2Error
             An unknown suffix, no permission, a full disk.
         """
-        from IPv2Lib import file_names, outputs
         from IPv2Lib.errors import OutputError
-        from IPv2Lib.scene_sequences import is_sequence
+        from IPv2Lib.io import file_names, outputs
+        from IPv2SlicerLib.scene.sequences import is_sequence
 
         from .Export import newFolder
 
@@ -337,7 +337,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             The series is not in Slicer's DICOM database, or is not on the grid of the volume; no permission, a full
             disk.
         """
-        from IPv2Lib.scene_sequences import is_sequence
+        from IPv2SlicerLib.scene.sequences import is_sequence
 
         from .Export import dicomSources, newFolder
 
@@ -353,19 +353,19 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         return self._convert("export", title, node, target, found and found[0], False, onProgress, onFinished, wait)
 
     def _convert(self, kind, title, node, target, source, overwrite, onProgress, onFinished, wait):
-        from IPv2Lib import scene
+        from IPv2SlicerLib.scene import volume_nodes
 
         from .Export import provenanceOf
         from .Tasks import convertTask
 
         self.runner.refuse_if_active()
-        volume = scene.node_to_volume(node)
+        volume = volume_nodes.node_to_volume(node)
         facts, finish = provenanceOf(node), self.keeping(lambda path: path)
         task = convertTask(title, volume, target, facts, finish, source, overwrite)
         return self.run(kind, task, onProgress, onFinished, wait)
 
     def _convertFrames(self, kind, title, node, target, suffix, sources, onProgress, onFinished, wait):
-        from IPv2Lib import scene
+        from IPv2SlicerLib.scene import volume_nodes
 
         from .Export import framesOf
         from .Tasks import convertFramesTask
@@ -373,7 +373,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         self.runner.refuse_if_active()
         found = framesOf(node)
         frames = [
-            (name + suffix, scene.node_to_volume(frame), facts, source)
+            (name + suffix, volume_nodes.node_to_volume(frame), facts, source)
             for (name, frame, facts), source in zip(found, sources or [None] * len(found), strict=True)
         ]
         task = convertFramesTask(title, frames, target, self.keeping(lambda path: path))
@@ -396,17 +396,17 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         ----------
         uldctNode, ndctNode : vtkMRMLScalarVolumeNode
             Ultra-low-dose and normal-dose CT of one patient, HU.
-        settings : IPv2Lib.purification.Settings, optional
+        settings : IPv2Lib.purification.purification.Settings, optional
             Default: IPv2 as published.
         onProgress, onFinished, wait
             See `Jobs`.
 
         Returns
         -------
-        IPv2Lib.scene_stages.StageNodes; None without `wait`
+        IPv2SlicerLib.scene.stage_nodes.StageNodes; None without `wait`
         """
-        from IPv2Lib import scene_stages
-        from IPv2Lib.purification import IPV2
+        from IPv2Lib.purification.purification import IPV2
+        from IPv2SlicerLib.scene import stage_nodes
 
         from .Tasks import purifyTask
 
@@ -415,9 +415,9 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         pair = [uldctNode, ndctNode]
         (uldct, ndct), stamps = _volumes(pair), _pairStamps(pair)
 
-        def finish(stages) -> scene_stages.StageNodes:
+        def finish(stages) -> stage_nodes.StageNodes:
             checkPairUnchanged(pair, stamps)
-            return scene_stages.add_stages(stages, uldctNode, name=f"{uldctNode.GetName()} purification")
+            return stage_nodes.add_stages(stages, uldctNode, name=f"{uldctNode.GetName()} purification")
 
         title = _("Purify {name}").format(name=uldctNode.GetName())
         task = purifyTask(title, uldct, ndct, settings or IPV2, self.keeping(finish))
@@ -446,10 +446,10 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
 
         Returns
         -------
-        IPv2Lib.scene_stages.StageNodes; None without `wait`
+        IPv2SlicerLib.scene.stage_nodes.StageNodes; None without `wait`
         """
-        from IPv2Lib import scene, scene_stages
-        from IPv2Lib.purification import IPV2, MATCHED, needed_for_slice
+        from IPv2Lib.purification.purification import IPV2, MATCHED, needed_for_slice
+        from IPv2SlicerLib.scene import stage_nodes, volume_nodes
 
         from .Tasks import purifyTask
 
@@ -457,14 +457,16 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         checkPair(uldctNode, ndctNode)
         settings = settings or IPV2
         # Only a few slices are copied, unless the noise is matched to all of the NDCT.
-        view = scene.node_to_volume if settings.kernel == MATCHED else scene.node_view
-        uldct, ndct, firstSlice = needed_for_slice(scene.node_view(uldctNode), view(ndctNode), sliceIndex, settings)
+        view = volume_nodes.node_to_volume if settings.kernel == MATCHED else volume_nodes.node_view
+        uldct, ndct, firstSlice = needed_for_slice(
+            volume_nodes.node_view(uldctNode), view(ndctNode), sliceIndex, settings
+        )
         pair = [uldctNode, ndctNode]
         stamps = _pairStamps(pair)
 
-        def finish(stages) -> scene_stages.StageNodes:
+        def finish(stages) -> stage_nodes.StageNodes:
             checkPairUnchanged(pair, stamps)
-            return scene_stages.add_stages(stages, uldctNode, name=f"{uldctNode.GetName()} preview")
+            return stage_nodes.add_stages(stages, uldctNode, name=f"{uldctNode.GetName()} preview")
 
         title = _("Preview {name}").format(name=uldctNode.GetName())
         task = purifyTask(title, uldct, ndct, settings, self.keeping(finish), firstSlice=firstSlice)
@@ -487,13 +489,15 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         onProgress, onFinished, wait
             See `Jobs`.
         """
-        from IPv2Lib import scene
+        from IPv2SlicerLib.scene import volume_nodes
 
         from .Tasks import phantomTask
 
         def finish(pair) -> tuple[vtkMRMLScalarVolumeNode, vtkMRMLScalarVolumeNode]:
             uldct, ndct = pair
-            return scene.volume_to_node(uldct, "Phantom uLDCT"), scene.volume_to_node(ndct, "Phantom NDCT")
+            return volume_nodes.volume_to_node(uldct, "Phantom uLDCT"), volume_nodes.volume_to_node(
+                ndct, "Phantom NDCT"
+            )
 
         task = phantomTask(_("Make a sample pair"), self.keeping(finish), size=size, slices=slices)
         return self.run("sample pair", task, onProgress, onFinished, wait)
@@ -505,7 +509,7 @@ def _first(onFinished: Callable[[Any], None] | None) -> Callable[[Any], None] | 
 
 def checkOutputs(inputNodes, outputNodes) -> None:
     """Refuse an output that is an input, is to have two results, or shows the frames of a sequence (`InputError`)."""
-    from IPv2Lib.scene_sequences import sequence_of
+    from IPv2SlicerLib.scene.sequences import sequence_of
 
     chosen = [node for node in outputNodes if node is not None]
     for node in chosen:
@@ -522,12 +526,13 @@ def checkOutputs(inputNodes, outputNodes) -> None:
 
 def checkVolumes(nodes) -> None:
     """Refuse volumes and sequences that cannot be denoised (`InputError`), by name; some 0.1 s for 600 slices."""
-    from IPv2Lib import ct, scene
-    from IPv2Lib.scene_sequences import frame_name, frames, is_sequence
+    from IPv2Lib.io import ct
+    from IPv2SlicerLib.scene import volume_nodes
+    from IPv2SlicerLib.scene.sequences import frame_name, frames, is_sequence
 
     for node in nodes:
         for index, frame in enumerate(frames(node) if is_sequence(node) else [node]):
-            volume = scene.node_view(frame)
+            volume = volume_nodes.node_view(frame)
             try:
                 ct.check_ct(volume)
             except InputError as error:
@@ -559,7 +564,7 @@ def _compare(nodes, before, now) -> None:
 
 
 def _stamps(nodes) -> list[tuple[int, ...]]:
-    from IPv2Lib.scene_sequences import content_stamp
+    from IPv2SlicerLib.scene.sequences import content_stamp
 
     return [content_stamp(node) for node in nodes]
 
@@ -578,10 +583,10 @@ def _placeOf(node) -> tuple:
 
 def _volumes(nodes) -> list:
     """Copies of volumes, checked."""
-    from IPv2Lib import scene
+    from IPv2SlicerLib.scene import volume_nodes
 
     checkVolumes(nodes)
-    return [scene.node_to_volume(node) for node in nodes]
+    return [volume_nodes.node_to_volume(node) for node in nodes]
 
 
 def checkPair(uldctNode, ndctNode) -> None:

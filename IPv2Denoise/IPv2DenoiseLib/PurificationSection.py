@@ -5,12 +5,12 @@ from dataclasses import replace
 import qt
 import slicer
 from IPv2Lib.errors import InputError
-from IPv2Lib.jobs import JobState
-from IPv2SlicerLib.Clicks import onClick
-from IPv2SlicerLib.JobDisplay import JobDisplay
-from IPv2SlicerLib.Loading import loadScan
-from IPv2SlicerLib.Messages import sentence
-from IPv2SlicerLib.Views import currentSliceIndex, showInSliceViews
+from IPv2SlicerLib.jobs.job_runner import JobState
+from IPv2SlicerLib.scene.Loading import loadScan
+from IPv2SlicerLib.widgets.Clicks import onClick
+from IPv2SlicerLib.widgets.JobDisplay import JobDisplay
+from IPv2SlicerLib.widgets.Messages import sentence
+from IPv2SlicerLib.widgets.Views import currentSliceIndex, showInSliceViews
 from slicer.i18n import tr as _
 
 from .Logic import IPv2DenoiseLogic, checkPair, checkVolumes
@@ -142,7 +142,7 @@ class PurificationSection:
 
     def _onStrategyChosen(self, index=None) -> None:
         """By a person: when a scene is loaded, its settings stay as they are, whatever its strategy."""
-        from IPv2Lib.purification import IPV1, IPV2
+        from IPv2Lib.purification.purification import IPV1, IPV2
 
         if self._parameterNode:
             settings = {Strategy.IPV1: IPV1, Strategy.IPV2: IPV2}[self._parameterNode.strategy]
@@ -211,14 +211,14 @@ def purificationSettings(parameterNode):
 
     Returns
     -------
-    IPv2Lib.purification.Settings
+    IPv2Lib.purification.purification.Settings
 
     Raises
     ------
     InputError
         For a value out of range.
     """
-    from IPv2Lib.purification import IPV2
+    from IPv2Lib.purification.purification import IPV2
 
     return replace(
         IPV2,

@@ -60,7 +60,7 @@ def _addressOfMadeFile(address: str) -> str:
 
 def _makePair(wanted: Path) -> None:
     """Make both scans, of which `wanted` is one."""
-    from IPv2Lib import ct
+    from IPv2Lib.io import ct
 
     from .Logic import IPv2DenoiseLogic
     from .Tasks import phantomTask
@@ -81,7 +81,7 @@ def _showProgress(fraction: float, message: str) -> None:
 
 def registerLayouts() -> None:
     """Let Slicer know the layouts, for scenes that were saved with one: their views would be missing otherwise."""
-    from IPv2Lib.layouts import all_layouts
+    from IPv2SlicerLib.scene.layouts import all_layouts
 
     node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
     if node is None:  # Slicer without a main window
@@ -98,7 +98,7 @@ def showLegendsOfLoadedScenes() -> None:
 
 def _showLegends(caller, event) -> None:
     if caller.GetNumberOfNodesByClass("vtkMRMLColorLegendDisplayNode"):
-        from IPv2Lib.scene import refresh_legends
+        from IPv2SlicerLib.scene.volume_nodes import refresh_legends
 
         refresh_legends(caller)
 

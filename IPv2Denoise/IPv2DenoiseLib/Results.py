@@ -9,11 +9,11 @@ import qt
 import slicer
 import vtk
 from IPv2Lib.errors import InputError
-from IPv2Lib.jobs import JobState
-from IPv2SlicerLib.Clicks import onClick
-from IPv2SlicerLib.Messages import sentence
-from IPv2SlicerLib.Timers import singleShot
-from IPv2SlicerLib.Views import currentSliceIndex
+from IPv2SlicerLib.jobs.job_runner import JobState
+from IPv2SlicerLib.widgets.Clicks import onClick
+from IPv2SlicerLib.widgets.Messages import sentence
+from IPv2SlicerLib.widgets.Timers import singleShot
+from IPv2SlicerLib.widgets.Views import currentSliceIndex
 from slicer.i18n import tr as _
 
 from .Export import FILTERS, dicomSources
@@ -51,7 +51,7 @@ class Results:
 
     def setInput(self, node) -> None:
         """Show the table of the newest result of an input; None, or an input without a result, hides it."""
-        from IPv2Lib.scene_sequences import shown
+        from IPv2SlicerLib.scene.sequences import shown
 
         self.finishStrength()
         self._input, self.nodes = node, resultOf(node)
@@ -69,16 +69,16 @@ class Results:
 
     def isOutdated(self) -> bool:
         """Whether the scene holds another result of the input by now, or lacks a part of the one that is shown."""
-        from IPv2Lib.scene_sequences import shown
+        from IPv2SlicerLib.scene.sequences import shown
 
         now = resultOf(self._input)
         return (now and vars(now)) != (self.nodes and vars(self.nodes)) or (now and shown(now.table)) is not self._table
 
     def strengthPercent(self) -> float | None:
         """Of the result; None without one."""
-        from IPv2Lib import scene
+        from IPv2SlicerLib.scene import volume_nodes
 
-        text = scene.provenance(self.nodes.denoised).get("strength") if self.nodes else None
+        text = volume_nodes.provenance(self.nodes.denoised).get("strength") if self.nodes else None
         return 100 * float(text) if text else None
 
     def setStrengthPercent(self, percent: float) -> None:
@@ -89,9 +89,9 @@ class Results:
         InputError
             What the network said is not there any more, as after the scene was saved and loaded.
         """
-        from IPv2Lib import scene_strength
+        from IPv2SlicerLib.scene import blending
 
-        self._steps = scene_strength.strength_steps(self.nodes.denoised, percent / 100)
+        self._steps = blending.strength_steps(self.nodes.denoised, percent / 100)
         self._step()
 
     def finishStrength(self) -> None:
@@ -101,12 +101,12 @@ class Results:
 
     def show(self) -> None:
         """Input, result and difference side by side, at the slice that is shown now."""
-        from IPv2Lib import scene_denoised
-        from IPv2Lib.scene_sequences import shown
+        from IPv2SlicerLib.scene import denoised_nodes
+        from IPv2SlicerLib.scene.sequences import shown
 
         if self.nodes:
             before = shown(self.nodes.input)
-            scene_denoised.show_denoised(self.nodes, slice_index=before and currentSliceIndex(before))
+            denoised_nodes.show_denoised(self.nodes, slice_index=before and currentSliceIndex(before))
 
     def _step(self) -> None:
         steps, self._steps = self._steps, None  # none if it fails
@@ -144,8 +144,8 @@ class Results:
             self.show()
 
     def _onSave(self) -> None:
-        from IPv2Lib import outputs
-        from IPv2Lib.scene_sequences import is_sequence
+        from IPv2Lib.io import outputs
+        from IPv2SlicerLib.scene.sequences import is_sequence
 
         with errorsShown():
             self.finishStrength()
@@ -219,7 +219,7 @@ def tableHtml(table) -> str:
     Parameters
     ----------
     table : vtkMRMLTableNode
-        With the columns `IPv2Lib.scene_strength.COLUMNS`.
+        With the columns `IPv2SlicerLib.scene.blending.COLUMNS`.
     """
     heads = (_("Region"), _("Mean (HU)"), _("σ (HU)"), _("Noise"))
     rows = []
@@ -261,6 +261,6 @@ def resultOf(node):
     """The nodes of the newest result of a volume or sequence, or None."""
     if node is None or node.GetScene() is None:
         return None
-    from IPv2Lib.scene_results import newest_result
+    from IPv2SlicerLib.scene.result_nodes import newest_result
 
     return newest_result(node)

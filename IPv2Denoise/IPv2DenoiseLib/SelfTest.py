@@ -12,7 +12,7 @@ SIZE, SLICES = 96, 4
 
 @lru_cache(maxsize=1)
 def _pair():
-    from IPv2Lib import phantom
+    from IPv2Lib.simulation import phantom
 
     return phantom.pair(size=SIZE, slices=SLICES)
 
@@ -22,8 +22,8 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
 
     def setUp(self) -> None:
         """An empty scene with a synthetic pair."""
-        from IPv2Lib import scene
-        from IPv2SlicerLib.Packages import ensurePackages, missingPackages
+        from IPv2SlicerLib.jobs.Packages import ensurePackages, missingPackages
+        from IPv2SlicerLib.scene import volume_nodes
 
         from .Logic import IPv2DenoiseLogic
         from .Messages import TITLE
@@ -34,8 +34,8 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
         ensurePackages(TITLE)
         slicer.mrmlScene.Clear()
         pair = _pair()
-        self.uldct = scene.volume_to_node(pair.uldct, "uLDCT")
-        self.ndct = scene.volume_to_node(pair.ndct, "NDCT")
+        self.uldct = volume_nodes.volume_to_node(pair.uldct, "uLDCT")
+        self.ndct = volume_nodes.volume_to_node(pair.ndct, "NDCT")
         self.logic = IPv2DenoiseLogic()
 
     def tearDown(self) -> None:
@@ -46,7 +46,7 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
     def test_1_Denoise(self) -> None:
         """The noise goes, means and geometry stay, the strength can be changed afterwards."""
         import numpy as np
-        from IPv2Lib import scene, scene_strength
+        from IPv2SlicerLib.scene import blending, volume_nodes
 
         self.delayDisplay("Denoise")
         heard = []
@@ -58,21 +58,21 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
         self.assertGreater(float(noise["Outside the body"]), 20)  # % less
         self.assertLess(abs(float(after.mean() - before.mean())), 20)
         self.assertEqual(heard, sorted(heard))
-        self.assertIn("weights_sha256", scene.provenance(nodes.denoised))
+        self.assertIn("weights_sha256", volume_nodes.provenance(nodes.denoised))
         self.assertEqual(slicer.mrmlScene.GetSubjectHierarchyNode().GetItemParent(
             slicer.mrmlScene.GetSubjectHierarchyNode().GetItemByDataNode(nodes.denoised)
         ), slicer.mrmlScene.GetSubjectHierarchyNode().GetItemParent(
             slicer.mrmlScene.GetSubjectHierarchyNode().GetItemByDataNode(self.uldct)
         ))  # fmt: skip
-        self.assertEqual(nodes.table.GetNumberOfColumns(), len(scene_strength.COLUMNS))
+        self.assertEqual(nodes.table.GetNumberOfColumns(), len(blending.COLUMNS))
 
-        scene_strength.set_strength(nodes.denoised, 0.0)
+        blending.set_strength(nodes.denoised, 0.0)
         np.testing.assert_array_equal(slicer.util.arrayFromVolume(nodes.denoised), before)
 
     def test_2_Purify(self) -> None:
         """Preview and volume agree on the masks of a slice."""
         import numpy as np
-        from IPv2Lib import ct
+        from IPv2Lib.io import ct
 
         self.delayDisplay("Purify")
         stages = self.logic.purify(self.uldct, self.ndct)
@@ -118,7 +118,7 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
 
     def test_5_SceneSaveAndReload(self) -> None:
         """Parameters and results come back with the scene."""
-        from IPv2Lib import scene_results
+        from IPv2SlicerLib.scene import result_nodes
 
         self.delayDisplay("Save and reload the scene")
         parameters = self.logic.getParameterNode()
@@ -134,7 +134,7 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
         parameters = self.logic.getParameterNode()
         self.assertEqual(parameters.inputVolume.GetName(), "uLDCT")
         self.assertEqual((parameters.strengthPercent, parameters.dosePercent), (40.0, 5.0))
-        nodes = scene_results.nodes_of(slicer.util.getNode("uLDCT denoised"))
+        nodes = result_nodes.nodes_of(slicer.util.getNode("uLDCT denoised"))
         self.assertEqual(nodes.input.GetName(), "uLDCT")
 
     def test_6_Widget(self) -> None:
@@ -161,7 +161,7 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
 
     @staticmethod
     def _exported(stages, folder: Path) -> Path:
-        from IPv2Lib import scene_stages
+        from IPv2SlicerLib.scene import stage_nodes
 
-        scene_stages.export_stages(stages, folder)
+        stage_nodes.export_stages(stages, folder)
         return folder

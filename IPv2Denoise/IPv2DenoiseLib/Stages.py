@@ -4,8 +4,8 @@ import html
 
 import qt
 import slicer
-from IPv2SlicerLib.Clicks import onClick
-from IPv2SlicerLib.Views import currentSliceIndex, showRedView
+from IPv2SlicerLib.widgets.Clicks import onClick
+from IPv2SlicerLib.widgets.Views import currentSliceIndex, showRedView
 from slicer.i18n import tr as _
 
 from .Export import newFolder
@@ -31,7 +31,7 @@ class StageList:
         self._ui = ui
         self._parameterNode = None
         self._source = None  # uLDCT whose stages are listed
-        self._nodes = None  # IPv2Lib.scene_stages.StageNodes
+        self._nodes = None  # IPv2SlicerLib.scene.stage_nodes.StageNodes
         self._shown: tuple | None = None  # what the views show, see `_wanted`
         self._keys: list[str] = []
         ui.stagesList.currentRowChanged.connect(self._onRow)
@@ -118,9 +118,9 @@ class StageList:
         self._source = self._parameterNode.uldctVolume
         self._nodes = None
         if self._source:
-            from IPv2Lib import scene_stages
+            from IPv2SlicerLib.scene import stage_nodes
 
-            found = [each for each in scene_stages.find_stages(slicer.mrmlScene) if each.source is self._source]
+            found = [each for each in stage_nodes.find_stages(slicer.mrmlScene) if each.source is self._source]
             self._nodes = found[-1] if found else None
         self._list()
         self._shown = self._wanted()
@@ -145,16 +145,16 @@ class StageList:
         ui.stageLegend.setVisible(False)
 
     def _showStage(self) -> None:
-        from IPv2Lib import scene_stages
+        from IPv2SlicerLib.scene import stage_nodes
 
         stage, second, overlay, percent = self._shown
         opacity = percent / 100 if overlay else 0.0
         if second in self._keys:
             index = currentSliceIndex(self._nodes.nodes[stage])
-            scene_stages.show_stages_side_by_side(self._nodes, stage, second, slice_index=index, opacity=opacity)
+            stage_nodes.show_stages_side_by_side(self._nodes, stage, second, slice_index=index, opacity=opacity)
         else:
             showRedView()
-            scene_stages.show_stage(self._nodes, stage, opacity=opacity)
+            stage_nodes.show_stage(self._nodes, stage, opacity=opacity)
 
     def _followList(self) -> None:
         """Let the widgets say what is shown."""
@@ -180,7 +180,7 @@ class StageList:
             self._parameterNode.secondStage = keys.get(title, "")
 
     def _onExport(self) -> None:
-        from IPv2Lib import scene_stages
+        from IPv2SlicerLib.scene import stage_nodes
 
         with errorsShown():
             folder = qt.QFileDialog.getExistingDirectory(
@@ -188,7 +188,7 @@ class StageList:
             )
             if folder:
                 with slicer.util.WaitCursor():
-                    written = scene_stages.export_stages(self._nodes, newFolder(folder, self._nodes.name))
+                    written = stage_nodes.export_stages(self._nodes, newFolder(folder, self._nodes.name))
                 slicer.util.showStatusMessage(_("Exported: {path}").format(path=written), 5000)
 
 
@@ -197,7 +197,7 @@ def legendHtml(stages) -> str:
 
     Parameters
     ----------
-    stages : iterable of IPv2Lib.scene_stages.Stage
+    stages : iterable of IPv2SlicerLib.scene.stage_nodes.Stage
     """
     entries = {(name, rgb): None for stage in stages for value, name, rgb in stage.entries if value}
     return " ".join(

@@ -1,4 +1,4 @@
-"""What the worker process is asked to do, as tasks of `IPv2Lib.jobs`: no widgets, and no nodes.
+"""What the worker process is asked to do, as tasks of `IPv2SlicerLib.jobs.job_runner`: no widgets, and no nodes.
 
 A task gets volumes that were copied out of the scene, and gives volumes to `finish`, which puts them into the scene.
 """
@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from IPv2Lib import cli_frames, ct, file_names, outputs, settings_file
-from IPv2Lib.ct import Volume
-from IPv2Lib.denoise import Blended, blend_and_subtract
-from IPv2Lib.jobs import Task
-from IPv2Lib.purification import Settings, Stages
-from IPv2Lib.regions import StrengthStatistics
-from IPv2Lib.stage_files import read_stages
+from IPv2Lib.analysis.regions import StrengthStatistics
+from IPv2Lib.cli import convert_frames
+from IPv2Lib.inference.denoise import Blended, blend_and_subtract
+from IPv2Lib.io import ct, file_names, outputs, settings_file
+from IPv2Lib.io.ct import Volume
+from IPv2Lib.purification.purification import Settings, Stages
+from IPv2Lib.purification.stage_files import read_stages
+from IPv2SlicerLib.jobs.job_runner import Task
 
 from .Export import Source, checkSource
 
@@ -201,8 +202,8 @@ def convertFramesTask(
             place.mkdir()
             _stage(place, volume, facts, source)
             like = None if source is None else f"{place.name}/{SOURCE}"
-            listed.append(cli_frames.Frame(f"{place.name}/{VOLUME}", name, like))
-        cli_frames.write_list(listed, folder / "frames.json")
+            listed.append(convert_frames.Frame(f"{place.name}/{VOLUME}", name, like))
+        convert_frames.write_list(listed, folder / "frames.json")
         return ["convert-frames", folder / "frames.json", target]
 
     return Task(title, prepare, lambda folder, result: target, finish, target=target.parent)

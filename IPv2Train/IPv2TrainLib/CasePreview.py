@@ -4,10 +4,10 @@ from pathlib import Path
 
 import qt
 import slicer
-from IPv2Lib.cases import Case
-from IPv2Lib.file_names import within
-from IPv2Lib.shards import SHARDS_FOLDER, THUMBNAIL_FILE, read_shard
-from IPv2SlicerLib.Clicks import onClick
+from IPv2Lib.datasets.cases import Case
+from IPv2Lib.datasets.shards import SHARDS_FOLDER, THUMBNAIL_FILE, read_shard
+from IPv2Lib.io.file_names import within
+from IPv2SlicerLib.widgets.Clicks import onClick
 from slicer.i18n import tr as _
 
 from .Cases import CaseState
@@ -79,9 +79,9 @@ class CasePreview:
             label.setPixmap(picture)
 
     def _onShow(self) -> None:
-        from IPv2Lib import scene_training
+        from IPv2SlicerLib.scene import training_nodes
 
         with errorsShown(), slicer.util.WaitCursor():
-            nodes = scene_training.add_case(slicer.mrmlScene, read_shard(self._folder))
-            scene_training.show_case(nodes)
+            nodes = training_nodes.add_case(slicer.mrmlScene, read_shard(self._folder))
+            training_nodes.show_case(nodes)
             slicer.util.showStatusMessage(_("{name} is in the scene").format(name=self._name), 3000)

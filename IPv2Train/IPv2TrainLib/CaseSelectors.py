@@ -1,8 +1,8 @@
 """Selectors of the volumes of a new case: what IPv2 made itself is not offered, though a script may choose it."""
 
 import slicer
-from IPv2SlicerLib.SceneSelectors import SceneSelectors
-from IPv2SlicerLib.Views import hideInSelector
+from IPv2SlicerLib.widgets.SceneSelectors import SceneSelectors
+from IPv2SlicerLib.widgets.Views import hideInSelector
 
 from .CaseSources import isMade
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import qt
 import slicer
-from IPv2Lib.cases import Case, cases_from_paths, read_table
+from IPv2Lib.datasets.cases import Case, cases_from_paths, read_table
 from IPv2Lib.errors import InputError
-from IPv2Lib.outputs import file_name
-from IPv2SlicerLib.ScenePatients import patientOf, whyNotOnePatient
+from IPv2Lib.io.outputs import file_name
+from IPv2SlicerLib.scene.ScenePatients import patientOf, whyNotOnePatient
 from slicer.i18n import tr as _
 
 _VOLUMES = "(*.nrrd *.nhdr *.nii *.nii.gz *.mha *.mhd)"
@@ -64,13 +64,14 @@ def fromScene(ndctNode, uldctNode, folder: Path) -> Case:
     IPv2Lib.errors.InputError
         What `whyNot` says, or a volume that is no CT in HU.
     """
-    from IPv2Lib import ct, scene
-    from IPv2Lib.owner_files import make_folder
+    from IPv2Lib.datasets.owner_files import make_folder
+    from IPv2Lib.io import ct
+    from IPv2SlicerLib.scene import volume_nodes
 
     if reason := whyNot(ndctNode, uldctNode):
         raise InputError(reason)
     nodes = [node for node in (ndctNode, uldctNode) if node is not None]
-    volumes = [scene.node_to_volume(node) for node in nodes]
+    volumes = [volume_nodes.node_to_volume(node) for node in nodes]
     for node, volume in zip(nodes, volumes, strict=True):
         try:
             ct.check_ct(volume)
@@ -98,8 +99,8 @@ def whyNot(ndctNode, uldctNode) -> str:
 
 def isMade(node) -> bool:
     """Whether a volume is no scan, but a result, a stage, or an image of a run or of a case that is there already."""
-    from IPv2Lib.scene_results import kind_of
-    from IPv2Lib.scene_training import shows_folder
+    from IPv2SlicerLib.scene.result_nodes import kind_of
+    from IPv2SlicerLib.scene.training_nodes import shows_folder
 
     return bool(kind_of(node)) or shows_folder(node)
 
@@ -109,7 +110,7 @@ _DIGITS = 12  # of the hash of a scan in the name of its file
 
 def _write(volume, folder: Path) -> Path:
     """The file of a scan, found again by its content. Its name says nothing of whose it is."""
-    from IPv2Lib import ct
+    from IPv2Lib.io import ct
 
     content = volume.sha256()[:_DIGITS]
     known = next(folder.glob(f"*-{content}.nrrd"), None)

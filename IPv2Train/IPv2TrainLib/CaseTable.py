@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import qt
-from IPv2Lib.cases import Case
+from IPv2Lib.datasets.cases import Case
 from slicer.i18n import tr as _
 
 from .Cases import CHANGED, FAILED, PURIFIED, WAITING, CaseState

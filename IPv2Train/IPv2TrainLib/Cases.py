@@ -1,6 +1,6 @@
 """The cases of the panel: as text in the parameter node, and how far the data set on disk has them.
 
-Owns nothing that is seen; the table is `CaseTable`'s. What a case is, is `IPv2Lib.cases`' matter.
+Owns nothing that is seen; the table is `CaseTable`'s. What a case is, is `IPv2Lib.datasets.cases`' matter.
 """
 
 import json
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from IPv2Lib.cases import PATHS, Case, free_name, named
+from IPv2Lib.datasets.cases import PATHS, Case, free_name, named
+from IPv2Lib.datasets.owner_files import read_cases, read_failures
+from IPv2Lib.datasets.shards import DATASET_FILE, SPLITS, PurifiedDataset
 from IPv2Lib.errors import InputError
-from IPv2Lib.owner_files import read_cases, read_failures
-from IPv2Lib.shards import DATASET_FILE, SPLITS, PurifiedDataset
-from IPv2Lib.training_run import read_json
+from IPv2Lib.training.run_folder import read_json
 
 WAITING, PURIFIED, CHANGED, FAILED = "waiting", "purified", "changed", "failed"
 """How far a case is: to be purified, done, done with other settings, could not be done."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import slicer
-from IPv2Lib.training_run import RUNNING, validation_slice
+from IPv2Lib.training.run_folder import RUNNING, validation_slice
 
 from .Runs import Runs
 
@@ -20,7 +20,7 @@ class Curves:
 
     def __init__(self):
         self._folder: Path | None = None
-        self._nodes = None  # IPv2Lib.scene_training.RunNodes
+        self._nodes = None  # IPv2SlicerLib.scene.training_nodes.RunNodes
         self._shown: tuple = ()  # what the nodes show
         self._isRunning = False
 
@@ -44,26 +44,26 @@ class Curves:
         run = runs.read(self._folder)
         if run is None:  # it has not begun
             return
-        from IPv2Lib import scene_training
+        from IPv2SlicerLib.scene import training_nodes
 
         self._isRunning = run.state == RUNNING
         now = run.state, run.step, len(run.log["step"]), len(run.validation["step"])
         if self._nodes is not None and not self._nodes.present:
             self.forget()
         elif self._nodes is None:
-            self._nodes = scene_training.add_run(slicer.mrmlScene, run, validation_slice(self._folder))
-            scene_training.show_run(self._nodes)
+            self._nodes = training_nodes.add_run(slicer.mrmlScene, run, validation_slice(self._folder))
+            training_nodes.show_run(self._nodes)
             self._shown = now
         elif now != self._shown:
             hadImages = bool(self._nodes.images)
-            scene_training.update_run(self._nodes, run, validation_slice(self._folder))
+            training_nodes.update_run(self._nodes, run, validation_slice(self._folder))
             if self._nodes.images and not hadImages and _isTrainingLayout():
-                scene_training.show_run(self._nodes)
+                training_nodes.show_run(self._nodes)
             self._shown = now
 
 
 def _isTrainingLayout() -> bool:
-    from IPv2Lib.layouts import training_layout
+    from IPv2SlicerLib.scene.layouts import training_layout
 
     node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
     return node is not None and node.GetViewArrangement() == training_layout().number

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import qt
 import slicer
-from IPv2Lib.cases import (
+from IPv2Lib.datasets.cases import (
     Case,
     check_cases,
     check_fractions,
@@ -17,14 +17,14 @@ from IPv2Lib.cases import (
     neutral,
     split_by_patient,
 )
+from IPv2Lib.datasets.patients import hidden
+from IPv2Lib.datasets.shards import SCANS_FOLDER, SPLITS, is_dataset
 from IPv2Lib.errors import InputError
-from IPv2Lib.jobs import JobState
-from IPv2Lib.patients import hidden
-from IPv2Lib.shards import SCANS_FOLDER, SPLITS, is_dataset
-from IPv2SlicerLib.Clicks import onClick
-from IPv2SlicerLib.JobDisplay import JobDisplay
-from IPv2SlicerLib.Messages import sentence
-from IPv2SlicerLib.PathField import PathField
+from IPv2SlicerLib.jobs.job_runner import JobState
+from IPv2SlicerLib.widgets.Clicks import onClick
+from IPv2SlicerLib.widgets.JobDisplay import JobDisplay
+from IPv2SlicerLib.widgets.Messages import sentence
+from IPv2SlicerLib.widgets.PathField import PathField
 from slicer.i18n import tr as _
 
 from . import CaseSources

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import qt
 import slicer
-from IPv2Lib import bundle, networks
-from IPv2Lib.jobs import JobState
-from IPv2SlicerLib.Clicks import onClick
-from IPv2SlicerLib.Folders import openFolder
-from IPv2SlicerLib.JobDisplay import JobDisplay
-from IPv2SlicerLib.Messages import sentence
-from IPv2SlicerLib.PathField import PathField
+from IPv2Lib.models import bundle
+from IPv2Lib.networks import registry
+from IPv2SlicerLib.jobs.job_runner import JobState
+from IPv2SlicerLib.widgets.Clicks import onClick
+from IPv2SlicerLib.widgets.Folders import openFolder
+from IPv2SlicerLib.widgets.JobDisplay import JobDisplay
+from IPv2SlicerLib.widgets.Messages import sentence
+from IPv2SlicerLib.widgets.PathField import PathField
 from slicer.i18n import tr as _
 
 from .Logic import IPv2TrainLogic, addComparison
@@ -135,8 +136,8 @@ class EvaluateSection:
         for run in self._runs.inFolder(runsFolder(self._parameterNode)):
             if run.has_weights:
                 entries[str(run.folder)] = _("Run {name}").format(name=run.folder.name)
-        for name in networks.names():
-            network = networks.summary(name)
+        for name in registry.names():
+            network = registry.summary(name)
             if network.zero_shot:
                 entries[name] = _("{title} (no training, slow)").format(title=network.title)
         chosen = list(self._parameterNode.methods)
@@ -228,16 +229,16 @@ class EvaluateSection:
         if self._parameterNode:
             self.parametersChanged()
         if nodes is not None:
-            from IPv2Lib import scene_training
+            from IPv2SlicerLib.scene import training_nodes
 
             with errorsShown():
-                scene_training.show_comparison(nodes)
+                training_nodes.show_comparison(nodes)
 
     def _onShow(self, folder) -> None:
-        from IPv2Lib import scene_training
+        from IPv2SlicerLib.scene import training_nodes
 
         with errorsShown(), slicer.util.WaitCursor():
-            scene_training.show_comparison(addComparison(folder()))
+            training_nodes.show_comparison(addComparison(folder()))
 
     def _onOpen(self, folder) -> None:
         with errorsShown():

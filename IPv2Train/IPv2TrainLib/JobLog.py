@@ -1,9 +1,9 @@
 """The log at the bottom of the panel: what the jobs were, what they wanted to be known, how they ended."""
 
-from IPv2SlicerLib.Clicks import onClick
-from IPv2SlicerLib.Folders import openFolder
-from IPv2SlicerLib.Jobs import Jobs, logFolder
-from IPv2SlicerLib.Messages import sentence
+from IPv2SlicerLib.jobs.Jobs import Jobs, logFolder
+from IPv2SlicerLib.widgets.Clicks import onClick
+from IPv2SlicerLib.widgets.Folders import openFolder
+from IPv2SlicerLib.widgets.Messages import sentence
 
 from .Messages import errorsShown
 

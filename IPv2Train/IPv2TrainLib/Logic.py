@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import slicer
-from IPv2Lib import bundle
 from IPv2Lib.errors import InputError, IPv2Error
-from IPv2SlicerLib.Jobs import Jobs
-from IPv2SlicerLib.Packages import ensureTrainingPackages
+from IPv2Lib.models import bundle
+from IPv2SlicerLib.jobs.Jobs import Jobs
+from IPv2SlicerLib.jobs.Packages import ensureTrainingPackages
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
@@ -29,7 +29,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
 
     Two jobs may run at the same time: a training, which is `training`'s, and one of the others. A data set, a run and a
     comparison are folders: neither the scene nor Slicer has to stay open for them. Every method that starts a job takes
-    `onProgress`, `onFinished` and `wait`, see `IPv2SlicerLib.Jobs`. Kinds of jobs are "prepare", "compare",
+    `onProgress`, `onFinished` and `wait`, see `IPv2SlicerLib.jobs.Jobs`. Kinds of jobs are "prepare", "compare",
     "ablation" and "publish".
 
     Attributes
@@ -42,8 +42,8 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
     Examples
     --------
     >>> from IPv2Train import IPv2TrainLogic
-    >>> from IPv2Lib.cases import cases_from_paths
-    >>> from IPv2Lib.training_settings import TrainingSettings
+    >>> from IPv2Lib.datasets.cases import cases_from_paths
+    >>> from IPv2Lib.training.settings import TrainingSettings
     >>> logic = IPv2TrainLogic()
     >>> logic.prepare(cases_from_paths(["scans"]), "dataset")  # or with PreparationSettings(workers=4, ...)
     >>> logic.train("dataset", "dataset/runs/first", TrainingSettings(strategy="ipv2", minutes=60)).best_rmse_hu
@@ -77,11 +77,11 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
 
         Parameters
         ----------
-        cases : sequence of IPv2Lib.cases.Case
+        cases : sequence of IPv2Lib.datasets.cases.Case
             All that the data set consists of.
         dataset : path
             Its folder.
-        settings : IPv2Lib.preparation_settings.PreparationSettings, optional
+        settings : IPv2Lib.datasets.preparation_settings.PreparationSettings, optional
         onProgress, onFinished, wait
             See `Jobs`.
 
@@ -94,10 +94,10 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         Raises
         ------
         IPv2Lib.errors.InputError
-            The cases cannot be used (`IPv2Lib.cases.check_cases`), or none of them could be purified.
+            The cases cannot be used (`IPv2Lib.datasets.cases.check_cases`), or none of them could be purified.
         """
-        from IPv2Lib.cases import check_cases
-        from IPv2Lib.preparation_settings import PreparationSettings
+        from IPv2Lib.datasets.cases import check_cases
+        from IPv2Lib.datasets.preparation_settings import PreparationSettings
 
         from .Tasks import prepareTask
 
@@ -133,17 +133,17 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
             A purified data set.
         run : path
             A new folder.
-        settings : IPv2Lib.training_settings.TrainingSettings, optional
+        settings : IPv2Lib.training.settings.TrainingSettings, optional
         onProgress, onFinished, wait
             See `Jobs`.
 
         Returns
         -------
-        IPv2Lib.training_run.RunState; None without `wait`
+        IPv2Lib.training.run_folder.RunState; None without `wait`
         """
-        from IPv2Lib.shards import PurifiedDataset
-        from IPv2Lib.training_run import is_run
-        from IPv2Lib.training_settings import TrainingSettings
+        from IPv2Lib.datasets.shards import PurifiedDataset
+        from IPv2Lib.training.run_folder import is_run
+        from IPv2Lib.training.settings import TrainingSettings
 
         self.training.runner.refuse_if_active()
         settings = _writable(_withAbsolutePaths(settings or TrainingSettings()))
@@ -165,7 +165,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         wait: bool = True,
     ):
         """Go on with a run that was paused, stopped or ended without a word; see `train`."""
-        from IPv2Lib.training_run import read_run
+        from IPv2Lib.training.run_folder import read_run
 
         self.training.runner.refuse_if_active()
         run = _folder(run, _("the folder of a run"))
@@ -192,7 +192,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         return self.training.run("train", task, onProgress, onFinished, wait)
 
     def _ask(self, run, word: str) -> None:
-        from IPv2Lib.training_run import is_run, is_trained_now, request
+        from IPv2Lib.training.run_folder import is_run, is_trained_now, request
 
         run = Path(run or self.trainedRun or "")
         if is_trained_now(run):
@@ -226,16 +226,16 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
             "input", names or folders of models, folders of runs, names of zero-shot networks.
         folder : path
             Gets CSV files and a plot.
-        settings : IPv2Lib.evaluation_settings.ComparisonSettings, optional
+        settings : IPv2Lib.evaluation.settings.ComparisonSettings, optional
         onProgress, onFinished, wait
             See `Jobs`.
 
         Returns
         -------
-        IPv2Lib.scene_training.ComparisonNodes; None without `wait`
+        IPv2SlicerLib.scene.training_nodes.ComparisonNodes; None without `wait`
         """
-        from IPv2Lib.evaluation_settings import ComparisonSettings
-        from IPv2Lib.shards import PurifiedDataset
+        from IPv2Lib.datasets.shards import PurifiedDataset
+        from IPv2Lib.evaluation.settings import ComparisonSettings
 
         from .Tasks import compareTask
 
@@ -276,16 +276,16 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         dataset : path
         folder : path
             Gets the runs and the tables; of an earlier ablation it goes on with what is not done.
-        settings : IPv2Lib.evaluation_settings.AblationSettings, optional
+        settings : IPv2Lib.evaluation.settings.AblationSettings, optional
         onProgress, onFinished, wait
             See `Jobs`.
 
         Returns
         -------
-        IPv2Lib.scene_training.ComparisonNodes; None without `wait`
+        IPv2SlicerLib.scene.training_nodes.ComparisonNodes; None without `wait`
         """
-        from IPv2Lib.evaluation_settings import AblationSettings
-        from IPv2Lib.shards import PurifiedDataset
+        from IPv2Lib.datasets.shards import PurifiedDataset
+        from IPv2Lib.evaluation.settings import AblationSettings
 
         from .Tasks import ablationTask
 
@@ -338,7 +338,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         dict
             Folder ("model"), name and SHA-256 of the model; None without `wait`.
         """
-        from IPv2Lib.training_run import read_run
+        from IPv2Lib.training.run_folder import read_run
 
         from .Tasks import publishTask
 
@@ -403,10 +403,10 @@ def modelFolder(name: str, folder: str | Path | None = None) -> Path:
 
 
 def addComparison(folder: Path):
-    """Put the tables of a comparison or an ablation into the scene; `IPv2Lib.scene_training.ComparisonNodes`."""
-    from IPv2Lib import scene_training
+    """Put the tables of a comparison or an ablation into the scene; `training_nodes.ComparisonNodes`."""
+    from IPv2SlicerLib.scene import training_nodes
 
-    return scene_training.add_comparison(slicer.mrmlScene, folder, folder.name)
+    return training_nodes.add_comparison(slicer.mrmlScene, folder, folder.name)
 
 
 def _folder(path: str | Path, wanted: str) -> Path:
@@ -427,21 +427,21 @@ def _withAbsolutePaths(settings):
 
 def _absolute(method: str) -> str:
     """A name of a model or a network as it is; the folder of a run or a model in full, as `find_methods` takes it."""
-    from IPv2Lib import networks
-    from IPv2Lib.methods import INPUT
-    from IPv2Lib.training_run import is_run
+    from IPv2Lib.evaluation.methods import INPUT
+    from IPv2Lib.networks import registry
+    from IPv2Lib.training.run_folder import is_run
 
     name, path = str(method), Path(method).expanduser()
     if name == INPUT or not path.is_dir():
         return name
-    if not is_run(path) and (name in networks.names() or any(model.name == name for model in bundle.scan()[0])):
+    if not is_run(path) and (name in registry.names() or any(model.name == name for model in bundle.scan()[0])):
         return name
     return str(path.absolute())
 
 
 def _writable(settings):
     """The settings; refused here and not by the job if a file cannot hold them."""
-    from IPv2Lib import settings_file
+    from IPv2Lib.io import settings_file
 
     settings_file.as_dict(settings)
     return settings

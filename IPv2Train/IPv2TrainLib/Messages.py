@@ -1,6 +1,6 @@
 """The module's name and its message boxes."""
 
-from IPv2SlicerLib.Messages import MessageBoxes
+from IPv2SlicerLib.widgets.Messages import MessageBoxes
 
 TITLE = "IPv2 Train"
 

@@ -3,13 +3,13 @@
 import enum
 from typing import Annotated
 
-from IPv2Lib import networks
-from IPv2Lib.losses import LOSSES
+from IPv2Lib.networks import registry
+from IPv2Lib.training.losses import LOSSES
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
-NETWORKS = [name for name in networks.names() if not networks.summary(name).zero_shot]
+NETWORKS = [name for name in registry.names() if not registry.summary(name).zero_shot]
 """Names of those that there is something to train of."""
 
 
@@ -92,21 +92,21 @@ class IPv2TrainParameterNode:
     cases - The table of cases as JSON, see CaseTable.casesToText.
     ndctVolume, uldctVolume - What "Add" adds from the scene.
     neutralNames - Name new cases case-001 and so on, not after their files.
-    dosePercent ... realisations - Of new cases, see IPv2Lib.cases.Case.
+    dosePercent ... realisations - Of new cases, see IPv2Lib.datasets.cases.Case.
     trainPercent, validationPercent, splitSeed - How patients are split; the rest is the test.
-    splitProjections, workers - See IPv2Lib.preparation.prepare.
+    splitProjections, workers - See IPv2Lib.datasets.preparation.prepare.
 
     Train:
     runsFolder - Folder of the runs; empty: the folder "runs" of the data set.
     run - Name of the run that is shown, in that folder.
     newRun - Name of the run that Start begins; empty: a proposed one.
-    strategy ... compileNetwork - See IPv2Lib.training_settings.TrainingSettings.
+    strategy ... compileNetwork - See IPv2Lib.training.settings.TrainingSettings.
 
     Evaluate:
-    testSplit, slicesPerCase, features - See IPv2Lib.comparison.compare.
+    testSplit, slicesPerCase, features - See IPv2Lib.evaluation.comparison.compare.
     methods - What is compared: "input", models, names or folders of runs.
     comparison - Name of the comparison's folder; empty: a proposed one.
-    ablationSeeds, ablationSteps - See IPv2Lib.ablation.
+    ablationSeeds, ablationSteps - See IPv2Lib.evaluation.ablation.
 
     Publish:
     publishedRun - Name of the run.

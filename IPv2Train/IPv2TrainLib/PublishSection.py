@@ -4,10 +4,10 @@ import logging
 import re
 
 import slicer
-from IPv2Lib.jobs import JobState
-from IPv2Lib.training_run import RunState
-from IPv2SlicerLib.JobDisplay import JobDisplay
-from IPv2SlicerLib.Messages import sentence
+from IPv2Lib.training.run_folder import RunState
+from IPv2SlicerLib.jobs.job_runner import JobState
+from IPv2SlicerLib.widgets.JobDisplay import JobDisplay
+from IPv2SlicerLib.widgets.Messages import sentence
 from slicer.i18n import tr as _
 
 from .Logic import IPv2TrainLogic, modelFolder

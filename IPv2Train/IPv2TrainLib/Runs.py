@@ -3,12 +3,22 @@
 import html
 from pathlib import Path
 
-from IPv2Lib import networks
+from IPv2Lib.datasets.shards import is_dataset
 from IPv2Lib.errors import InputError
-from IPv2Lib.outputs import file_name
-from IPv2Lib.shards import is_dataset
-from IPv2Lib.training_run import COMPLETED, FAILED, PAUSED, RUNNING, STOPPED, RunState, is_run, read_run, trained_on
-from IPv2SlicerLib.Messages import about, duration, sentence
+from IPv2Lib.io.outputs import file_name
+from IPv2Lib.networks import registry
+from IPv2Lib.training.run_folder import (
+    COMPLETED,
+    FAILED,
+    PAUSED,
+    RUNNING,
+    STOPPED,
+    RunState,
+    is_run,
+    read_run,
+    trained_on,
+)
+from IPv2SlicerLib.widgets.Messages import about, duration, sentence
 from slicer.i18n import tr as _
 
 RUNS_FOLDER = "runs"
@@ -146,7 +156,7 @@ def factsHtml(run: RunState) -> str:
     """What the card of a model says of the run that it comes from."""
     settings = run.settings
     try:
-        network = networks.summary(settings.get("network", ""))
+        network = registry.summary(settings.get("network", ""))
         title = f"{network.title} ({network.reference})"
     except InputError:
         title = str(settings.get("network"))

@@ -15,7 +15,7 @@ class IPv2TrainTest(ScriptedLoadableModuleTest):
 
     def setUp(self) -> None:
         """An empty scene and an empty folder."""
-        from IPv2SlicerLib.Packages import ensureTrainingPackages, missingTrainingPackages
+        from IPv2SlicerLib.jobs.Packages import ensureTrainingPackages, missingTrainingPackages
 
         from .Logic import IPv2TrainLogic
         from .Messages import TITLE
@@ -39,10 +39,11 @@ class IPv2TrainTest(ScriptedLoadableModuleTest):
         """Purify, train with a pause, compare, publish, and denoise with the model that came out."""
         import numpy as np
         from IPv2DenoiseLib.Logic import IPv2DenoiseLogic
-        from IPv2Lib import phantom, scene
-        from IPv2Lib.evaluation_settings import ComparisonSettings
-        from IPv2Lib.preparation_settings import PreparationSettings
-        from IPv2Lib.training_run import read_run
+        from IPv2Lib.datasets.preparation_settings import PreparationSettings
+        from IPv2Lib.evaluation.settings import ComparisonSettings
+        from IPv2Lib.simulation import phantom
+        from IPv2Lib.training.run_folder import read_run
+        from IPv2SlicerLib.scene import volume_nodes
 
         self.delayDisplay("Purify")
         dataset, run = self.folder / "data", self.folder / "data" / "runs" / "first"
@@ -82,11 +83,11 @@ class IPv2TrainTest(ScriptedLoadableModuleTest):
         self.assertEqual(model["name"], MODEL)
 
         self.delayDisplay("Denoise with the new model")
-        node = scene.volume_to_node(phantom.pair(seed=9, size=SIZE, slices=SLICES).uldct, "New patient")
+        node = volume_nodes.volume_to_node(phantom.pair(seed=9, size=SIZE, slices=SLICES).uldct, "New patient")
         denoiser = IPv2DenoiseLogic()
         denoised = denoiser.denoise(node, model=model["model"]).denoised
         denoiser.close()
-        self.assertEqual(scene.provenance(denoised)["model"], MODEL)
+        self.assertEqual(volume_nodes.provenance(denoised)["model"], MODEL)
         self.assertFalse(np.array_equal(slicer.util.arrayFromVolume(denoised), slicer.util.arrayFromVolume(node)))
 
     def test_2_BadInput(self) -> None:
@@ -107,8 +108,9 @@ class IPv2TrainTest(ScriptedLoadableModuleTest):
 
     def _cases(self):
         """Synthetic patients, as files; the first one has a uLDCT."""
-        from IPv2Lib import ct, phantom
-        from IPv2Lib.cases import Case
+        from IPv2Lib.datasets.cases import Case
+        from IPv2Lib.io import ct
+        from IPv2Lib.simulation import phantom
 
         cases = []
         for seed in range(PATIENTS):
@@ -120,7 +122,7 @@ class IPv2TrainTest(ScriptedLoadableModuleTest):
 
     @staticmethod
     def _settings():
-        from IPv2Lib.training_settings import TrainingSettings
+        from IPv2Lib.training.settings import TrainingSettings
 
         arguments = {"channels": [4, 8], "blocks": [1, 1]}
         return TrainingSettings(arguments=arguments, steps=STEPS, batch=2, patch=32, validate_every=10)
@@ -137,6 +139,6 @@ class IPv2TrainTest(ScriptedLoadableModuleTest):
 
 def isTrained(run: Path, step: int) -> bool:
     """Whether a run has come so far."""
-    from IPv2Lib import training_run
+    from IPv2Lib.training import run_folder
 
-    return training_run.is_run(run) and training_run.read_run(run).step >= step
+    return run_folder.is_run(run) and run_folder.read_run(run).step >= step

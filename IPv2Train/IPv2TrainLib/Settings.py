@@ -2,10 +2,10 @@
 
 import json
 
-from IPv2Lib import networks
 from IPv2Lib.errors import InputError
-from IPv2Lib.evaluation_settings import AblationSettings, ComparisonSettings
-from IPv2Lib.training_settings import Ranges, TrainingSettings
+from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
+from IPv2Lib.networks import registry
+from IPv2Lib.training.settings import Ranges, TrainingSettings
 from slicer.i18n import tr as _
 
 from .Parameters import LengthUnit, Pairs
@@ -18,8 +18,8 @@ def fractions(parameterNode) -> tuple[float, float, float]:
 
 
 def preparationSettings(parameterNode):
-    """The settings with which "Purify" makes the data set; `IPv2Lib.preparation_settings.PreparationSettings`."""
-    from IPv2Lib.preparation_settings import PreparationSettings  # needs SciPy
+    """The settings with which "Purify" makes the data set; `preparation_settings.PreparationSettings`."""
+    from IPv2Lib.datasets.preparation_settings import PreparationSettings  # needs SciPy
 
     return PreparationSettings(
         fractions=fractions(parameterNode),
@@ -86,7 +86,7 @@ def trainingSettings(parameterNode) -> TrainingSettings:
         "compile": parameters.compileNetwork,
         "validate_every": parameters.validateEvery,
     }
-    if not networks.summary(parameters.network).generative:  # those have a loss of their own
+    if not registry.summary(parameters.network).generative:  # those have a loss of their own
         given["loss"] = parameters.loss
     if parameters.pairs is Pairs.DRAWN:
         given["ranges"] = Ranges(

@@ -1,4 +1,4 @@
-"""What the worker process is asked to do, as tasks of `IPv2Lib.jobs`: no Qt, and no nodes.
+"""What the worker process is asked to do, as tasks of `IPv2SlicerLib.jobs.job_runner`: no Qt, and no nodes.
 
 A task hands its settings on as one file, in which every field is.
 """
@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from IPv2Lib import settings_file
-from IPv2Lib.cases import Case, write_table
-from IPv2Lib.evaluation_settings import AblationSettings, ComparisonSettings
-from IPv2Lib.jobs import Task
-from IPv2Lib.preparation_settings import PreparationSettings
-from IPv2Lib.training_run import RunState, read_run
-from IPv2Lib.training_settings import TrainingSettings
+from IPv2Lib.datasets.cases import Case, write_table
+from IPv2Lib.datasets.preparation_settings import PreparationSettings
+from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
+from IPv2Lib.io import settings_file
+from IPv2Lib.training.run_folder import RunState, read_run
+from IPv2Lib.training.settings import TrainingSettings
+from IPv2SlicerLib.jobs.job_runner import Task
 
 
 def prepareTask(

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import qt
 import slicer
-from IPv2Lib import bundle, networks
-from IPv2Lib.jobs import JobState
-from IPv2Lib.losses import LOSSES
-from IPv2Lib.training_run import RUNNING, RunState, is_run
-from IPv2SlicerLib.Clicks import onClick
-from IPv2SlicerLib.Messages import sentence
-from IPv2SlicerLib.PathField import PathField
+from IPv2Lib.models import bundle
+from IPv2Lib.networks import registry
+from IPv2Lib.training.losses import LOSSES
+from IPv2Lib.training.run_folder import RUNNING, RunState, is_run
+from IPv2SlicerLib.jobs.job_runner import JobState
+from IPv2SlicerLib.widgets.Clicks import onClick
+from IPv2SlicerLib.widgets.Messages import sentence
+from IPv2SlicerLib.widgets.PathField import PathField
 from slicer.i18n import tr as _
 
 from .Curves import Curves
@@ -84,7 +85,7 @@ class TrainSection:
         if not parameters:
             return
         self._runsPath.show(parameters.runsFolder)
-        network = networks.summary(parameters.network)
+        network = registry.summary(parameters.network)
         if self._shownNetwork != parameters.network:
             self._shownNetwork = parameters.network
             ui.networkInfoLabel.setText(f"{network.title} ({network.reference}).")
@@ -193,7 +194,7 @@ class TrainSection:
         for number, text in enumerate(LOSSES.values()):
             self._ui.lossSelector.setItemData(number, text, qt.Qt.ToolTipRole)
         for number in range(self._ui.networkSelector.model().rowCount()):
-            network = networks.summary(self._ui.networkSelector.itemText(number))
+            network = registry.summary(self._ui.networkSelector.itemText(number))
             self._ui.networkSelector.setItemData(number, f"{network.title}. {network.reference}.", qt.Qt.ToolTipRole)
 
     def _listModels(self) -> None:

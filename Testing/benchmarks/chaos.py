@@ -368,9 +368,16 @@ def load() -> None:
     """Import what commands need, so that forks have it."""
     import matplotlib.pyplot
     import torchmetrics
-    from IPv2Lib import cli, cohort, comparison, ct, demo, preparation, publishing, purification, training
+    from IPv2Lib.cli import commands as cli
+    from IPv2Lib.cli import demo
+    from IPv2Lib.datasets import preparation
+    from IPv2Lib.evaluation import comparison
+    from IPv2Lib.inference import cohort
+    from IPv2Lib.io import ct
+    from IPv2Lib.purification import purification
+    from IPv2Lib.training import loop, publishing
 
-    del matplotlib, torchmetrics, cli, cohort, comparison, ct, demo, preparation, publishing, purification, training
+    del matplotlib, torchmetrics, cli, cohort, comparison, ct, demo, preparation, publishing, purification, loop
 
 
 def main() -> int:

@@ -135,7 +135,9 @@ def make_inputs(folder: Path) -> None:
     """Small scans, one DICOM series, a tiny model, a data set and a run in `folder`/in; needs a second or two."""
     import torch
     from dicom_samples import write_scan
-    from IPv2Lib import bundle, ct, networks
+    from IPv2Lib.io import ct
+    from IPv2Lib.models import bundle
+    from IPv2Lib.networks import registry
     from small_chest import small_chest
 
     place = folder / "in"
@@ -144,7 +146,7 @@ def make_inputs(folder: Path) -> None:
         ct.write(small_chest(sigma=5.0 + 10 * seed, seed=seed), place / f"{name}.nrrd")
     write_scan(place / "dicom")
     arguments = {"channels": [4, 8], "blocks": [1, 1]}
-    weights = networks.build("unet", **arguments).state_dict()
+    weights = registry.build("unet", **arguments).state_dict()
     generator = torch.Generator().manual_seed(0)
     weights = {name: value + 0.02 * torch.randn(value.shape, generator=generator) for name, value in weights.items()}
     bundle.save(place / "tiny", "unet", arguments, weights, _CARD)
@@ -297,7 +299,8 @@ class Running:
         setup()
         if afresh:
             os.execve(sys.executable, [sys.executable, "-m", "IPv2Lib", *self.line.split()], os.environ)
-        from IPv2Lib import cli, console, demo
+        from IPv2Lib.cli import commands as cli
+        from IPv2Lib.cli import console, demo
 
         demo.SIZE, demo.SLICES = 64, 3
         me, place, operations = os.getpid(), str(self.work.parent), 0

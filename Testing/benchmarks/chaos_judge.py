@@ -63,7 +63,7 @@ def result(work: Path) -> dict[str, str]:
 
 def told(work: Path) -> list[str]:
     """Images of which the file beside them says how they were made, so that it is believed."""
-    from IPv2Lib import ct, outputs
+    from IPv2Lib.io import ct, outputs
 
     images = [path for path in outputs_of(work) if path.name.endswith(IMAGES) and outputs.sidecar_path(path).is_file()]
     return [str(path.relative_to(work)) for path in images if outputs.history(path, ct.read(path)) is not None]
@@ -74,7 +74,7 @@ def _content(path: Path) -> str:
 
     name = path.name
     if name.endswith(IMAGES):
-        from IPv2Lib import ct
+        from IPv2Lib.io import ct
 
         return ct.read(path).sha256()
     if name.endswith(".json"):

@@ -99,7 +99,7 @@ def _again(chaos: Chaos, row: tuple[str, str], work: Path, line: str, cases: int
 
 def _scans(trial: Path, cases: int) -> Path:
     def write() -> None:
-        from IPv2Lib import ct
+        from IPv2Lib.io import ct
         from small_chest import small_chest
 
         for number in range(cases):

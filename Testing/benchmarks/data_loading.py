@@ -15,12 +15,13 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "IPv2Denoise"))
 
-from IPv2Lib import ct, phantom
-from IPv2Lib.cases import Case
-from IPv2Lib.preparation import prepare
-from IPv2Lib.training import train
-from IPv2Lib.training_run import read_run
-from IPv2Lib.training_settings import TrainingSettings
+from IPv2Lib.datasets.cases import Case
+from IPv2Lib.datasets.preparation import prepare
+from IPv2Lib.io import ct
+from IPv2Lib.simulation import phantom
+from IPv2Lib.training.loop import train
+from IPv2Lib.training.run_folder import read_run
+from IPv2Lib.training.settings import TrainingSettings
 
 PATIENTS, SIZE, SLICES = 3, 512, 8
 NETWORKS = {

@@ -42,8 +42,9 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "IPv2Denoise"), str(REPOSITORY / "Testing" / "unit")]
 
-from IPv2Lib import cli, ct, reading  # noqa: E402
+from IPv2Lib.cli import commands as cli  # noqa: E402
 from IPv2Lib.errors import InputError  # noqa: E402
+from IPv2Lib.io import ct, reading  # noqa: E402
 
 HANG_SECONDS = 20.0
 COMMAND_EVERY = 50

@@ -29,8 +29,10 @@ import torch
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "IPv2Denoise"))
 
-from IPv2Lib import bundle, ct, networks  # noqa: E402
 from IPv2Lib.errors import BundleError  # noqa: E402
+from IPv2Lib.io import ct  # noqa: E402
+from IPv2Lib.models import bundle  # noqa: E402
+from IPv2Lib.networks import registry  # noqa: E402
 
 UNTRAINED = {
     "title": "Untrained",
@@ -56,7 +58,7 @@ def compare_networks(rounds: int = 4, seconds_per_turn: float = 3.0) -> None:
     """Best time of each network over some seconds, in turns, so that both meet the same machine."""
     ready = {}
     for name in ("redcnn", "unet"):
-        network = networks.build(name).eval().to(memory_format=torch.channels_last)
+        network = registry.build(name).eval().to(memory_format=torch.channels_last)
         x = torch.randn(1, network.context, 512, 512).contiguous(memory_format=torch.channels_last)
         ready[name] = network, x
     best = dict.fromkeys(ready, float("inf"))
@@ -75,7 +77,7 @@ def compare_networks(rounds: int = 4, seconds_per_turn: float = 3.0) -> None:
 def measure_command(path: Path, model_name: str, folder: Path) -> None:
     """Run `ipv2 denoise` in its own process, and the start of one for comparison."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "IPv2Denoise")}
-    starting = "import torch, IPv2Lib.cli, IPv2Lib.denoise"
+    starting = "import torch, IPv2Lib.cli.commands, IPv2Lib.inference.denoise"
     start_up = min(timed([sys.executable, "-c", starting], environment)[0] for _ in range(2))
     output = folder / "denoised.nrrd"
     command = [sys.executable, "-m", "IPv2Lib", "denoise", str(path), str(output)]
@@ -101,7 +103,7 @@ def model(folder: Path) -> str:
     try:
         return bundle.default_name()
     except BundleError:
-        network = networks.build("unet")
+        network = registry.build("unet")
         return str(bundle.save(folder / "untrained", "unet", {}, network.state_dict(), UNTRAINED).folder)
 
 

@@ -20,7 +20,10 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "IPv2Denoise"))
 
-from IPv2Lib import ct, dose, purification, regions  # noqa: E402
+from IPv2Lib.analysis import regions  # noqa: E402
+from IPv2Lib.io import ct  # noqa: E402
+from IPv2Lib.purification import purification  # noqa: E402
+from IPv2Lib.simulation import dose  # noqa: E402
 
 MASKS_ONLY = replace(purification.IPV2, add_noise=False, remove_noise=False)
 PUBLISHED = replace(MASKS_ONLY, drop_enclosed_air=False)

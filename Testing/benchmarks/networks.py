@@ -28,20 +28,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "IPv2Denoise"))
 
-from IPv2Lib import networks
+from IPv2Lib.networks import registry
 
 SIDE = 512
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="*", default=networks.names(), metavar="NAME", help="default: all")
+    parser.add_argument("names", nargs="*", default=registry.names(), metavar="NAME", help="default: all")
     names = parser.parse_args().names
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {SIDE}×{SIDE} pixels")
     print(f"{'network':15}{'steps':>6}{'parameters':>12}{'GFLOP':>9}{'FFT GFLOP':>11}{'seconds':>9}")
     for name in names:
         parameters, operations, transforms = cost(name)
-        steps = getattr(networks.build(name), "steps", 1) if networks.summary(name).generative else 1
+        steps = getattr(registry.build(name), "steps", 1) if registry.summary(name).generative else 1
         timed_steps = 1 if name == "ffm-published" else steps
         elapsed = seconds(name, timed_steps) * steps / timed_steps
         counted = f"{operations / 1e9:9.1f}{transforms / 1e9:11.1f}" if parameters else f"{'-':>9}{'-':>11}"
@@ -50,11 +50,11 @@ def main() -> None:
 
 def cost(name: str) -> tuple[int, float, float]:
     """Parameters, operations for one slice, and those of its Fourier transforms."""
-    if networks.summary(name).zero_shot:
+    if registry.summary(name).zero_shot:
         return 0, 0.0, 0.0
     # Only the plain form of attention is made of operations that are counted.
     with FakeTensorMode(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        network = networks.build(name).eval()
+        network = registry.build(name).eval()
         parameters = sum(parameter.numel() for parameter in network.parameters())
         with FlopCounterMode(display=False) as counter, _Transforms() as transforms:
             network(torch.zeros(1, network.context, SIDE, SIDE))
@@ -63,8 +63,8 @@ def cost(name: str) -> tuple[int, float, float]:
 
 def seconds(name: str, steps: int) -> float:
     """Time for one slice, the better of two, the first of which also prepares the layers."""
-    network = networks.build(name).eval().to(memory_format=torch.channels_last)
-    if networks.summary(name).generative:
+    network = registry.build(name).eval().to(memory_format=torch.channels_last)
+    if registry.summary(name).generative:
         network.steps = steps
     x = torch.randn(1, network.context, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
     best = math.inf

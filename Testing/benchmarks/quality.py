@@ -29,7 +29,8 @@ import numpy as np
 import scipy
 import SimpleITK as sitk
 import skimage
-from IPv2Lib import __version__, bundle
+from IPv2Lib import __version__
+from IPv2Lib.models import bundle
 from quality_cache import Cache
 from quality_cases import TRAINING, VALIDATION
 from quality_filters import CHEAP, FILTERS

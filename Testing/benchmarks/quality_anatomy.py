@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from IPv2Lib import ct
+from IPv2Lib.io import ct
 from quality_cases import Block
 from scipy import ndimage
 

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from IPv2Lib import ct, edges, phantom
-from IPv2Lib.dose import PHOTONS, simulate
-from IPv2Lib.noise import homogeneous_places
-from IPv2Lib.projection import Kernel
-from IPv2Lib.regions import Region, segment
+from IPv2Lib.analysis.noise import homogeneous_places
+from IPv2Lib.analysis.regions import Region, segment
+from IPv2Lib.evaluation import edges
+from IPv2Lib.io import ct
+from IPv2Lib.simulation import phantom
+from IPv2Lib.simulation.dose import PHOTONS, simulate
+from IPv2Lib.simulation.projection import Kernel
 
 TRAINING = ("lungdx_A0001", "lidc_0001", "acrin_042", "fda_phantom")
 SYNTHETIC = "synthetic"

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from IPv2Lib import bundle, ct
-from IPv2Lib.denoise import denoise
-from IPv2Lib.noise import noise_sigma
-from IPv2Lib.projection import Kernel
-from IPv2Lib.regions import Region, segment
+from IPv2Lib.analysis.noise import noise_sigma
+from IPv2Lib.analysis.regions import Region, segment
+from IPv2Lib.inference.denoise import denoise
+from IPv2Lib.io import ct
+from IPv2Lib.models import bundle
+from IPv2Lib.simulation.projection import Kernel
 from quality_anatomy import ANATOMY, Drawn, drawn
 from quality_cases import SYNTHETIC, Block, Case, block, block_of, present, scan_volume
 from quality_measures import excess, mean_bias, rmse, whole_patches

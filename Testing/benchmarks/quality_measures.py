@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from IPv2Lib import edges
-from IPv2Lib.measures import noise_texture, windowed
-from IPv2Lib.regions import Region
+from IPv2Lib.analysis.regions import Region
+from IPv2Lib.evaluation import edges
+from IPv2Lib.evaluation.measures import noise_texture, windowed
 from quality_cases import Block
 from scipy import ndimage
 

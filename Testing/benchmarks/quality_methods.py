@@ -17,10 +17,10 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
-from IPv2Lib import bundle
-from IPv2Lib.denoise import denoise, noise_to_keep
-from IPv2Lib.dose import match_scan
-from IPv2Lib.projection import Kernel
+from IPv2Lib.inference.denoise import denoise, noise_to_keep
+from IPv2Lib.models import bundle
+from IPv2Lib.simulation.dose import match_scan
+from IPv2Lib.simulation.projection import Kernel
 from quality_cache import Cache
 from quality_cases import (
     DOSES,

@@ -13,8 +13,8 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from IPv2Lib import ct
-from IPv2Lib.regions import Region, segment
+from IPv2Lib.analysis.regions import Region, segment
+from IPv2Lib.io import ct
 from quality_cases import SYNTHETIC, Block, Case, scan_volume
 from quality_measures import PATCH_PIXELS, contrast, excess, whole_patches
 from quality_methods import INPUT, Bench, Method

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from IPv2Lib.devices import seconds_per_slice
-from IPv2Lib.regions import Region
+from IPv2Lib.analysis.regions import Region
+from IPv2Lib.inference.devices import seconds_per_slice
 from quality_cases import BORDERS, SYNTHETIC, Block, Case
 from quality_measures import TISSUES, blurred_half_frequency, edge_spectrum, half_frequency, scores
 from quality_methods import CHECKED_DOSE, INPUT, REFERENCE, Bench, Method

@@ -14,7 +14,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from IPv2Lib import edges
+from IPv2Lib.evaluation import edges
 from quality_cases import BORDERS, SYNTHETIC, Case, present
 from quality_limits import real_scan_case
 from quality_methods import CHECKED_DOSE, INPUT, REFERENCE, Bench, Method, say

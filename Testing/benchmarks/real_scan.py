@@ -12,10 +12,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from IPv2Lib import bundle, ct, dose
-from IPv2Lib.denoise import denoise
-from IPv2Lib.noise import noise_sigma
-from IPv2Lib.regions import Region, segment, statistics
+from IPv2Lib.analysis.noise import noise_sigma
+from IPv2Lib.analysis.regions import Region, segment, statistics
+from IPv2Lib.inference.denoise import denoise
+from IPv2Lib.io import ct
+from IPv2Lib.models import bundle
+from IPv2Lib.simulation import dose
 from quality_cases import folder
 from quality_filters import FILTERS
 from scipy import ndimage

@@ -23,8 +23,10 @@ import numpy as np  # noqa: E402
 import psutil  # noqa: E402
 import slicer  # noqa: E402
 from host import Host  # noqa: E402
-from IPv2Lib import ct, dose, phantom, scene  # noqa: E402
-from IPv2Lib.jobs import JobState  # noqa: E402
+from IPv2Lib.io import ct  # noqa: E402
+from IPv2Lib.simulation import dose, phantom  # noqa: E402
+from IPv2SlicerLib.jobs.job_runner import JobState  # noqa: E402
+from IPv2SlicerLib.scene import volume_nodes  # noqa: E402
 from PySide6 import QtCore  # noqa: E402
 
 
@@ -51,7 +53,7 @@ class Stopwatch:
 def main() -> None:
     slices = int(sys.argv[1]) if len(sys.argv) > 1 else 300
     with Host() as host:
-        node = scene.volume_to_node(scan(slices), "Chest")
+        node = volume_nodes.volume_to_node(scan(slices), "Chest")
         widget = host.load_module(REPOSITORY / "IPv2Denoise" / "IPv2Denoise.py")
         runner = widget.logic.runner
         watch = Stopwatch(host)
@@ -105,7 +107,7 @@ def main() -> None:
             print(f"  {name:43} {1000 * (time.perf_counter() - began):6.0f} ms")
             runner.close()
 
-        other = scene.volume_to_node(scan(3), "NDCT")
+        other = volume_nodes.volume_to_node(scan(3), "NDCT")
         for attempt in ("first", "then"):
             began = time.perf_counter()
             widget.logic.previewSlice(node, other, sliceIndex=1)

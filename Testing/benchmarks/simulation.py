@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from IPv2Lib import ct
-from IPv2Lib.dose import ELECTRONIC_VARIANCE, PHOTONS, WATER_PER_MM, simulate
-from IPv2Lib.regions import Region, segment
+from IPv2Lib.analysis.regions import Region, segment
+from IPv2Lib.io import ct
+from IPv2Lib.simulation.dose import ELECTRONIC_VARIANCE, PHOTONS, WATER_PER_MM, simulate
 from skimage.transform import iradon, radon
 
 VIEWS = 512
@@ -40,7 +40,7 @@ def main() -> None:
         middle = len(volume.array) // 2
         volume = ct.Volume(np.clip(volume.array[middle - 1 : middle + 1], -1000, 3071), volume.spacing)
     else:
-        from IPv2Lib import phantom
+        from IPv2Lib.simulation import phantom
 
         volume = phantom.chest(seed=0, size=512, slices=2, field_of_view=False)
     array = np.asarray(volume.array, np.float32)

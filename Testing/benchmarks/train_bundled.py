@@ -20,13 +20,15 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from IPv2Lib import bundle, ct, phantom
-from IPv2Lib.distributed import Processes
-from IPv2Lib.publishing import publish
-from IPv2Lib.training import train
-from IPv2Lib.training_learner import Learner, load_weights
-from IPv2Lib.training_settings import Ranges, TrainingSettings, check_same
-from IPv2Lib.training_sources import open_source
+from IPv2Lib.io import ct
+from IPv2Lib.models import bundle
+from IPv2Lib.simulation import phantom
+from IPv2Lib.training.distributed import Processes
+from IPv2Lib.training.learner import Learner, load_weights
+from IPv2Lib.training.loop import train
+from IPv2Lib.training.publishing import publish
+from IPv2Lib.training.settings import Ranges, TrainingSettings, check_same
+from IPv2Lib.training.sources import open_source
 from quality_cases import TRAINED_UP_TO, TRAINING, folder
 
 HERE = Path(__file__).resolve().parent

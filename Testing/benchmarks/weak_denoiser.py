@@ -22,7 +22,10 @@ from skimage import restoration
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "IPv2Denoise"))
 
-from IPv2Lib import ct, dose, noise, regions, weak_denoiser  # noqa: E402
+from IPv2Lib.analysis import noise, regions  # noqa: E402
+from IPv2Lib.io import ct  # noqa: E402
+from IPv2Lib.purification import weak_denoiser  # noqa: E402
+from IPv2Lib.simulation import dose  # noqa: E402
 
 SLICES = {"lungdx_A0001": (8, 20, 32, 45), "lidc_0001": (12, 30, 45, 60)}
 DOSE = 0.02

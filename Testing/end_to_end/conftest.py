@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from IPv2Lib import bundle, ct, networks
-from IPv2Lib.cli import main
+from IPv2Lib.cli.commands import main
+from IPv2Lib.io import ct
+from IPv2Lib.models import bundle
+from IPv2Lib.networks import registry
 from small_chest import small_chest, without_notes
 
 
@@ -63,7 +65,7 @@ def model(tmp_path_factory) -> Path:
     generator = torch.Generator().manual_seed(0)
     weights = {
         name: value + 0.02 * torch.randn(value.shape, generator=generator)
-        for name, value in networks.build("unet", **arguments).state_dict().items()
+        for name, value in registry.build("unet", **arguments).state_dict().items()
     }
     card = {
         "title": "Tiny",

@@ -1,7 +1,7 @@
 """A chest CT of a few kilobytes, for tests of files and commands rather than of images."""
 
 import numpy as np
-from IPv2Lib import ct
+from IPv2Lib.io import ct
 
 
 def small_chest(size: int = 64, slices: int = 3, sigma: float = 60.0, seed: int = 0) -> ct.Volume:

@@ -14,9 +14,10 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from IPv2Lib import bundle, ct, dicom_write, outputs
-from IPv2Lib.cli import main
+from IPv2Lib.cli.commands import main
 from IPv2Lib.errors import InputError
+from IPv2Lib.io import ct, dicom_write, outputs
+from IPv2Lib.models import bundle
 from small_chest import small_chest
 
 IMAGE = small_chest().array

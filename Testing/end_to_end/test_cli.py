@@ -11,9 +11,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from IPv2Lib import bundle, ct, evaluation, phantom, purification, regions, suitability
-from IPv2Lib.cli import main
-from IPv2Lib.regions import Region, StrengthStatistics
+from IPv2Lib.analysis import regions, suitability
+from IPv2Lib.analysis.regions import Region, StrengthStatistics
+from IPv2Lib.cli.commands import main
+from IPv2Lib.evaluation import agreement
+from IPv2Lib.io import ct
+from IPv2Lib.models import bundle
+from IPv2Lib.purification import purification
+from IPv2Lib.simulation import phantom
 from small_chest import small_chest, without_notes
 
 LIBRARY_PARENT = Path(bundle.__file__).resolve().parents[1]
@@ -60,7 +65,7 @@ def test_help_lists_the_commands_and_nothing_given_shows_it(ipv2):
 def test_help_needs_no_heavy_package():
     code = (
         "import sys\n"
-        "from IPv2Lib.cli import main\n"
+        "from IPv2Lib.cli.commands import main\n"
         "assert main(['denoise', '--help']) == 0\n"
         "assert not {'torch', 'numpy', 'SimpleITK', 'scipy'} & set(sys.modules)\n"
     )
@@ -249,7 +254,7 @@ def test_the_default_model_is_there_and_removes_noise(ipv2, tmp_path, monkeypatc
     assert ipv2("denoise", ct.write(pair.uldct, tmp_path / "uldct.nrrd"), output).code == 0
     facts = sidecar(output)
     assert facts["model"] == bundle.default_name()
-    before, after = (evaluation.compare(volume, pair.truth, pair.labels) for volume in (pair.uldct, ct.read(output)))
+    before, after = (agreement.compare(volume, pair.truth, pair.labels) for volume in (pair.uldct, ct.read(output)))
     assert after.body_rmse < 0.85 * before.body_rmse
 
 
@@ -343,7 +348,7 @@ def test_statistics_are_a_table_and_numbers_for_every_strength(ipv2, scan, clean
         assert row.mean_after == pytest.approx(expected.mean_after, abs=0.5)
         assert row.sigma_after == pytest.approx(expected.sigma_after, rel=0.05, nan_ok=True)
         assert line.startswith(row.region.label)
-        assert evaluation.number(row.mean_after) in line
+        assert agreement.number(row.mean_after) in line
     several = ipv2("denoise", scan, clean, tmp_path / "results", "--model", model, "--statistics", "--json")
     assert several.events[-1]["results"][0]["statistics"] == numbers
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from IPv2Lib import ct, phantom
-from IPv2Lib.ct import Volume
-from IPv2Lib.shards import PurifiedDataset
+from IPv2Lib.datasets.shards import PurifiedDataset
+from IPv2Lib.io import ct
+from IPv2Lib.io.ct import Volume
+from IPv2Lib.simulation import phantom
 
 SIZE, SLICES = 64, 2
 

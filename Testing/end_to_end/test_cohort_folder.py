@@ -14,10 +14,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from IPv2Lib import bundle, cohort, ct
-from IPv2Lib.cohort import DENOISED, FAILED, KEPT, Options, denoise_cohort
-from IPv2Lib.cohort_folder import OTHER
-from IPv2Lib.denoise import denoise
+from IPv2Lib.inference import cohort
+from IPv2Lib.inference.cohort import DENOISED, FAILED, KEPT, Options, denoise_cohort
+from IPv2Lib.inference.cohort_folder import OTHER
+from IPv2Lib.inference.denoise import denoise
+from IPv2Lib.io import ct
+from IPv2Lib.models import bundle
 from small_chest import small_chest
 
 DAY = 86_400

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from IPv2Lib import bundle, ct
-from IPv2Lib.denoise import denoise
-from IPv2Lib.dose import simulate
-from IPv2Lib.regions import Region, segment, statistics
+from IPv2Lib.analysis.regions import Region, segment, statistics
+from IPv2Lib.inference.denoise import denoise
+from IPv2Lib.io import ct
+from IPv2Lib.models import bundle
+from IPv2Lib.simulation.dose import simulate
 from scipy import ndimage
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import IPv2Lib
 import pytest
-from IPv2Lib import ct
+from IPv2Lib.io import ct
 from small_chest import small_chest
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
@@ -17,9 +17,9 @@ LIBRARY = str(Path(IPv2Lib.__file__).parents[1])
 ENVIRONMENT = {**os.environ, "PYTHONPATH": LIBRARY, "OMP_NUM_THREADS": "1"}
 DRAWING = """
 import os, signal, sys, threading
-from IPv2Lib import pictures
-from IPv2Lib.cli import main
-from IPv2Lib.console import end_process
+from IPv2Lib.cli import pictures
+from IPv2Lib.cli.commands import main
+from IPv2Lib.cli.console import end_process
 
 real = pictures.stages_picture
 def stages_picture(stages):

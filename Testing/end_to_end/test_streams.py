@@ -9,7 +9,8 @@ from pathlib import Path
 
 import IPv2Lib
 import pytest
-from IPv2Lib import bundle, ct
+from IPv2Lib.io import ct
+from IPv2Lib.models import bundle
 from small_chest import small_chest
 
 LIBRARY = str(Path(IPv2Lib.__file__).parents[1])

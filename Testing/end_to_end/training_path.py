@@ -27,9 +27,10 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 sys.path[:0] = [str(REPOSITORY / "IPv2Denoise"), str(HERE.parent)]
 
-from IPv2Lib import ct, phantom  # noqa: E402
-from IPv2Lib.processes import end_process_tree  # noqa: E402
-from IPv2Lib.training_run import read_run  # noqa: E402
+from IPv2Lib.io import ct  # noqa: E402
+from IPv2Lib.simulation import phantom  # noqa: E402
+from IPv2Lib.training.run_folder import read_run  # noqa: E402
+from IPv2SlicerLib.jobs.processes import end_process_tree  # noqa: E402
 
 PATIENTS = 6
 MODEL = "phantom-model"
@@ -103,9 +104,9 @@ def denoise_in_slicer(pair: phantom.Pair, models: Path) -> tuple[float, float]:
 
     with Host() as host:
         import slicer
-        from IPv2Lib import scene
+        from IPv2SlicerLib.scene import volume_nodes
 
-        node = scene.volume_to_node(pair.uldct, "New patient")
+        node = volume_nodes.volume_to_node(pair.uldct, "New patient")
         slicer.util.setSliceViewerLayers(background=node, fit=True)
         widget = host.load_module(REPOSITORY / "IPv2Denoise" / "IPv2Denoise.py")
         selector = widget.ui.modelSelector
@@ -115,7 +116,7 @@ def denoise_in_slicer(pair: phantom.Pair, models: Path) -> tuple[float, float]:
         host.process_events(0.1)
         result = slicer.util.getNode("New patient denoised")
         assert result.GetAttribute("IPv2.model") == MODEL, result.GetAttribute("IPv2.model")
-        after = scene.node_to_volume(result).array
+        after = volume_nodes.node_to_volume(result).array
     return _rmse(pair.uldct.array, pair.truth.array), _rmse(after, pair.truth.array)
 
 

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 import slicer
 import vtk
-from IPv2Lib import scene as ipv2_scene
+from IPv2SlicerLib.scene import volume_nodes as ipv2_scene
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Qt, Signal, Slot
 

@@ -4,14 +4,14 @@ import zipfile
 
 import numpy as np
 import pytest
-from IPv2Lib.ct import Volume
-from IPv2Lib.regions import Region, RegionResponse, StrengthStatistics
+from IPv2Lib.analysis.regions import Region, RegionResponse, StrengthStatistics
+from IPv2Lib.io.ct import Volume
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 vtk = pytest.importorskip("vtk")
 
-from IPv2Lib import scene  # noqa: E402
-from IPv2Lib.scene_changes import subject_hierarchy  # noqa: E402
+from IPv2SlicerLib.scene import volume_nodes  # noqa: E402
+from IPv2SlicerLib.scene.changes import subject_hierarchy  # noqa: E402
 
 STATISTICS = StrengthStatistics(
     (
@@ -25,7 +25,7 @@ PROVENANCE = {"model": "ipv2-fast", "strength": 0.1, "versions": {"torch": "2.2"
 def new_scene():
     """A scene with what the application has beside it."""
     target = slicer.vtkMRMLScene()
-    scene.application_logic(target)
+    volume_nodes.application_logic(target)
     subject_hierarchy(target)
     return target
 
@@ -41,13 +41,13 @@ def pair(dtype=np.int16, shape=(4, 12, 16), seed=0) -> tuple[Volume, Volume]:
 
 
 def array(node) -> np.ndarray:
-    return scene.node_to_volume(node).array
+    return volume_nodes.node_to_volume(node).array
 
 
 def state(target) -> dict[str, object]:
     """Everything of a scene that its file would hold, images, tables and the tree."""
     found = {}
-    for node in scene.nodes_of_class(target, "vtkMRMLNode"):
+    for node in volume_nodes.nodes_of_class(target, "vtkMRMLNode"):
         if node.IsA("vtkMRMLSubjectHierarchyNode"):
             found["tree"] = tree_of(target)
             continue
@@ -60,7 +60,12 @@ def state(target) -> dict[str, object]:
         facts += [{role: node_id for role, node_id in references.items() if node_id}]
         if node.IsA("vtkMRMLScalarVolumeNode") and node.GetImageData():
             image = node.GetImageData()
-            facts += [scene.node_array(node).tolist(), node.GetOrigin(), node.GetSpacing(), image.GetScalarType()]
+            facts += [
+                volume_nodes.node_array(node).tolist(),
+                node.GetOrigin(),
+                node.GetSpacing(),
+                image.GetScalarType(),
+            ]
         if node.IsA("vtkMRMLScalarVolumeDisplayNode"):
             facts += [node.GetWindow(), node.GetLevel(), node.GetColorNodeID()]
         if node.IsA("vtkMRMLTableNode"):
@@ -88,7 +93,7 @@ def save_and_load(target, folder):
     path = folder / "case.mrb"
     assert target.WriteToMRB(str(path), None)
     opened = slicer.vtkMRMLScene()
-    scene.application_logic(opened)
+    volume_nodes.application_logic(opened)
     cache, data_io = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
     cache.SetRemoteCacheDirectory(str(folder / "cache"))  # where a sequence of tables, a scene of its own, is unpacked
     data_io.SetCacheManager(cache)

@@ -4,17 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from IPv2Lib.denoise import blend, blend_and_subtract
 from IPv2Lib.errors import InputError
+from IPv2Lib.hounsfield import LUNG_LEVEL, LUNG_WINDOW
+from IPv2Lib.inference.denoise import blend, blend_and_subtract
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 vtk = pytest.importorskip("vtk")
 
-from IPv2Lib import scene  # noqa: E402
-from IPv2Lib.scene_changes import subject_hierarchy, undoable_step  # noqa: E402
-from IPv2Lib.scene_denoised import add_denoised, link_windows, remove_unused_outputs, show_denoised  # noqa: E402
-from IPv2Lib.scene_results import nodes_of  # noqa: E402
-from IPv2Lib.scene_strength import COLUMNS, can_set_strength, fill_region_table, set_strength  # noqa: E402
+from IPv2SlicerLib.scene import volume_nodes  # noqa: E402
+from IPv2SlicerLib.scene.blending import COLUMNS, can_set_strength, fill_region_table, set_strength  # noqa: E402
+from IPv2SlicerLib.scene.changes import subject_hierarchy, undoable_step  # noqa: E402
+from IPv2SlicerLib.scene.denoised_nodes import add_denoised, link_windows, remove_unused_outputs, show_denoised  # noqa: E402
+from IPv2SlicerLib.scene.result_nodes import nodes_of  # noqa: E402
 from scene_state import PROVENANCE, STATISTICS, array, new_scene, pair, save_and_load, state, table_rows, tree_of  # noqa: E402
 
 
@@ -25,8 +26,8 @@ def fresh():
 
 def add(target, strength=0.5, statistics=STATISTICS, **arguments):
     volume, output = pair()
-    node = scene.volume_to_node(volume, "CT", scene=target)
-    scene.show_window(node, 400, 40)
+    node = volume_nodes.volume_to_node(volume, "CT", scene=target)
+    volume_nodes.show_window(node, 400, 40)
     return add_denoised(node, output, strength, statistics, PROVENANCE, **arguments)
 
 
@@ -34,26 +35,26 @@ def add(target, strength=0.5, statistics=STATISTICS, **arguments):
 @pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
 def test_the_result_is_the_blended_volume_and_the_difference_what_was_removed(fresh, dtype, strength):
     volume, output = pair(dtype)
-    node = scene.volume_to_node(volume, "CT", scene=fresh)
+    node = volume_nodes.volume_to_node(volume, "CT", scene=fresh)
     nodes = add_denoised(node, output, strength, STATISTICS, PROVENANCE)
     expected = blend(volume, output, strength).array
     assert array(nodes.denoised).dtype == array(nodes.difference).dtype == dtype
     np.testing.assert_array_equal(array(nodes.denoised), expected)
     np.testing.assert_array_equal(array(nodes.difference), volume.array - expected)
     for each in (nodes.denoised, nodes.difference):
-        np.testing.assert_allclose(scene.node_to_volume(each).affine, volume.affine, atol=1e-9)
+        np.testing.assert_allclose(volume_nodes.node_to_volume(each).affine, volume.affine, atol=1e-9)
     np.testing.assert_array_equal(array(node), volume.array)
 
 
 @pytest.mark.parametrize("strength", [0.3, 1.0])
 def test_what_another_thread_blended_is_used_if_it_is_of_this_strength(fresh, strength):
     volume, output = pair()
-    node = scene.volume_to_node(volume, "CT", scene=fresh)
+    node = volume_nodes.volume_to_node(volume, "CT", scene=fresh)
     blended = blend_and_subtract(volume, output, 0.3)
     nodes = add_denoised(node, output, strength, None, {}, blended=blended)
     np.testing.assert_array_equal(array(nodes.denoised), blend(volume, output, strength).array)
     np.testing.assert_array_equal(array(nodes.difference), volume.array - array(nodes.denoised))
-    shares = np.shares_memory(scene.node_array(nodes.denoised), blended.denoised.array)
+    shares = np.shares_memory(volume_nodes.node_array(nodes.denoised), blended.denoised.array)
     assert shares == (strength == 0.3)
 
 
@@ -63,7 +64,7 @@ def test_names_window_provenance_table_and_colors(fresh):
     assert names == ["CT", "CT denoised", "CT difference", "CT regions"]
     display = nodes.denoised.GetDisplayNode()
     assert (display.GetWindow(), display.GetLevel(), display.GetAutoWindowLevel()) == (400, 40, 0)
-    facts = scene.provenance(nodes.denoised)
+    facts = volume_nodes.provenance(nodes.denoised)
     assert facts == {"model": "ipv2-fast", "strength": "0.5", "versions": '{"torch": "2.2"}'}
     assert nodes.table.GetTable().GetColumnName(3) == COLUMNS[3] == "σ before (HU)"
     assert table_rows(nodes.table) == [
@@ -71,7 +72,7 @@ def test_names_window_provenance_table_and_colors(fresh):
         ["Bone", "400.0", "400.5", "–", "–", "–"],
     ]
     difference = nodes.difference.GetDisplayNode()
-    assert difference.GetLevel() == 0 and difference.GetWindow() / 2 == scene.nice_limit(array(nodes.difference))
+    assert difference.GetLevel() == 0 and difference.GetWindow() / 2 == volume_nodes.nice_limit(array(nodes.difference))
     assert fresh.GetFirstNodeByClass("vtkMRMLColorLegendDisplayNode").GetDisplayableNode() is nodes.difference
 
 
@@ -91,15 +92,15 @@ def test_a_second_result_gets_another_name_and_the_same_colors(fresh):
 def test_the_source_need_not_have_been_shown(fresh):
     volume, output = pair()
     node = fresh.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "never shown")
-    scene.fill_volume(node, volume)
+    volume_nodes.fill_volume(node, volume)
     display = add_denoised(node, output, 1.0, None, {}).denoised.GetDisplayNode()
-    assert (display.GetWindow(), display.GetLevel()) == (scene.LUNG_WINDOW, scene.LUNG_LEVEL)
+    assert (display.GetWindow(), display.GetLevel()) == (LUNG_WINDOW, LUNG_LEVEL)
 
 
 def test_results_are_placed_beside_their_source(fresh):
     tree = subject_hierarchy(fresh)
     volume, output = pair()
-    loose, filed = (scene.volume_to_node(volume, name, scene=fresh) for name in ("loose", "filed"))
+    loose, filed = (volume_nodes.volume_to_node(volume, name, scene=fresh) for name in ("loose", "filed"))
     patient = tree.CreateSubjectItem(tree.GetSceneItemID(), "patient")
     study = tree.CreateStudyItem(patient, "study")
     tree.CreateItem(study, filed)
@@ -115,7 +116,7 @@ def test_results_are_placed_beside_their_source(fresh):
 @pytest.mark.parametrize("strength", [0.0, 0.35, 1.0])
 def test_another_strength_is_as_if_it_had_been_the_first(fresh, dtype, strength):
     volume, output = pair(dtype)
-    node = scene.volume_to_node(volume, "CT", scene=fresh)
+    node = volume_nodes.volume_to_node(volume, "CT", scene=fresh)
     nodes = add_denoised(node, output, 0.8, STATISTICS, PROVENANCE)
     limits = nodes.difference.GetDisplayNode().GetWindow()
     assert can_set_strength(nodes.denoised)
@@ -124,7 +125,7 @@ def test_another_strength_is_as_if_it_had_been_the_first(fresh, dtype, strength)
     np.testing.assert_array_equal(array(nodes.denoised), array(once.denoised))
     np.testing.assert_array_equal(array(nodes.difference), array(once.difference))
     assert table_rows(nodes.table) == table_rows(once.table)
-    assert scene.provenance(nodes.denoised) == scene.provenance(once.denoised)
+    assert volume_nodes.provenance(nodes.denoised) == volume_nodes.provenance(once.denoised)
     assert nodes.difference.GetDisplayNode().GetWindow() == limits
 
 
@@ -135,29 +136,29 @@ def test_a_new_strength_is_told_to_the_views_once_and_leaves_the_network_output_
         node.AddObserver(node.ImageDataModifiedEvent, lambda *_: seen.append("image"))
         node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: seen.append("node"))
     views = show_denoised(nodes, slice_index=2)
-    before = [scene.render_view(view, (64, 48)) for view in views]
+    before = [volume_nodes.render_view(view, (64, 48)) for view in views]
     seen.clear()
     set_strength(nodes.denoised, 0.0)
     assert 2 <= seen.count("image") <= 4 and seen.count("node") <= 4
-    after = [scene.render_view(view) for view in views]
+    after = [volume_nodes.render_view(view) for view in views]
     np.testing.assert_array_equal(after[0], before[0])
     np.testing.assert_array_equal(after[1], before[0])
     assert (before[1] != after[1]).any() and (before[2] != after[2]).any()
     set_strength(nodes.denoised, 1.0)
     np.testing.assert_array_equal(array(nodes.denoised), pair()[1].array)
     for picture, view in zip(before, views, strict=True):
-        np.testing.assert_array_equal(scene.render_view(view), picture)
+        np.testing.assert_array_equal(volume_nodes.render_view(view), picture)
 
 
 def test_what_is_true_of_a_file_is_not_kept_on_a_node(fresh):
     of_a_file = {"output_sha256": "0" * 64, "output": "denoised.nrrd", "input_place": "00ff"}
     volume, output = pair()
-    node = scene.volume_to_node(volume, "CT", scene=fresh)
+    node = volume_nodes.volume_to_node(volume, "CT", scene=fresh)
     nodes = add_denoised(node, output, 0.5, None, {"model": "m", **of_a_file})
-    assert scene.provenance(nodes.denoised).keys() == {"model", "strength"}
+    assert volume_nodes.provenance(nodes.denoised).keys() == {"model", "strength"}
     nodes.denoised.SetAttribute("IPv2.output_sha256", "0" * 64)  # as in older scenes
     set_strength(nodes.denoised, 1.0)
-    assert scene.provenance(nodes.denoised).keys() == {"model", "strength"}
+    assert volume_nodes.provenance(nodes.denoised).keys() == {"model", "strength"}
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
@@ -176,7 +177,7 @@ def test_why_a_strength_cannot_be_set(fresh):
     with pytest.raises(InputError, match="no result of denoising"):
         set_strength(nodes.input, 0.5)
     assert not can_set_strength(None) and not can_set_strength(nodes.input)
-    scene.fill_volume(nodes.input, pair(shape=(3, 12, 16))[0])
+    volume_nodes.fill_volume(nodes.input, pair(shape=(3, 12, 16))[0])
     with pytest.raises(InputError, match="changed since"):
         set_strength(nodes.denoised, 0.5)
     fresh.RemoveNode(nodes.input)
@@ -199,7 +200,7 @@ def test_a_result_whose_difference_or_table_was_removed_can_still_be_changed(fre
 
 def test_undo_and_redo_of_a_result(fresh):
     fresh.SetUndoOn()
-    node = scene.volume_to_node(pair()[0], "CT", scene=fresh)
+    node = volume_nodes.volume_to_node(pair()[0], "CT", scene=fresh)
     tree = subject_hierarchy(fresh)
     tree.CreateItem(tree.GetSceneItemID(), node)
     before = state(fresh)
@@ -222,9 +223,9 @@ def test_undo_and_redo_of_a_result(fresh):
 def test_undo_of_a_result_in_an_existing_volume_brings_its_image_back(fresh):
     fresh.SetUndoOn()
     other = pair(shape=(2, 5, 7), seed=3)[0]
-    output_node = scene.volume_to_node(other, "mine", scene=fresh, provenance={"model": "older"})
-    scene.show_window(output_node, 123, 45)
-    node = scene.volume_to_node(pair()[0], "CT", scene=fresh)
+    output_node = volume_nodes.volume_to_node(other, "mine", scene=fresh, provenance={"model": "older"})
+    volume_nodes.show_window(output_node, 123, 45)
+    node = volume_nodes.volume_to_node(pair()[0], "CT", scene=fresh)
     before = state(fresh)
     nodes = add_denoised(node, pair()[1], 1.0, STATISTICS, PROVENANCE, output_node=output_node)
     assert nodes.denoised is output_node and output_node.GetName() == "CT denoised"
@@ -263,7 +264,7 @@ def test_a_failure_in_the_middle_leaves_the_scene_as_it_was(fresh, into, undo):
     if undo:
         fresh.SetUndoOn()
     earlier = add(fresh, 0.7)
-    spare = scene.volume_to_node(pair(shape=(2, 5, 7))[0], "mine", scene=fresh)
+    spare = volume_nodes.volume_to_node(pair(shape=(2, 5, 7))[0], "mine", scene=fresh)
     output_node = {"new": None, "existing": spare, "earlier result": earlier.denoised}[into]
     before, levels = state(fresh), fresh.GetNumberOfUndoLevels()
     with pytest.raises(RuntimeError, match="in the middle"):
@@ -293,7 +294,9 @@ def test_a_step_that_fails_takes_its_folders_back(fresh):
 )
 def test_what_cannot_be_added_is_refused_and_the_scene_stays(fresh, choose, message):
     nodes = add(fresh)
-    labels = scene.labels_to_node(np.ones((4, 12, 16), bool), pair()[0], "mask", ((1, "x", (9, 9, 9)),), scene=fresh)
+    labels = volume_nodes.labels_to_node(
+        np.ones((4, 12, 16), bool), pair()[0], "mask", ((1, "x", (9, 9, 9)),), scene=fresh
+    )
     before = state(fresh)
     arguments = {"input_node": nodes.input, "network_output": pair()[1], **choose(nodes, labels)}
     with pytest.raises(InputError, match=message):
@@ -307,7 +310,7 @@ def test_what_cannot_be_added_is_refused_and_the_scene_stays(fresh, choose, mess
 def test_a_saved_result_is_found_with_everything_but_the_network_output(fresh, tmp_path):
     tree = subject_hierarchy(fresh)
     volume, output = pair(np.float32)
-    node = scene.volume_to_node(volume, "CT", scene=fresh)
+    node = volume_nodes.volume_to_node(volume, "CT", scene=fresh)
     tree.CreateItem(tree.CreateStudyItem(tree.GetSceneItemID(), "study"), node)
     nodes = add_denoised(node, output, 0.5, STATISTICS, PROVENANCE)
     show_denoised(nodes)
@@ -317,7 +320,7 @@ def test_a_saved_result_is_found_with_everything_but_the_network_output(fresh, t
     assert [n.GetName() for n in (found.input, found.difference, found.table)] == ["CT", "CT difference", "CT regions"]
     np.testing.assert_array_equal(array(found.denoised), array(nodes.denoised))
     np.testing.assert_array_equal(array(found.difference), array(nodes.difference))
-    assert scene.provenance(found.denoised) == scene.provenance(nodes.denoised)
+    assert volume_nodes.provenance(found.denoised) == volume_nodes.provenance(nodes.denoised)
     assert table_rows(found.table) == table_rows(nodes.table)
     assert found.table.GetTable().GetColumnName(5) == COLUMNS[5]
     display = found.difference.GetDisplayNode()
@@ -330,7 +333,7 @@ def test_a_saved_result_is_found_with_everything_but_the_network_output(fresh, t
     assert tree.GetItemName(tree.GetItemParent(tree.GetItemByDataNode(found.table))) == "study"
     # Volumes that are added after loading may get the ID of the hidden node.
     for number in range(6):
-        scene.volume_to_node(volume, f"later {number}", scene=opened)
+        volume_nodes.volume_to_node(volume, f"later {number}", scene=opened)
     assert not can_set_strength(found.denoised)
     with pytest.raises(InputError, match="not saved with a scene"):
         set_strength(found.denoised, 0.3)
@@ -346,7 +349,7 @@ def test_what_the_network_said_goes_with_its_result(fresh):
     first, second = add(fresh), add(fresh)
 
     def outputs() -> int:
-        found = scene.nodes_of_class(fresh, "vtkMRMLScalarVolumeNode")
+        found = volume_nodes.nodes_of_class(fresh, "vtkMRMLScalarVolumeNode")
         return sum(node.GetName() == "IPv2 network output" for node in found)
 
     remove_unused_outputs(fresh)
@@ -367,7 +370,7 @@ def test_a_closed_scene_is_used_again(fresh):
     fresh.Clear(False)
     nodes = add(fresh, 1.0)
     views = show_denoised(nodes)
-    assert [scene.render_view(view, (40, 30)).any() for view in views] == [True] * 3
+    assert [volume_nodes.render_view(view, (40, 30)).any() for view in views] == [True] * 3
     set_strength(nodes.denoised, 0.5)
 
 
@@ -377,7 +380,7 @@ def test_a_closed_scene_is_used_again(fresh):
 def test_comparison_shows_input_denoised_and_difference_linked(fresh):
     nodes = add(fresh, 1.0)
     views = show_denoised(nodes, slice_index=1)
-    composites = scene.nodes_of_class(fresh, "vtkMRMLSliceCompositeNode")
+    composites = volume_nodes.nodes_of_class(fresh, "vtkMRMLSliceCompositeNode")
     shown = {composite.GetLayoutName(): composite for composite in composites}
     volumes = [nodes.input, nodes.denoised, nodes.difference]
     assert [shown[view.GetLayoutName()].GetBackgroundVolumeID() for view in views] == [v.GetID() for v in volumes]
@@ -400,8 +403,8 @@ def test_showing_another_result_lets_the_first_go(fresh):
 
 
 def test_linked_windows_follow_each_other_without_a_loop(fresh):
-    a, b = (scene.volume_to_node(pair()[0], name, scene=fresh) for name in "ab")
-    scene.show_window(a, 300, 30)
+    a, b = (volume_nodes.volume_to_node(pair()[0], name, scene=fresh) for name in "ab")
+    volume_nodes.show_window(a, 300, 30)
     link = link_windows(a, b)
     events = []
     for node in (a, b):
@@ -417,7 +420,7 @@ def test_linked_windows_follow_each_other_without_a_loop(fresh):
     assert windows() == [(77, -0.1)] * 2
     b.GetDisplayNode().SetAutoWindowLevel(True)
     assert windows()[0] == windows()[1]
-    scene.show_window(a, 5, 6)  # another display node, or a new one, is followed too
+    volume_nodes.show_window(a, 5, 6)  # another display node, or a new one, is followed too
     display = fresh.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
     b.SetAndObserveDisplayNodeID(display.GetID())
     display.SetWindowLevel(8, 9)
@@ -429,7 +432,7 @@ def test_linked_windows_follow_each_other_without_a_loop(fresh):
 
 
 def test_a_link_does_not_outlive_its_volumes(fresh):
-    a, b = (scene.volume_to_node(pair()[0], name, scene=fresh) for name in "ab")
+    a, b = (volume_nodes.volume_to_node(pair()[0], name, scene=fresh) for name in "ab")
     link = link_windows(a, b)
     fresh.RemoveNode(b)
     del b
@@ -442,9 +445,9 @@ def test_a_link_does_not_outlive_its_volumes(fresh):
 def test_the_difference_is_white_where_nothing_was_removed(fresh):
     volume, output = pair()
     output.array[:, :6] = volume.array[:, :6]
-    node = scene.volume_to_node(volume, "CT", scene=fresh)
+    node = volume_nodes.volume_to_node(volume, "CT", scene=fresh)
     view = show_denoised(add_denoised(node, output, 1.0, None, {}), slice_index=2)[2]
-    picture = scene.render_view(view, (64, 48))
+    picture = volume_nodes.render_view(view, (64, 48))
     shown = picture.reshape(-1, 3)
     assert (picture == 255).all(axis=2).mean() > 0.3
     redder, bluer = shown[:, 0] > shown[:, 2], shown[:, 0] < shown[:, 2]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from IPv2Lib.ct import Volume
 from IPv2Lib.errors import InputError, OutputError
+from IPv2Lib.io.ct import Volume
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 
-from IPv2Lib import scene  # noqa: E402
+from IPv2SlicerLib.scene import volume_nodes  # noqa: E402
 
 ENTRIES = ((1, "Lung", (40, 120, 250)), (2, "Bone", (250, 200, 0)))
 
@@ -32,7 +32,7 @@ def grey(hu, window=1000.0, level=-500.0) -> np.ndarray:
 
 
 def draw(volume, **arguments):
-    return scene.render_slice(volume, window=1000, level=-500, **arguments).astype(int)
+    return volume_nodes.render_slice(volume, window=1000, level=-500, **arguments).astype(int)
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
@@ -119,7 +119,7 @@ def test_labels_are_blended_over_the_slice():
     volume = ramp()
     labels = np.zeros(volume.array.shape, np.uint8)
     labels[2, 1:3, 2:4], labels[2, 4, 5] = 1, 2
-    picture = draw(volume, slice_index=2, overlay=scene.Overlay(labels, ENTRIES, 0.4))
+    picture = draw(volume, slice_index=2, overlay=volume_nodes.Overlay(labels, ENTRIES, 0.4))
     plain = draw(volume, slice_index=2)
     for value, _, color in ENTRIES:
         here = labels[2] == value
@@ -130,7 +130,7 @@ def test_labels_are_blended_over_the_slice():
 def test_zero_difference_is_white_and_signs_mirror_each_other():
     hu = np.array([0, 0.3, 5, 40, 99, 100, 500], np.float32)
     array = np.stack([hu, -hu])[None].repeat(2, axis=1)
-    picture = scene.render_slice(Volume(array), window=200, level=0, colors=scene.difference_colors())
+    picture = volume_nodes.render_slice(Volume(array), window=200, level=0, colors=volume_nodes.difference_colors())
     positive, negative = picture[0], picture[-1]
     np.testing.assert_array_equal(negative[:, ::-1], positive)
     assert positive[0].tolist() == positive[1].tolist() == [255, 255, 255]
@@ -140,32 +140,32 @@ def test_zero_difference_is_white_and_signs_mirror_each_other():
 
 
 def test_the_colors_of_differences_are_symmetric():
-    colors = scene.difference_colors()
+    colors = volume_nodes.difference_colors()
     assert colors.shape == (256, 3)
     np.testing.assert_array_equal(colors[:127], colors[254:127:-1, ::-1])
     assert colors[127].tolist() == [255, 255, 255]
 
 
 def test_a_difference_node_has_a_symmetric_range_one_table_and_a_legend(fresh):
-    first, second = (scene.volume_to_node(ramp(), name, scene=fresh) for name in "ab")
-    scene.show_difference(first, 150)
-    scene.show_difference(second, 80)
-    scene.show_difference(second, 90)
+    first, second = (volume_nodes.volume_to_node(ramp(), name, scene=fresh) for name in "ab")
+    volume_nodes.show_difference(first, 150)
+    volume_nodes.show_difference(second, 80)
+    volume_nodes.show_difference(second, 90)
     display = second.GetDisplayNode()
     assert (display.GetWindow(), display.GetLevel()) == (180, 0)
     assert display.GetColorNode() is first.GetDisplayNode().GetColorNode()
     assert fresh.GetNumberOfNodesByClass("vtkMRMLColorLegendDisplayNode") == 2
     for limit in (0, -5, float("nan"), float("inf")):
         with pytest.raises(InputError, match="positive limit"):
-            scene.show_difference(first, limit)
+            volume_nodes.show_difference(first, limit)
 
 
 def test_compare_views_are_linked_and_show_the_same_place(fresh):
     volumes = [ramp(), ramp().with_array(ramp().array + 300), ramp().with_array(ramp().array // 2)]
-    nodes = [scene.volume_to_node(volume, f"volume {n}", scene=fresh) for n, volume in enumerate(volumes)]
+    nodes = [volume_nodes.volume_to_node(volume, f"volume {n}", scene=fresh) for n, volume in enumerate(volumes)]
     for node in nodes:
-        scene.show_window(node, 1000, -500)
-    views = scene.show_compare(nodes, slice_index=3)
+        volume_nodes.show_window(node, 1000, -500)
+    views = volume_nodes.show_compare(nodes, slice_index=3)
     layout = fresh.GetFirstNodeByClass("vtkMRMLLayoutNode")
     assert layout.GetViewArrangement() > layout.SlicerLayoutUserView
     assert layout.GetCurrentLayoutDescription().count("vtkMRMLSliceNode") == 3
@@ -174,7 +174,7 @@ def test_compare_views_are_linked_and_show_the_same_place(fresh):
     assert all(composite.GetLinkedControl() and composite.GetHotLinkedControl() for composite in composites)
     assert len({view.GetSliceOffset() for view in views}) == len({view.GetFieldOfView() for view in views}) == 1
     for view, volume in zip(views, volumes, strict=True):
-        picture = scene.render_view(view)
+        picture = volume_nodes.render_view(view)
         height, width = picture.shape[:2]
         columns = ((np.arange(8) + 0.5) * width / 8).astype(int)
         middle = picture[height // 2 + 1, columns, 0].astype(float)
@@ -183,21 +183,21 @@ def test_compare_views_are_linked_and_show_the_same_place(fresh):
 
 
 def test_compare_again_replaces_the_views_content(fresh):
-    nodes = [scene.volume_to_node(ramp(), name, scene=fresh) for name in "abc"]
-    scene.show_compare(nodes)
-    views = scene.show_compare(nodes[::-1][:2], orientation="coronal")
+    nodes = [volume_nodes.volume_to_node(ramp(), name, scene=fresh) for name in "abc"]
+    volume_nodes.show_compare(nodes)
+    views = volume_nodes.show_compare(nodes[::-1][:2], orientation="coronal")
     assert [view.GetName() for view in views] == ["IPv2View1", "IPv2View2"]
     fresh.Clear(False)
-    node = scene.volume_to_node(ramp(), "after the scene was closed", scene=fresh)
-    assert scene.render_view(scene.show_compare([node])[0], (40, 30)).any()
+    node = volume_nodes.volume_to_node(ramp(), "after the scene was closed", scene=fresh)
+    assert volume_nodes.render_view(volume_nodes.show_compare([node])[0], (40, 30)).any()
 
 
 def test_volumes_are_compared_in_their_own_slices(fresh):
     coronal = ramp(direction=(1, 0, 0, 0, 0, 1, 0, -1, 0))  # slices one behind the other, rows from head to foot
-    node = scene.volume_to_node(coronal, "coronal", scene=fresh)
-    scene.show_window(node, 1000, -500)
-    (view,) = scene.show_compare([node], slice_index=4)
-    picture = scene.render_view(view, (160, 120)).astype(int)
+    node = volume_nodes.volume_to_node(coronal, "coronal", scene=fresh)
+    volume_nodes.show_window(node, 1000, -500)
+    (view,) = volume_nodes.show_compare([node], slice_index=4)
+    picture = volume_nodes.render_view(view, (160, 120)).astype(int)
     expected = grey(coronal.array[4])
     shown = picture[..., 0][picture.any(axis=2)]
     assert expected.min() - 4 <= shown.min() and shown.max() <= expected.max() + 4
@@ -205,16 +205,16 @@ def test_volumes_are_compared_in_their_own_slices(fresh):
 
 def test_an_overlay_in_the_views_of_the_scene(fresh):
     volume = Volume(np.full((3, 8, 8), -500, np.int16))
-    node = scene.volume_to_node(volume, "CT", scene=fresh)
-    labels = scene.labels_to_node(np.ones((3, 8, 8), bool), volume, "mask", ENTRIES[:1], scene=fresh)
-    views = scene.show_compare([node, node])
-    scene.show_overlay(node, labels, 0.5, views[:1])
-    scene.show_window(node, 1000, -500)
-    over, plain = (scene.render_view(view, (32, 32))[16, 16].astype(int) for view in views)
+    node = volume_nodes.volume_to_node(volume, "CT", scene=fresh)
+    labels = volume_nodes.labels_to_node(np.ones((3, 8, 8), bool), volume, "mask", ENTRIES[:1], scene=fresh)
+    views = volume_nodes.show_compare([node, node])
+    volume_nodes.show_overlay(node, labels, 0.5, views[:1])
+    volume_nodes.show_window(node, 1000, -500)
+    over, plain = (volume_nodes.render_view(view, (32, 32))[16, 16].astype(int) for view in views)
     assert plain.tolist() == [127, 127, 127]
     np.testing.assert_allclose(over, (plain + ENTRIES[0][2]) / 2, atol=1)
-    scene.show_overlay(node, None)
-    assert scene.render_view(views[0])[16, 16].tolist() == [127, 127, 127]
+    volume_nodes.show_overlay(node, None)
+    assert volume_nodes.render_view(views[0])[16, 16].tolist() == [127, 127, 127]
 
 
 @pytest.mark.parametrize(
@@ -224,35 +224,35 @@ def test_an_overlay_in_the_views_of_the_scene(fresh):
         ({"slice_index": 5}, "no axial slice 5: use 0 to 4"),
         ({"slice_index": -1}, "no axial slice -1"),
         ({"window": 0}, "window of 0 HU"),
-        ({"overlay": scene.Overlay(np.zeros((1, 2, 2), np.uint8), ())}, "one grid"),
+        ({"overlay": volume_nodes.Overlay(np.zeros((1, 2, 2), np.uint8), ())}, "one grid"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(arguments, message):
     with pytest.raises(InputError, match=message):
-        scene.render_slice(ramp(), **arguments)
+        volume_nodes.render_slice(ramp(), **arguments)
 
 
 @pytest.mark.parametrize("count", [0, 10])
 def test_too_few_or_too_many_volumes_cannot_be_compared(fresh, count):
-    node = scene.volume_to_node(ramp(), "CT", scene=fresh)
+    node = volume_nodes.volume_to_node(ramp(), "CT", scene=fresh)
     with pytest.raises(InputError, match="1 to 9"):
-        scene.show_compare([node] * count)
+        volume_nodes.show_compare([node] * count)
 
 
 def test_drawing_leaves_the_scene_alone(fresh):
-    node = scene.volume_to_node(ramp(), "CT", scene=fresh)
+    node = volume_nodes.volume_to_node(ramp(), "CT", scene=fresh)
     before = fresh.GetNumberOfNodes()
-    from_node = scene.render_slice(node)
+    from_node = volume_nodes.render_slice(node)
     assert fresh.GetNumberOfNodes() == before
-    np.testing.assert_array_equal(from_node, scene.render_slice(ramp()))
+    np.testing.assert_array_equal(from_node, volume_nodes.render_slice(ramp()))
 
 
 def test_png_keeps_every_pixel(tmp_path):
     sitk = pytest.importorskip("SimpleITK")
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    path = scene.save_png(picture, tmp_path / "a.png")
+    path = volume_nodes.save_png(picture, tmp_path / "a.png")
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), picture)
-    assert path.read_bytes() == scene.png(picture)
+    assert path.read_bytes() == volume_nodes.png(picture)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -260,28 +260,29 @@ def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path):
     picture = np.zeros((2, 2, 3), np.uint8)
     (tmp_path / "a.png").mkdir()
     with pytest.raises(OutputError, match="cannot be written"):
-        scene.save_png(picture, tmp_path / "a.png")
+        volume_nodes.save_png(picture, tmp_path / "a.png")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_without_display_drawing_says_nothing_and_needs_neither_opengl_nor_torch(tmp_path):
     code = (
         "import sys, numpy as np\n"
-        "from IPv2Lib import ct, scene\n"
+        "from IPv2Lib.io import ct\n"
+        "from IPv2SlicerLib.scene import volume_nodes\n"
         "volume = ct.Volume(np.zeros((2, 8, 8), np.int16))\n"
-        "overlay = scene.Overlay(np.ones((2, 8, 8), bool), ((1, 'all', (255, 0, 0)),))\n"
-        "scene.save_png(scene.render_slice(volume, overlay=overlay), sys.argv[1])\n"
-        "scene.draw_text('title', 20)\n"
-        "node = scene.volume_to_node(volume, 'CT')\n"
-        "scene.show_difference(node)\n"
-        "scene.labels_to_node(np.ones((2, 8, 8), bool), volume, 'mask', overlay.entries)\n"
-        "scene.render_view(scene.show_compare([node, node])[1])\n"
+        "overlay = volume_nodes.Overlay(np.ones((2, 8, 8), bool), ((1, 'all', (255, 0, 0)),))\n"
+        "volume_nodes.save_png(volume_nodes.render_slice(volume, overlay=overlay), sys.argv[1])\n"
+        "volume_nodes.draw_text('title', 20)\n"
+        "node = volume_nodes.volume_to_node(volume, 'CT')\n"
+        "volume_nodes.show_difference(node)\n"
+        "volume_nodes.labels_to_node(np.ones((2, 8, 8), bool), volume, 'mask', overlay.entries)\n"
+        "volume_nodes.render_view(volume_nodes.show_compare([node, node])[1])\n"
         "assert 'torch' not in sys.modules\n"
         "if sys.platform == 'linux':\n"
         "    loaded = open('/proc/self/maps').read()\n"
         "    assert not any(name in loaded for name in ('libEGL', 'libGL.', 'libX11'))\n"
     )
-    library = Path(scene.__file__).parent.parent
+    library = Path(volume_nodes.__file__).parents[2]
     environment = {"PYTHONPATH": str(library), "PATH": ""}
     run = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "a.png")], capture_output=True, text=True, env=environment

@@ -4,13 +4,13 @@ import zipfile
 
 import numpy as np
 import pytest
-from IPv2Lib.ct import Volume
 from IPv2Lib.errors import InputError
+from IPv2Lib.io.ct import Volume
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 vtk = pytest.importorskip("vtk")
 
-from IPv2Lib import scene  # noqa: E402
+from IPv2SlicerLib.scene import volume_nodes  # noqa: E402
 
 ENTRIES = ((0, "Outside", (0, 0, 0)), (1, "Air", (10, 20, 30)), (3, "Lung", (90, 180, 230)))
 
@@ -47,7 +47,7 @@ def fresh():
 @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
 def test_a_volume_comes_back_exactly(fresh, dtype, direction):
     volume = some_volume(dtype, direction=direction)
-    back = scene.node_to_volume(scene.volume_to_node(volume, "CT", scene=fresh))
+    back = volume_nodes.node_to_volume(volume_nodes.volume_to_node(volume, "CT", scene=fresh))
     assert back.array.dtype == dtype
     np.testing.assert_array_equal(back.array, volume.array)
     assert (back.spacing, back.origin, back.direction) == (volume.spacing, volume.origin, volume.direction)
@@ -56,7 +56,7 @@ def test_a_volume_comes_back_exactly(fresh, dtype, direction):
 @pytest.mark.parametrize("shape", [(1, 4, 5), (1, 2, 2), (3, 1, 5)])
 def test_one_slice_comes_back_exactly(fresh, shape):
     volume = some_volume(shape=shape)
-    back = scene.node_to_volume(scene.volume_to_node(volume, "CT", scene=fresh))
+    back = volume_nodes.node_to_volume(volume_nodes.volume_to_node(volume, "CT", scene=fresh))
     np.testing.assert_array_equal(back.array, volume.array)
 
 
@@ -64,7 +64,7 @@ def test_one_slice_comes_back_exactly(fresh, shape):
 def test_every_voxel_is_where_it_was(fresh, direction):
     volume = some_volume(direction=direction)
     matrix = vtk.vtkMatrix4x4()
-    scene.volume_to_node(volume, "CT", scene=fresh).GetIJKToRASMatrix(matrix)
+    volume_nodes.volume_to_node(volume, "CT", scene=fresh).GetIJKToRASMatrix(matrix)
     voxel = (4, 3, 2, 1)
     x, y, z, _ = volume.affine @ voxel
     np.testing.assert_allclose(matrix.MultiplyPoint(voxel), (-x, -y, z, 1), rtol=0, atol=1e-10)
@@ -72,10 +72,10 @@ def test_every_voxel_is_where_it_was(fresh, direction):
 
 def test_nodes_and_volumes_do_not_share_memory(fresh):
     volume = some_volume()
-    node = scene.volume_to_node(volume, "CT", scene=fresh)
+    node = volume_nodes.volume_to_node(volume, "CT", scene=fresh)
     value = volume.array[0, 0, 0]
     volume.array[0, 0, 0] = value + 1
-    back = scene.node_to_volume(node)
+    back = volume_nodes.node_to_volume(node)
     assert back.array[0, 0, 0] == value
     fresh.RemoveNode(node)
     del node
@@ -85,29 +85,29 @@ def test_nodes_and_volumes_do_not_share_memory(fresh):
 def test_read_only_and_strided_arrays_are_taken(fresh):
     array = np.arange(2 * 4 * 6, dtype=np.int16).reshape(2, 4, 6)[:, ::-1, ::2]
     array.flags.writeable = False
-    back = scene.node_to_volume(scene.volume_to_node(Volume(array), "CT", scene=fresh))
+    back = volume_nodes.node_to_volume(volume_nodes.volume_to_node(Volume(array), "CT", scene=fresh))
     np.testing.assert_array_equal(back.array, array)
-    scene.render_slice(Volume(array))
+    volume_nodes.render_slice(Volume(array))
 
 
 def test_outside_of_slicer_the_scene_is_made_once_and_is_the_default():
-    assert scene.scene() is scene.scene() is slicer.mrmlScene
-    node = scene.volume_to_node(some_volume(), "default scene")
+    assert volume_nodes.scene() is volume_nodes.scene() is slicer.mrmlScene
+    node = volume_nodes.volume_to_node(some_volume(), "default scene")
     assert node.GetScene() is slicer.mrmlScene
     slicer.mrmlScene.RemoveNode(node)
 
 
 def test_a_new_volume_is_shown_in_the_lung_window(fresh):
-    display = scene.volume_to_node(some_volume(), "CT", scene=fresh).GetDisplayNode()
+    display = volume_nodes.volume_to_node(some_volume(), "CT", scene=fresh).GetDisplayNode()
     assert (display.GetWindow(), display.GetLevel(), display.GetAutoWindowLevel()) == (1500, -600, 0)
 
 
 def test_provenance_is_kept_as_attributes(fresh):
     values = {"model": "unet", "strength": 0.5, "versions": {"torch": "2.2"}}
-    node = scene.volume_to_node(some_volume(), "CT", scene=fresh, provenance=values)
+    node = volume_nodes.volume_to_node(some_volume(), "CT", scene=fresh, provenance=values)
     assert node.GetAttribute("IPv2.model") == "unet"
     node.SetAttribute("Other.key", "not ours")
-    assert scene.provenance(node) == {"model": "unet", "strength": "0.5", "versions": '{"torch": "2.2"}'}
+    assert volume_nodes.provenance(node) == {"model": "unet", "strength": "0.5", "versions": '{"torch": "2.2"}'}
 
 
 def add_vector_volume(target):
@@ -120,7 +120,7 @@ def add_vector_volume(target):
 
 
 def add_transformed_volume(target):
-    node = scene.volume_to_node(some_volume(), "moved", scene=target)
+    node = volume_nodes.volume_to_node(some_volume(), "moved", scene=target)
     transform = target.AddNewNodeByClass("vtkMRMLLinearTransformNode", "registration")
     node.SetAndObserveTransformNodeID(transform.GetID())
     return node
@@ -140,14 +140,14 @@ def add_transformed_volume(target):
 def test_what_is_no_volume_is_refused(fresh, make, message):
     node = make(fresh)
     with pytest.raises(InputError, match=message):
-        scene.node_to_volume(node)
+        volume_nodes.node_to_volume(node)
 
 
 def test_a_label_map_names_its_labels_and_keeps_its_place(fresh):
     volume = some_volume(direction=DIRECTIONS["oblique"])
     labels = np.zeros(volume.array.shape, np.uint8)
     labels[1, 2] = 3
-    node = scene.labels_to_node(labels, volume, "regions", ENTRIES, scene=fresh)
+    node = volume_nodes.labels_to_node(labels, volume, "regions", ENTRIES, scene=fresh)
     table = node.GetDisplayNode().GetColorNode()
     assert [table.GetColorName(value) for value in (1, 3)] == ["Air", "Lung"]
     rgba = np.zeros(4)
@@ -155,7 +155,7 @@ def test_a_label_map_names_its_labels_and_keeps_its_place(fresh):
     np.testing.assert_allclose(rgba * 255, (90, 180, 230, 255), atol=0.5)
     table.GetColor(0, rgba)
     assert rgba[3] == 0
-    back = scene.node_to_volume(node)
+    back = volume_nodes.node_to_volume(node)
     np.testing.assert_array_equal(back.array, labels)
     assert (back.spacing, back.origin, back.direction) == (volume.spacing, volume.origin, volume.direction)
 
@@ -164,7 +164,8 @@ def test_two_label_maps_have_two_tables(fresh):
     volume = some_volume()
     labels = np.ones(volume.array.shape, bool)
     first, second = (
-        scene.labels_to_node(labels, volume, "mask", ((1, name, (255, 0, 0)),), scene=fresh) for name in ("a", "b")
+        volume_nodes.labels_to_node(labels, volume, "mask", ((1, name, (255, 0, 0)),), scene=fresh)
+        for name in ("a", "b")
     )
     names = [node.GetDisplayNode().GetColorNode().GetColorName(1) for node in (first, second)]
     assert names == ["a", "b"]
@@ -182,7 +183,7 @@ def test_two_label_maps_have_two_tables(fresh):
 def test_labels_that_do_not_fit_are_refused_and_the_scene_stays(fresh, labels, message):
     before = fresh.GetNumberOfNodes()
     with pytest.raises(InputError, match=message):
-        scene.labels_to_node(labels, some_volume(), "regions", ENTRIES, scene=fresh)
+        volume_nodes.labels_to_node(labels, some_volume(), "regions", ENTRIES, scene=fresh)
     assert fresh.GetNumberOfNodes() == before
 
 
@@ -190,24 +191,24 @@ def test_a_saved_scene_opens_with_everything_in_it(fresh, tmp_path):
     volume = some_volume(np.float32, direction=DIRECTIONS["oblique"])
     labels = np.zeros(volume.array.shape, np.uint8)
     labels[0] = 1
-    scene.volume_to_node(volume, "result", scene=fresh, provenance={"model": "unet"})
-    scene.labels_to_node(labels, volume, "regions", ENTRIES, scene=fresh)
-    difference = scene.volume_to_node(volume, "difference", scene=fresh)
-    scene.show_difference(difference, 150)
-    scene.show_compare([fresh.GetFirstNodeByName("result"), difference])
+    volume_nodes.volume_to_node(volume, "result", scene=fresh, provenance={"model": "unet"})
+    volume_nodes.labels_to_node(labels, volume, "regions", ENTRIES, scene=fresh)
+    difference = volume_nodes.volume_to_node(volume, "difference", scene=fresh)
+    volume_nodes.show_difference(difference, 150)
+    volume_nodes.show_compare([fresh.GetFirstNodeByName("result"), difference])
     assert fresh.WriteToMRB(str(tmp_path / "case.mrb"), None)
 
     opened = slicer.vtkMRMLScene()
-    scene.show_compare([scene.volume_to_node(volume, "in the way", scene=opened)])  # as in a scene in use
+    volume_nodes.show_compare([volume_nodes.volume_to_node(volume, "in the way", scene=opened)])  # as in a scene in use
     with zipfile.ZipFile(tmp_path / "case.mrb") as archive:
         archive.extractall(tmp_path)
     opened.SetURL(str(next(tmp_path.glob("*/*.mrml"))))
     assert opened.Connect()
     assert opened.GetFirstNodeByName("in the way") is None
-    back = scene.node_to_volume(opened.GetFirstNodeByName("result"))
+    back = volume_nodes.node_to_volume(opened.GetFirstNodeByName("result"))
     np.testing.assert_array_equal(back.array, volume.array)
     np.testing.assert_allclose(back.affine, volume.affine, rtol=0, atol=1e-9)
-    assert scene.provenance(opened.GetFirstNodeByName("result")) == {"model": "unet"}
+    assert volume_nodes.provenance(opened.GetFirstNodeByName("result")) == {"model": "unet"}
     table = opened.GetFirstNodeByName("regions").GetDisplayNode().GetColorNode()
     assert table.GetColorName(3) == "Lung"
     display = opened.GetFirstNodeByName("difference").GetDisplayNode()

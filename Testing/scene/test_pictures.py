@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from IPv2Lib import purification
-from IPv2Lib.ct import Volume
 from IPv2Lib.errors import InputError
+from IPv2Lib.io.ct import Volume
+from IPv2Lib.purification import purification
 
 pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 
-from IPv2Lib import pictures, scene
+from IPv2Lib.cli import pictures
+from IPv2SlicerLib.scene import volume_nodes
 
 
 def chest(shape=(3, 64, 80), spacing=(1.2, 1.2, 5.0)) -> Volume:
@@ -107,7 +108,7 @@ def test_no_difference_is_white_with_a_legend():
     sheet = pictures.compare_picture([("difference", nothing, "difference")], width=120, limit_hu=100)
     white = (sheet == 255).all(axis=-1)
     rows = np.flatnonzero(white.sum(axis=1) > 60)
-    colors = scene.difference_colors()
+    colors = volume_nodes.difference_colors()
     assert len(rows) > 50
     for end in (colors[0], colors[-1]):
         assert (sheet == end).all(axis=-1).sum() >= 10
@@ -139,7 +140,7 @@ def test_the_range_of_a_difference_is_a_round_number_that_holds_it(largest, limi
 
 
 def test_pictures_of_a_real_scan(data_folder):
-    from IPv2Lib import ct
+    from IPv2Lib.io import ct
 
     volume = ct.read(data_folder / "lungdx_A0002.nrrd")
     some = Volume(volume.array[10:20], volume.spacing, volume.origin, volume.direction)

@@ -5,12 +5,12 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 
-from IPv2Lib import scene  # noqa: E402
-from IPv2Lib.denoise import blend  # noqa: E402
-from IPv2Lib.scene_changes import subject_hierarchy  # noqa: E402
-from IPv2Lib.scene_denoised import add_denoised  # noqa: E402
-from IPv2Lib.scene_results import kind_of, newest_result, nodes_of, source_instance_uids, why_not_output  # noqa: E402
-from IPv2Lib.scene_strength import can_set_strength, set_strength  # noqa: E402
+from IPv2Lib.inference.denoise import blend  # noqa: E402
+from IPv2SlicerLib.scene import volume_nodes  # noqa: E402
+from IPv2SlicerLib.scene.blending import can_set_strength, set_strength  # noqa: E402
+from IPv2SlicerLib.scene.changes import subject_hierarchy  # noqa: E402
+from IPv2SlicerLib.scene.denoised_nodes import add_denoised  # noqa: E402
+from IPv2SlicerLib.scene.result_nodes import kind_of, newest_result, nodes_of, source_instance_uids, why_not_output  # noqa: E402
 from scene_state import PROVENANCE, STATISTICS, array, new_scene, pair, save_and_load, state, table_rows  # noqa: E402
 
 SERIES = "4: Thorax 1.0 B31f"  # as Slicer names the chest CT of every patient of one scanner
@@ -25,7 +25,7 @@ def fresh():
 def load_patient(target, who: str, series: str = SERIES):
     """A volume as Slicer's DICOM module leaves it: in study and patient, with UIDs on node and item."""
     seed = PATIENTS[who]
-    node = scene.volume_to_node(pair(seed=seed)[0], series, scene=target)
+    node = volume_nodes.volume_to_node(pair(seed=seed)[0], series, scene=target)
     tree = subject_hierarchy(target)
     patient = tree.GetItemByUID("DICOM", f"ID-{who}")
     if not patient:
@@ -79,7 +79,7 @@ def check_belongs(nodes, who: str) -> None:
     assert exported_as(nodes.table)["patient"] == who
     assert source_instance_uids(nodes.denoised) == [f"1.2.{seed}.3.1", f"1.2.{seed}.3.2"]
     assert nodes_of(nodes.denoised).difference is nodes.difference
-    assert scene.provenance(nodes.denoised).keys() == PROVENANCE.keys()
+    assert volume_nodes.provenance(nodes.denoised).keys() == PROVENANCE.keys()
     if can_set_strength(nodes.denoised):
         set_strength(nodes.denoised, 1.0)
         np.testing.assert_array_equal(array(nodes.denoised), output.array)
@@ -87,7 +87,7 @@ def check_belongs(nodes, who: str) -> None:
 
 
 def volumes(target) -> list[str]:
-    return [node.GetName() for node in scene.nodes_of_class(target, "vtkMRMLScalarVolumeNode")]
+    return [node.GetName() for node in volume_nodes.nodes_of_class(target, "vtkMRMLScalarVolumeNode")]
 
 
 def made_by_the_user(target):
@@ -107,7 +107,7 @@ def the_scan_of_anna(target):
 
 
 def a_saved_volume(target):
-    node = scene.volume_to_node(pair(shape=(2, 5, 7))[0], "Saved", scene=target, provenance={"model": "older"})
+    node = volume_nodes.volume_to_node(pair(shape=(2, 5, 7))[0], "Saved", scene=target, provenance={"model": "older"})
     node.AddDefaultStorageNode()
     node.GetStorageNode().SetFileName("/patients/anna/scan.nrrd")
     return node
@@ -120,7 +120,7 @@ def under_a_transform_with_all_kinds_of_references(target):
     node.SetNodeReferenceID("report", transform.GetID())
     node.SetAttribute("Report.Patient", "ANNA")
     node.SetDescription("Anna")
-    scene.show_difference(node)
+    volume_nodes.show_difference(node)
     node.GetDisplayNode().SetApplyThreshold(True)
     return node
 
@@ -151,11 +151,13 @@ def test_a_result_is_its_inputs_whatever_the_volume_was_before(fresh, make, stat
     assert (display.GetWindow(), display.GetLevel(), display.GetApplyThreshold()) == (1500, -600, 0)
     assert output.GetNumberOfDisplayNodes() == 1
     # No other result has a part of it, and no part of a result is left that is not there any more.
-    found = [nodes_of(node) for node in scene.nodes_of_class(fresh, "vtkMRMLScalarVolumeNode")]
+    found = [nodes_of(node) for node in volume_nodes.nodes_of_class(fresh, "vtkMRMLScalarVolumeNode")]
     others = [result for result in found if result is not None and result.denoised is not output]
     assert not any(output in (result.input, result.difference) for result in others)
     kept = {result.difference for result in others} | {nodes.difference}
-    assert all(node in kept for node in scene.nodes_of_class(fresh, "vtkMRMLScalarVolumeNode") if is_difference(node))
+    assert all(
+        node in kept for node in volume_nodes.nodes_of_class(fresh, "vtkMRMLScalarVolumeNode") if is_difference(node)
+    )
 
 
 def is_difference(node) -> bool:
@@ -209,7 +211,7 @@ def test_two_patients_in_every_order(fresh, order, reload, tmp_path):
     if reload:
         target = save_and_load(fresh, tmp_path)
         nodes = {}
-        for node in scene.nodes_of_class(target, "vtkMRMLScalarVolumeNode"):
+        for node in volume_nodes.nodes_of_class(target, "vtkMRMLScalarVolumeNode"):
             if node.GetName() == SERIES and not kind_of(node):
                 nodes[exported_as(node)["patient"]] = node
     assert len(volumes(target)) == 2 * (3 if reload else 4)  # a result each, however often
@@ -240,7 +242,7 @@ def test_a_result_of_the_same_input_keeps_name_file_and_nodes(fresh):
     assert (second.denoised, second.difference, second.table) == (first.denoised, first.difference, first.table)
     assert first.denoised.GetName() == "For the conference"
     assert first.denoised.GetStorageNode().GetFileName() == "/tmp/mine.nrrd"
-    assert scene.provenance(first.denoised).keys() == {"engine", "strength"}  # nothing of the earlier run
+    assert volume_nodes.provenance(first.denoised).keys() == {"engine", "strength"}  # nothing of the earlier run
 
 
 def test_the_copy_of_a_result_does_not_share_its_difference(fresh):
@@ -262,7 +264,7 @@ def test_the_series_is_known_from_the_result_of_a_result_and_without_its_input(f
     fresh.RemoveNode(first.input)
     fresh.RemoveNode(first.denoised)
     assert source_instance_uids(second.denoised) == uids
-    loose = scene.volume_to_node(pair()[0], "from NRRD", scene=fresh)
+    loose = volume_nodes.volume_to_node(pair()[0], "from NRRD", scene=fresh)
     assert source_instance_uids(denoise(loose, 0).denoised) == source_instance_uids(None) == []
 
 
@@ -284,7 +286,7 @@ def test_the_newest_result_is_the_one_that_was_made_last_wherever_its_volume_is_
 def test_what_would_be_lost(fresh):
     berta = load_patient(fresh, "BERTA")
     assert why_not_output(made_by_the_user(fresh), berta) == ""
-    emptied = scene.volume_to_node(pair()[0], "Emptied", scene=fresh)
+    emptied = volume_nodes.volume_to_node(pair()[0], "Emptied", scene=fresh)
     assert "in no file" in why_not_output(emptied, berta)
     emptied.SetAndObserveImageData(None)
     assert why_not_output(emptied, berta) == ""
@@ -293,7 +295,7 @@ def test_what_would_be_lost(fresh):
     assert why_not_output(anna.denoised, anna.input) == ""
     assert "part of another result" in why_not_output(anna.difference, berta)
     assert "scan from DICOM" in why_not_output(anna.input, berta)  # and has a result, which is the smaller loss
-    mine = denoise(scene.volume_to_node(pair()[0], "Mine", scene=fresh), 0).input
+    mine = denoise(volume_nodes.volume_to_node(pair()[0], "Mine", scene=fresh), 0).input
     assert "result of its own" in why_not_output(mine, berta)
     mine.AddDefaultStorageNode()
     mine.GetStorageNode().SetFileName("/patients/anna/scan.nrrd")

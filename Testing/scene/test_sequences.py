@@ -7,24 +7,25 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from IPv2Lib.ct import Volume
-from IPv2Lib.denoise import blend
+from IPv2Lib.analysis.regions import StrengthStatistics
 from IPv2Lib.errors import InputError
-from IPv2Lib.regions import StrengthStatistics
+from IPv2Lib.inference.denoise import blend
+from IPv2Lib.io.ct import Volume
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 
-from IPv2Lib import scene  # noqa: E402
-from IPv2Lib.scene_changes import subject_hierarchy  # noqa: E402
-from IPv2Lib.scene_denoised import add_denoised_sequence, remove_unused_outputs, show_denoised  # noqa: E402
-from IPv2Lib.scene_results import (  # noqa: E402
+from IPv2SlicerLib.scene import volume_nodes  # noqa: E402
+from IPv2SlicerLib.scene.blending import can_set_strength, set_strength, strength_steps  # noqa: E402
+from IPv2SlicerLib.scene.changes import subject_hierarchy  # noqa: E402
+from IPv2SlicerLib.scene.denoised_nodes import add_denoised_sequence, remove_unused_outputs, show_denoised  # noqa: E402
+from IPv2SlicerLib.scene.result_nodes import (  # noqa: E402
     hidden_output,
     kind_of,
     newest_result,
     nodes_of,
     source_instance_uids,
 )
-from IPv2Lib.scene_sequences import (  # noqa: E402
+from IPv2SlicerLib.scene.sequences import (  # noqa: E402
     browser_of,
     content_stamp,
     data_nodes,
@@ -34,7 +35,6 @@ from IPv2Lib.scene_sequences import (  # noqa: E402
     sequence_of,
     shown,
 )
-from IPv2Lib.scene_strength import can_set_strength, set_strength, strength_steps  # noqa: E402
 from scene_state import PROVENANCE, STATISTICS, array, new_scene, pair, save_and_load, state, table_rows, tree_of  # noqa: E402
 
 SHAPES = ((4, 12, 16), (3, 10, 14), (5, 12, 16))  # of frames on grids of their own
@@ -52,7 +52,7 @@ def add_sequence(target, count=3, *, browser=True, shapes=None, save_changes=Fal
     sequence.SetIndexUnit("%")
     for number in range(count):
         frame = slicer.vtkMRMLScalarVolumeNode()
-        scene.fill_volume(frame, before(number, shapes, dtype))
+        volume_nodes.fill_volume(frame, before(number, shapes, dtype))
         frame.SetAttribute("DICOM.instanceUIDs", f"1.2.{number}.1 1.2.{number}.2")
         sequence.SetDataNodeAtValue(frame, str(10 * number))
     if browser:
@@ -104,13 +104,13 @@ def check(nodes, strength, count=3, shapes=None, dtype=np.int16):
         ):
             for place in (data_nodes(node)[number], shown(node)):
                 np.testing.assert_array_equal(array(place), wanted)
-                np.testing.assert_allclose(scene.node_to_volume(place).affine, volume.affine, atol=1e-9)
+                np.testing.assert_allclose(volume_nodes.node_to_volume(place).affine, volume.affine, atol=1e-9)
         mean = -850.0 + number
         assert table_rows(shown(nodes.table))[0][1] == f"{mean:.1f}"
         assert table_rows(data_nodes(nodes.table)[number]) == table_rows(shown(nodes.table))
-        assert scene.provenance(frames(nodes.denoised)[number])["strength"] == str(float(strength))
-        assert scene.provenance(frames(nodes.denoised)[number])["input_sha256"] == f"hash {number}"
-    facts = scene.provenance(nodes.denoised)
+        assert volume_nodes.provenance(frames(nodes.denoised)[number])["strength"] == str(float(strength))
+        assert volume_nodes.provenance(frames(nodes.denoised)[number])["input_sha256"] == f"hash {number}"
+    facts = volume_nodes.provenance(nodes.denoised)
     assert facts == {**facts, "model": "ipv2-fast", "strength": str(float(strength))}
     assert ("input_sha256" in facts) == (count == 1)
 
@@ -136,8 +136,8 @@ def test_colors_have_one_limit_for_all_frames(fresh):
     nodes = add_denoised_sequence(sequence, results, 1.0, None, [PROVENANCE] * 3)
     assert nodes.table is None
     removed = [array(node) for node in frames(nodes.difference)]
-    limit = scene.nice_limit(*removed)
-    assert limit > scene.nice_limit(removed[0])
+    limit = volume_nodes.nice_limit(*removed)
+    assert limit > volume_nodes.nice_limit(removed[0])
     for number in range(3):
         browser_of(sequence).SetSelectedItemNumber(number)
         display = shown(nodes.difference).GetDisplayNode()
@@ -220,7 +220,7 @@ def test_a_new_strength_does_not_hold_a_user_up(fresh):
     volume = Volume(noise, (0.7, 0.7, 1.0), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     for number in range(3):
         frame = slicer.vtkMRMLScalarVolumeNode()
-        scene.fill_volume(frame, volume)
+        volume_nodes.fill_volume(frame, volume)
         sequence.SetDataNodeAtValue(frame, str(number))
     results = [volume.with_array(noise // 2) for _ in range(3)]
     nodes = add_denoised_sequence(sequence, results, 1.0, [STATISTICS] * 3, [PROVENANCE] * 3)
@@ -241,7 +241,7 @@ def test_why_a_strength_cannot_be_set(fresh):
         with pytest.raises(InputError, match="strength"):
             set_strength(nodes.denoised, wrong)
     frame = frames(nodes.input)[1]
-    scene.node_array(frame)[:] = 0
+    volume_nodes.node_array(frame)[:] = 0
     frame.GetImageData().GetPointData().GetScalars().Modified()
     with pytest.raises(InputError, match="changed since"):
         set_strength(nodes.denoised, 0.1)
@@ -255,12 +255,12 @@ def test_why_a_strength_cannot_be_set(fresh):
 
 
 def test_a_volume_whose_voxels_were_changed_is_not_blended_with_what_it_was(fresh):
-    from IPv2Lib.scene_denoised import add_denoised
+    from IPv2SlicerLib.scene.denoised_nodes import add_denoised
 
-    node = scene.volume_to_node(pair()[0], "CT", scene=fresh)
+    node = volume_nodes.volume_to_node(pair()[0], "CT", scene=fresh)
     nodes = add_denoised(node, pair()[1], 0.5, None, {})
     stamp = content_stamp(node)
-    scene.node_array(node)[:] = 7
+    volume_nodes.node_array(node)[:] = 7
     node.GetImageData().GetPointData().GetScalars().Modified()
     assert content_stamp(node) != stamp
     with pytest.raises(InputError, match="changed since"):
@@ -271,13 +271,13 @@ def test_a_volume_whose_voxels_were_changed_is_not_blended_with_what_it_was(fres
 def test_a_second_result_replaces_the_first_and_undo_brings_it_back(fresh, undo):
     first = add(fresh, 0.4)
     remove_unused_outputs(fresh)
-    names = sorted(node.GetName() for node in scene.nodes_of_class(fresh, "vtkMRMLStorableNode"))
+    names = sorted(node.GetName() for node in volume_nodes.nodes_of_class(fresh, "vtkMRMLStorableNode"))
     tree = sorted(tree_of(fresh))
     if undo:
         fresh.SetUndoOn()
     second = add(fresh, 0.9, sequence=first.input, output_node=first.denoised)
     remove_unused_outputs(fresh)
-    assert sorted(node.GetName() for node in scene.nodes_of_class(fresh, "vtkMRMLStorableNode")) == names
+    assert sorted(node.GetName() for node in volume_nodes.nodes_of_class(fresh, "vtkMRMLStorableNode")) == names
     assert sorted(tree_of(fresh)) == tree
     assert newest_result(first.input).denoised is second.denoised
     check(second, 0.9)
@@ -288,7 +288,7 @@ def test_a_second_result_replaces_the_first_and_undo_brings_it_back(fresh, undo)
         found = newest_result(first.input)
         check(found, strength)
         assert sorted(tree_of(fresh)) == tree
-        assert len(scene.nodes_of_class(fresh, "vtkMRMLScalarVolumeNode")) == 3
+        assert len(volume_nodes.nodes_of_class(fresh, "vtkMRMLScalarVolumeNode")) == 3
         set_strength(found.denoised, 0.2)
         check(found, 0.2)
         set_strength(found.denoised, strength)
@@ -350,7 +350,7 @@ def test_only_an_earlier_result_of_the_same_sequence_is_replaced(fresh):
 def test_sequences_that_are_none_of_volumes(fresh):
     sequence = add_sequence(fresh, browser=False)
     empty = fresh.AddNewNodeByClass("vtkMRMLSequenceNode", "none")
-    for wrong, message in ((empty, "'none' is empty"), (None, "no sequence"), (scene.volume_to_node(
+    for wrong, message in ((empty, "'none' is empty"), (None, "no sequence"), (volume_nodes.volume_to_node(
         pair()[0], "CT", scene=fresh), "no sequence")):  # fmt: skip
         with pytest.raises(InputError, match=message):
             frames(wrong)
@@ -368,10 +368,10 @@ def test_comparison_follows_the_browser(fresh):
     browser_of(nodes.input).SetSelectedItemNumber(1)
     views = show_denoised(nodes, slice_index=2)
     assert len(views) == 3
-    pictures = [scene.render_view(view, (64, 48)) for view in views]
+    pictures = [volume_nodes.render_view(view, (64, 48)) for view in views]
     browser_of(nodes.input).SetSelectedItemNumber(2)
     for picture, view in zip(pictures, views, strict=True):
-        assert (scene.render_view(view) != picture).any()
+        assert (volume_nodes.render_view(view) != picture).any()
     shown(nodes.denoised).GetDisplayNode().SetWindowLevel(1000, -300)
     assert shown(nodes.input).GetDisplayNode().GetLevel() == -300
     browser_of(nodes.input).SetSelectedItemNumber(1)

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import vtk
 from IPv2Lib.errors import InputError
-from IPv2Lib.training_run import RunWriter, read_run, validation_slice, write_json
+from IPv2Lib.training.run_folder import RunWriter, read_run, validation_slice, write_json
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 
-from IPv2Lib import scene, scene_training  # noqa: E402
-from IPv2Lib.layouts import comparison_layout, training_layout  # noqa: E402
-from IPv2Lib.scores import MEASURES  # noqa: E402
-from IPv2Lib.shards import PurifiedDataset  # noqa: E402
+from IPv2Lib.datasets.shards import PurifiedDataset  # noqa: E402
+from IPv2Lib.evaluation.scores import MEASURES  # noqa: E402
+from IPv2SlicerLib.scene import training_nodes, volume_nodes  # noqa: E402
+from IPv2SlicerLib.scene.layouts import comparison_layout, training_layout  # noqa: E402
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def series_of(chart) -> dict:
 
 
 def add(target, folder):
-    return scene_training.add_run(target, read_run(folder), validation_slice(folder))
+    return training_nodes.add_run(target, read_run(folder), validation_slice(folder))
 
 
 def test_curves_and_slice_of_a_run(fresh, tmp_path):
@@ -62,10 +62,10 @@ def test_curves_and_slice_of_a_run(fresh, tmp_path):
     errors = series_of(nodes.error_chart)
     assert {name: column(table, y) for name, (table, x, y) in errors.items()} == {"body": [10, 5], "lung": [20, 10]}
     assert "truth" in nodes.error_chart.GetTitle()
-    array, volume = scene.node_array(nodes.images["input"]), scene.node_to_volume(nodes.images["input"])
+    array, volume = volume_nodes.node_array(nodes.images["input"]), volume_nodes.node_to_volume(nodes.images["input"])
     np.testing.assert_array_equal(array[0], np.arange(20).reshape(4, 5) + 20)
     assert volume.spacing[:2] == pytest.approx((0.7, 0.8))
-    assert scene.provenance(nodes.images["label"])["step"] == "20"
+    assert volume_nodes.provenance(nodes.images["label"])["step"] == "20"
 
 
 def test_a_run_that_goes_on_changes_its_nodes_and_adds_none(fresh, tmp_path):
@@ -73,13 +73,13 @@ def test_a_run_that_goes_on_changes_its_nodes_and_adds_none(fresh, tmp_path):
     nodes = add(fresh, folder)
     assert nodes.images == {}
     write_run(folder, (30, 40))
-    scene_training.update_run(nodes, read_run(folder), validation_slice(folder))
+    training_nodes.update_run(nodes, read_run(folder), validation_slice(folder))
     count = fresh.GetNumberOfNodes()
     assert column(nodes.log, "step") == [10, 20, 30, 40] and set(nodes.images) == {"input", "output", "label"}
     write_run(folder, (50,))
-    scene_training.update_run(nodes, read_run(folder), validation_slice(folder))
+    training_nodes.update_run(nodes, read_run(folder), validation_slice(folder))
     assert fresh.GetNumberOfNodes() == count
-    assert scene.node_array(nodes.images["input"])[0, 0, 0] == 50
+    assert volume_nodes.node_array(nodes.images["input"])[0, 0, 0] == 50
     assert add(fresh, folder).log is nodes.log and fresh.GetNumberOfNodes() == count
     other = add(fresh, write_run(tmp_path / "second"))
     assert other.log is not nodes.log and other.log.GetName() == "second log"
@@ -91,19 +91,19 @@ def test_a_run_without_validation_or_log(fresh, tmp_path):
     assert nodes.log.GetNumberOfRows() == 0 and nodes.images == {} and nodes.present
     assert series_of(nodes.loss_chart) == series_of(nodes.error_chart) == {}
     fresh.RemoveNode(nodes.loss_chart)
-    assert not nodes.present and scene_training.find_run(fresh, tmp_path) is None
+    assert not nodes.present and training_nodes.find_run(fresh, tmp_path) is None
 
 
 def test_the_layout_of_a_run_shows_its_charts_and_images(tmp_path):
-    target = scene.scene()
+    target = volume_nodes.scene()
     target.Clear()
     nodes = add(target, write_run(tmp_path / "first"))
-    scene_training.show_run(nodes)
+    training_nodes.show_run(nodes)
     layout = training_layout()
     assert target.GetFirstNodeByClass("vtkMRMLLayoutNode").GetViewArrangement() == layout.number
     plots = [target.GetSingletonNode(name, "vtkMRMLPlotViewNode").GetPlotChartNode() for name in layout.plots]
     assert plots == [nodes.loss_chart, nodes.error_chart]
-    shown = {each.GetLayoutName(): each for each in scene.nodes_of_class(target, "vtkMRMLSliceCompositeNode")}
+    shown = {each.GetLayoutName(): each for each in volume_nodes.nodes_of_class(target, "vtkMRMLSliceCompositeNode")}
     assert [shown[name].GetBackgroundVolumeID() for name in layout.views] == [
         nodes.images[name].GetID() for name in ("input", "output", "label")
     ]
@@ -137,7 +137,7 @@ def write_comparison(folder: Path) -> Path:
 
 
 def test_a_comparison_is_a_table_and_two_charts(fresh, tmp_path):
-    nodes = scene_training.add_comparison(fresh, write_comparison(tmp_path), "scores")
+    nodes = training_nodes.add_comparison(fresh, write_comparison(tmp_path), "scores")
     place = [measure.name for measure in MEASURES].index("rmse_body_hu")
     assert column(nodes.table, "method") == ["input", "mine", "mine"]
     assert column(nodes.table, "rmse_body_hu")[1] == f"{10 + place:.1f} (10.0 to 99.0)"
@@ -150,21 +150,22 @@ def test_a_comparison_is_a_table_and_two_charts(fresh, tmp_path):
     assert bars == {"input": [20.0 + place], "mine": [10.0 + place]} and "truth" in errors.GetTitle()
     curves = {name: column(table, y) for name, (table, x, y) in series_of(noise).items()}
     np.testing.assert_allclose(curves["mine"], np.array(curves["input"]) / 10)
-    other = scene_training.add_comparison(fresh, write_comparison(tmp_path / "other"), "scores")
+    other = training_nodes.add_comparison(fresh, write_comparison(tmp_path / "other"), "scores")
     assert other.table is not nodes.table and other.table.GetName() == "scores_1"
 
 
 def everything(target) -> list[tuple[str, str, str]]:
     """Class, ID and name of all nodes."""
     return sorted(
-        (node.GetClassName(), node.GetID(), node.GetName()) for node in scene.nodes_of_class(target, "vtkMRMLNode")
+        (node.GetClassName(), node.GetID(), node.GetName())
+        for node in volume_nodes.nodes_of_class(target, "vtkMRMLNode")
     )
 
 
 def saved_and_loaded(target, folder: Path):
     """The scene after it was saved and loaded."""
     (folder / "saved").mkdir()
-    for node in scene.nodes_of_class(target, "vtkMRMLStorableNode"):
+    for node in volume_nodes.nodes_of_class(target, "vtkMRMLStorableNode"):
         if node.GetSaveWithScene() and not node.GetStorageNode():
             node.AddDefaultStorageNode()
         if node.GetStorageNode():
@@ -183,17 +184,17 @@ def saved_and_loaded(target, folder: Path):
 
 def test_shown_again_a_comparison_has_the_same_nodes_filled_anew(fresh, tmp_path, monkeypatch):
     folder = write_comparison(tmp_path / "compared")
-    nodes = scene_training.add_comparison(fresh, folder, "scores")
+    nodes = training_nodes.add_comparison(fresh, folder, "scores")
     nodes.table.SetName("My table")
     before = everything(fresh)
     monkeypatch.chdir(tmp_path)
     for path in (folder, Path("compared"), tmp_path / "compared" / ".." / "compared"):
-        again = scene_training.add_comparison(fresh, path, "scores")
+        again = training_nodes.add_comparison(fresh, path, "scores")
         assert everything(fresh) == before and (again.table, again.charts) == (nodes.table, nodes.charts)
 
     # another run more, and one less
     write_table(folder / "table.csv", [score("mine", "truth", 5.0), score("new", "truth", 7.0)])
-    again = scene_training.add_comparison(fresh, folder, "scores")
+    again = training_nodes.add_comparison(fresh, folder, "scores")
     assert (again.table, again.charts[0]) == (nodes.table, nodes.charts[0])
     assert column(again.table, "method") == ["mine", "new"]
     assert set(series_of(again.charts[0])) == {"mine", "new"}
@@ -201,18 +202,18 @@ def test_shown_again_a_comparison_has_the_same_nodes_filled_anew(fresh, tmp_path
 
     # without spectra: another chart in place of theirs
     (folder / "nps.csv").unlink()
-    again = scene_training.add_comparison(fresh, folder, "scores")
-    charts = scene.nodes_of_class(fresh, "vtkMRMLPlotChartNode")
+    again = training_nodes.add_comparison(fresh, folder, "scores")
+    charts = volume_nodes.nodes_of_class(fresh, "vtkMRMLPlotChartNode")
     assert charts == list(again.charts) and "lung" in charts[1].GetTitle()
-    assert len(scene.nodes_of_class(fresh, "vtkMRMLTableNode")) == 3
-    assert len(scene.nodes_of_class(fresh, "vtkMRMLPlotSeriesNode")) == 4
+    assert len(volume_nodes.nodes_of_class(fresh, "vtkMRMLTableNode")) == 3
+    assert len(volume_nodes.nodes_of_class(fresh, "vtkMRMLPlotSeriesNode")) == 4
 
 
 def test_a_part_that_somebody_removed_comes_back_alone(fresh, tmp_path):
-    nodes = scene_training.add_comparison(fresh, write_comparison(tmp_path), "scores")
+    nodes = training_nodes.add_comparison(fresh, write_comparison(tmp_path), "scores")
     before = len(everything(fresh))
     fresh.RemoveNode(nodes.table)
-    again = scene_training.add_comparison(fresh, tmp_path, "scores")
+    again = training_nodes.add_comparison(fresh, tmp_path, "scores")
     assert again.charts == nodes.charts and len(everything(fresh)) == before
     run = add(fresh, write_run(tmp_path / "run"))
     before = len(everything(fresh))
@@ -223,18 +224,18 @@ def test_a_part_that_somebody_removed_comes_back_alone(fresh, tmp_path):
 
 
 def test_shown_in_a_loaded_scene_everything_is_found_again(fresh, tmp_path):
-    scene_training.add_comparison(fresh, write_comparison(tmp_path / "compared"), "scores")
+    training_nodes.add_comparison(fresh, write_comparison(tmp_path / "compared"), "scores")
     row = score("", "truth", 3.0, (" min", " max"))
     row = {"network": "unet", "strategy": "ipv1"} | {name: value for name, value in row.items() if name != "method"}
     (tmp_path / "ablation").mkdir()
     write_table(tmp_path / "ablation" / "ablation.csv", [row])
-    scene_training.add_comparison(fresh, tmp_path / "ablation", "ablation")
+    training_nodes.add_comparison(fresh, tmp_path / "ablation", "ablation")
     add(fresh, write_run(tmp_path / "run"))
     loaded = saved_and_loaded(fresh, tmp_path)
-    scene.application_logic(loaded)  # adds its own nodes once
+    volume_nodes.application_logic(loaded)  # adds its own nodes once
     before = everything(loaded)
     for name in ("compared", "ablation"):
-        nodes = scene_training.add_comparison(loaded, tmp_path / name, "scores")
+        nodes = training_nodes.add_comparison(loaded, tmp_path / name, "scores")
         assert nodes.table.GetNumberOfRows() >= 1
     run = add(loaded, tmp_path / "run")
     assert everything(loaded) == before and set(run.images) == {"input", "output", "label"}
@@ -242,16 +243,16 @@ def test_shown_in_a_loaded_scene_everything_is_found_again(fresh, tmp_path):
 
 def test_showing_again_can_be_undone_and_a_failure_leaves_what_was_there(fresh, tmp_path, monkeypatch):
     folder = write_comparison(tmp_path)
-    nodes = scene_training.add_comparison(fresh, folder, "scores")
+    nodes = training_nodes.add_comparison(fresh, folder, "scores")
     fresh.SetUndoOn()
     write_table(folder / "table.csv", [score("mine", "truth", 5.0)])
     before, methods = everything(fresh), column(nodes.table, "method")
     with monkeypatch.context() as patched:
-        patched.setattr(scene_training, "_spectrum_chart", lambda *_: 1 / 0)
+        patched.setattr(training_nodes, "_spectrum_chart", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            scene_training.add_comparison(fresh, folder, "scores")
+            training_nodes.add_comparison(fresh, folder, "scores")
     assert column(nodes.table, "method") == methods == ["input", "mine", "mine"]
-    scene_training.add_comparison(fresh, folder, "scores")
+    training_nodes.add_comparison(fresh, folder, "scores")
     assert column(nodes.table, "method") == ["mine"]
     fresh.Undo()
     assert column(nodes.table, "method") == methods and everything(fresh) == before
@@ -260,7 +261,7 @@ def test_showing_again_can_be_undone_and_a_failure_leaves_what_was_there(fresh, 
 
 def test_without_spectra_the_second_chart_is_about_the_lung(fresh, tmp_path):
     (write_comparison(tmp_path) / "nps.csv").unlink()
-    nodes = scene_training.add_comparison(fresh, tmp_path, "scores")
+    nodes = training_nodes.add_comparison(fresh, tmp_path, "scores")
     place = [measure.name for measure in MEASURES].index("rmse_lung_hu")
     bars = {name: column(table, y) for name, (table, x, y) in series_of(nodes.charts[1]).items()}
     assert bars == {"input": [20.0 + place], "mine": [10.0 + place]}
@@ -269,7 +270,7 @@ def test_without_spectra_the_second_chart_is_about_the_lung(fresh, tmp_path):
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_every_bar_of_a_chart_is_within_its_axis(fresh, tmp_path, count):
     write_table(tmp_path / "table.csv", [score(f"model {number}", "truth", 10.0 + number) for number in range(count)])
-    errors = scene_training.add_comparison(fresh, tmp_path, "scores").charts[0]
+    errors = training_nodes.add_comparison(fresh, tmp_path, "scores").charts[0]
     chart, bars = vtk.vtkChartXY(), []
     for table, _x, y in series_of(errors).values():
         bars.append(vtk.vtkPlotBar())  # drawn at its row's number, 0, as by Slicer
@@ -291,26 +292,26 @@ def test_an_ablation_has_the_spread_of_its_seeds(fresh, tmp_path):
     row = score("", "truth", 3.0, (" min", " max"))
     row = {"network": "unet", "strategy": "ipv1"} | {name: value for name, value in row.items() if name != "method"}
     write_table(tmp_path / "ablation.csv", [row])
-    nodes = scene_training.add_comparison(fresh, tmp_path, "ablation")
+    nodes = training_nodes.add_comparison(fresh, tmp_path, "ablation")
     assert column(nodes.table, "psnr_db") == ["3.00 (3.00 to 99.00)"] and nodes.charts == ()
 
 
 def test_a_comparison_is_one_step_of_undo_and_a_folder_without_one_is_refused(fresh, tmp_path):
     fresh.SetUndoOn()
     with pytest.raises(InputError, match="compare first"):
-        scene_training.add_comparison(fresh, tmp_path, "scores")
+        training_nodes.add_comparison(fresh, tmp_path, "scores")
     before = fresh.GetNumberOfNodes()
-    scene_training.add_comparison(fresh, write_comparison(tmp_path), "scores")
+    training_nodes.add_comparison(fresh, write_comparison(tmp_path), "scores")
     assert fresh.GetNumberOfNodes() > before
     fresh.Undo()
-    assert not scene.nodes_of_class(fresh, "vtkMRMLTableNode")
+    assert not volume_nodes.nodes_of_class(fresh, "vtkMRMLTableNode")
 
 
 def test_the_layout_of_a_comparison_shows_table_and_charts(tmp_path):
-    target = scene.scene()
+    target = volume_nodes.scene()
     target.Clear()
-    nodes = scene_training.add_comparison(target, write_comparison(tmp_path), "scores")
-    scene_training.show_comparison(nodes)
+    nodes = training_nodes.add_comparison(target, write_comparison(tmp_path), "scores")
+    training_nodes.show_comparison(nodes)
     layout = comparison_layout()
     assert target.GetSingletonNode(layout.tables[0], "vtkMRMLTableViewNode").GetTableNode() is nodes.table
     plots = [target.GetSingletonNode(name, "vtkMRMLPlotViewNode").GetPlotChartNode() for name in layout.plots]
@@ -318,7 +319,9 @@ def test_the_layout_of_a_comparison_shows_table_and_charts(tmp_path):
 
 
 def test_a_case_is_four_volumes_that_are_used_again(fresh, tmp_path):
-    from IPv2Lib import cases, ct, phantom, preparation
+    from IPv2Lib.datasets import cases, preparation
+    from IPv2Lib.io import ct
+    from IPv2Lib.simulation import phantom
 
     pair = phantom.pair(size=48, slices=2)
     case = cases.Case(
@@ -326,10 +329,10 @@ def test_a_case_is_four_volumes_that_are_used_again(fresh, tmp_path):
     )
     preparation.prepare([case], tmp_path / "data")
     shard = PurifiedDataset.read(tmp_path / "data").shards[0]
-    nodes = scene_training.add_case(fresh, shard)
+    nodes = training_nodes.add_case(fresh, shard)
     assert [node.GetName() for node in nodes] == ["a uLDCT", "a NDCT", "a training input", "a test label"]
-    volumes = [scene.node_to_volume(node) for node in nodes]
+    volumes = [volume_nodes.node_to_volume(node) for node in nodes]
     np.testing.assert_array_equal(volumes[0].array, shard.uldct)
     np.testing.assert_array_equal(volumes[2].array, shard.pair(np.s_[:], "ipv2")[0])
     assert all(ct.same_grid(volume, pair.uldct) for volume in volumes)
-    assert scene_training.add_case(fresh, shard) == nodes
+    assert training_nodes.add_case(fresh, shard) == nodes

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from IPv2Lib import ct
 from IPv2Lib.errors import InputNote
+from IPv2Lib.io import ct
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless, generate_uid
 

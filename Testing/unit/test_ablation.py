@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from IPv2Lib import ct, phantom
-from IPv2Lib.ablation import ROWS, Ablation, Budget, ablate, verdicts
-from IPv2Lib.cases import Case
-from IPv2Lib.cli import main
+from IPv2Lib.cli.commands import main
+from IPv2Lib.datasets.cases import Case
+from IPv2Lib.datasets.preparation import prepare
+from IPv2Lib.datasets.shards import PurifiedDataset
 from IPv2Lib.errors import Cancelled, InputError
-from IPv2Lib.preparation import prepare
-from IPv2Lib.scores import MEASURES
-from IPv2Lib.shards import PurifiedDataset
-from IPv2Lib.training_run import read_run
-from IPv2Lib.training_settings import read_settings, write_settings
+from IPv2Lib.evaluation.ablation import ROWS, Ablation, Budget, ablate, verdicts
+from IPv2Lib.evaluation.scores import MEASURES
+from IPv2Lib.io import ct
+from IPv2Lib.simulation import phantom
+from IPv2Lib.training.run_folder import read_run
+from IPv2Lib.training.settings import read_settings, write_settings
 
 BUDGET = Budget(steps=2, batch=1, patch=32, learning_rate=0.02, device="cpu")
 OPTIONS = {"arguments": {"channels": [4], "blocks": [1]}, "budget": BUDGET, "slices_per_case": 1}

@@ -7,8 +7,8 @@ import sys
 import textwrap
 
 import pytest
-from IPv2Lib import atomic
 from IPv2Lib.errors import OutputError
+from IPv2Lib.io import atomic
 
 
 @pytest.fixture(params=[True, False], ids=["exchange", "two renames"])
@@ -140,7 +140,7 @@ def test_an_interrupt_between_any_two_renames_loses_nothing(tmp_path, monkeypatc
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from IPv2Lib import atomic
+    from IPv2Lib.io import atomic
 
     exchanges, which, folder = sys.argv[1] == "exchange", int(sys.argv[2]), Path(sys.argv[3])
     rename, exchange, calls = os.rename, atomic._exchange, []
@@ -181,7 +181,7 @@ def test_a_kill_between_any_two_steps_loses_nothing(tmp_path, how, which):
 KILLED_BETWEEN_FILES = """
     import os, signal, sys
     from pathlib import Path
-    from IPv2Lib import atomic
+    from IPv2Lib.io import atomic
 
     which, place, calls, replace = int(sys.argv[1]), Path(sys.argv[2]), [], os.replace
 
@@ -287,7 +287,7 @@ def test_temporary_files_of_a_killed_process_are_swept(tmp_path, monkeypatch):
     monkeypatch.setattr(atomic.tempfile, "tempdir", str(tmp_path))
     script = f"""
         import os, signal
-        from IPv2Lib import atomic
+        from IPv2Lib.io import atomic
         atomic.tempfile.tempdir = {str(tmp_path)!r}
         with atomic.temporary_folder() as folder:
             (folder / "a").touch()

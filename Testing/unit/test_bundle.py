@@ -11,8 +11,9 @@ import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from IPv2Lib import bundle, eight_bits, networks
 from IPv2Lib.errors import BundleError, OutputError
+from IPv2Lib.models import bundle, quantization
+from IPv2Lib.networks import registry
 
 CARD = {
     "title": "A model of the tests",
@@ -32,7 +33,7 @@ CARD = {
 def saved(folder, network_name="redcnn", bits=16, **changes):
     arguments = {"filters": 4} if network_name == "redcnn" else {"channels": [4, 8], "blocks": [1, 1]}
     torch.manual_seed(0)
-    network = networks.build(network_name, **arguments)
+    network = registry.build(network_name, **arguments)
     return bundle.save(folder, network_name, arguments, network.state_dict(), {**CARD, **changes}, bits)
 
 
@@ -75,7 +76,7 @@ def test_weights_come_back(models, name, bits):
     made = saved(models / "first", name, bits)
     torch.manual_seed(0)
     arguments = made.card["network"]["arguments"]
-    expected = networks.build(name, **arguments).state_dict()
+    expected = registry.build(name, **arguments).state_dict()
     network = bundle.load("first").network()
     assert not network.training
     for key, tensor in network.state_dict().items():
@@ -104,9 +105,9 @@ def test_8_bits_without_their_steps_are_refused(models):
 @pytest.mark.parametrize("step", [[1.0], [1, 2], [[1.0, 1.0]], [1j, 1j]])
 def test_steps_that_are_not_one_number_a_row_are_refused(step):
     with pytest.raises(ValueError, match="'weight' is in 8 bits"):
-        eight_bits.unpack({"weight": torch.ones(2, 3, dtype=torch.int8), "weight.step": torch.tensor(step)})
+        quantization.unpack({"weight": torch.ones(2, 3, dtype=torch.int8), "weight.step": torch.tensor(step)})
     with pytest.raises(ValueError, match="in 8 bits"):
-        eight_bits.unpack({"weight": torch.tensor(1, dtype=torch.int8), "weight.step": torch.tensor(1.0)})
+        quantization.unpack({"weight": torch.tensor(1, dtype=torch.int8), "weight.step": torch.tensor(1.0)})
 
 
 def test_steps_that_make_weights_infinite_are_refused(models):
@@ -199,7 +200,7 @@ def test_a_failed_save_leaves_what_was_there(models, monkeypatch):
     before = saved(models / "first")
     with pytest.raises(BundleError, match="'hu_range'"):
         saved(models / "first", hu_range=[5, 1])
-    wrong = networks.build("redcnn", filters=5).state_dict()
+    wrong = registry.build("redcnn", filters=5).state_dict()
     with pytest.raises(BundleError, match="does not fit"):
         bundle.save(models / "first", "redcnn", {"filters": 4}, wrong, CARD)
     infinite = {key: tensor * float("inf") for key, tensor in wrong.items()}

@@ -9,8 +9,7 @@ import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from IPv2Lib import ct, phantom
-from IPv2Lib.cases import (
+from IPv2Lib.datasets.cases import (
     COLUMNS,
     Case,
     cases_from_paths,
@@ -21,10 +20,12 @@ from IPv2Lib.cases import (
     split_by_patient,
     write_table,
 )
+from IPv2Lib.datasets.patients import hidden
 from IPv2Lib.errors import InputError
-from IPv2Lib.patients import hidden
-from IPv2Lib.purification import purify
-from IPv2Lib.stage_files import export_stages
+from IPv2Lib.io import ct
+from IPv2Lib.purification.purification import purify
+from IPv2Lib.purification.stage_files import export_stages
+from IPv2Lib.simulation import phantom
 
 SPLITS = ("train", "validation", "test")
 

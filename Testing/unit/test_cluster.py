@@ -11,9 +11,9 @@ from pathlib import Path
 import IPv2Lib
 import psutil
 import pytest
-from IPv2Lib import cluster
-from IPv2Lib.cluster import Scheduler
 from IPv2Lib.errors import Cancelled, InputError, OutputError
+from IPv2Lib.parallel import cluster
+from IPv2Lib.parallel.cluster import Scheduler
 
 LIBRARY = str(Path(IPv2Lib.__file__).parents[1])
 

@@ -8,17 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from IPv2Lib import bundle, cli, comparison_files, ct, networks, phantom
-from IPv2Lib.cases import Case
-from IPv2Lib.comparison import compare
+from IPv2Lib.analysis.regions import Region
+from IPv2Lib.cli import commands
+from IPv2Lib.datasets.cases import Case
+from IPv2Lib.datasets.preparation import prepare
+from IPv2Lib.datasets.shards import PurifiedDataset
 from IPv2Lib.errors import BundleError, Cancelled, InputError, OutputError
-from IPv2Lib.methods import find_methods
-from IPv2Lib.preparation import prepare
-from IPv2Lib.regions import Region
-from IPv2Lib.scores import MEASURES
-from IPv2Lib.shards import PurifiedDataset
-from IPv2Lib.training import train
-from IPv2Lib.training_settings import TrainingSettings
+from IPv2Lib.evaluation import comparison_files
+from IPv2Lib.evaluation.comparison import compare
+from IPv2Lib.evaluation.methods import find_methods
+from IPv2Lib.evaluation.scores import MEASURES
+from IPv2Lib.io import ct
+from IPv2Lib.models import bundle
+from IPv2Lib.networks import registry
+from IPv2Lib.simulation import phantom
+from IPv2Lib.training.loop import train
+from IPv2Lib.training.settings import TrainingSettings
 
 TINY = {"channels": [4], "blocks": [1], "context": 3}
 
@@ -49,7 +54,7 @@ def make_model(folder: Path, network: str = "unet", **arguments) -> Path:
         "training": {"data": [], "settings": {}, "seed": 0}, "metrics": {},
     }  # fmt: skip
     torch.manual_seed(0)
-    return bundle.save(folder, network, arguments, networks.build(network, **arguments).state_dict(), card).folder
+    return bundle.save(folder, network, arguments, registry.build(network, **arguments).state_dict(), card).folder
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +300,7 @@ def test_real_scans_have_no_truth(folder, tmp_path):
 def test_the_command(dataset, model, tmp_path, capsys):
     arguments = ["compare", str(dataset.folder), "--models", "input", str(model), "--out", str(tmp_path / "out")]
     arguments += ["--slices", "1", "--bootstrap", "10"]
-    assert cli.main([*arguments, "--json"]) == 0
+    assert commands.main([*arguments, "--json"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     fractions = [event["fraction"] for event in events if event["event"] == "progress"]
     assert fractions == sorted(fractions) and fractions[-1] == 1
@@ -303,6 +308,6 @@ def test_the_command(dataset, model, tmp_path, capsys):
     assert (result["command"], result["folder"]) == ("compare", str(tmp_path / "out"))
     assert [row["method"] for row in result["table"][:3]] == ["reference", "input", "untrained"]
     assert all(Path(path).is_file() for path in result["files"].values())
-    assert cli.main(arguments) == 0
+    assert commands.main(arguments) == 0
     text = capsys.readouterr().out
     assert "RMSE in the lung, HU" in text and "Against the truth: 1 patient, 1 slice;" in text

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from IPv2Lib import cli, ct
-from IPv2Lib.ct import Volume
-from IPv2Lib.jobs import JobRunner, JobState, Task
+from IPv2Lib.cli import commands
+from IPv2Lib.io import ct
+from IPv2Lib.io.ct import Volume
+from IPv2SlicerLib.jobs.job_runner import JobRunner, JobState, Task
 
 TILT = (1, 0, 0, 0, 0.8, -0.6, 0, 0.6, 0.8)
 HISTORY = {"command": "denoise", "model": "ipv2-fast", "strength": 0.5, "versions": {"IPv2Lib": "0"}}
@@ -23,7 +24,7 @@ def volume(dtype=np.int16) -> Volume:
 
 
 def convert(*arguments) -> int:
-    return cli.main(["convert", *map(str, arguments)])
+    return commands.main(["convert", *map(str, arguments)])
 
 
 def read_series(folder: Path) -> list[pydicom.Dataset]:

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from IPv2Lib import cli, ct
-from IPv2Lib.cli_frames import Frame, write_list
-from IPv2Lib.ct import Volume
+from IPv2Lib.cli import commands
+from IPv2Lib.cli.convert_frames import Frame, write_list
+from IPv2Lib.io import ct
+from IPv2Lib.io.ct import Volume
 
 HISTORY = {"command": "denoise", "model": "ipv2-fast", "strength": 0.5, "versions": {"IPv2Lib": "0"}}
 
@@ -32,7 +33,7 @@ def make(folder: Path, names, like: bool = False) -> Path:
 
 
 def convert(*arguments) -> int:
-    return cli.main(["convert-frames", *map(str, arguments)])
+    return commands.main(["convert-frames", *map(str, arguments)])
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".nii.gz", ".mha"])

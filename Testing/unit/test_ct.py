@@ -12,9 +12,9 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from IPv2Lib import ct, image_files
-from IPv2Lib.ct import Volume
 from IPv2Lib.errors import InputError, OutputError
+from IPv2Lib.io import ct, image_files
+from IPv2Lib.io.ct import Volume
 
 SUFFIXES = [".nrrd", ".nii", ".nii.gz", ".mha", ".mhd"]
 FEW = settings(max_examples=30, deadline=None)
@@ -333,7 +333,7 @@ class TestFailingWrites:
         script = f"""
 import resource, signal
 import numpy as np
-from IPv2Lib import ct, image_files
+from IPv2Lib.io import ct, image_files
 signal.signal(signal.{signal.Signals.SIGXFSZ.name}, signal.SIG_IGN)
 volume = ct.Volume(np.random.default_rng(0).integers(-1000, 1000, (2, 256, 256)))
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))

@@ -7,11 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from IPv2Lib import bundle, networks
-from IPv2Lib.ct import Volume
-from IPv2Lib.denoise import Plan, blend, blend_and_subtract, choose_device, denoise
+from IPv2Lib.analysis.regions import Region, segment
 from IPv2Lib.errors import BundleError, Cancelled, InputError, IPv2Error
-from IPv2Lib.regions import Region, segment
+from IPv2Lib.inference.denoise import Plan, blend, blend_and_subtract, choose_device, denoise
+from IPv2Lib.io.ct import Volume
+from IPv2Lib.models import bundle
+from IPv2Lib.networks import registry
 
 ARGUMENTS = {"unet": {"channels": [4, 8], "blocks": [1, 1]}, "redcnn": {"filters": 4}}
 GEOMETRY = {
@@ -33,7 +34,7 @@ def unet(tmp_path_factory):
 
 def random_model(folder, name, hu_range=(-1024, 3071)):
     """A bundle whose network changes its input by some tens of HU."""
-    network = networks.build(name, **ARGUMENTS[name])
+    network = registry.build(name, **ARGUMENTS[name])
     generator = torch.Generator().manual_seed(3)
     state = {
         key: (1.0 / value[0].numel() ** 0.5 if value.ndim > 1 else 0.02) * torch.randn(value.shape, generator=generator)

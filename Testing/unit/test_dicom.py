@@ -21,9 +21,10 @@ from dicom_samples import (
     store,
     write_scan,
 )
-from IPv2Lib import ct, dicom, dicom_file, regions
-from IPv2Lib.ct import Volume
+from IPv2Lib.analysis import regions
 from IPv2Lib.errors import InputError
+from IPv2Lib.io import ct, dicom, dicom_file
+from IPv2Lib.io.ct import Volume
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,

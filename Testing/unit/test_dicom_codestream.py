@@ -7,8 +7,8 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_samples import HU, write_enhanced, write_scan
-from IPv2Lib import ct, dicom_codestream
 from IPv2Lib.errors import InputError
+from IPv2Lib.io import ct, dicom_codestream
 from pydicom.data import get_testdata_file
 from pydicom.encaps import generate_frames
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless

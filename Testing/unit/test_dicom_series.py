@@ -21,9 +21,9 @@ from dicom_samples import (
     write_enhanced,
     write_scan,
 )
-from IPv2Lib import ct
-from IPv2Lib.ct import Volume
 from IPv2Lib.errors import InputError, InputNote
+from IPv2Lib.io import ct
+from IPv2Lib.io.ct import Volume
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     ExplicitVRBigEndian,

@@ -13,9 +13,10 @@ import pytest
 from dicom_samples import HU, ORIGIN, SPACING, header, item, place, slices_of, write_enhanced, write_scan
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from IPv2Lib import __version__, ct
-from IPv2Lib.ct import Volume
+from IPv2Lib import __version__
 from IPv2Lib.errors import InputError, InputNote, OutputError
+from IPv2Lib.io import ct
+from IPv2Lib.io.ct import Volume
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from IPv2Lib import distances
 from IPv2Lib.errors import InputError
+from IPv2Lib.evaluation import distances
 from scipy import ndimage
 from scipy.linalg import sqrtm
 

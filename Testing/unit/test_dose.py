@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from IPv2Lib.ct import Volume
-from IPv2Lib.dose import match_scan, simulate, simulate_halves
 from IPv2Lib.errors import Cancelled, InputError
-from IPv2Lib.projection import kernel
+from IPv2Lib.io.ct import Volume
+from IPv2Lib.simulation.dose import match_scan, simulate, simulate_halves
+from IPv2Lib.simulation.projection import kernel
 
 
 def water(size: int = 128, slices: int = 2, spacing: float = 2.5) -> Volume:

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from IPv2Lib import edges
+from IPv2Lib.analysis.regions import Region
 from IPv2Lib.errors import InputError
-from IPv2Lib.regions import Region
+from IPv2Lib.evaluation import edges
 from scipy.special import erf
 
 SIZE = 224

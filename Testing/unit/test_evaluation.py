@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from IPv2Lib import evaluation
-from IPv2Lib.ct import Volume
+from IPv2Lib.analysis.regions import Region
 from IPv2Lib.errors import InputError
-from IPv2Lib.regions import Region
+from IPv2Lib.evaluation import agreement
+from IPv2Lib.io.ct import Volume
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 
@@ -26,20 +26,20 @@ def slab() -> tuple[Volume, np.ndarray]:
     return Volume(hu, spacing=(4.0, 4.0, 4.0)), labels
 
 
-def by_region(scores: evaluation.Evaluation) -> dict[Region, evaluation.RegionScore]:
+def by_region(scores: agreement.Evaluation) -> dict[Region, agreement.RegionScore]:
     return {score.region: score for score in scores.regions}
 
 
 def test_identical_volumes_are_perfect(slab):
     volume, labels = slab
-    scores = evaluation.compare(volume, volume, labels)
+    scores = agreement.compare(volume, volume, labels)
     assert (scores.body_rmse, scores.psnr, scores.ssim) == (0.0, math.inf, pytest.approx(1.0))
     assert all(score.bias == 0 and score.rmse == 0 for score in scores.regions)
 
 
 def test_a_constant_shift_is_bias_and_rmse_but_no_noise(slab):
     volume, labels = slab
-    scores = evaluation.compare(volume.with_array(volume.array + 7), volume, labels)
+    scores = agreement.compare(volume.with_array(volume.array + 7), volume, labels)
     assert scores.body_rmse == pytest.approx(7, abs=1e-3)
     assert scores.psnr == pytest.approx(20 * math.log10(1624 / 7), abs=1e-3)
     for score in scores.regions:
@@ -52,7 +52,7 @@ def test_white_noise_is_measured_in_each_region(slab):
     volume, labels = slab
     strength = np.array([0, 5, 30, 20, 10], np.float32)[labels]
     noise = np.random.default_rng(0).normal(size=labels.shape).astype(np.float32) * strength
-    scores = by_region(evaluation.compare(volume.with_array(volume.array + noise), volume, labels))
+    scores = by_region(agreement.compare(volume.with_array(volume.array + noise), volume, labels))
     assert scores[Region.LUNG].rmse == pytest.approx(30, rel=0.05)
     assert scores[Region.LUNG].sigma == pytest.approx(30, rel=0.15)
     assert scores[Region.SOFT_TISSUE].sigma == pytest.approx(20, rel=0.15)
@@ -62,7 +62,7 @@ def test_white_noise_is_measured_in_each_region(slab):
 def test_scores_agree_with_scikit_image_and_numpy(slab):
     volume, labels = slab
     result = volume.array + np.random.default_rng(1).normal(0, 60, labels.shape).astype(np.float32)
-    scores = evaluation.compare(volume.with_array(result), volume, labels)
+    scores = agreement.compare(volume.with_array(result), volume, labels)
     a, b = (np.clip(array, -1024, 600).astype(np.float64) for array in (volume.array, result))
     body = labels >= Region.LUNG
     assert scores.body_rmse == pytest.approx(np.sqrt(np.mean((a - b)[body] ** 2)), rel=1e-5)
@@ -75,7 +75,7 @@ def test_beyond_the_window_only_bias_counts(slab):
     volume, labels = slab
     metal = np.where(labels == Region.BONE, 1000, volume.array).astype(np.float32)
     more = np.where(labels == Region.BONE, 3000, volume.array).astype(np.float32)
-    scores = evaluation.compare(volume.with_array(more), volume.with_array(metal), labels)
+    scores = agreement.compare(volume.with_array(more), volume.with_array(metal), labels)
     assert scores.body_rmse == 0
     assert by_region(scores)[Region.BONE].bias == pytest.approx(2000)
 
@@ -86,7 +86,7 @@ def test_regions_come_from_the_reference_and_padding_does_not_count(slab):
     rows, columns = np.ogrid[:96, :96]
     padded[:, (rows - 47.5) ** 2 + (columns - 47.5) ** 2 > 55**2] = -2000
     noisy = padded + np.random.default_rng(2).normal(0, 20, labels.shape).astype(np.float32)
-    scores = evaluation.compare(volume.with_array(noisy), volume.with_array(padded))
+    scores = agreement.compare(volume.with_array(noisy), volume.with_array(padded))
     found = by_region(scores)
     assert Region.OUTSIDE not in found
     assert found[Region.LUNG].voxels == pytest.approx(np.count_nonzero(labels == Region.LUNG), rel=0.1)
@@ -98,16 +98,16 @@ def test_regions_come_from_the_reference_and_padding_does_not_count(slab):
 def test_any_shape_is_scored_and_becomes_json(shift, shape):
     reference = Volume(np.linspace(-800, 300, math.prod(shape), dtype=np.float32).reshape(shape))
     labels = np.full(shape, Region.SOFT_TISSUE, np.uint8)
-    scores = evaluation.compare(reference.with_array(reference.array + np.float32(shift)), reference, labels)
+    scores = agreement.compare(reference.with_array(reference.array + np.float32(shift)), reference, labels)
     assert scores.body_rmse == pytest.approx(abs(shift), abs=0.01)
     assert math.isnan(scores.ssim) == (min(shape[1:]) < 7)
     json.dumps(scores.as_dict(), allow_nan=False)
-    assert "Soft tissue" in evaluation.table(scores)
+    assert "Soft tissue" in agreement.table(scores)
 
 
 def test_without_a_body_there_is_no_body_rmse(slab):
     volume, labels = slab
-    scores = evaluation.compare(volume, volume, np.full_like(labels, Region.BACKGROUND))
+    scores = agreement.compare(volume, volume, np.full_like(labels, Region.BACKGROUND))
     assert math.isnan(scores.body_rmse)
     assert scores.as_dict()["body_rmse_hu"] is None
 
@@ -115,7 +115,7 @@ def test_without_a_body_there_is_no_body_rmse(slab):
 def test_the_table_is_aligned(slab):
     volume, labels = slab
     noise = np.random.default_rng(3).normal(3, 100, labels.shape).astype(np.float32)
-    text = evaluation.table(evaluation.compare(volume.with_array(volume.array + noise), volume, labels))
+    text = agreement.table(agreement.compare(volume.with_array(volume.array + noise), volume, labels))
     rows = text.splitlines()[5:]
     assert len({len(row) for row in rows}) == 1
     assert [row.split("  ")[0] for row in rows[1:]] == ["Outside the body", "Lung and airways", "Soft tissue", "Bone"]
@@ -133,7 +133,7 @@ def test_different_grids_are_named(slab, change, words):
     volume, _ = slab
     geometry = {"array": volume.array, "spacing": volume.spacing, "origin": volume.origin} | change
     with pytest.raises(InputError) as error:
-        evaluation.compare(Volume(**geometry), volume)
+        agreement.compare(Volume(**geometry), volume)
     for word in words:
         assert word in str(error.value)
 
@@ -141,7 +141,7 @@ def test_different_grids_are_named(slab, change, words):
 def test_labels_of_another_shape_are_refused(slab):
     volume, labels = slab
     with pytest.raises(InputError, match=r"\(2, 96, 96\)"):
-        evaluation.compare(volume, volume, labels[:2])
+        agreement.compare(volume, volume, labels[:2])
 
 
 def test_nan_is_refused(slab):
@@ -149,4 +149,4 @@ def test_nan_is_refused(slab):
     broken = volume.array.copy()
     broken[0, 0, 0] = np.nan
     with pytest.raises(InputError, match="NaN"):
-        evaluation.compare(volume.with_array(broken), volume, labels)
+        agreement.compare(volume.with_array(broken), volume, labels)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from IPv2Lib import outputs
+from IPv2Lib.io import outputs
 
 # --- names ------------------------------------------------------------------------------------------------------
 

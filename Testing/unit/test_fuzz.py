@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from IPv2Lib import ct, reading
 from IPv2Lib.errors import InputError
+from IPv2Lib.io import ct, reading
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 

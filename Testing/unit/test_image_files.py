@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from IPv2Lib import ct
-from IPv2Lib.ct import Volume
 from IPv2Lib.errors import InputError
+from IPv2Lib.io import ct
+from IPv2Lib.io.ct import Volume
 
 nibabel = pytest.importorskip("nibabel")
 nrrd = pytest.importorskip("nrrd")

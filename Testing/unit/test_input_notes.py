@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dicom_samples import HU, write_scan
-from IPv2Lib import ct, dicom
-from IPv2Lib.console import Console
+from IPv2Lib.cli.console import Console
 from IPv2Lib.errors import InputNote
+from IPv2Lib.io import ct, dicom
 
 
 @pytest.mark.parametrize("json_lines", [False, True])

@@ -14,12 +14,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from IPv2Lib import ct, jobs, phantom
 from IPv2Lib.errors import InputError
-from IPv2Lib.jobs import JobRunner, JobState, Task
-from IPv2Lib.processes import end_process_tree
+from IPv2Lib.io import ct
+from IPv2Lib.simulation import phantom
+from IPv2SlicerLib.jobs import job_runner
+from IPv2SlicerLib.jobs.job_runner import JobRunner, JobState, Task
+from IPv2SlicerLib.jobs.processes import end_process_tree
 
-LIBRARY_PARENT = Path(jobs.__file__).resolve().parents[1]
+LIBRARY_PARENT = Path(job_runner.__file__).resolve().parents[1]
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 
@@ -501,7 +503,7 @@ def test_a_forgotten_runner_takes_its_job_along(temporary, tmp_path, tall_chest)
 APPLICATION = """
 import sys, time
 from pathlib import Path
-from IPv2Lib.jobs import JobRunner, Task
+from IPv2SlicerLib.jobs.job_runner import JobRunner, Task
 runner = JobRunner(python=sys.argv[2], log_folder=Path(sys.argv[3]))
 runner.start(Task("Denoise", lambda folder: ["denoise", sys.argv[1], "out.nrrd"], lambda *_: 1, print))
 while not runner.message.startswith(("loading", "reading", "denoising")):
@@ -583,7 +585,7 @@ def test_logs_are_by_default_in_a_folder_of_the_user(temporary):
     runner = JobRunner()
     runner.start(quick_task([]))
     assert runner.wait(30) is JobState.COMPLETED
-    assert runner.log_path.parent == jobs.default_log_folder()
+    assert runner.log_path.parent == job_runner.default_log_folder()
     assert runner.log_path.parents[1] == temporary
     if os.name == "posix":
         assert runner.log_path.parent.stat().st_mode & 0o077 == 0

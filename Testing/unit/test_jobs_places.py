@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from IPv2Lib import ct, jobs, processes
-from IPv2Lib.jobs import JobRunner, JobState, Task
+from IPv2Lib.io import ct
+from IPv2SlicerLib.jobs import job_runner, processes
+from IPv2SlicerLib.jobs.job_runner import JobRunner, JobState, Task
 
 posix = pytest.mark.skipif(os.name != "posix", reason="scripts and signals of POSIX")
 
@@ -244,13 +245,13 @@ def test_the_log_of_a_long_job_is_not_pushed_out_by_later_ones(runner, temporary
     runner.start(models("Train for a week"))
     poll_until(runner, lambda: runner.state is JobState.RUNNING)
     other = JobRunner(python=tmp_path / "none", temporary_folder=temporary, log_folder=tmp_path / "logs")
-    for _ in range(jobs.LOGS_KEPT + 5):
+    for _ in range(job_runner.LOGS_KEPT + 5):
         spoken = runner.log_path.stat().st_mtime_ns
         other.start(models())
         other.wait(30)
         poll_until(runner, lambda: runner.log_path.stat().st_mtime_ns > spoken)  # noqa: B023 (called at once)
     assert runner.log_path.exists()
-    assert len(list((tmp_path / "logs").iterdir())) == jobs.LOGS_KEPT
+    assert len(list((tmp_path / "logs").iterdir())) == job_runner.LOGS_KEPT
 
 
 # --- going away -------------------------------------------------------------------------------------------------

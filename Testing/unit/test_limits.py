@@ -11,16 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from IPv2Lib import bundle, comparison, ct, dicom_file, networks, payload, phantom
-from IPv2Lib.cases import Case
+from IPv2Lib.datasets.cases import Case
+from IPv2Lib.datasets.preparation import prepare, recorded_contents
+from IPv2Lib.datasets.shards import PurifiedDataset
 from IPv2Lib.errors import BundleError, InputError
-from IPv2Lib.file_names import within
-from IPv2Lib.json_files import read_object
-from IPv2Lib.networks import limits
-from IPv2Lib.preparation import prepare, recorded_contents
-from IPv2Lib.shards import PurifiedDataset
-from IPv2Lib.training_settings import TrainingSettings
-from IPv2Lib.training_sources import reopen_source
+from IPv2Lib.evaluation import comparison
+from IPv2Lib.io import ct, dicom_file, payload
+from IPv2Lib.io.file_names import within
+from IPv2Lib.io.json_files import read_object
+from IPv2Lib.models import bundle
+from IPv2Lib.networks import limits, registry
+from IPv2Lib.simulation import phantom
+from IPv2Lib.training.settings import TrainingSettings
+from IPv2Lib.training.sources import reopen_source
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian
 
@@ -116,7 +119,7 @@ def model(tmp_path) -> Path:
         "title": "t", "description": "d", "intended_use": "u", "limits": "l", "hu_range": [-1, 1], "metrics": {},
         "training": {"data": [], "settings": {}, "seed": 0},
     }  # fmt: skip
-    return bundle.save(tmp_path / "model", "unet", SMALL, networks.build("unet", **SMALL).state_dict(), card).folder
+    return bundle.save(tmp_path / "model", "unet", SMALL, registry.build("unet", **SMALL).state_dict(), card).folder
 
 
 def change(model: Path, network: str, arguments: dict) -> None:
@@ -185,19 +188,19 @@ def test_a_network_that_is_too_large_is_refused_before_it_takes_memory(name, arg
         torch.Tensor, "uniform_", lambda tensor, *rest, **more: made.append(tensor.device.type) or tensor
     )
     with pytest.raises(InputError, match=r"limit|may have|beyond|at most"):
-        networks.build(name, **arguments)
+        registry.build(name, **arguments)
     assert "cpu" not in made
 
 
-@pytest.mark.parametrize("name", networks.names())
+@pytest.mark.parametrize("name", registry.names())
 def test_looking_at_the_size_changes_no_weights(name):
     torch.manual_seed(3)
     state = torch.get_rng_state()
     with limits._without_values():
         pass
-    network = networks.build(name)
+    network = registry.build(name)
     torch.set_rng_state(state)
-    again = type(network)(**({} if name != "ffm-published" else networks.ffm.PUBLISHED))
+    again = type(network)(**({} if name != "ffm-published" else registry.ffm.PUBLISHED))
     for one, other in zip(network.state_dict().values(), again.state_dict().values(), strict=True):
         assert torch.equal(one, other)
 
@@ -214,7 +217,7 @@ def test_a_card_may_not_ask_for_more_weights_than_the_file_can_hold(model):
 
 def test_the_limits_are_for_this_thread_and_this_call_only():
     with pytest.raises(InputError):
-        networks.build("unet", channels=[4], blocks=[100_000])
+        registry.build("unet", channels=[4], blocks=[100_000])
     assert len(torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(limits.MOST_TENSORS + 1)))) > 0
 
 
@@ -269,9 +272,9 @@ def test_a_deflated_bomb_takes_little_memory(tmp_path, group_length):
     code = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from IPv2Lib import dicom_file\n"
+        "from IPv2Lib.io import dicom_file\n"
         "from IPv2Lib.errors import InputError\n"
-        "from IPv2Lib.patients import patient_of\n"
+        "from IPv2Lib.datasets.patients import patient_of\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n    dicom_file.read_dataset(Path(sys.argv[1]))\n"
         "except InputError as error:\n    print(error)\n"

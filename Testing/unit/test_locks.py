@@ -12,15 +12,15 @@ from pathlib import Path
 
 import IPv2Lib
 import pytest
-from IPv2Lib import locks
 from IPv2Lib.errors import InputError, OutputError
-from IPv2Lib.locks import lock_files, owned
+from IPv2Lib.io import locks
+from IPv2Lib.io.locks import lock_files, owned
 
 LIBRARY = str(Path(IPv2Lib.__file__).parents[1])
 HOLD = """
 import sys
 from IPv2Lib.errors import IPv2Error
-from IPv2Lib.locks import owned
+from IPv2Lib.io.locks import owned
 try:
     with owned(sys.argv[1], "train"):
         print("mine", flush=True)

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from IPv2Lib import measures
 from IPv2Lib.errors import InputError
+from IPv2Lib.evaluation import measures
 from scipy import ndimage, signal
 
 EVERYWHERE = np.array([(k, i, j) for k in range(6) for i in range(0, 256, 32) for j in range(0, 256, 32)])

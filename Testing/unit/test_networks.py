@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from IPv2Lib import networks
 from IPv2Lib.errors import InputError
+from IPv2Lib.networks import registry as networks
 
 SMALL = {
     "denomamba": {"width": 4, "blocks": (1, 1), "refinement": 1, "states": 2},
@@ -54,7 +54,8 @@ def test_a_summary_says_what_a_network_is_and_needs_no_torch():
     with pytest.raises(InputError, match="unknown network 'resnet'"):
         networks.summary("resnet")
     code = (
-        "import sys, IPv2Lib.networks as n; [n.summary(name) for name in n.names()]; assert 'torch' not in sys.modules"
+        "import sys; from IPv2Lib.networks import registry; [registry.summary(name) for name in registry.names()]; "
+        "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(IPv2Lib.__file__).parents[1])
 

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from IPv2Lib import networks, phantom
+from IPv2Lib.networks import registry
+from IPv2Lib.simulation import phantom
 
 NOISE_HU = 100.0
 SMALL = {  # arguments and steps
@@ -21,34 +22,34 @@ SMALL = {  # arguments and steps
 @pytest.fixture(scope="module")
 def chest() -> torch.Tensor:
     """A slice through lung, vessels and chest wall, HU / 1000."""
-    return torch.from_numpy(phantom.chest(0, 256, 1).array[0]).float() / networks.HU_PER_UNIT
+    return torch.from_numpy(phantom.chest(0, 256, 1).array[0]).float() / registry.HU_PER_UNIT
 
 
 def noisy(truth: torch.Tensor) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return truth + NOISE_HU / networks.HU_PER_UNIT * torch.randn(truth.shape, generator=generator)
+    return truth + NOISE_HU / registry.HU_PER_UNIT * torch.randn(truth.shape, generator=generator)
 
 
 def error_hu(output: torch.Tensor, truth: torch.Tensor) -> float:
-    return float((output - truth).square().mean().sqrt()) * networks.HU_PER_UNIT
+    return float((output - truth).square().mean().sqrt()) * registry.HU_PER_UNIT
 
 
 def test_every_network_that_has_weights_is_trained_here():
-    assert set(SMALL) == {name for name in networks.names() if not networks.summary(name).zero_shot}
+    assert set(SMALL) == {name for name in registry.names() if not registry.summary(name).zero_shot}
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_one_slice_is_learned(chest, name):
     arguments, steps = SMALL[name]
     torch.manual_seed(0)
-    network = networks.build(name, **arguments)
+    network = registry.build(name, **arguments)
     truth = chest[None, None, 100:132, 56:88]
     x = noisy(truth)
     before = error_hu(x, truth)
     x = x.expand(1, network.context, -1, -1)
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     for _ in range(steps):
-        generative = networks.summary(name).generative
+        generative = registry.summary(name).generative
         error = network.training_error(x, truth, torch.rand(1)) if generative else network(x) - truth
         optimizer.zero_grad()
         error.square().mean().backward()
@@ -61,20 +62,20 @@ def test_an_implicit_representation_denoises_without_training(chest):
     truth = chest[None, None, 60:188, 40:168]
     x = noisy(truth)
     with torch.inference_mode():
-        output = networks.build("implicit")(x)
+        output = registry.build("implicit")(x)
     step = (truth[..., 1:, :-1] - truth[..., :-1, :-1]).abs() + (truth[..., :-1, 1:] - truth[..., :-1, :-1]).abs()
     flat, edges = step < 0.02, step > 0.2
     inner = (..., slice(None, -1), slice(None, -1))
     assert error_hu(output[inner][flat], truth[inner][flat]) < 0.45 * NOISE_HU
     assert error_hu(output[inner][edges], truth[inner][edges]) < 1.3 * NOISE_HU
-    assert abs(float((output - truth).mean())) * networks.HU_PER_UNIT < 3.0
+    assert abs(float((output - truth).mean())) * registry.HU_PER_UNIT < 3.0
 
 
 def test_more_steps_of_an_implicit_representation_follow_more_detail(chest):
     truth = chest[None, None, 60:124, 40:104]
 
     def fitted(**arguments):
-        return error_hu(networks.build("implicit", width=16, **arguments)(truth), truth)
+        return error_hu(registry.build("implicit", width=16, **arguments)(truth), truth)
 
     assert fitted(steps=80) < 0.7 * fitted(steps=20)
 
@@ -83,6 +84,6 @@ def test_smoothness_holds_variation_back(chest):
     x = noisy(chest[None, None, 60:124, 40:104])
 
     def variation(smoothness):
-        return networks.build("implicit", steps=60, width=16, smoothness=smoothness)(x).diff(dim=-1).abs().mean()
+        return registry.build("implicit", steps=60, width=16, smoothness=smoothness)(x).diff(dim=-1).abs().mean()
 
     assert variation(3.0) < 0.8 * variation(0.0)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from IPv2Lib import networks
+from IPv2Lib.networks import registry
 from IPv2Lib.networks.denomamba import ChannelSSM, selective_scan
 from IPv2Lib.networks.scunet import WindowAttention
 from IPv2Lib.networks.structkpn import StructKPN
@@ -21,7 +21,7 @@ def seeded():
 def size(name: str, **arguments) -> tuple[int, float]:
     """Parameters, and operations for one evaluation of 512², without computing anything."""
     with FakeTensorMode(), torch.no_grad():
-        network = networks.build(name, **arguments)
+        network = registry.build(name, **arguments)
         parameters = sum(parameter.numel() for parameter in network.parameters())
         with FlopCounterMode(display=False) as counter:
             network(torch.zeros(1, network.context, 512, 512))
@@ -45,7 +45,7 @@ def test_published_sizes():
 
 @pytest.mark.parametrize("steps", [1, 7, 50])
 def test_euler_steps_add_up(steps):
-    network = networks.build("ffm", width=16, multipliers=(1, 2), blocks=1, steps=steps).eval()
+    network = registry.build("ffm", width=16, multipliers=(1, 2), blocks=1, steps=steps).eval()
     x = random(2, 1, 20, 23)
     torch.testing.assert_close(network(x), x, atol=1e-6, rtol=0)  # an untrained velocity is 0
     with torch.no_grad():
@@ -54,7 +54,7 @@ def test_euler_steps_add_up(steps):
 
 
 def test_the_velocity_changes_with_time_and_steps_can_be_set():
-    network = networks.build("ffm", width=16, multipliers=(1, 2), blocks=1).eval()
+    network = registry.build("ffm", width=16, multipliers=(1, 2), blocks=1).eval()
     torch.nn.init.normal_(network.tail[-1].weight, std=0.1)
     x = random(1, 1, 16, 16)
     early, late = (network.velocity(x, torch.tensor([t])) for t in (0.0, 0.5))
@@ -69,7 +69,7 @@ def test_the_velocity_changes_with_time_and_steps_can_be_set():
 
 
 def test_the_training_error_of_the_flow():
-    network = networks.build("ffm", width=16, multipliers=(1, 2), blocks=1).eval()
+    network = registry.build("ffm", width=16, multipliers=(1, 2), blocks=1).eval()
     x, target = random(2, 1, 16, 16), random(2, 1, 16, 16)
     # An untrained network stands still: what it misses is the whole way, at any time.
     torch.testing.assert_close(network.training_error(x, target, torch.tensor([0.0, 0.9])), x - target)

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from IPv2Lib import bundle, networks
-from IPv2Lib.ct import Volume
-from IPv2Lib.denoise import denoise
+from IPv2Lib.inference.denoise import denoise
+from IPv2Lib.io.ct import Volume
+from IPv2Lib.models import bundle
+from IPv2Lib.networks import registry
 
 CARD = {
     "title": "Random weights",
@@ -39,7 +40,7 @@ def scan() -> Volume:
 
 def model(folder, name: str, arguments: dict) -> bundle.Bundle:
     torch.manual_seed(0)
-    network = networks.build(name, **arguments)
+    network = registry.build(name, **arguments)
     for parameter in network.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.05)  # the last layer, without which nothing else is seen

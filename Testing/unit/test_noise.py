@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from IPv2Lib.noise import PATCH, cut, homogeneous_places, noise_power_spectrum, noise_sigma
+from IPv2Lib.analysis.noise import PATCH, cut, homogeneous_places, noise_power_spectrum, noise_sigma
 from scipy import ndimage
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from IPv2Lib import ct, outputs
-from IPv2Lib.ct import Volume
 from IPv2Lib.errors import InputError, IPv2Error, OutputError
-from IPv2Lib.file_names import is_folder
+from IPv2Lib.io import ct, outputs
+from IPv2Lib.io.ct import Volume
+from IPv2Lib.io.file_names import is_folder
 
 HU = np.random.default_rng(0).integers(-1000, 1000, (3, 6, 5)).astype(np.int16)
 SCAN = Volume(HU, (0.75, 0.5, 2.5))

@@ -13,20 +13,22 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from IPv2Lib import atomic, ct, phantom, preparation
-from IPv2Lib.cases import Case
-from IPv2Lib.cli import main
-from IPv2Lib.ct import Volume
-from IPv2Lib.dose import simulate
+from IPv2Lib.analysis.noise import noise_sigma
+from IPv2Lib.analysis.regions import Region
+from IPv2Lib.cli.commands import main
+from IPv2Lib.datasets import preparation
+from IPv2Lib.datasets.cases import Case
+from IPv2Lib.datasets.owner_files import read_cases
+from IPv2Lib.datasets.patients import hidden
+from IPv2Lib.datasets.preparation import prepare
+from IPv2Lib.datasets.shards import PurifiedDataset, is_dataset
 from IPv2Lib.errors import Cancelled, InputError
-from IPv2Lib.noise import noise_sigma
-from IPv2Lib.owner_files import read_cases
-from IPv2Lib.patients import hidden
-from IPv2Lib.preparation import prepare
-from IPv2Lib.purification import IPV2, purify
-from IPv2Lib.regions import Region
-from IPv2Lib.shards import PurifiedDataset, is_dataset
-from IPv2Lib.stage_files import export_stages
+from IPv2Lib.io import atomic, ct
+from IPv2Lib.io.ct import Volume
+from IPv2Lib.purification.purification import IPV2, purify
+from IPv2Lib.purification.stage_files import export_stages
+from IPv2Lib.simulation import phantom
+from IPv2Lib.simulation.dose import simulate
 
 SIZE, SLICES = 64, 3
 

@@ -12,16 +12,18 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from IPv2Lib import bundle, ct, phantom
-from IPv2Lib.cases import Case, identified, neutral, split_by_patient
-from IPv2Lib.cli import main
-from IPv2Lib.comparison import compare
+from IPv2Lib.cli.commands import main
+from IPv2Lib.datasets.cases import Case, identified, neutral, split_by_patient
+from IPv2Lib.datasets.owner_files import read_cases
+from IPv2Lib.datasets.patients import hidden, key_file, patient_of
+from IPv2Lib.datasets.preparation import prepare
+from IPv2Lib.datasets.shards import PurifiedDataset
 from IPv2Lib.errors import InputError, OutputError
-from IPv2Lib.owner_files import read_cases
-from IPv2Lib.patients import hidden, key_file, patient_of
-from IPv2Lib.preparation import prepare
-from IPv2Lib.shards import PurifiedDataset
-from IPv2Lib.training_run import read_run
+from IPv2Lib.evaluation.comparison import compare
+from IPv2Lib.io import ct
+from IPv2Lib.models import bundle
+from IPv2Lib.simulation import phantom
+from IPv2Lib.training.run_folder import read_run
 
 SIZE, SLICES = 48, 2
 SECRETS = ("MRN-4711", "SMITH", "JOHN", "19500101")
@@ -268,8 +270,8 @@ def test_who_is_given_a_data_set_can_read_it_and_not_complete_it(key, archive, t
 @pytest.fixture
 def made(key, archive, tmp_path):
     """A data set with a run and a comparison."""
-    from IPv2Lib.training import train
-    from IPv2Lib.training_settings import TrainingSettings
+    from IPv2Lib.training.loop import train
+    from IPv2Lib.training.settings import TrainingSettings
 
     data = tmp_path / "data"
     prepare([Case(f"SMITH_JOHN-{seed}", ndct=archive / f"SMITH_JOHN-{seed}") for seed in range(3)], data)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from IPv2Lib.errors import InputError
-from IPv2Lib.projection import (
+from IPv2Lib.simulation.projection import (
     KERNEL_NAMES,
     Kernel,
     back_project,

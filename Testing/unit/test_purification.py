@@ -9,11 +9,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from IPv2Lib import ct, dose, purification, regions
-from IPv2Lib.ct import Volume
+from IPv2Lib.analysis import regions
 from IPv2Lib.errors import Cancelled, InputError
-from IPv2Lib.purification import ABLATION, IPV1, IPV2, Settings, background, dark_mask, purify
-from IPv2Lib.weak_denoiser import weak_denoise
+from IPv2Lib.io import ct
+from IPv2Lib.io.ct import Volume
+from IPv2Lib.purification import purification
+from IPv2Lib.purification.purification import ABLATION, IPV1, IPV2, Settings, background, dark_mask, purify
+from IPv2Lib.purification.weak_denoiser import weak_denoise
+from IPv2Lib.simulation import dose
 
 SIZE = 64
 SPACING = (4.0, 4.0, 5.0)

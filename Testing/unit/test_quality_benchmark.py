@@ -21,9 +21,10 @@ import quality_limits
 import quality_measures
 import quality_methods
 import quality_nodules
-from IPv2Lib import ct, phantom
-from IPv2Lib.dose import simulate
-from IPv2Lib.regions import Region
+from IPv2Lib.analysis.regions import Region
+from IPv2Lib.io import ct
+from IPv2Lib.simulation import phantom
+from IPv2Lib.simulation.dose import simulate
 from quality_cache import Cache
 from quality_rows import MET, MISSED, Bar, Row, summary, table, write_csv
 

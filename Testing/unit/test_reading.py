@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from IPv2Lib import ct, reading
-from IPv2Lib.ct import Volume
 from IPv2Lib.errors import InputError
+from IPv2Lib.io import ct, reading
+from IPv2Lib.io.ct import Volume
 
 HU = np.random.default_rng(0).integers(-1000, 1000, (3, 16, 20)).astype(np.int16)
 
@@ -40,7 +40,7 @@ def sabotage(tmp_path, monkeypatch):
         folder.mkdir()
         (folder / "sitecustomize.py").write_text(
             "import ctypes, os, sys, time\n"
-            "from IPv2Lib import dicom\n"
+            "from IPv2Lib.io import dicom\n"
             "from IPv2Lib.errors import InputError\n"
             "original = dicom.read_series\n"
             f"def read_series(path):\n    {body}\n"
@@ -137,7 +137,7 @@ def test_ends_with_the_process_that_asked(series, sabotage, body, end):
     sabotage(body)
     script = (
         "import sys, time, threading\n"
-        "from IPv2Lib import ct, reading\n"
+        "from IPv2Lib.io import ct, reading\n"
         "threading.Thread(target=ct.read, args=(sys.argv[1],), daemon=True).start()\n"
         "while reading._reader._process is None: time.sleep(0.01)\n"
         "time.sleep(2)\n"

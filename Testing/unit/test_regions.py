@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from IPv2Lib import phantom
-from IPv2Lib.errors import InputError
-from IPv2Lib.regions import (
+from IPv2Lib.analysis.regions import (
     MOST_SLICES,
     Region,
     StrengthStatistics,
@@ -18,6 +16,8 @@ from IPv2Lib.regions import (
     statistics,
     strength_statistics,
 )
+from IPv2Lib.errors import InputError
+from IPv2Lib.simulation import phantom
 from scipy import ndimage
 
 

@@ -4,9 +4,9 @@ import base64
 from html.parser import HTMLParser
 
 import pytest
-from IPv2Lib.evaluation import Evaluation, RegionScore
-from IPv2Lib.regions import Region
-from IPv2Lib.report import Picture, page
+from IPv2Lib.analysis.regions import Region
+from IPv2Lib.cli.report import Picture, page
+from IPv2Lib.evaluation.agreement import Evaluation, RegionScore
 
 PNG = b"\x89PNG not really"
 SCORES = Evaluation(12.34, 30.5, 0.9876, (RegionScore(Region.LUNG, 10, 9.0, -3.21, 4.5, 0.0),))

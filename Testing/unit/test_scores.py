@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from IPv2Lib.distances import load_features
-from IPv2Lib.regions import Region
-from IPv2Lib.scores import MEASURES, Origin, Pool, Reference, spread
+from IPv2Lib.analysis.regions import Region
+from IPv2Lib.evaluation.distances import load_features
+from IPv2Lib.evaluation.scores import MEASURES, Origin, Pool, Reference, spread
 from scipy import ndimage
 
 BY_NAME = {measure.name: measure for measure in MEASURES}

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from IPv2Lib import cli, networks, settings_file
-from IPv2Lib.ablation import Budget
+from IPv2Lib.cli import commands
+from IPv2Lib.datasets.preparation_settings import PreparationSettings
+from IPv2Lib.datasets.shards import PURIFIED, SPLITS, STRATEGIES
 from IPv2Lib.errors import InputError
-from IPv2Lib.evaluation_settings import AblationSettings, ComparisonSettings
-from IPv2Lib.losses import LOSSES
-from IPv2Lib.preparation_settings import PreparationSettings
-from IPv2Lib.purification import IPV1, IPV2, Settings
-from IPv2Lib.shards import PURIFIED, SPLITS, STRATEGIES
-from IPv2Lib.training_settings import PAIRS, PRECISIONS, Ranges, TrainingSettings, read_settings, write_settings
+from IPv2Lib.evaluation.ablation import Budget
+from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
+from IPv2Lib.io import settings_file
+from IPv2Lib.networks import registry
+from IPv2Lib.purification.purification import IPV1, IPV2, Settings
+from IPv2Lib.training.losses import LOSSES
+from IPv2Lib.training.settings import PAIRS, PRECISIONS, Ranges, TrainingSettings, read_settings, write_settings
 
 
 def numbers(least: float, most: float) -> st.SearchStrategy[float]:
@@ -35,7 +37,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 ARGUMENTS = st.dictionaries(TEXTS, st.one_of(whole(), st.booleans(), TEXTS, st.lists(numbers(-1, 1))), max_size=3)
 DEVICES = st.sampled_from(["auto", "cpu", "cuda:3", "mps"])
 KERNELS = st.one_of(st.sampled_from(["soft", "hann", "ramp", "sharp", "matched"]), numbers(-1, 2))
-TRAINED = [name for name in networks.names() if not networks.summary(name).zero_shot]
+TRAINED = [name for name in registry.names() if not registry.summary(name).zero_shot]
 
 FIELDS = {
     Ranges: {
@@ -115,9 +117,9 @@ class Told(InputError):
 
 def told(command: list[str], function: str) -> mock.Mock:
     """The call of a function of the library that a command leads to."""
-    reading = mock.patch("IPv2Lib.cli.read", return_value=(mock.Mock(), []))
+    reading = mock.patch("IPv2Lib.cli.commands.read", return_value=(mock.Mock(), []))
     with mock.patch(f"IPv2Lib.{function}", side_effect=Told("that is all")) as called, reading:
-        assert cli.main([str(word) for word in command]) == cli.BAD_INPUT
+        assert commands.main([str(word) for word in command]) == commands.BAD_INPUT
     assert called.call_count == 1
     return called.call_args
 
@@ -269,7 +271,10 @@ def test_options_count_more_than_the_file(folder, kind, values, options, expecte
 def test_what_a_file_may_not_say_is_refused_by_name(tmp_path, capsys, text, words):
     path = tmp_path / "settings.json"
     path.write_bytes(text.encode("latin-1"))
-    assert cli.main(["train", "scan.nrrd", "--out", str(tmp_path / "run"), "--settings", str(path)]) == cli.BAD_INPUT
+    assert (
+        commands.main(["train", "scan.nrrd", "--out", str(tmp_path / "run"), "--settings", str(path)])
+        == commands.BAD_INPUT
+    )
     said = capsys.readouterr().err
     assert words in said and len(said.splitlines()) == 1 and str(path) in said
     assert not (tmp_path / "run").exists()
@@ -288,7 +293,7 @@ def test_a_whole_number_may_be_written_with_a_point_and_a_file_may_have_a_mark_a
 def test_settings_that_cannot_be_used_at_all(tmp_path, capsys, command):
     (tmp_path / "FILE").write_text("{}")
     words = [word if word.islower() or word.startswith("--") else str(tmp_path / word) for word in command.split()]
-    assert cli.main(words) == cli.BAD_INPUT
+    assert commands.main(words) == commands.BAD_INPUT
     said = capsys.readouterr().err
     assert ("keeps its settings" in said or "cannot be read" in said) and len(said.splitlines()) == 1
 

@@ -12,14 +12,16 @@ from pathlib import Path
 import IPv2Lib
 import numpy as np
 import pytest
-from IPv2Lib import ct, phantom, shards
-from IPv2Lib.cases import Case
-from IPv2Lib.ct import Volume
+from IPv2Lib.analysis.regions import Region, outside_field_of_view
+from IPv2Lib.datasets import shards
+from IPv2Lib.datasets.cases import Case
+from IPv2Lib.datasets.preparation import prepare
+from IPv2Lib.datasets.shards import PurifiedDataset, Shard, is_dataset
 from IPv2Lib.errors import InputError
-from IPv2Lib.preparation import prepare
-from IPv2Lib.purification import ABLATION, IPV1, Settings, purify
-from IPv2Lib.regions import Region, outside_field_of_view
-from IPv2Lib.shards import PurifiedDataset, Shard, is_dataset
+from IPv2Lib.io import ct
+from IPv2Lib.io.ct import Volume
+from IPv2Lib.purification.purification import ABLATION, IPV1, Settings, purify
+from IPv2Lib.simulation import phantom
 
 WINDOW = np.s_[1:3, 10:50, 20:64]
 
@@ -244,7 +246,7 @@ def test_reading_needs_numpy_only(folder):
         "for name in ('scipy', 'SimpleITK', 'skimage', 'pydicom', 'torch', 'psutil', 'tqdm'):\n"
         "    sys.modules[name] = None\n"
         "import numpy as np\n"
-        "from IPv2Lib.shards import PurifiedDataset, STRATEGIES\n"
+        "from IPv2Lib.datasets.shards import PurifiedDataset, STRATEGIES\n"
         f"for shard in PurifiedDataset.read({str(folder)!r}).shards:\n"
         "    for strategy in STRATEGIES:\n"
         "        if not shard.lacks(strategy):\n"

@@ -5,10 +5,12 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from IPv2Lib import cli, ct, phantom
+from IPv2Lib.cli import commands
 from IPv2Lib.errors import InputError
-from IPv2Lib.purification import IPV1, IPV2, Settings, purify
-from IPv2Lib.stage_files import export_stages, read_stages, stage_file
+from IPv2Lib.io import ct
+from IPv2Lib.purification.purification import IPV1, IPV2, Settings, purify
+from IPv2Lib.purification.stage_files import export_stages, read_stages, stage_file
+from IPv2Lib.simulation import phantom
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def test_the_folder_of_the_command_is_read(pair, tmp_path, monkeypatch):
     for name in ("uldct", "ndct"):
         ct.write(getattr(pair, name), tmp_path / f"{name}.nrrd")
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["purify", "uldct.nrrd", "ndct.nrrd", "stages", "--dose", "0.1", "--seed", "3"]) == 0
+    assert commands.main(["purify", "uldct.nrrd", "ndct.nrrd", "stages", "--dose", "0.1", "--seed", "3"]) == 0
     stages = read_stages(tmp_path / "stages")
     assert stages.settings == replace(IPV2, dose=0.1, seed=3)
     expected = purify(pair.uldct, pair.ndct, stages.settings)

@@ -5,9 +5,12 @@ import time
 
 import numpy as np
 import pytest
-from IPv2Lib import bundle, ct, networks, phantom
-from IPv2Lib.ct import Volume
-from IPv2Lib.suitability import concerns
+from IPv2Lib.analysis.suitability import concerns
+from IPv2Lib.io import ct
+from IPv2Lib.io.ct import Volume
+from IPv2Lib.models import bundle
+from IPv2Lib.networks import registry
+from IPv2Lib.simulation import phantom
 
 CARD: dict = {}
 """Of a model that says nothing of its noise."""
@@ -70,7 +73,7 @@ def card(folder, **changes) -> dict:
         "training": {"data": [], "settings": {}, "seed": 0}, "metrics": {}, **changes,
     }  # fmt: skip
     small = {"channels": [4], "blocks": [1]}
-    made = bundle.save(folder, "unet", small, networks.build("unet", **small).state_dict(), full)
+    made = bundle.save(folder, "unet", small, registry.build("unet", **small).state_dict(), full)
     return bundle.load(made.folder).card
 
 

@@ -7,15 +7,17 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from IPv2Lib import bundle, phantom
-from IPv2Lib.denoise import denoise
+from IPv2Lib.datasets.shards import STRATEGIES
 from IPv2Lib.errors import Cancelled, InputError, OutputError
-from IPv2Lib.publishing import publish
-from IPv2Lib.shards import STRATEGIES
-from IPv2Lib.training import train
-from IPv2Lib.training_data import breathe, make_block
-from IPv2Lib.training_learner import load_network
-from IPv2Lib.training_settings import Ranges, TrainingSettings, read_settings
+from IPv2Lib.inference.denoise import denoise
+from IPv2Lib.models import bundle
+from IPv2Lib.simulation import phantom
+from IPv2Lib.simulation.breathing import breathe
+from IPv2Lib.training.learner import load_network
+from IPv2Lib.training.loop import train
+from IPv2Lib.training.on_the_fly import make_block
+from IPv2Lib.training.publishing import publish
+from IPv2Lib.training.settings import Ranges, TrainingSettings, read_settings
 
 SMALL = {"channels": [8, 8], "blocks": [1, 1]}
 

@@ -3,12 +3,14 @@
 import json
 
 import pytest
-from IPv2Lib import bundle, ct, phantom
-from IPv2Lib.cases import Case
-from IPv2Lib.cli import main
-from IPv2Lib.preparation import prepare
-from IPv2Lib.training_run import read_run
-from IPv2Lib.training_settings import read_settings
+from IPv2Lib.cli.commands import main
+from IPv2Lib.datasets.cases import Case
+from IPv2Lib.datasets.preparation import prepare
+from IPv2Lib.io import ct
+from IPv2Lib.models import bundle
+from IPv2Lib.simulation import phantom
+from IPv2Lib.training.run_folder import read_run
+from IPv2Lib.training.settings import read_settings
 
 SMALL = (
     "--steps", "2", "--batch", "2", "--patch", "24", "--argument", "channels=[4]", "--argument", "blocks=[1]",

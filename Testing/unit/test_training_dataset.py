@@ -10,23 +10,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from IPv2Lib import bundle, ct, phantom
-from IPv2Lib.cases import Case
-from IPv2Lib.distributed import Processes
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.datasets.cases import Case
+from IPv2Lib.datasets.preparation import prepare
+from IPv2Lib.datasets.shards import STRATEGIES, PurifiedDataset
 from IPv2Lib.errors import Cancelled, InputError, IPv2Error, OutputError
-from IPv2Lib.locks import owned
-from IPv2Lib.preparation import prepare
-from IPv2Lib.publishing import publish
-from IPv2Lib.region_labels import Region
-from IPv2Lib.shards import STRATEGIES, PurifiedDataset
-from IPv2Lib.training import train
-from IPv2Lib.training_batches import drawn_batch, hold
-from IPv2Lib.training_data import Block
-from IPv2Lib.training_learner import Learner, is_recorded, load_network, load_weights
-from IPv2Lib.training_run import read_run, request, validation_slice
-from IPv2Lib.training_settings import Ranges, TrainingSettings, read_settings
-from IPv2Lib.training_sources import open_source
-from IPv2Lib.training_validation import Validation
+from IPv2Lib.io import ct
+from IPv2Lib.io.locks import owned
+from IPv2Lib.models import bundle
+from IPv2Lib.simulation import phantom
+from IPv2Lib.training.batches import drawn_batch, hold
+from IPv2Lib.training.distributed import Processes
+from IPv2Lib.training.learner import Learner, is_recorded, load_network, load_weights
+from IPv2Lib.training.loop import train
+from IPv2Lib.training.on_the_fly import Block
+from IPv2Lib.training.publishing import publish
+from IPv2Lib.training.run_folder import read_run, request, validation_slice
+from IPv2Lib.training.settings import Ranges, TrainingSettings, read_settings
+from IPv2Lib.training.sources import open_source
+from IPv2Lib.training.validation import Validation
 
 SMALL = {"channels": [8, 8], "blocks": [1, 1]}
 SIZE = 48

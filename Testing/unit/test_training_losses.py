@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from IPv2Lib.losses import LOSSES, mean_square, training_loss
+from IPv2Lib.training.losses import LOSSES, mean_square, training_loss
 from scipy.ndimage import gaussian_filter
 from skimage.measure import block_reduce
 from skimage.metrics import structural_similarity

@@ -5,20 +5,22 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from IPv2Lib import bundle, ct, phantom
-from IPv2Lib.cases import Case
-from IPv2Lib.cli import main
+from IPv2Lib.analysis.noise import noise_sigma
+from IPv2Lib.analysis.regions import Region
+from IPv2Lib.analysis.suitability import concerns
+from IPv2Lib.cli.commands import main
+from IPv2Lib.datasets.cases import Case
+from IPv2Lib.datasets.preparation import prepare
+from IPv2Lib.datasets.shards import OUTSIDE, PurifiedDataset
 from IPv2Lib.errors import BundleError
-from IPv2Lib.noise import noise_sigma
-from IPv2Lib.preparation import prepare
-from IPv2Lib.publishing import publish
-from IPv2Lib.regions import Region
-from IPv2Lib.shards import OUTSIDE, PurifiedDataset
-from IPv2Lib.suitability import concerns
-from IPv2Lib.training import train
-from IPv2Lib.training_noise import input_noise
-from IPv2Lib.training_run import read_run
-from IPv2Lib.training_settings import TrainingSettings
+from IPv2Lib.io import ct
+from IPv2Lib.models import bundle
+from IPv2Lib.simulation import phantom
+from IPv2Lib.training.loop import train
+from IPv2Lib.training.noise import input_noise
+from IPv2Lib.training.publishing import publish
+from IPv2Lib.training.run_folder import read_run
+from IPv2Lib.training.settings import TrainingSettings
 
 TINY = {"channels": [4], "blocks": [1]}
 

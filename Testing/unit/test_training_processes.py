@@ -11,11 +11,13 @@ from pathlib import Path
 import IPv2Lib
 import numpy as np
 import pytest
-from IPv2Lib import bundle, ct, phantom
-from IPv2Lib.cases import Case
-from IPv2Lib.preparation import prepare
-from IPv2Lib.processes import end_process_tree
-from IPv2Lib.training_run import read_run, request
+from IPv2Lib.datasets.cases import Case
+from IPv2Lib.datasets.preparation import prepare
+from IPv2Lib.io import ct
+from IPv2Lib.models import bundle
+from IPv2Lib.simulation import phantom
+from IPv2Lib.training.run_folder import read_run, request
+from IPv2SlicerLib.jobs.processes import end_process_tree
 from safetensors.numpy import load_file
 
 LIBRARY = Path(IPv2Lib.__file__).parents[1]
@@ -25,9 +27,9 @@ OPTIONS = (*SMALL, "--steps", "60", "--validate-every", "20", "--checkpoint-minu
 GRADIENTS = """
 import sys, torch
 sys.path.insert(0, {library!r})
-from IPv2Lib.distributed import ToldByFirst, joined, of_environment
+from IPv2Lib.training.distributed import ToldByFirst, joined, of_environment
 from IPv2Lib.errors import InputError
-from IPv2Lib.losses import LOSSES, training_loss
+from IPv2Lib.training.losses import LOSSES, training_loss
 
 def gradient(module, network, part, total, options):
     network.zero_grad()
@@ -62,7 +64,7 @@ BARE = """
 import sys
 for name in "scipy SimpleITK skimage pydicom psutil tqdm dask torchmetrics matplotlib slicer".split():
     sys.modules[name] = None  # cannot be imported
-from IPv2Lib.cli import main
+from IPv2Lib.cli.commands import main
 train = ["train", "--out", "bare", *sys.argv[2:]]
 assert main([*train, sys.argv[1], "--steps", "4"]) == 0
 assert main(["train", "--out", "bare", "--resume"]) == 0

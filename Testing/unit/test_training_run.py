@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 from IPv2Lib.errors import InputError, OutputError
-from IPv2Lib.training_run import (
+from IPv2Lib.training.run_folder import (
     RunWriter,
     is_run,
     is_trained_now,

@@ -14,16 +14,18 @@ import IPv2Lib
 import psutil
 import pytest
 import torch
-from IPv2Lib import atomic, ct, phantom, training_run
-from IPv2Lib.cases import Case
-from IPv2Lib.cli import main
+from IPv2Lib.cli.commands import main
+from IPv2Lib.datasets.cases import Case
+from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.errors import InputError, OutputError
-from IPv2Lib.locks import lock_files, owned
-from IPv2Lib.preparation import prepare
-from IPv2Lib.training import train
-from IPv2Lib.training_batches import items
-from IPv2Lib.training_run import read_run
-from IPv2Lib.training_settings import TrainingSettings
+from IPv2Lib.io import atomic, ct
+from IPv2Lib.io.locks import lock_files, owned
+from IPv2Lib.simulation import phantom
+from IPv2Lib.training import run_folder
+from IPv2Lib.training.batches import items
+from IPv2Lib.training.loop import train
+from IPv2Lib.training.run_folder import read_run
+from IPv2Lib.training.settings import TrainingSettings
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
@@ -37,7 +39,7 @@ OPTIONS = (
 STUCK = """
 import ctypes, os, sys
 from pathlib import Path
-from IPv2Lib import training_learner, training_validation
+from IPv2Lib.training import learner as training_learner, validation as training_validation
 
 def stuck():
     # In a call that no signal interrupts and no handler is run in, as PyTorch's are.
@@ -55,14 +57,14 @@ def at(of, name, where):
     setattr(of, name, function)
 
 if os.environ["STUCK"] == "reading":
-    from IPv2Lib import training
-    training.open_source = lambda *arguments: stuck()
+    from IPv2Lib.training import loop
+    loop.open_source = lambda *arguments: stuck()
 elif os.environ["STUCK"] == "step":
     at(training_learner.Learner, "_find_gradients", lambda learner: learner.step == 10)
 else:
     calls = []
     at(training_validation.Validation, "score", lambda validation: calls.append(1) or len(calls) == 2)
-from IPv2Lib.cli import main
+from IPv2Lib.cli.commands import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -170,7 +172,7 @@ def test_what_takes_too_long_is_not_waited_for(dataset, whole, start, tmp_path, 
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
 def test_the_whole_group_is_asked_to_stop(dataset, start, tmp_path, number):
     process = start(dataset, "--steps", "100000", "--workers", "2")
-    wait_for(process, lambda: (training_run.read_json(tmp_path / "run" / "status.json") or {}).get("step", 0) > 5)
+    wait_for(process, lambda: (run_folder.read_json(tmp_path / "run" / "status.json") or {}).get("step", 0) > 5)
     children = psutil.Process(process.pid).children(recursive=True)
     for _ in range(2):  # as `timeout` and `torchrun` do
         os.killpg(process.pid, getattr(signal, number))
@@ -235,7 +237,7 @@ def test_one_training_at_a_time(dataset, start, tmp_path):
             with pytest.raises(InputError, match=f"in use by 'ipv2 train', process {os.getpid()}"):
                 if resume:
                     (tmp_path / "run").mkdir()
-                    training_run.write_json(tmp_path / "run" / "settings.json", {"ranges": {}})
+                    run_folder.write_json(tmp_path / "run" / "settings.json", {"ranges": {}})
                 train(dataset, tmp_path / "run", settings, resume=resume)
     (tmp_path / "run" / "settings.json").unlink()
     train(dataset, tmp_path / "run", settings, workers=0)

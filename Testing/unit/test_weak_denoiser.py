@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from IPv2Lib.ct import Volume
+from IPv2Lib.analysis.regions import outside_field_of_view
 from IPv2Lib.errors import InputError
-from IPv2Lib.regions import outside_field_of_view
-from IPv2Lib.weak_denoiser import weak_denoise
+from IPv2Lib.io.ct import Volume
+from IPv2Lib.purification.weak_denoiser import weak_denoise
 from scipy.ndimage import gaussian_filter1d
 
 SIGMA = 80.0

@@ -6,7 +6,8 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-from IPv2Lib import phantom, scene
+from IPv2Lib.simulation import phantom
+from IPv2SlicerLib.scene import volume_nodes
 
 MODULE = Path(__file__).resolve().parents[2] / "IPv2Denoise" / "IPv2Denoise.py"
 
@@ -27,7 +28,7 @@ def open_panel(host, *, size: int = 96, slices: int = 4):
     import slicer
 
     pair = small_pair(size, slices)
-    uldct, ndct = scene.volume_to_node(pair.uldct, "CTChest"), scene.volume_to_node(pair.ndct, "NDCT")
+    uldct, ndct = volume_nodes.volume_to_node(pair.uldct, "CTChest"), volume_nodes.volume_to_node(pair.ndct, "NDCT")
     slicer.util.setSliceViewerLayers(background=uldct, fit=True)
     return host.load_module(MODULE), uldct, ndct
 

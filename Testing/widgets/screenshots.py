@@ -18,8 +18,10 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "IPv2Denoise")]
 
 from host import Host  # noqa: E402
-from IPv2Lib import ct, phantom, scene  # noqa: E402
-from IPv2Lib.training_run import COMPLETED, is_run, read_run  # noqa: E402
+from IPv2Lib.io import ct  # noqa: E402
+from IPv2Lib.simulation import phantom  # noqa: E402
+from IPv2Lib.training.run_folder import COMPLETED, is_run, read_run  # noqa: E402
+from IPv2SlicerLib.scene import volume_nodes  # noqa: E402
 from panel import MODULE, expand, finish_job  # noqa: E402
 from PySide6 import QtWidgets  # noqa: E402
 from PySide6.QtCore import Qt  # noqa: E402
@@ -34,7 +36,7 @@ def states(host: Host, scan: Path | None, size: int, slices: int) -> Iterator[st
 
     pair = phantom.pair(size=size, slices=slices)
     input_volume = ct.read(scan) if scan else pair.uldct
-    chest = scene.volume_to_node(input_volume, scan.stem if scan else "Chest")
+    chest = volume_nodes.volume_to_node(input_volume, scan.stem if scan else "Chest")
     slicer.util.setSliceViewerLayers(background=chest, fit=True)
     widget = host.load_module(MODULE)
     ui = widget.ui
@@ -66,7 +68,7 @@ def states(host: Host, scan: Path | None, size: int, slices: int) -> Iterator[st
     box.close()
     widget._parameterNode.outputVolume = None
 
-    uldct, ndct = scene.volume_to_node(pair.uldct, "uLDCT"), scene.volume_to_node(pair.ndct, "NDCT")
+    uldct, ndct = volume_nodes.volume_to_node(pair.uldct, "uLDCT"), volume_nodes.volume_to_node(pair.ndct, "NDCT")
     slicer.util.setSliceViewerLayers(background=uldct, fit=True)
     ui.denoiseCollapsibleButton.setProperty("collapsed", True)
     expand(host, ui.purificationCollapsibleButton)
@@ -93,7 +95,7 @@ def states(host: Host, scan: Path | None, size: int, slices: int) -> Iterator[st
 
 def train_states(host: Host, folder: Path, size: int, slices: int) -> Iterator[str]:
     """Bring IPv2 Train from one state to the next in an empty folder; yields the name of each."""
-    from IPv2Lib.cases import write_table
+    from IPv2Lib.datasets.cases import write_table
 
     rows = write_scans(folder / "scans", 7, size=size, slices=slices, paired=(0, 1))
     write_table(rows, folder / "cases.csv")

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from IPv2Lib import scene
-from IPv2Lib.ct import Volume
 from IPv2Lib.errors import InputError
-from IPv2Lib.jobs import JobState
+from IPv2Lib.io.ct import Volume
+from IPv2SlicerLib.jobs.job_runner import JobState
+from IPv2SlicerLib.scene import volume_nodes
 from panel import expand, finish_job, node_names, open_panel
 
 
@@ -39,7 +39,7 @@ def bad_inputs():
     chest = rng.normal(-500, 300, (2, 16, 16)).astype(np.float32)
 
     def volume(array, **geometry):
-        return scene.volume_to_node(Volume(array, **geometry), "Bad")
+        return volume_nodes.volume_to_node(Volume(array, **geometry), "Bad")
 
     def colour():
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "Bad")
@@ -219,7 +219,7 @@ def test_reload_and_quit_while_running(make_host):
 
 def test_packages_that_are_declined(host, monkeypatch):
     widget, *_ = open_panel(host)
-    packages = __import__("IPv2SlicerLib.Packages", fromlist=["x"])
+    packages = __import__("IPv2SlicerLib.jobs.Packages", fromlist=["x"])
     requirements = Path(tempfile.mkdtemp()) / "requirements.txt"
     requirements.write_text("ipv2-package-that-is-not-there>=1\n")
     monkeypatch.setattr(packages, "requirementsPath", lambda name: requirements)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from IPv2Lib import bundle, ct, scene, scene_results, scene_strength
-from IPv2Lib.regions import Region, RegionResponse, StrengthStatistics
+from IPv2Lib.analysis.regions import Region, RegionResponse, StrengthStatistics
+from IPv2Lib.io import ct
+from IPv2Lib.models import bundle
+from IPv2SlicerLib.scene import blending, result_nodes, volume_nodes
 from panel import MODULE, expand, finish_job, node_names, open_panel, view_names
 
 OPEN_WITHOUT_TORCH = """
@@ -80,7 +82,7 @@ def test_from_click_to_result(host, tmp_path):
     assert host.messages == []
 
     # the result, beside its source
-    nodes = scene_results.nodes_of(slicer.util.getNode("CTChest denoised"))
+    nodes = result_nodes.nodes_of(slicer.util.getNode("CTChest denoised"))
     before, after = slicer.util.arrayFromVolume(uldct), slicer.util.arrayFromVolume(nodes.denoised).copy()
     assert np.abs(np.diff(after)).mean() < np.abs(np.diff(before)).mean()
     rows = [[nodes.table.GetCellText(row, column) for column in (0, 5)] for row in range(3)]
@@ -88,7 +90,7 @@ def test_from_click_to_result(host, tmp_path):
     tree = slicer.mrmlScene.GetSubjectHierarchyNode()
     parents = {tree.GetItemParent(tree.GetItemByDataNode(node)) for node in (uldct, nodes.denoised, nodes.difference)}
     assert len(parents) == 1
-    facts = scene.provenance(nodes.denoised)
+    facts = volume_nodes.provenance(nodes.denoised)
     assert facts["model"] == "ipv2-fast" and len(facts["weights_sha256"]) == 64
 
     # the views
@@ -114,7 +116,7 @@ def test_from_click_to_result(host, tmp_path):
     ui.strengthSlider.setValue(50)
     host.process_events(0.2)
     np.testing.assert_allclose(slicer.util.arrayFromVolume(nodes.denoised), (before + after) / 2, atol=1e-3)
-    assert ui.regionTable.text() != table and float(scene.provenance(nodes.denoised)["strength"]) == 0.5
+    assert ui.regionTable.text() != table and float(volume_nodes.provenance(nodes.denoised)["strength"]) == 0.5
     assert not widget.logic.runner.state.active
 
     # files, written by the worker
@@ -149,7 +151,7 @@ def test_another_input_shows_its_own_result(host):
     host.process_events(0.1)
     assert widget.ui.regionTable.isVisible()
     assert widget.ui.strengthSlider.property("value") == pytest.approx(70)
-    assert float(scene.provenance(slicer.util.getNode("CTChest denoised"))["strength"]) == 0.7
+    assert float(volume_nodes.provenance(slicer.util.getNode("CTChest denoised"))["strength"]) == 0.7
 
 
 def test_a_result_that_was_removed_is_offered_no_more(host):
@@ -192,7 +194,7 @@ def test_undo_and_redo_of_a_run(host):
     assert ui.saveButton.isEnabled()
     ui.strengthSlider.setValue(60)
     host.process_events(0.2)
-    assert float(scene.provenance(slicer.util.getNode("CTChest denoised"))["strength"]) == 0.6
+    assert float(volume_nodes.provenance(slicer.util.getNode("CTChest denoised"))["strength"]) == 0.6
 
 
 def test_what_an_earlier_run_said_goes_with_its_input(host):
@@ -218,7 +220,7 @@ def test_more_noise_than_before_has_a_plus(host):
         RegionResponse(Region.BACKGROUND, 1000, -900.0, -900.0, 4.0, 4.5, 5.0),
         RegionResponse(Region.LUNG, 1000, -850.0, -850.0, 40.0, 30.0, 20.0),
     )
-    scene_strength.fill_region_table(table, StrengthStatistics(responses).at(1.0))
+    blending.fill_region_table(table, StrengthStatistics(responses).at(1.0))
     text = results.tableHtml(table)
     assert "+25&nbsp;%" in text and "−50&nbsp;%" in text
 
@@ -247,8 +249,8 @@ def test_several_volumes_and_an_output(host):
     host.click(widget.ui.selfEnsembleCheckBox)
     host.click(widget.ui.denoiseButton)
     finish_job(host, widget)
-    assert output.GetName() == "CTChest denoised_1" and scene_results.nodes_of(output).input is uldct
-    facts = scene.provenance(output)
+    assert output.GetName() == "CTChest denoised_1" and result_nodes.nodes_of(output).input is uldct
+    facts = volume_nodes.provenance(output)
     assert (facts["kept_noise_hu"], facts["self_ensemble"]) == ("6.0", "true")
     before, after = slicer.util.arrayFromVolume(uldct), slicer.util.arrayFromVolume(output)
     assert np.array_equal(before[:, :8], after[:, :8]) and not np.array_equal(before, after)

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from host.dicom import export_tags
-from IPv2Lib import ct, scene
 from IPv2Lib.errors import InputError, IPv2Error
-from IPv2Lib.scene_results import kind_of, newest_result, nodes_of
+from IPv2Lib.io import ct
+from IPv2SlicerLib.scene import volume_nodes
+from IPv2SlicerLib.scene.result_nodes import kind_of, newest_result, nodes_of
 from panel import MODULE, expand, finish_job, node_names
 from patients import SERIES, chest, headers, write_patient
 
@@ -35,9 +36,9 @@ def denoise(host, widget, node) -> None:
 
 def check(nodes, who: str) -> None:
     """A result is that of a patient: voxels, difference, table, and what Slicer's own export would say."""
-    before = scene.node_to_volume(nodes.input).array
+    before = volume_nodes.node_to_volume(nodes.input).array
     np.testing.assert_array_equal(before, chest(who))
-    denoised, difference = (scene.node_to_volume(node).array for node in (nodes.denoised, nodes.difference))
+    denoised, difference = (volume_nodes.node_to_volume(node).array for node in (nodes.denoised, nodes.difference))
     np.testing.assert_allclose(denoised + difference, before, atol=1e-3)
     assert 0 < np.abs(difference).mean() < 100
     assert nodes.table.GetCellText(0, 0) == "Outside the body"
@@ -76,7 +77,7 @@ def test_every_order(two, order, tmp_path):
         assert {(str(each.PatientName), each.PatientID) for each in written} == {(f"{who}^TEST", f"ID-{who}")}
         assert {each.StudyInstanceUID for each in written} == {export_tags(node)["StudyInstanceUID"]}
         assert len(written) == 4 and ":" not in series.name
-        result = scene.node_to_volume(newest_result(node).denoised)
+        result = volume_nodes.node_to_volume(newest_result(node).denoised)
         assert np.abs(ct.read(series).array - result.array).max() <= 0.5
         host.answers.append(tmp_path / f"{number}.nii.gz")
         host.click(widget.ui.saveButton)
@@ -95,7 +96,7 @@ def test_into_the_result_of_another_patient_only_after_a_question(make_host, tmp
     anna, berta = (load(host, tmp_path, who) for who in ("ANNA", "BERTA-MARIA"))
     denoise(host, widget, anna)
     first = newest_result(anna)
-    kept = scene.node_to_volume(first.denoised).array
+    kept = volume_nodes.node_to_volume(first.denoised).array
     widget._parameterNode.inputVolume = berta
     widget._parameterNode.outputVolume = first.denoised
     if agreed is not None:
@@ -111,7 +112,7 @@ def test_into_the_result_of_another_patient_only_after_a_question(make_host, tmp
         assert len(node_names(anna.GetScene())) == 2 + 3 + 1  # two scans, a result with its table, what is hidden
     else:
         check(newest_result(anna), "ANNA")
-        np.testing.assert_array_equal(scene.node_to_volume(first.denoised).array, kept)
+        np.testing.assert_array_equal(volume_nodes.node_to_volume(first.denoised).array, kept)
 
 
 def test_a_script_is_told_what_would_be_lost(two):
@@ -152,7 +153,7 @@ def test_what_was_made_here_is_not_offered_as_an_input(two):
     anna, berta = load_patient("ANNA"), load_patient("BERTA-MARIA")
     denoise(host, widget, anna)
     parameters = widget._parameterNode
-    other = scene.volume_to_node(scene.node_to_volume(anna), "Other")  # of no patient
+    other = volume_nodes.volume_to_node(volume_nodes.node_to_volume(anna), "Other")  # of no patient
     parameters.uldctVolume, parameters.ndctVolume = anna, other
     expand(host, widget.ui.purificationCollapsibleButton)
     host.click(widget.ui.previewButton)
@@ -416,7 +417,10 @@ def test_a_double_click_on_purify(two):
     host, widget, load_patient = two
     parameters = widget._parameterNode
     anna = load_patient("ANNA")
-    parameters.uldctVolume, parameters.ndctVolume = anna, scene.volume_to_node(scene.node_to_volume(anna), "NDCT")
+    parameters.uldctVolume, parameters.ndctVolume = (
+        anna,
+        volume_nodes.volume_to_node(volume_nodes.node_to_volume(anna), "NDCT"),
+    )
     expand(host, widget.ui.purificationCollapsibleButton)
     host.double_click(widget.ui.purifyButton)
     assert widget.logic.runner.state.active or widget.logic.runner.state.value == "completed"
@@ -438,7 +442,7 @@ def test_purification_loads_dicom_with_its_patient(two, tmp_path, one_file):
         node = getattr(widget._parameterNode, f"{role}Volume")
         assert export_tags(node)["PatientName"] == f"{who}^TEST"
         assert len(node.GetAttribute("DICOM.instanceUIDs").split()) == 4
-        np.testing.assert_array_equal(scene.node_to_volume(node).array, chest(who))
+        np.testing.assert_array_equal(volume_nodes.node_to_volume(node).array, chest(who))
     assert [message.kind for message in host.messages] == ["file", "file"]
 
 

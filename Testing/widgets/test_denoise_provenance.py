@@ -2,8 +2,9 @@
 
 import json
 
-from IPv2Lib import ct, scene, scene_results
-from IPv2Lib.cli import main
+from IPv2Lib.cli.commands import main
+from IPv2Lib.io import ct
+from IPv2SlicerLib.scene import result_nodes, volume_nodes
 from panel import finish_job, open_panel
 
 
@@ -13,9 +14,9 @@ def test_a_click_and_a_command_keep_the_same_facts(host, tmp_path):
     widget, uldct, _ = open_panel(host, slices=2)
     host.click(widget.ui.denoiseButton)
     finish_job(host, widget)
-    found = scene.provenance(scene_results.nodes_of(slicer.util.getNode("CTChest denoised")).denoised)
+    found = volume_nodes.provenance(result_nodes.nodes_of(slicer.util.getNode("CTChest denoised")).denoised)
 
-    source = ct.write(scene.node_to_volume(uldct), tmp_path / "scan.nrrd")
+    source = ct.write(volume_nodes.node_to_volume(uldct), tmp_path / "scan.nrrd")
     assert main(["denoise", str(source), str(tmp_path / "out.nrrd"), "--model", found["model"]]) == 0
     facts = json.loads((tmp_path / "out.nrrd.json").read_text(encoding="utf-8"))
     assert found.keys() == facts.keys() - {"input_place", "output_sha256"}  # what is said of files

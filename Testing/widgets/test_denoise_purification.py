@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
-from IPv2Lib import ct, purification, scene, scene_stages, stage_files
 from IPv2Lib.errors import InputError
+from IPv2Lib.io import ct
+from IPv2Lib.purification import purification, stage_files
+from IPv2SlicerLib.scene import stage_nodes, volume_nodes
 from panel import MODULE, expand, finish_job, open_panel, small_pair, view_names
 from patients import write_patient
 
@@ -48,17 +50,17 @@ def test_a_preview_shows_every_stage_of_the_slice_in_the_red_view(opened):
     )
     preview(host, widget)
     assert host.messages == [] and "slice 2" in widget.ui.purificationStatusLabel.text()
-    assert [title.partition(". ")[2] for title in titles(widget)] == [stage.title for stage in scene_stages.STAGES]
+    assert [title.partition(". ")[2] for title in titles(widget)] == [stage.title for stage in stage_nodes.STAGES]
     assert red()[0] == ["Training input", None]
 
     pair = small_pair()
     whole = purification.purify(pair.uldct, pair.ndct)
-    (found,) = scene_stages.find_stages(slicer.mrmlScene)
-    shown = scene.node_to_volume(found.nodes["training_input"])
+    (found,) = stage_nodes.find_stages(slicer.mrmlScene)
+    shown = volume_nodes.node_to_volume(found.nodes["training_input"])
     np.testing.assert_allclose(shown.array[0], whole.training_input.array[1], atol=1e-3)
 
     preview(host, widget)  # replaces the first
-    assert len(scene_stages.find_stages(slicer.mrmlScene)) == 1
+    assert len(stage_nodes.find_stages(slicer.mrmlScene)) == 1
 
 
 def test_stages_are_stepped_through_by_keys_and_by_the_list(opened):
@@ -96,7 +98,7 @@ def test_a_preview_has_the_values_that_the_slice_has_in_the_whole(host):
     found = widget.logic.previewSlice(
         uldct, ndct, settings, sliceIndex=2, onProgress=lambda fraction, message: heard.append(fraction)
     )
-    one = scene_stages.stages_of(found)
+    one = stage_nodes.stages_of(found)
     np.testing.assert_allclose(one.training_input.array[0], whole.training_input.array[2], atol=1e-3)
     np.testing.assert_allclose(one.test_label.array[0], whole.test_label.array[2], atol=1e-3)
     np.testing.assert_array_equal(one.cm2[0], whole.cm2[2])
@@ -119,7 +121,7 @@ def test_a_preview_is_computed_elsewhere_and_can_be_cancelled(opened, monkeypatc
     finish_job(host, widget)
     assert widget.logic.runner.state.value == "cancelled" and slicer.mrmlScene.GetNumberOfNodes() == before
     preview(host, widget)
-    assert host.messages == [] and len(scene_stages.find_stages(slicer.mrmlScene)) == 1
+    assert host.messages == [] and len(stage_nodes.find_stages(slicer.mrmlScene)) == 1
 
 
 def test_the_inputs_of_a_preview_are_a_few_slices():
@@ -183,11 +185,11 @@ def test_purify_the_volume_and_export(opened, tmp_path):
     pair = small_pair()
     settings = purification.Settings(threshold_hu=-300.0, dose=0.1)
     expected = purification.purify(pair.uldct, pair.ndct, settings)
-    (found,) = scene_stages.find_stages(slicer.mrmlScene)
-    assert scene_stages.stages_of(found).settings == settings
-    np.testing.assert_array_equal(scene.node_to_volume(found.nodes["cm2"]).array != 0, expected.cm2)
+    (found,) = stage_nodes.find_stages(slicer.mrmlScene)
+    assert stage_nodes.stages_of(found).settings == settings
+    np.testing.assert_array_equal(volume_nodes.node_to_volume(found.nodes["cm2"]).array != 0, expected.cm2)
     np.testing.assert_allclose(
-        scene.node_to_volume(found.nodes["training_input"]).array, expected.training_input.array, atol=1e-3
+        volume_nodes.node_to_volume(found.nodes["training_input"]).array, expected.training_input.array, atol=1e-3
     )
 
     host.answers.append(tmp_path)
@@ -232,7 +234,7 @@ def test_a_pair_of_two_patients_is_refused_by_name(host, tmp_path):
     for start in (logic.purify, logic.previewSlice):
         with pytest.raises(InputError, match="two patients"):
             start(uldct, ndct)
-    silent = scene.volume_to_node(small_pair().ndct, "from a file")
+    silent = volume_nodes.volume_to_node(small_pair().ndct, "from a file")
     parameters.ndctVolume = silent
     host.process_events(0.1)
     assert ui.purifyButton.isEnabled() and ui.previewButton.isEnabled(), "a file says nothing"
@@ -300,4 +302,4 @@ def test_no_stages_of_a_pair_that_is_changed_meanwhile(host, start, name, change
     finish_job(host, widget)
     runner = widget.logic.runner
     assert runner.state.value == "failed" and f"'{name}' was " in str(runner.error)
-    assert scene_stages.find_stages(slicer.mrmlScene) == []
+    assert stage_nodes.find_stages(slicer.mrmlScene) == []

@@ -1,10 +1,10 @@
 """Whose result the panel shows, which strength the slider says, and what may be lost to an output."""
 
 import pytest
-from IPv2Lib import scene
 from IPv2Lib.errors import InputError
-from IPv2Lib.scene_denoised import add_denoised
-from IPv2Lib.scene_results import newest_result
+from IPv2SlicerLib.scene import volume_nodes
+from IPv2SlicerLib.scene.denoised_nodes import add_denoised
+from IPv2SlicerLib.scene.result_nodes import newest_result
 from panel import finish_job, open_panel
 
 
@@ -15,17 +15,18 @@ def test_a_run_is_that_of_its_own_input_also_when_another_is_chosen_meanwhile(ho
     host.process_events(0.1)
     assert "CTChest" not in ui.denoiseStatusLabel.text()
     widget._parameterNode.inputVolume = ndct
-    other = add_denoised(ndct, scene.node_to_volume(uldct), 0.5, None, {})
+    other = add_denoised(ndct, volume_nodes.node_to_volume(uldct), 0.5, None, {})
     host.process_events(0.1)
     assert ui.denoiseStatusLabel.text().startswith("Denoise CTChest: ")
     finish_job(host, widget)
     assert ui.denoiseStatusLabel.text().startswith("Denoise CTChest: Done")
     shown = {
-        node.GetBackgroundVolumeID() for node in scene.nodes_of_class(ndct.GetScene(), "vtkMRMLSliceCompositeNode")
+        node.GetBackgroundVolumeID()
+        for node in volume_nodes.nodes_of_class(ndct.GetScene(), "vtkMRMLSliceCompositeNode")
     }
     assert not shown & {other.denoised.GetID(), other.difference.GetID()} and ui.strengthSlider.property("value") == 50
     made = newest_result(uldct)
-    facts = scene.provenance(made.denoised)
+    facts = volume_nodes.provenance(made.denoised)
     assert facts["input"] == "CTChest" and "input_place" not in facts
     log = ui.logText.toPlainText()
     assert ".nrrd" not in log and "'CTChest': " in log
@@ -38,7 +39,7 @@ def test_a_strength_that_is_refused_does_not_stay_on_the_slider_and_a_reason_is_
 
     widget, uldct, ndct = open_panel(host, slices=2)
     ui = widget.ui
-    add_denoised(uldct, scene.node_to_volume(ndct), 0.8, None, {})
+    add_denoised(uldct, volume_nodes.node_to_volume(ndct), 0.8, None, {})
     host.process_events(0.3)
     assert ui.strengthSlider.property("value") == 80
     slicer.util.arrayFromVolume(uldct)[0, 0, 0] = 5

@@ -1,6 +1,6 @@
 """IPv2 Denoise and scenes: saved, cleared, loaded; sample data; the self-test."""
 
-from IPv2Lib import scene_denoised, scene_results, scene_stages
+from IPv2SlicerLib.scene import denoised_nodes, result_nodes, stage_nodes
 from panel import MODULE, expand, finish_job, open_panel, view_names
 
 CHANGED = {
@@ -75,9 +75,9 @@ def test_results_and_stages_come_back_with_the_scene(host, tmp_path):
 
     assert host.messages == []
     assert widget.ui.regionTable.isVisible() and widget.ui.showButton.isEnabled()
-    assert widget.ui.stagesList.count() == len(scene_stages.STAGES)
+    assert widget.ui.stagesList.count() == len(stage_nodes.STAGES)
     host.click(widget.ui.showButton)
-    assert scene_results.nodes_of(slicer.util.getNode("CTChest denoised")).input.GetName() == "CTChest"
+    assert result_nodes.nodes_of(slicer.util.getNode("CTChest denoised")).input.GetName() == "CTChest"
     widget.ui.strengthSlider.setValue(20)
     host.process_events(0.2)
     assert "denoise" in widget.ui.denoiseStatusLabel.text()
@@ -89,7 +89,7 @@ def test_a_scene_with_a_comparison_opens_with_its_views(make_host, tmp_path):
 
     first = make_host()
     widget, uldct, _ = open_panel(first)
-    scene_denoised.show_denoised(widget.logic.denoise(uldct))
+    denoised_nodes.show_denoised(widget.logic.denoise(uldct))
     first.process_events()
     assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
     first.close()

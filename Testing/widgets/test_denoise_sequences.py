@@ -6,10 +6,11 @@ import numpy as np
 import pydicom
 import pytest
 from host.dicom import export_tags
-from IPv2Lib import ct, scene
 from IPv2Lib.errors import InputError, IPv2Error
-from IPv2Lib.scene_results import kind_of, newest_result
-from IPv2Lib.scene_sequences import browser_of, data_nodes, frames, sequence_of, shown
+from IPv2Lib.io import ct
+from IPv2SlicerLib.scene import volume_nodes
+from IPv2SlicerLib.scene.result_nodes import kind_of, newest_result
+from IPv2SlicerLib.scene.sequences import browser_of, data_nodes, frames, sequence_of, shown
 from panel import MODULE, expand, finish_job, node_names, view_names
 from patients import SERIES, chest_at, headers, write_4d, write_patient
 
@@ -38,7 +39,7 @@ def denoise(host, widget) -> None:
 
 
 def strength_of(node) -> str:
-    return scene.provenance(node)["strength"]
+    return volume_nodes.provenance(node)["strength"]
 
 
 def check(nodes, who: str, count: int = COUNT) -> None:
@@ -47,9 +48,9 @@ def check(nodes, who: str, count: int = COUNT) -> None:
     for number in range(count):
         before = chest_at(who, number)
         after, removed = (
-            scene.node_to_volume(frames(node)[number]).array for node in (nodes.denoised, nodes.difference)
+            volume_nodes.node_to_volume(frames(node)[number]).array for node in (nodes.denoised, nodes.difference)
         )
-        np.testing.assert_array_equal(scene.node_to_volume(frames(nodes.input)[number]).array, before)
+        np.testing.assert_array_equal(volume_nodes.node_to_volume(frames(nodes.input)[number]).array, before)
         np.testing.assert_array_equal(after + removed, before)
     for node in (nodes.denoised, nodes.difference):
         tags = export_tags(shown(node))
@@ -76,11 +77,11 @@ def test_a_4d_ct_is_denoised_compared_and_browsed(four):
     for number in (2, 1):
         select(host, nodes, number)
         tables.append(ui.regionTable.text())
-        composites = {each.GetLayoutName(): each for each in scene.nodes_of_class(
+        composites = {each.GetLayoutName(): each for each in volume_nodes.nodes_of_class(
             sequence.GetScene(), "vtkMRMLSliceCompositeNode")}  # fmt: skip
         volumes = [sequence.GetScene().GetNodeByID(composites[name].GetBackgroundVolumeID()) for name in view_names()]
         assert volumes == [shown(node) for node in (nodes.input, nodes.denoised, nodes.difference)]
-        np.testing.assert_array_equal(scene.node_to_volume(volumes[0]).array, chest_at("ANNA", number))
+        np.testing.assert_array_equal(volume_nodes.node_to_volume(volumes[0]).array, chest_at("ANNA", number))
         assert all(node.GetName().endswith(f" [{number}]") for node in volumes)
     assert ui.regionTable.isVisible() and tables[0] != tables[1]
     assert all(button.isEnabled() for button in (ui.showButton, ui.saveButton, ui.exportDicomButton))
@@ -91,7 +92,7 @@ def test_the_slider_blends_all_frames_without_the_network(four):
     load()
     denoise(host, widget)
     nodes = newest_result(widget._parameterNode.inputVolume)
-    full = [scene.node_to_volume(node).array for node in frames(nodes.denoised)]
+    full = [volume_nodes.node_to_volume(node).array for node in frames(nodes.denoised)]
     select(host, nodes, 1)
     for percent in (60, 0, 30):  # dragged
         widget.ui.strengthSlider.setValue(percent)
@@ -100,10 +101,11 @@ def test_the_slider_blends_all_frames_without_the_network(four):
     for number, node in enumerate(frames(nodes.denoised)):
         before = chest_at("ANNA", number).astype(float)
         expected = before + 0.3 * (full[number] - before)
-        np.testing.assert_allclose(scene.node_to_volume(node).array, expected, atol=0.51)
+        np.testing.assert_allclose(volume_nodes.node_to_volume(node).array, expected, atol=0.51)
     check(nodes, "ANNA")
     np.testing.assert_array_equal(
-        scene.node_to_volume(shown(nodes.denoised)).array, scene.node_to_volume(frames(nodes.denoised)[1]).array
+        volume_nodes.node_to_volume(shown(nodes.denoised)).array,
+        volume_nodes.node_to_volume(frames(nodes.denoised)[1]).array,
     )
     assert widget.logic.runner.task.title.startswith("Denoise") and host.messages == []
 
@@ -126,7 +128,9 @@ def test_save_writes_a_file_for_each_frame_with_the_strength_that_was_chosen_las
     assert [path.name for path in files] == [f"4_ Thorax 1.0 B31f denoised {n:02d}.nii.gz" for n in (1, 2, 3)]
     hashes = set()
     for number, path in enumerate(files):
-        np.testing.assert_array_equal(ct.read(path).array, scene.node_to_volume(frames(nodes.denoised)[number]).array)
+        np.testing.assert_array_equal(
+            ct.read(path).array, volume_nodes.node_to_volume(frames(nodes.denoised)[number]).array
+        )
         facts = json.loads((path.parent / f"{path.name}.json").read_text())
         assert facts["strength"] == 0.4 and facts["sequence"]["frame"] == number + 1
         hashes.add(facts["input_sha256"])
@@ -141,7 +145,10 @@ def test_export_writes_each_frame_as_a_series_of_its_own_of_the_right_source(fou
         denoise(host, widget)
     for who in ("ANNA", "BERTA-MARIA"):
         widget._parameterNode.inputVolume = next(
-            node for node in scene.nodes_of_class(widget._parameterNode.inputVolume.GetScene(), "vtkMRMLSequenceNode")
+            node
+            for node in volume_nodes.nodes_of_class(
+                widget._parameterNode.inputVolume.GetScene(), "vtkMRMLSequenceNode"
+            )
             if not kind_of(node) and not node.GetHideFromEditors()
             and export_tags(shown(node))["PatientName"] == f"{who}^TEST"
         )  # fmt: skip
@@ -158,7 +165,7 @@ def test_export_writes_each_frame_as_a_series_of_its_own_of_the_right_source(fou
         assert len(series) == COUNT
         uids = set()
         for number, place in enumerate(series):
-            result = scene.node_to_volume(frames(nodes.denoised)[number])
+            result = volume_nodes.node_to_volume(frames(nodes.denoised)[number])
             assert np.abs(ct.read(place).array - result.array).max() <= 0.5
             written = headers(place)
             uids |= {each.SeriesInstanceUID for each in written}
@@ -216,11 +223,11 @@ def test_only_the_sequence_is_offered_and_chosen_for_what_shows_it(four, make_ho
 
 
 def frames_as_volume(nodes):
-    return scene.volume_to_node(scene.node_to_volume(frames(nodes.input)[0]), "one")
+    return volume_nodes.volume_to_node(volume_nodes.node_to_volume(frames(nodes.input)[0]), "one")
 
 
 def node_classes(target) -> list[str]:
-    return sorted(node.GetClassName() for node in scene.nodes_of_class(target, "vtkMRMLNode"))
+    return sorted(node.GetClassName() for node in volume_nodes.nodes_of_class(target, "vtkMRMLNode"))
 
 
 def test_a_second_run_replaces_the_first_and_a_script_gets_another(four):
@@ -241,7 +248,9 @@ def test_a_second_run_replaces_the_first_and_a_script_gets_another(four):
     replaced = widget.logic.denoise(sequence, other.denoised)
     assert other.denoised.GetScene() is None and replaced.denoised.GetName() == name
     with pytest.raises(InputError, match="cannot be written"):
-        widget.logic.denoise(sequence, scene.volume_to_node(scene.node_to_volume(frames(sequence)[0]), "Mine"))
+        widget.logic.denoise(
+            sequence, volume_nodes.volume_to_node(volume_nodes.node_to_volume(frames(sequence)[0]), "Mine")
+        )
 
 
 def test_a_result_is_found_when_its_scene_is_opened_again(four, tmp_path):
@@ -277,7 +286,7 @@ def test_a_result_is_found_when_its_scene_is_opened_again(four, tmp_path):
 
 def change(sequence) -> None:
     node = frames(sequence)[1]
-    scene.node_array(node)[:] += 5
+    volume_nodes.node_array(node)[:] += 5
     node.GetImageData().GetPointData().GetScalars().Modified()
 
 
@@ -320,7 +329,7 @@ def test_a_volume_that_is_changed_during_its_run_gets_no_result(make_host, tmp_p
     widget = host.load_module(MODULE)
     (node,) = host.import_dicom(write_patient(tmp_path, "ANNA"))
     widget.logic.denoise(node, wait=False)
-    scene.node_array(node)[0] = 0
+    volume_nodes.node_array(node)[0] = 0
     node.GetImageData().GetPointData().GetScalars().Modified()
     finish_job(host, widget)
     assert "was changed while" in widget.logic.runner.error and newest_result(node) is None
@@ -349,7 +358,7 @@ def test_cancel_and_closing_the_scene(four):
 def test_which_frame_is_no_ct(four):
     host, widget, load = four
     sequence = load()
-    scene.node_array(frames(sequence)[1])[:] = 30000
+    volume_nodes.node_array(frames(sequence)[1])[:] = 30000
     sequence.Modified()
     host.process_events(0.4)
     assert not widget.ui.denoiseButton.isEnabled()

@@ -25,7 +25,7 @@ def test_the_help_leads_to_the_documentation(host, path):
 def test_a_folder_that_cannot_be_made_is_a_sentence(host, tmp_path):
     host.load_module(MODULE, select=False)
     from IPv2Lib.errors import OutputError
-    from IPv2SlicerLib.Folders import openFolder
+    from IPv2SlicerLib.widgets.Folders import openFolder
 
     openFolder(tmp_path / "new")
     assert (tmp_path / "new").is_dir() and host.messages[-1].kind == "open"

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from host import HostError
-from IPv2Lib import ct, scene
-from IPv2Lib.ct import Volume
+from IPv2Lib.io import ct
+from IPv2Lib.io.ct import Volume
+from IPv2SlicerLib.scene import volume_nodes
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def test_application_and_scene_belong_together(host):
     import slicer
 
     assert slicer.app.mrmlScene() is slicer.mrmlScene is slicer.app.applicationLogic().GetMRMLScene()
-    assert scene.scene() is slicer.mrmlScene
+    assert volume_nodes.scene() is slicer.mrmlScene
     assert slicer.app.majorVersion == 5
     assert slicer.modules.volumes.logic().GetClassName() == "vtkSlicerVolumesLogic"
     assert slicer.mrmlScene.GetNodeByID("vtkMRMLColorTableNodeGrey") is not None
@@ -26,7 +27,7 @@ def test_application_and_scene_belong_together(host):
 def test_a_scene_is_saved_cleared_and_loaded(host, volume, tmp_path, file):
     import slicer
 
-    scene.volume_to_node(volume, "scan")
+    volume_nodes.volume_to_node(volume, "scan")
     events = []
     for name in ("StartCloseEvent", "EndCloseEvent", "StartImportEvent", "EndImportEvent"):
         slicer.mrmlScene.AddObserver(getattr(slicer.mrmlScene, name), lambda *_, name=name: events.append(name))
@@ -38,7 +39,7 @@ def test_a_scene_is_saved_cleared_and_loaded(host, volume, tmp_path, file):
     path = next((tmp_path / file).glob("*.mrml")) if file == "folder" else tmp_path / file
     slicer.util.loadScene(str(path))
     assert events == ["StartCloseEvent", "EndCloseEvent", "StartImportEvent", "EndImportEvent"]
-    assert (scene.node_to_volume(slicer.util.getNode("scan")).array == volume.array).all()
+    assert (volume_nodes.node_to_volume(slicer.util.getNode("scan")).array == volume.array).all()
 
 
 def test_volumes_are_loaded_and_saved(host, volume, tmp_path):
@@ -66,7 +67,7 @@ def test_data_nodes_have_items_in_the_subject_hierarchy(host, volume):
     import slicer
 
     hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-    node = scene.volume_to_node(volume, "scan")
+    node = volume_nodes.volume_to_node(volume, "scan")
     assert hierarchy.GetItemByDataNode(node)
     assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == hierarchy.GetSceneItemID()
     table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode")
@@ -109,7 +110,7 @@ class HostMenuSubjectHierarchyPlugin(AbstractScriptedSubjectHierarchyPlugin):
     assert plugin.setPythonSource(str(tmp_path / "HostMenuSubjectHierarchyPlugin.py"))
     with pytest.raises(AttributeError, match="setName"):
         plugin.setName("other")
-    node = scene.volume_to_node(volume, "scan")
+    node = volume_nodes.volume_to_node(volume, "scan")
     assert host.context_menu(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode")) == []
     assert host.context_menu(node) == ["Do it"]
     host.choose_from_context_menu(node, "Do it")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from example_module import PATH
-from IPv2Lib import scene
-from IPv2Lib.ct import Volume
+from IPv2Lib.io.ct import Volume
+from IPv2SlicerLib.scene import volume_nodes
 
 
 def picture(path) -> np.ndarray:
@@ -53,7 +53,7 @@ def test_another_layout_hides_views(host):
 
 def test_a_loaded_volume_is_shown(host, ramp, tmp_path):
     import slicer
-    from IPv2Lib import ct
+    from IPv2Lib.io import ct
 
     node = slicer.util.loadVolume(str(ct.write(ramp, tmp_path / "scan.nrrd")))
     host.process_events(0.1)
@@ -65,7 +65,7 @@ def test_a_loaded_volume_is_shown(host, ramp, tmp_path):
 def test_a_view_is_drawn_again_once_for_several_changes(host, ramp, tmp_path):
     import slicer
 
-    node = scene.volume_to_node(ramp, "ramp")
+    node = volume_nodes.volume_to_node(ramp, "ramp")
     slicer.util.setSliceViewerLayers(background=node, fit=True)
     host.process_events(0.2)
     view = slicer.app.layoutManager().sliceWidget("Red").sliceView()
@@ -81,8 +81,8 @@ def test_a_view_is_drawn_again_once_for_several_changes(host, ramp, tmp_path):
 def test_views_of_a_comparison_are_linked(host, ramp, tmp_path):
     import slicer
 
-    nodes = [scene.volume_to_node(ramp, name) for name in "abc"]
-    views = scene.show_compare(nodes, slice_index=2)
+    nodes = [volume_nodes.volume_to_node(ramp, name) for name in "abc"]
+    views = volume_nodes.show_compare(nodes, slice_index=2)
     host.process_events(0.2)
     manager = slicer.app.layoutManager()
     dark = view_picture(host, "IPv2View3", tmp_path / "dark.png")
@@ -101,7 +101,7 @@ def test_the_mouse_wheel_moves_one_slice(host, ramp):
     import slicer
     from PySide6 import QtCore, QtGui
 
-    node = scene.volume_to_node(ramp, "ramp")
+    node = volume_nodes.volume_to_node(ramp, "ramp")
     slicer.util.setSliceViewerLayers(background=node, fit=True)
     host.process_events()
     widget = slicer.app.layoutManager().sliceWidget("Red")
@@ -123,12 +123,12 @@ def test_a_legend_is_seen_only_where_slicers_own_manager_shows_it(host, ramp, tm
         colored = view_picture(host, "Red", tmp_path / f"{name}.png").astype(int)
         return colored.max(axis=2) - colored.min(axis=2)
 
-    node = scene.volume_to_node(ramp.with_array(np.zeros_like(ramp.array)), "difference")
-    scene.show_difference(node)
+    node = volume_nodes.volume_to_node(ramp.with_array(np.zeros_like(ramp.array)), "difference")
+    volume_nodes.show_difference(node)
     slicer.util.setSliceViewerLayers(background=node, fit=True)
     view = slicer.app.layoutManager().sliceWidget("Red").sliceView()
     assert view.legends() == [] and (spread("unnoticed") <= 100).all(), "nobody told the view's manager"
-    scene.refresh_legends(slicer.mrmlScene)
+    volume_nodes.refresh_legends(slicer.mrmlScene)
     legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node)
     assert view.legends() == [legend]
     assert (spread("legend") > 100).any(), "the ends of the colour bar are blue and red"

@@ -31,7 +31,7 @@ def start(make_host, slicer_version):
         host = make_host(**slicer_version, **options)
         host.load_module(MODULE, select=False)
         host.absent_packages.update(absent)
-        from IPv2SlicerLib import Packages
+        from IPv2SlicerLib.jobs import Packages
 
         return host, Packages
 

@@ -21,7 +21,7 @@ def loaded(host, monkeypatch):
 @pytest.fixture
 def jobs_started(loaded, monkeypatch) -> list[str]:
     """Kinds of jobs that were started."""
-    from IPv2SlicerLib.Jobs import Jobs
+    from IPv2SlicerLib.jobs.Jobs import Jobs
 
     started, run = [], Jobs.run
     monkeypatch.setattr(Jobs, "run", lambda self, kind, *rest: started.append(kind) or run(self, kind, *rest))

@@ -10,7 +10,7 @@ import pytest
 import train_panel
 from host import HostError
 from IPv2Lib.errors import Cancelled, InputError
-from IPv2Lib.jobs import JobState, Task
+from IPv2SlicerLib.jobs.job_runner import JobState, Task
 from panel import MODULE
 from PySide6 import QtCore
 
@@ -26,7 +26,7 @@ def never_ending(tmp_path, monkeypatch):
     """A worker that says that it is alive, does not want to end, and has started another such one."""
 
     def use() -> None:
-        from IPv2SlicerLib import Jobs
+        from IPv2SlicerLib.jobs import Jobs
 
         script = tmp_path / "never-ending"
         loop = """while :; do echo '{"event": "alive"}'; sleep 0.05; done"""
@@ -53,7 +53,7 @@ def test_files_of_jobs_and_logs_are_in_the_folder_that_is_set_in_slicer(host, tm
     import slicer
 
     host.load_module(MODULE, select=False)
-    from IPv2SlicerLib.Jobs import logFolder
+    from IPv2SlicerLib.jobs.Jobs import logFolder
 
     from IPv2Denoise import IPv2DenoiseLogic
 
@@ -76,7 +76,7 @@ def test_the_worker_is_pythonslicer_wherever_it_is_and_never_slicer_itself(host,
     import slicer
 
     host.load_module(MODULE, select=False)
-    from IPv2SlicerLib.Jobs import workerPython
+    from IPv2SlicerLib.jobs.Jobs import workerPython
 
     monkeypatch.setenv("PATH", str(tmp_path))
     assert workerPython() == Path(sys.executable)  # in the tests this is a Python
@@ -93,7 +93,7 @@ def test_the_worker_is_pythonslicer_wherever_it_is_and_never_slicer_itself(host,
 
 def test_a_job_that_starts_during_the_question_for_packages_is_not_disturbed(host):
     host.load_module(MODULE, select=False)
-    from IPv2SlicerLib.Jobs import Jobs
+    from IPv2SlicerLib.jobs.Jobs import Jobs
 
     finished = []
     jobs = Jobs(lambda: None)
@@ -143,7 +143,7 @@ def test_a_script_that_waits_for_a_job_ends_when_slicer_quits(host, never_ending
 
     host.load_module(MODULE, select=False)
     never_ending()
-    from IPv2SlicerLib import Jobs
+    from IPv2SlicerLib.jobs import Jobs
 
     from IPv2Denoise import IPv2DenoiseLogic
 

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from IPv2Lib import cases, ct, phantom, scene
-from IPv2Lib.cases import Case
-from IPv2Lib.purification import purify
-from IPv2Lib.shards import PurifiedDataset
-from IPv2Lib.stage_files import export_stages
+from IPv2Lib.datasets import cases
+from IPv2Lib.datasets.cases import Case
+from IPv2Lib.datasets.shards import PurifiedDataset
+from IPv2Lib.io import ct
+from IPv2Lib.purification.purification import purify
+from IPv2Lib.purification.stage_files import export_stages
+from IPv2Lib.simulation import phantom
+from IPv2SlicerLib.scene import volume_nodes
 from panel import expand, view_names
 from train_panel import choose_dataset, errors, finish, open_panel, write_scans
 
@@ -108,7 +111,7 @@ def test_folders_of_dicom_series_and_of_stages(host, tmp_path):
 
 def test_volumes_of_the_scene_become_files_of_the_data_set(host, tmp_path):
     pair = phantom.pair(size=48, slices=2)
-    uldct, ndct = scene.volume_to_node(pair.uldct, "My uLDCT"), scene.volume_to_node(pair.ndct, "My NDCT")
+    uldct, ndct = volume_nodes.volume_to_node(pair.uldct, "My uLDCT"), volume_nodes.volume_to_node(pair.ndct, "My NDCT")
     widget = open_panel(host)
     expand(host, widget.ui.sceneCollapsibleButton)
     add, parameters = widget.ui.addFromSceneButton, widget._parameterNode

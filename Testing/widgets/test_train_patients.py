@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
-from IPv2Lib import ct, phantom, scene
-from IPv2Lib.patients import hidden, patient_label
-from IPv2Lib.training_run import read_run
+from IPv2Lib.datasets.patients import hidden, patient_label
+from IPv2Lib.io import ct
+from IPv2Lib.simulation import phantom
+from IPv2Lib.training.run_folder import read_run
+from IPv2SlicerLib.scene import volume_nodes
 from panel import expand
 from patients import write_patient
 from test_train_results import tick
@@ -41,7 +43,7 @@ def add(host, widget, ndct, uldct=None) -> None:
 
 
 def new_volume(name: str, seed: int):
-    return scene.volume_to_node(phantom.chest(seed=seed, size=48, slices=2), name)
+    return volume_nodes.volume_to_node(phantom.chest(seed=seed, size=48, slices=2), name)
 
 
 def in_hierarchy(node, study: str, **patient: str) -> None:
@@ -185,8 +187,8 @@ def test_results_and_images_of_runs_are_not_offered_and_not_taken(host, panel):
 
 @pytest.mark.parametrize("name", ["4: Thorax 1.0 B31f", "CON", "a/b\\c", "x" * 300, "end.", "line\nbreak", " "])
 def test_a_volume_of_any_name_becomes_a_file_of_a_name_that_every_system_takes(host, panel, tmp_path, name):
-    from IPv2Lib.cases import read_table, write_table
-    from IPv2Lib.outputs import file_name
+    from IPv2Lib.datasets.cases import read_table, write_table
+    from IPv2Lib.io.outputs import file_name
     from IPv2TrainLib.Cases import casesFromText
 
     add(host, panel, new_volume(name, 0))

@@ -3,9 +3,9 @@
 import csv
 
 import pytest
-from IPv2Lib import bundle
 from IPv2Lib.errors import InputError
-from IPv2Lib.layouts import comparison_layout
+from IPv2Lib.models import bundle
+from IPv2SlicerLib.scene.layouts import comparison_layout
 from panel import expand
 from PySide6.QtCore import Qt
 from train_panel import errors, finish, make_tiny, open_panel, train_briefly
@@ -173,7 +173,7 @@ def test_what_is_typed_about_a_model_comes_out_as_typed(host, dataset):
 
 def test_packages_that_only_training_needs_are_asked_for_and_may_be_declined(host, dataset, tmp_path, monkeypatch):
     widget = open_panel(host, dataset)
-    packages = __import__("IPv2SlicerLib.Packages", fromlist=["x"])
+    packages = __import__("IPv2SlicerLib.jobs.Packages", fromlist=["x"])
     known = packages.requirementsPath
     more = tmp_path / "requirements.txt"
     more.write_text("ipv2-package-that-is-not-there>=1\n")

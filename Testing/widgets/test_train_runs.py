@@ -5,9 +5,9 @@ import signal
 
 import psutil
 import pytest
-from IPv2Lib import training_run
-from IPv2Lib.layouts import training_layout
-from IPv2Lib.training_run import read_run
+from IPv2Lib.training import run_folder
+from IPv2Lib.training.run_folder import read_run
+from IPv2SlicerLib.scene.layouts import training_layout
 from panel import expand, node_names
 from train_panel import choose_dataset, errors, finish, make_tiny, open_panel
 
@@ -32,7 +32,7 @@ def begin(host, widget, name: str = ""):
 
 
 def wait_for_step(host, run, step: int) -> None:
-    host.wait_until(lambda: training_run.is_run(run) and read_run(run).step >= step, 120)
+    host.wait_until(lambda: run_folder.is_run(run) and read_run(run).step >= step, 120)
 
 
 def listed(widget) -> list[str]:
@@ -156,17 +156,17 @@ def test_a_worker_that_is_killed_is_told_about_and_can_be_resumed(host, panel):
 def test_a_run_of_another_process_is_paused_through_its_folder(host, dataset, monkeypatch):
     """Whoever trains it; here somebody who only says so."""
     run = dataset / "runs" / "finished"
-    status = training_run.read_json(run / "status.json")
+    status = run_folder.read_json(run / "status.json")
     process = psutil.Process()
     status |= {"state": "running", "pid": process.pid, "began": process.create_time()}
-    training_run.write_json(run / "status.json", status)
+    run_folder.write_json(run / "status.json", status)
     widget = open_panel(host, dataset)
     expand(host, widget.ui.trainCollapsibleButton)
     widget.ui.runsList.setCurrentRow(0)
     host.wait_until(lambda: buttons(widget) == {"start", "pause", "stop"})
     host.click(widget.ui.pauseButton)
     assert (run / "request").read_text().strip() == "pause"
-    training_run.write_json(run / "status.json", status | {"state": "paused"})
+    run_folder.write_json(run / "status.json", status | {"state": "paused"})
     host.wait_until(lambda: buttons(widget) == {"start", "resume"})
 
 
@@ -235,7 +235,7 @@ def test_a_length_in_steps_is_whole_and_another_one_is_not_rounded(host, dataset
 
 def test_the_history_of_a_path_is_not_taken_for_a_choice(host):
     import ctk
-    from IPv2SlicerLib.PathField import PathField
+    from IPv2SlicerLib.widgets.PathField import PathField
 
     edit, chosen = ctk.ctkPathLineEdit(), []
     edit.setCurrentPath("/of/another/module")  # as with a history in the application's settings

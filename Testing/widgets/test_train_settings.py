@@ -5,12 +5,12 @@ import json
 import shutil
 
 import pytest
-from IPv2Lib import training_settings
+from IPv2Lib.datasets.preparation_settings import PreparationSettings
 from IPv2Lib.errors import InputError
-from IPv2Lib.evaluation_settings import AblationSettings, ComparisonSettings
-from IPv2Lib.preparation_settings import PreparationSettings
-from IPv2Lib.publishing import publish
-from IPv2Lib.training_settings import Ranges, TrainingSettings, read_settings
+from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
+from IPv2Lib.training import settings as training_settings
+from IPv2Lib.training.publishing import publish
+from IPv2Lib.training.settings import Ranges, TrainingSettings, read_settings
 from panel import expand
 from train_panel import TINY, errors, finish, open_panel, write_scans
 

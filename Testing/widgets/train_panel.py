@@ -6,8 +6,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from IPv2Lib import cases, ct, phantom, preparation, training
-from IPv2Lib.training_settings import TrainingSettings
+from IPv2Lib.datasets import cases, preparation
+from IPv2Lib.io import ct
+from IPv2Lib.simulation import phantom
+from IPv2Lib.training import loop
+from IPv2Lib.training.settings import TrainingSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODULE = REPOSITORY / "IPv2Train" / "IPv2Train.py"
@@ -22,7 +25,7 @@ def write_scans(folder: Path, patients: int = 4, *, size: int = 64, slices: int 
 
     Returns
     -------
-    list of IPv2Lib.cases.Case
+    list of IPv2Lib.datasets.cases.Case
         One a patient; those whose numbers are in `paired` have a uLDCT, for the others it is to be simulated.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +58,7 @@ def prepare_dataset(folder: Path, patients: int = 4, **scans) -> Path:
 def train_briefly(dataset: Path, run: Path, steps: int = 4) -> Path:
     """A finished run of a tiny network; returns its folder."""
     settings = TrainingSettings(arguments=TINY, steps=steps, batch=1, patch=16, validate_every=2)
-    return training.train(dataset, run, settings, workers=0)
+    return loop.train(dataset, run, settings, workers=0)
 
 
 def open_panel(host, dataset: Path | None = None):

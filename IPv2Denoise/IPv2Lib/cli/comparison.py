@@ -1,0 +1,195 @@
+"""The commands `compare` and `ablation`: options, and what is said at the end. The work is `comparison`'s and
+`ablation`'s."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import Cancelled
+from .console import Console
+from .options import LOADING, add_device, add_settings, aligned, given, whole_number, with_file
+
+SHOWN = (
+    "psnr_db", "ssim", "gmsd", "rmse_body_hu", "rmse_lung_hu", "sigma_lung_hu", "sigma_background_hu",
+    "nps_frequency_per_mm", "f50_lung_ratio", "fid",
+)  # fmt: skip
+"""Measures that a terminal shows; table.csv has all."""
+
+_SPLITS = ("train", "validation", "test")
+_DATASET = "a purified data set that 'ipv2 prepare' made"
+
+
+def _compare_options(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Score models on the test scans of a purified data set: against the scan before its dose was lowered (truth)\n"
+        "where that is known, and against the test label of the purification. FOLDER gets table.csv with 95 %\n"
+        "intervals, scores.csv with every slice, noise power spectra, task transfer functions and plot.png.\n"
+        "The same command again goes on after a stop, and measures only models that are new."
+    )
+    command.epilog = (
+        "examples:\n"
+        "  ipv2 compare dataset --models input runs/ipv1 runs/ipv2 --out comparison\n"
+        "  ipv2 compare dataset --models ipv2-fast implicit --slices 10 --out quick"
+    )
+    command.add_argument("dataset", type=Path, metavar="DATASET", help=_DATASET)
+    command.add_argument(
+        "--models", nargs="+", required=True, metavar="NAME|FOLDER",
+        help="'input' (the scan as it is), an installed model or a model's folder, the folder of a training run (its "
+        "best weights), or a network that needs no training (implicit)",
+    )  # fmt: skip
+    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new, or of an earlier comparison")
+    add_settings(command)
+    command.add_argument("--split", choices=_SPLITS, help="(default: test)")
+    command.add_argument("--reference", choices=("both", "truth", "label"), help="(default: both)")
+    command.add_argument(
+        "--label-strategy", metavar="NAME", help="whose test label, a row of the ablation (default: ipv2)"
+    )
+    command.add_argument(
+        "--features", metavar="FILE",
+        help="TorchScript network for Fréchet and kernel distances, (N, 3, 224, 224) from 0 to 1 to (N, features); a "
+        "program, so give only what you trust (default: a fixed random one)",
+    )  # fmt: skip
+    command.add_argument("--bootstrap", type=whole_number, metavar="N", help="(default: 1000)")
+    command.add_argument("--seed", type=whole_number, help="of the bootstrap (default: 0)")
+    command.add_argument(
+        "--flow-steps", type=whole_number, metavar="N", help="of networks that go in steps, 1 to 50 (default: theirs)"
+    )
+    _add_slices(command, "all")
+    add_device(command, default=None)
+
+
+def _compare(options: argparse.Namespace, console: Console) -> None:
+    console.progress(0.0, LOADING)
+    from ..evaluation.comparison import compare
+    from ..evaluation.settings import ComparisonSettings
+
+    settings = replace(with_file(options, ComparisonSettings()), **given(options, ComparisonSettings))
+    try:
+        found = compare(
+            options.dataset, options.models, options.out, **asdict(settings),
+            progress=console.progress, cancelled=console.cancelled,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        raise Cancelled("stopped; the same command again goes on with what was measured") from None
+    for note in found.notes:
+        console.note(note)
+    console.result(
+        f"{_comparison_text(found.rows)}\n\n{found.files['table']} has all measures, {found.files['plot']} the curves",
+        command="compare", folder=str(found.folder), table=found.rows, notes=found.notes,
+        files={name: str(path) for name, path in found.files.items()},
+    )  # fmt: skip
+
+
+def _ablation_options(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Train the same network with the same budget and seeds on the pairs of IPv1, IPv1 with Remove Background,\n"
+        "IPv1 with Add noise, and IPv2 (both), and score every run. FOLDER gets ablation.csv with mean and range over\n"
+        "the seeds, ablation.png, the runs, and the scores of each of them in comparison/. The same command again\n"
+        "goes on after a stop; seeds, strategies and networks may be added."
+    )
+    command.epilog = (
+        "examples:\n"
+        "  ipv2 ablation dataset --out ablation --seeds 3 --steps 600\n"
+        "  ipv2 ablation dataset --out table --networks unet redcnn dncnn scunet --strategies ipv1 ipv2 --seeds 1"
+    )
+    command.add_argument("dataset", type=Path, metavar="DATASET", help=_DATASET)
+    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new, or of an earlier ablation")
+    add_settings(command)
+    command.add_argument("--seeds", type=whole_number, metavar="N", help="(default: 3)")
+    command.add_argument(
+        "--strategies", nargs="+", metavar="NAME",
+        help="any of those of 'ipv2 train' (default: ipv1, ipv1+remove-background, ipv1+add-noise, ipv2)",
+    )  # fmt: skip
+    command.add_argument("--networks", "--network", nargs="+", metavar="NAME", help="(default: unet)")
+    budget = command.add_argument_group("budget, the same for every run")
+    budget.add_argument("--steps", type=whole_number, help="optimisation steps (default: 600)")
+    budget.add_argument("--batch", type=whole_number, help="patches per step (default: 8)")
+    budget.add_argument("--patch", type=whole_number, help="side in pixels (default: 64)")
+    budget.add_argument("--lr", type=float, dest="learning_rate", help="(default: 0.001)")
+    command.add_argument("--split", choices=_SPLITS, help="to score on (default: test)")
+    _add_slices(command, "10; 0: all")
+    add_device(command, default=None)
+
+
+def _ablation(options: argparse.Namespace, console: Console) -> None:
+    console.progress(0.0, LOADING)
+    from ..evaluation.ablation import Budget, ablate
+    from ..evaluation.settings import AblationSettings
+
+    chosen = given(options, AblationSettings)
+    if options.slices_per_case == 0:
+        chosen["slices_per_case"] = None
+    settings = replace(with_file(options, AblationSettings()), **chosen)
+    budget = Budget(settings.steps, settings.batch, settings.patch, settings.learning_rate, settings.device)
+    found = ablate(
+        options.dataset, options.out, strategies=settings.strategies, network_names=settings.networks,
+        arguments=settings.arguments, seeds=settings.seeds, budget=budget, split=settings.split,
+        slices_per_case=settings.slices_per_case, progress=console.progress, cancelled=console.cancelled,
+        late=console.leave,
+    )  # fmt: skip
+    for note in found.comparison.notes:
+        console.note(note)
+    console.result(
+        "\n\n".join([_ablation_text(found.rows), *found.verdicts, f"{found.files['table']} has all measures"]),
+        command="ablation", folder=str(found.folder), table=found.rows, verdicts=found.verdicts,
+        notes=found.comparison.notes, files={name: str(path) for name, path in found.files.items()},
+    )  # fmt: skip
+
+
+def _add_slices(command: argparse.ArgumentParser, default: str) -> None:
+    command.add_argument(
+        "--slices", type=whole_number, metavar="N", dest="slices_per_case",
+        help=f"so many evenly spaced slices of each scan (default: {default})",
+    )  # fmt: skip
+
+
+def _comparison_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The main measures, a block for each reference."""
+    from ..evaluation.comparison_plot import counted
+    from ..evaluation.scores import MEASURES, spread
+
+    measures = [measure for measure in MEASURES if measure.name in SHOWN]
+    blocks = []
+    for reference in dict.fromkeys(row["reference"] for row in rows):
+        own = [row for row in rows if row["reference"] == reference]
+        cells = [["", *(row["method"] for row in own)]]
+        cells += [
+            [measure.title_with_unit, *(spread(row, measure, " low", " high") for row in own)] for measure in measures
+        ]
+        of = f"{counted(own[0]['patients'], 'patient')}, {counted(own[0]['slices'], 'slice')}"
+        head = f"Against the {reference}: {of}"
+        if own[0]["resampled"]:
+            head += f"; 95 % intervals over {own[0]['resampled']}"
+        blocks.append(f"{head}\n{aligned(cells)}")
+    return "\n\n".join(blocks)
+
+
+def _ablation_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Mean and range over seeds of the main measures, a block for each reference."""
+    from ..evaluation.scores import MEASURES, spread
+
+    measures = [measure for measure in MEASURES if measure.name in SHOWN]
+    several = len({row["network"] for row in rows if row["network"]}) > 1
+    blocks = []
+    for reference in dict.fromkeys(row["reference"] for row in rows):
+        own = [row for row in rows if row["reference"] == reference]
+        names = [f"{row['network']} {row['strategy']}".strip() if several else row["strategy"] for row in own]
+        cells = [["", *(measure.title_with_unit for measure in measures)]]
+        cells += [
+            [name, *(spread(row, measure, " min", " max") for measure in measures)]
+            for name, row in zip(names, own, strict=True)
+        ]
+        turned = list(zip(*cells, strict=True))
+        blocks.append(f"Against the {reference}, mean (and range) over {own[-1]['seeds']} seeds\n{aligned(turned)}")
+    return "\n\n".join(blocks)
+
+
+COMMANDS = {
+    "compare": ("score models on the test scans of a data set", _compare_options, _compare),
+    "ablation": ("train and score each module of the purification", _ablation_options, _ablation),
+}
+"""Name: one line of help, function that adds the options, function that runs the command."""

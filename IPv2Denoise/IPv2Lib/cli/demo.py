@@ -1,0 +1,175 @@
+"""The whole method on a synthetic chest: simulate a pair, purify, denoise, score, draw, report.
+
+Owns the order and the words of the demonstration; every step is the function that the other commands call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..evaluation import agreement
+from ..inference.denoise import denoise
+from ..io import ct
+from ..purification.purification import IPV2, purify
+from ..simulation import phantom
+from . import report
+
+if TYPE_CHECKING:
+    from ..evaluation.agreement import Evaluation
+    from ..io.ct import Volume
+    from ..models.bundle import Bundle
+    from ..purification.purification import Stages
+
+DOSE = 0.02
+BREATH_MM = 8.0
+SIZE, SLICES = 320, 24
+"""Pixels of 1.1 mm, as in a usual scan: with much larger ones there is little noise to remove."""
+
+NO_PICTURES = "no pictures ({}): install them with 'pip install slicer-core', then run again"
+"""What to say where Slicer's core, which draws the pictures, cannot be imported; takes the reason."""
+
+INPUT, WEAK = "uLDCT (input)", "Weak denoiser"
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What the demonstration found.
+
+    Attributes
+    ----------
+    scores : dict of str to Evaluation
+        Against the truth, by name: input, weak denoiser, model.
+    provenance : dict
+        Model, seed, settings; expressible in JSON.
+    notes : tuple of str
+        What could not be done.
+    """
+
+    scores: dict[str, Evaluation]
+    provenance: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def run(
+    folder: Path,
+    model: Bundle,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Callable[[float, str], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Demonstration:
+    """Run the demonstration; write `report.html`, its pictures and the volumes into an existing folder.
+
+    Parameters
+    ----------
+    folder : Path
+    model : Bundle
+    seed : int
+        Of the chest and its noise.
+    device : str
+        As for `denoise.choose_device`.
+    progress, cancelled
+        Called with (fraction, text); polled.
+
+    Raises
+    ------
+    InputError
+        For a seed, a device or a model that cannot be used.
+    OutputError
+        If something cannot be written.
+    Cancelled
+        If `cancelled` returned True.
+    """
+    tell = progress or (lambda fraction, text: None)
+    tell(0.0, "scanning a synthetic chest twice")
+    pair = phantom.pair(seed=seed, size=SIZE, slices=SLICES, dose=DOSE, breath=BREATH_MM)
+    stages = purify(pair.uldct, pair.ndct, IPV2, progress=_part(tell, 0.35, 0.6), cancelled=cancelled)
+    result = denoise(pair.uldct, model, device=device, progress=_part(tell, 0.6, 0.8), cancelled=cancelled)
+
+    tell(0.8, "scoring against the truth")
+    candidates = {INPUT: pair.uldct, WEAK: stages.weakly_denoised, model.name: result.volume}
+    scores = {name: agreement.compare(volume, pair.truth, pair.labels) for name, volume in candidates.items()}
+    tell(0.88, "drawing")
+    pictures, notes = _draw(folder, stages, candidates, pair.truth)
+    tell(0.95, "writing")
+    volumes = {"uldct": pair.uldct, "ndct": pair.ndct, "truth": pair.truth, "denoised": result.volume}
+    for name, volume in volumes.items():
+        ct.write(volume, folder / f"{name}.nrrd")
+    provenance = {"seed": seed, "dose": DOSE, "breath_mm": BREATH_MM, "purification": asdict(IPV2)}
+    provenance |= result.provenance
+    page = report.page("IPv2: a demonstration", _words(scores, model), list(scores.items()), pictures, provenance)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    tell(1.0, "done")
+    return Demonstration(scores, provenance, notes)
+
+
+def table(scores: dict[str, Evaluation]) -> str:
+    """Body RMSE, PSNR and SSIM of each candidate, one aligned line each, for a terminal."""
+    number = agreement.number
+    width = max(map(len, scores))
+    lines = [f"{'':{width}}  body RMSE    PSNR   SSIM"]
+    lines += [
+        f"{name:{width}}  {number(score.body_rmse):>6} HU  {number(score.psnr):>4} dB  {number(score.ssim, 3)}"
+        for name, score in scores.items()
+    ]
+    return "\n".join(lines)
+
+
+def _draw(
+    folder: Path, stages: Stages, candidates: dict[str, Volume], truth: Volume
+) -> tuple[list[report.Picture], tuple[str, ...]]:
+    """Write the pictures; return them for the report, or none and the reason."""
+    try:
+        from IPv2SlicerLib.scene import volume_nodes
+
+        from . import pictures
+    except ImportError as error:
+        return [], (NO_PICTURES.format(error),)
+
+    panels = [(name, volume, "ct") for name, volume in candidates.items()] + [("Truth", truth, "ct")]
+    panels += [
+        (f"{name} − truth", volume.with_array(volume.array - truth.array), "difference")
+        for name, volume in candidates.items()
+    ]
+    before, after = candidates[INPUT], list(candidates.values())[-1]
+    panels.append(("What the model removed", before.with_array(before.array - after.array), "difference"))
+    compared = volume_nodes.save_png(
+        pictures.compare_picture(panels, columns=len(candidates) + 1, width=420), folder / "comparison.png"
+    )
+    purified = volume_nodes.save_png(pictures.stages_picture(stages), folder / "stages.png")
+    return [
+        report.Picture(
+            "Input, results and truth",
+            "One axial slice. Top: the scan at 2 % dose, the weak denoiser, the model, and the truth without "
+            "noise. Bottom: their differences from the truth, and what the model took away. Blue is too dark, red "
+            "too bright, white is right.",
+            compared.read_bytes(),
+        ),
+        report.Picture(
+            "The stages of purification",
+            "The two scans, made in different breath, with their dark masks; the common masks of IPv1 and IPv2; the "
+            "normal-dose scan with simulated noise; the weakly denoised low-dose scan; and the training input and "
+            "test label that are composed of them.",
+            purified.read_bytes(),
+        ),
+    ], ()
+
+
+def _words(scores: dict[str, Evaluation], model: Bundle) -> list[str]:
+    before, after = scores[INPUT].body_rmse, scores[model.name].body_rmse
+    number = agreement.number
+    return [
+        f"A synthetic chest was scanned at {100 * DOSE:g} % of the dose and, after a breath of {BREATH_MM:g} mm, at "
+        "the full dose. The pair was purified as IPv2 does for training and testing, and the low-dose scan was "
+        f"denoised with the model {model.name} ({model.card['title']}).",
+        f"The error inside the body went from {number(before)} HU to {number(after)} HU. A phantom is simpler than "
+        "a patient: this shows how the parts work together, not how good the model is on real scans.",
+    ]
+
+
+def _part(tell: Callable[[float, str], None], start: float, end: float) -> Callable[[float, str], None]:
+    return lambda fraction, text: tell(start + (end - start) * fraction, text)

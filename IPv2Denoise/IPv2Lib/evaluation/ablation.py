@@ -1,0 +1,342 @@
+"""What each module of the purification is worth: the same network trained on each kind of pairs, and compared.
+
+Owns which runs are trained, that they differ in nothing but what is asked, and how seeds become a mean with a spread.
+Training is `training`'s, scoring `comparison`'s, the picture `ablation_plot`'s.
+
+====================== ==========================================================================================
+ablation.csv           a row per network, strategy and reference: mean, lowest and highest of the seeds
+ablation.png           the main measures
+provenance.json        data, settings, and what came out in words
+NETWORK-STRATEGY-SEED/ a training run each
+comparison/            the scores of every run, see `comparison_files`
+====================== ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..datasets.shards import PURIFIED, SHARDS_FOLDER, PurifiedDataset
+from ..errors import Cancelled, InputError
+from ..io import outputs
+from ..io.locks import exclusive
+from ..networks import registry
+from ..training.run_folder import COMPLETED, is_run, read_run
+from . import ablation_plot
+from .comparison import Comparison, check_packages, compare, scans_to_score
+from .methods import INPUT
+from .scores import MEASURES, spread
+
+if TYPE_CHECKING:
+    from ..training.settings import TrainingSettings
+
+ROWS = PURIFIED
+"""The strategies of the paper's ablation, in its order: the last one is to be best, the first one worst."""
+
+JUDGED = ("sigma_background_hu", "rmse_lung_hu")
+"""The measures by which the order is judged, lower ones better: the noise that *Remove Background* is to take away, and
+the error that *Add noise* is to."""
+
+FILES = {"table": "ablation.csv", "plot": "ablation.png", "provenance": outputs.PROVENANCE_FILE}
+
+_TRAINED = 0.9  # of the progress, when all runs are
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all runs have in common.
+
+    Attributes
+    ----------
+    steps : optimisation steps
+    batch, patch : patches per step and their side in pixels
+    learning_rate : at the start
+    device : as for `denoise.choose_device`
+    """
+
+    steps: int = 600
+    batch: int = 8
+    patch: int = 64
+    learning_rate: float = 1e-3
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What an ablation found.
+
+    Attributes
+    ----------
+    folder : Path
+    rows : list of dict
+        As in ablation.csv: network, strategy, reference, seeds; and for each of `scores.MEASURES` its name (the mean
+        over seeds), name + " min" and name + " max". None where nothing could be measured.
+    verdicts : list of str
+        The order that was found by each of `JUDGED`, as measured, and whether it is the paper's.
+    files : dict of str to Path
+    comparison : Comparison
+        Of every single run.
+    """
+
+    folder: Path
+    rows: list[dict[str, Any]]
+    verdicts: list[str]
+    files: dict[str, Path]
+    comparison: Comparison
+
+    def row(self, strategy: str, reference: str, network: str | None = None) -> dict[str, Any]:
+        """A row (`KeyError` if there is none); the network may be left out where there is only one."""
+        for row in self.rows:
+            if (row["strategy"], row["reference"]) == (strategy, reference) and network in (None, row["network"]):
+                return row
+        raise KeyError((strategy, reference, network))
+
+
+@exclusive("ablation")
+def ablate(
+    dataset: PurifiedDataset | Path | str,
+    folder: Path | str,
+    *,
+    strategies: Sequence[str] = ROWS,
+    network_names: Sequence[str] = ("unet",),
+    arguments: dict[str, Any] | None = None,
+    seeds: int = 3,
+    budget: Budget | None = None,
+    split: str = "test",
+    slices_per_case: int | None = 10,
+    progress: Callable[[float, str], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    late: Callable[[str], None] | None = None,
+) -> Ablation:
+    """Train every network by every strategy with seeds 0, 1, ..., and compare.
+
+    All runs have the same budget, and runs of one seed see the same patches in the same order; the blend T is 0. The
+    weights after the last step count, not the best ones of a validation. The same call again goes on after a stop:
+    finished runs are not trained again, interrupted ones are resumed; strategies, networks and seeds may be added.
+
+    Parameters
+    ----------
+    dataset : PurifiedDataset or path
+        With scans for training and for `split`.
+    folder : path
+        New, empty, or of an earlier ablation of this data set with this budget.
+    strategies : sequence of str
+        Of `shards.STRATEGIES`.
+    network_names : sequence of str
+        Of `registry.names()`.
+    arguments : dict, optional
+        Keyword arguments of the network's class; of a single network only.
+    seeds : int
+        How many.
+    budget : Budget
+    split : str
+        To score on.
+    slices_per_case : int, optional
+        As for `comparison.compare`; None: all slices.
+    progress, cancelled
+        Called with (fraction, text), and polled.
+    late
+        As for `training.train`.
+
+    Raises
+    ------
+    InputError
+        What `training.train` and `comparison.compare` refuse; a folder that holds something else.
+    Cancelled
+        If `cancelled` returned True.
+    """
+    from ..training.loop import train
+
+    check_packages()
+    report = progress or (lambda fraction, text: None)
+    ask = cancelled or (lambda: False)
+    folder = Path(folder)
+    budget = budget or Budget()
+    dataset = dataset if isinstance(dataset, PurifiedDataset) else PurifiedDataset.read(dataset)
+    scans_to_score(dataset, split)
+    plan = _plan(dataset, network_names, strategies, seeds, budget, arguments or {})
+    _begin(folder, dataset, budget, arguments or {}, split)
+    for place, (name, settings) in enumerate(plan.items()):
+        run = folder / name
+        text = f"training {name} ({place + 1} of {len(plan)})"
+        report(_TRAINED * place / len(plan), text)
+        if is_run(run):
+            _check_run(run, settings, dataset)
+            if read_run(run).state == COMPLETED:
+                continue
+        try:
+            train(
+                dataset, run, settings, resume=is_run(run),
+                progress=_part(report, _TRAINED * place / len(plan), _TRAINED / len(plan), text), cancelled=ask,
+                late=late,
+            )  # fmt: skip
+        except Cancelled as stop:
+            raise Cancelled("stopped; the same command again goes on with what was trained") from stop
+    found = compare(
+        dataset, [INPUT, *(folder / name for name in plan)], folder / "comparison", split=split,
+        slices_per_case=slices_per_case, bootstrap=0, device=budget.device,
+        progress=_part(report, _TRAINED, 1 - _TRAINED, "comparing"), cancelled=ask,
+    )  # fmt: skip
+    rows = _rows(found, plan)
+    return _written(folder, rows, found, plan)
+
+
+def verdicts(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The order of the strategies by each network and each of `JUDGED`, best first, and whether it is the paper's.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Of an ablation; those of the first reference count.
+    """
+    reference = rows[0]["reference"]
+    measures = {measure.name: measure for measure in MEASURES}
+    found = []
+    for network in dict.fromkeys(row["network"] for row in rows if row["network"]):
+        own = [row for row in rows if (row["network"], row["reference"]) == (network, reference)]
+        for name in JUDGED:
+            known = sorted((row for row in own if row[name] is not None), key=lambda row: row[name])
+            if len(known) > 1:
+                order = ", ".join(f"{row['strategy']} {spread(row, measures[name], ' min', ' max')}" for row in known)
+                head = f"{network}, {measures[name].title_with_unit}, against the {reference}"
+                found.append(f"{head}, best first: {order}. {_judged(known, name)}.")
+    return found
+
+
+def _plan(
+    dataset: PurifiedDataset,
+    network_names: Sequence[str],
+    strategies: Sequence[str],
+    seeds: int,
+    budget: Budget,
+    arguments: dict[str, Any],
+) -> dict[str, TrainingSettings]:
+    """Settings by the name of the run, seed by seed, so that a stop leaves whole comparisons."""
+    from ..training.settings import TrainingSettings
+
+    if seeds < 1:
+        raise InputError(f"{seeds} seeds: give 1 or more")
+    if not strategies or not network_names:
+        raise InputError("there is nothing to train: name at least one strategy and one network")
+    for kind, given in (("strategy", strategies), ("network", network_names)):
+        if len(set(given)) < len(given):
+            raise InputError(f"a {kind} is given twice: {', '.join(given)}")
+    if arguments and len(network_names) > 1:
+        raise InputError("arguments are those of one network: give a single one with them")
+    plan = {}
+    for seed in range(seeds):
+        for network in network_names:
+            registry.build(network, **arguments)
+            for strategy in strategies:
+                plan[f"{network}-{strategy}-{seed}"] = TrainingSettings(
+                    network=network, arguments=arguments, strategy=strategy, seed=seed, steps=budget.steps,
+                    blend=0.0 if strategy in ROWS else None, batch=budget.batch, patch=budget.patch,
+                    learning_rate=budget.learning_rate, device=budget.device, validate_every=budget.steps,
+                )  # fmt: skip
+    for shard in dataset.split("train"):
+        for strategy in strategies:
+            if reason := shard.lacks(strategy):
+                raise InputError(reason)
+    return plan
+
+
+def _begin(folder: Path, dataset: PurifiedDataset, budget: Budget, arguments: dict[str, Any], split: str) -> None:
+    """Refuse a folder with runs of other data or another budget; leave a mark for the next time."""
+    outputs.check_folder(folder, "ablation", True, dataset.folder / SHARDS_FOLDER)
+    keys = sorted((shard.key, shard.split) for shard in dataset.shards)
+    same = {
+        "data": hashlib.sha256(json.dumps(keys).encode()).hexdigest(),
+        **{name: value for name, value in vars(budget).items() if name != "device"},
+        "arguments": json.loads(json.dumps(arguments)),
+    }
+    path = folder / outputs.PROVENANCE_FILE
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8")).get("same", {})
+        for name, value in same.items():
+            if before.get(name) != value:
+                what = "of other data" if name == "data" else f"with {name} {before.get(name)}, not {value}"
+                raise InputError(f"{folder} holds an ablation {what}: give another folder")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = outputs.provenance("ablation", same=same, dataset=dataset.folder.resolve().name, split=split)
+    outputs.write_json(path, facts)
+
+
+def _check_run(run: Path, settings: TrainingSettings, dataset: PurifiedDataset) -> None:
+    """Refuse a run that is in the place of one of ours: with other settings, or on other data."""
+    from ..training.settings import check_same
+
+    check_same(run, settings)
+    data = read_run(run).data
+    for split in ("train", "validation"):
+        keys = sorted(entry["shard"] for entry in data.get(split, []))
+        if keys != sorted(shard.key for shard in dataset.split(split)):
+            raise InputError(f"{run} was trained on other data than {dataset.folder}: give another folder")
+
+
+def _part(report: Callable[[float, str], None], start: float, length: float, text: str) -> Callable[[float, str], None]:
+    return lambda fraction, detail: report(start + length * fraction, f"{text}: {detail}")
+
+
+def _rows(found: Comparison, plan: dict[str, TrainingSettings]) -> list[dict[str, Any]]:
+    references = dict.fromkeys(row["reference"] for row in found.rows)
+    kinds = dict.fromkeys((settings.network, settings.strategy) for settings in plan.values())
+    rows = []
+    for reference in references:
+        rows.append(_row("", INPUT, reference, [found.row(INPUT, reference)], 0))
+        for network, strategy in kinds:
+            names = [n for n, s in plan.items() if (s.network, s.strategy) == (network, strategy)]
+            rows.append(_row(network, strategy, reference, [found.row(name, reference) for name in names], len(names)))
+    return rows
+
+
+def _row(network: str, strategy: str, reference: str, runs: Sequence[dict[str, Any]], seeds: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"network": network, "strategy": strategy, "reference": reference, "seeds": seeds}
+    for measure in MEASURES:
+        values = [run[measure.name] for run in runs if run[measure.name] is not None]
+        for name, of in (("", np.mean), (" min", np.min), (" max", np.max)):
+            row[f"{measure.name}{name}"] = float(of(values)) if values else None
+    return row
+
+
+def _judged(known: Sequence[dict[str, Any]], name: str) -> str:
+    """What the order, best first, says of the paper's claim; a difference within the spread of the seeds is none."""
+    strategies = [row["strategy"] for row in known]
+    if "ipv2" not in strategies:
+        return f"{strategies[0]} is best"
+    if strategies[0] != "ipv2":
+        best, both = known[0], known[strategies.index("ipv2")]
+        apart = both[f"{name} min"] > best[f"{name} max"]
+        return f"{strategies[0]} is best, not ipv2" + ("" if apart else ", within the spread of the seeds")
+    apart = known[1][f"{name} min"] > known[0][f"{name} max"]
+    text = "ipv2 is best" + ("" if apart else ", within the spread of the seeds")
+    if "ipv1" in strategies[:-1]:
+        text += f"; {strategies[-1]} is worst, not ipv1"
+    return text
+
+
+def _written(
+    folder: Path, rows: list[dict[str, Any]], found: Comparison, plan: dict[str, TrainingSettings]
+) -> Ablation:
+    judged = verdicts(rows)
+    files = {key: folder / name for key, name in FILES.items()}
+    columns = list(rows[0])
+    cells = (["" if row[c] is None else _rounded(row[c]) for c in columns] for row in rows)
+    outputs.write_csv(files["table"], columns, cells)
+    seeds = {(s.network, s.strategy, s.seed): name for name, s in plan.items()}
+    ablation_plot.draw(files["plot"], rows, {key: found.row(n, rows[0]["reference"]) for key, n in seeds.items()})
+    before = json.loads(files["provenance"].read_text(encoding="utf-8"))
+    more = {"runs": list(plan), "verdicts": judged, "notes": found.notes}
+    outputs.write_json(files["provenance"], before | more)
+    return Ablation(folder, rows, judged, files, found)
+
+
+def _rounded(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value

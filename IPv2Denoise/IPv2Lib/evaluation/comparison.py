@@ -1,0 +1,346 @@
+"""Compare models on the test scans of a purified data set.
+
+Owns the order of the work, and what is kept so that an interrupted comparison goes on. What is measured and how it is
+averaged belongs to `scores`, what a name stands for to `methods`, the files to `comparison_files`, the picture to
+`comparison_plot`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..datasets.shards import PURIFIED, SHARDS_FOLDER, PurifiedDataset, Shard
+from ..errors import Cancelled, InputError, OutputError
+from ..io import atomic, outputs
+from ..io.locks import exclusive
+from . import comparison_files
+from .comparison_files import OWN
+from .methods import Method, find_methods
+from .scores import Origin, Pool, Reference, SliceSums
+
+if TYPE_CHECKING:
+    from .distances import Features
+
+REFERENCES = ("truth", "label")
+"""What results are scored against: the scan before its dose was lowered, and the test label of the purification."""
+
+_FORMAT = 1  # of the parts; another number where anything is measured in another way
+_PARTS = "parts"
+_MOST_PART_BYTES = 1 << 30  # far more than the sums and features of a scan need
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found.
+
+    Attributes
+    ----------
+    folder : Path
+    rows : list of dict
+        As in table.csv: method, reference, patients, slices, resampled; and for each of `scores.MEASURES` its name,
+        name + " low" and name + " high", the limits of the 95 % interval. None where nothing could be measured.
+    files : dict of str to Path
+        See `comparison_files`.
+    notes : list of str
+        What a reader should know, such as intervals from few patients.
+
+    Examples
+    --------
+    ::
+
+        found = compare("dataset", ["input", "runs/ipv1", "runs/ipv2", "ipv2-fast"], "comparison")
+        found.row("ipv2", "truth")["rmse_lung_hu"]
+    """
+
+    folder: Path
+    rows: list[dict[str, Any]]
+    files: dict[str, Path]
+    notes: list[str]
+
+    def row(self, method: str, reference: str) -> dict[str, Any]:
+        """The row of a method (`KeyError` if there is none)."""
+        for row in self.rows:
+            if (row["method"], row["reference"]) == (method, reference):
+                return row
+        raise KeyError((method, reference))
+
+
+@exclusive("compare")
+def compare(
+    dataset: PurifiedDataset | Path | str,
+    methods: Sequence[str | Path],
+    folder: Path | str,
+    *,
+    split: str = "test",
+    slices_per_case: int | None = None,
+    reference: str = "both",
+    label_strategy: str = "ipv2",
+    features: Path | str | None = None,
+    flow_steps: int | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Callable[[float, str], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Comparison:
+    """Denoise the scans of a split with each method, measure what came out, and write it into a folder.
+
+    The same call again measures only what is new: more methods, changed weights, what an interruption left.
+
+    Parameters
+    ----------
+    dataset : PurifiedDataset or path
+    methods : sequence of str or path
+        See `methods.find_methods`.
+    folder : path
+        Where the files go; new, empty, or that of an earlier comparison.
+    split : str
+        "test", "validation" or "train".
+    slices_per_case : int, optional
+        So many evenly spaced slices of each scan; all of them if not given.
+    reference : {"both", "truth", "label"}
+        Each has rows of its own; those of the truth come from the scans that have one.
+    label_strategy : str
+        Whose test label is used: one of `shards.PURIFIED`, see `Shard.test_label`.
+    features : path, optional
+        TorchScript network for Fréchet and kernel distances; `distances.RANDOM_CONV` if not given.
+    flow_steps : int, optional
+        For networks that go in steps.
+    bootstrap : int
+        Resamples for the intervals; 0: none.
+    seed : int
+        Of the resamples.
+    device : str
+        As for `denoise.choose_device`.
+    progress, cancelled
+        Called with (fraction, text), and polled. What was measured before a stop is kept.
+
+    Raises
+    ------
+    InputError
+        No such data set, split or method; nothing to score against; a folder that holds something else; a package that
+        is missing.
+    OutputError
+        The folder cannot be written.
+    IPv2Error
+        As `denoise.denoise`.
+    Cancelled
+        If `cancelled` returned True.
+    """
+    from ..inference.denoise import choose_device
+    from .distances import load_features
+
+    check_packages()
+    report = progress or (lambda fraction, text: None)
+    ask = cancelled or (lambda: False)
+    folder = Path(folder)
+    dataset = dataset if isinstance(dataset, PurifiedDataset) else PurifiedDataset.read(dataset)
+    shards = scans_to_score(dataset, split)
+    references = _references(shards, reference)
+    if label_strategy not in PURIFIED:
+        raise InputError(f"there is no test label by {label_strategy!r}: use one of {', '.join(PURIFIED)}")
+    for name, value, least in (("slices per case", slices_per_case, 1), ("bootstrap resamples", bootstrap, 0)):
+        if value is not None and value < least:
+            raise InputError(f"{value} {name}: give {least} or more")
+    outputs.check_folder(folder, "compare", True, dataset.folder / SHARDS_FOLDER)
+    device = choose_device(device)
+    network = load_features(features)
+    options = {
+        "split": split, "slices_per_case": slices_per_case, "references": references, "label_strategy": label_strategy,
+        "features": network.name, "bootstrap": bootstrap, "seed": seed, "device": device,
+    }  # fmt: skip
+
+    with atomic.temporary_folder() as temporary:
+        found = find_methods(methods, temporary, flow_steps)
+        _begin(folder, options)
+        scans = [_Scan(shard, references, slices_per_case, label_strategy, network) for shard in shards]
+        results: dict[str, list[dict[str, SliceSums]]] = {}
+        for part, scan, method in _all(scans, found, report, ask):
+            sums = scan.measured(method, folder / _PARTS, device, part, ask)
+            results.setdefault(OWN if method is None else method.name, []).append(sums)
+    report(0.97, "intervals and picture")
+    pools = _pools(results, scans, references, bootstrap, seed)
+    data = {
+        "folder": dataset.folder.resolve().name,
+        "settings": dataset.settings,
+        "shards": [scan.shard.key for scan in scans],
+    }
+    facts = options | {"dataset": data, "methods": {method.name: method.facts for method in found}}
+    with atomic.changed_folder(folder) as changed:  # no table of one comparison beside the scores of another
+        rows, notes = comparison_files.write(changed, pools, facts)
+    report(1.0, "compared")
+    return Comparison(folder, rows, comparison_files.paths(folder), notes)
+
+
+def scans_to_score(dataset: PurifiedDataset, split: str) -> list[Shard]:
+    """The shards of a split; `InputError` if there are none."""
+    shards = dataset.split(split)
+    if not shards:
+        raise InputError(
+            f"{dataset.folder} has no scans for {split}: prepare it with more patients, or give another split"
+        )
+    return shards
+
+
+def check_packages() -> None:
+    """Refuse (`InputError`) before long work what lacks a package after it."""
+    missing = [name for name in ("torchmetrics", "matplotlib") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"comparing needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+
+
+class _Scan:
+    """The scan of a shard, what it is measured against, and in which slices."""
+
+    def __init__(
+        self, shard: Shard, references: Sequence[str], most: int | None, label_strategy: str, features: Features
+    ):
+        self.shard = shard
+        self.references = [name for name in references if name == "label" or shard.has("truth")]
+        count = shard.shape[0]
+        most = count if most is None else min(most, count)
+        self.slices = [int((index + 0.5) * count / most) for index in range(most)]
+        self._label_strategy = label_strategy
+        self._features = features
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.shard.case, self.shard.patient, self.shard.key, tuple(self.slices))
+
+    def measured(
+        self,
+        method: Method | None,
+        parts: Path,
+        device: str,
+        progress: Callable[[float, str], None],
+        cancelled: Callable[[], bool],
+    ) -> dict[str, SliceSums]:
+        """What a method, or the reference itself, gives by reference; read where it was measured before."""
+        path = parts / f"{self._key(method)}.npz"
+        sums = _read_part(path, self.references)
+        if sums is None:
+            if method is None:
+                sums = {name: reference.measure(reference.image) for name, reference in self._prepared.items()}
+            else:
+                result = method.denoise(self.shard, self.slices, device=device, progress=progress, cancelled=cancelled)
+                sums = {name: reference.measure(result) for name, reference in self._prepared.items()}
+            _write_part(path, sums)
+        return sums
+
+    def release(self) -> None:
+        """Forget the images."""
+        vars(self).pop("_prepared", None)
+
+    @cached_property
+    def _prepared(self) -> dict[str, Reference]:
+        images = {
+            "truth": lambda: self.shard.truth[self.slices],
+            "label": lambda: self.shard.test_label(self.slices, self._label_strategy),
+        }
+        labels = np.asarray(self.shard.regions[self.slices])
+        return {
+            name: Reference(images[name](), labels, self.shard.spacing[0], self._features) for name in self.references
+        }
+
+    def _key(self, method: Method | None) -> str:
+        facts = [
+            _FORMAT, self.shard.key, self.slices, self.references, self._label_strategy, self._features.key,
+            OWN if method is None else method.key,
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+
+
+def _begin(folder: Path, options: dict[str, Any]) -> None:
+    """Make the folder, and make it known for a comparison, so that an interrupted one is found again."""
+    try:
+        (folder / _PARTS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({atomic.reason(error)})") from error
+    if not (folder / outputs.PROVENANCE_FILE).exists():
+        outputs.write_json(folder / outputs.PROVENANCE_FILE, outputs.provenance("compare", options))
+
+
+def _all(
+    scans: Sequence[_Scan],
+    methods: Sequence[Method],
+    report: Callable[[float, str], None],
+    cancelled: Callable[[], bool],
+) -> Iterator[tuple[Callable[[float, str], None], _Scan, Method | None]]:
+    """Every method on every scan, the reference itself first; with a callback for the progress of each."""
+    whole = len(scans) * (len(methods) + 1)
+    for number, scan in enumerate(scans):
+        for place, method in enumerate([None, *methods]):
+            if cancelled():
+                raise Cancelled("stopped; the same command again goes on with what was measured")
+            done = number * (len(methods) + 1) + place
+            text = f"{OWN if method is None else method.name}, {scan.shard.case} ({number + 1} of {len(scans)})"
+            report(0.97 * done / whole, text)
+            yield _part(report, done / whole, 1 / whole, text), scan, method
+        scan.release()
+
+
+def _part(report: Callable[[float, str], None], start: float, length: float, text: str) -> Callable[[float, str], None]:
+    return lambda fraction, detail: report(0.97 * (start + length * fraction), f"{text}: {detail}")
+
+
+def _pools(
+    results: dict[str, list[dict[str, SliceSums]]],
+    scans: Sequence[_Scan],
+    references: Sequence[str],
+    bootstrap: int,
+    seed: int,
+) -> dict[tuple[str, str], Pool]:
+    """By method and reference."""
+    pools = {}
+    for name in references:
+        having = [index for index, scan in enumerate(scans) if name in scan.references]
+        origins = [scans[index].origin for index in having]
+        for method, sums in results.items():
+            pools[method, name] = Pool([sums[index][name] for index in having], origins, bootstrap, seed)
+    return pools
+
+
+def _references(shards: Sequence[Shard], reference: str) -> list[str]:
+    if reference not in ("both", *REFERENCES):
+        raise InputError(f"unknown reference {reference!r}: use both, {' or '.join(REFERENCES)}")
+    has_truth = any(shard.has("truth") for shard in shards)
+    if reference == "truth" and not has_truth:
+        raise InputError("no scan of this split has a truth, as all are real: score against the label")
+    return [name for name in REFERENCES if reference in ("both", name) and (name == "label" or has_truth)]
+
+
+def _read_part(path: Path, references: Sequence[str]) -> dict[str, SliceSums] | None:
+    """What `_write_part` wrote; None if it is not there or damaged."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            if sum(each.file_size for each in packed.infolist()) > _MOST_PART_BYTES:
+                return None
+        with np.load(path, allow_pickle=False) as file:
+            found = {}
+            for name in references:
+                own = {key.removeprefix(f"{name}/"): file[key] for key in file.files if key.startswith(f"{name}/")}
+                arrays = {key: own.pop(key) for key in ("features", "reference_features", "feature_slices")}
+                found[name] = SliceSums(own, **arrays)
+            return found
+    except (OSError, KeyError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _write_part(path: Path, sums: dict[str, SliceSums]) -> None:
+    arrays = {}
+    for name, one in sums.items():
+        more = {key: getattr(one, key) for key in ("features", "reference_features", "feature_slices")}
+        arrays |= {f"{name}/{key}": value for key, value in (one.sums | more).items()}
+    with atomic.new_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)

@@ -1,0 +1,142 @@
+"""The picture of a comparison: main measures with their intervals, noise power spectra, task transfer.
+
+Owns layout and colours. One row of dots per method; the reference's own value is a line to come close to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..io import atomic
+from .scores import MEASURES, Measure, Pool
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe & Ito's palette, which colour-blind people can tell apart; then again with other line styles."""
+
+STYLES = ("-", "--", ":", "-.")
+
+GREY = "#808080"
+
+_PANELS = (
+    "rmse_body_hu", "rmse_lung_hu", "ssim", "gmsd", "sigma_lung_hu", "sigma_background_hu", "f50_lung_ratio", "fid",
+)  # fmt: skip
+_MOST_CURVES = 14
+
+
+def draw(path: Path, rows: Sequence[Mapping[str, Any]], pools: Mapping[tuple[str, str], Pool]) -> None:
+    """Draw what a comparison found into a PNG.
+
+    Parameters
+    ----------
+    path : Path
+    rows : sequence of mapping
+        Of the table; those of the truth where there are such, else those of the label.
+    pools : mapping
+        By method and reference, for the curves.
+    """
+    reference = rows[0]["reference"]
+    rows = [row for row in rows if row["reference"] == reference]
+    own, methods = rows[0], rows[1:]
+    measures = {measure.name: measure for measure in MEASURES}
+    figure, axes = _figure(len(methods))
+    for place, name in enumerate(_PANELS):
+        _dots(axes[place], methods, own, measures[name], labelled=place % 4 == 0)
+    keys = [(row["method"], reference) for row in (own, *methods[:_MOST_CURVES])]
+    _curves(axes[-3], {key[0]: pools[key].spectrum() for key in keys}, "Noise power spectrum, HU² mm²", log=True)
+    for axis, border in ((axes[-2], "lung"), (axes[-1], "bone")):
+        _curves(axis, {key[0]: pools[key].transfer(border) for key in keys}, f"Task transfer, {border} border")
+        axis.axhline(0.5, color=GREY, linewidth=0.6)
+        axis.set_ylim(0, 1.3)
+    axes[-1].legend(fontsize=7, frameon=False, loc="upper right")
+    of = f"{counted(own['patients'], 'patient')}, {counted(own['slices'], 'slice')}"
+    bars = f"; bars: 95 % intervals over {own['resampled']}" if own["resampled"] else ""
+    title = f"Against the {reference}: {of}{bars}; grey: the {reference} itself"
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    save(figure, path)
+
+
+def new_figure(width: float, height: float) -> Any:
+    """A figure that needs no screen and leaves matplotlib's global state alone; inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as PNG, all of it or nothing (`OutputError`)."""
+    with atomic.new_file(path) as temporary:
+        figure.savefig(temporary, dpi=130, format="png")
+
+
+def clean(axis: Axes) -> None:
+    """No frame but the axes, few and small numbers."""
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=7)
+    axis.locator_params(axis="x", nbins=5)
+
+
+def style(place: int) -> dict[str, str]:
+    """Colour and line of the method at a place."""
+    return {"color": COLORS[place % len(COLORS)], "linestyle": STYLES[place // len(COLORS) % len(STYLES)]}
+
+
+def counted(count: int, name: str) -> str:
+    """Such as "1 patient" and "2 patients"."""
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"
+
+
+def heading(measure: Measure) -> str:
+    """Title and unit, and the direction in which it is better."""
+    return measure.title_with_unit + {"higher": " ↑", "lower": " ↓"}.get(measure.better, "")
+
+
+def _figure(methods: int) -> tuple[Any, list[Axes]]:
+    height = 0.9 + 0.24 * methods
+    figure = new_figure(12, 2 * height + 3.4)
+    grid = figure.add_gridspec(3, 12, height_ratios=(height, height, 3))
+    axes = [figure.add_subplot(grid[row, 3 * column : 3 * column + 3]) for row in (0, 1) for column in range(4)]
+    axes += [figure.add_subplot(grid[2, 4 * column : 4 * column + 4]) for column in range(3)]
+    for axis in axes:
+        clean(axis)
+    return figure, axes
+
+
+def _dots(
+    axis: Axes, methods: Sequence[Mapping[str, Any]], own: Mapping[str, Any], measure: Measure, labelled: bool
+) -> None:
+    for place, row in enumerate(methods):
+        value, low, high = (row[f"{measure.name}{limit}"] for limit in ("", " low", " high"))
+        color = style(place)["color"]
+        if value is None:
+            axis.text(0.5, place, "–", transform=axis.get_yaxis_transform(), va="center", ha="center", color=color)
+            continue
+        if low is not None and high is not None:
+            axis.plot([low, high], [place, place], color=color, linewidth=1.5)
+        axis.plot(value, place, "o", color=color, markersize=5)
+    if own[measure.name] is not None:
+        axis.axvline(own[measure.name], color=GREY, linewidth=0.8)
+    axis.set_ylim(len(methods) - 0.5, -0.5)
+    axis.set_yticks(range(len(methods)), [row["method"] for row in methods] if labelled else [""] * len(methods))
+    axis.set_title(heading(measure), fontsize=8, loc="left")
+
+
+def _curves(axis: Axes, curves: Mapping[str, Any], title: str, log: bool = False) -> None:
+    axis.set_title(title, fontsize=8, loc="left")
+    axis.set_xlabel("1/mm", fontsize=8)
+    axis.set_xlim(0, 1)
+    for place, (name, (frequency, values)) in enumerate(curves.items()):
+        how = {"color": GREY, "linestyle": "-", "linewidth": 3, "alpha": 0.6} if not place else style(place - 1)
+        axis.plot(frequency, values, label=name, **{"linewidth": 1.2, **how})
+    if not any(len(values) for _, values in curves.values()):
+        axis.text(0.5, 0.5, "nothing to measure it in", transform=axis.transAxes, ha="center", color=GREY, fontsize=8)
+        axis.set_yticks([])
+    elif log:
+        axis.set_yscale("log")

@@ -1,0 +1,313 @@
+"""Denoise scans from files into files: one, or a cohort by several workers, with a report of what failed and why.
+
+Owns what is written beside and about a result, what decides it, and whether it was made before. Denoising is
+`denoise`'s, who does the work is `cluster`'s, which output belongs to which input `cohort_folder`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, IPv2Error, OutputError
+from ..io import ct, outputs
+from ..io.locks import exclusive
+from ..parallel import cluster
+from .cohort_folder import REPORT_FILE, CohortFolder, named_place, place_of
+
+if TYPE_CHECKING:
+    from ..io.ct import Volume
+    from ..models.bundle import Bundle
+
+DENOISED, KEPT, FAILED, NOT_BEGUN = "denoised", "done earlier", "failed", "not begun"
+"""What becomes of a scan: values of the report's column status."""
+
+_LOOKED = 0.1  # part of the progress, where inputs are looked for among earlier results
+
+
+def _beside(default: Any) -> Any:
+    """An option that changes no result, so that results made with another value of it are kept."""
+    return field(default=default, metadata={"decides": False})
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to denoise; see `denoise.denoise`. With `statistics`, the regions are measured before and after.
+
+    Every option decides the result, unless it is declared otherwise here.
+    """
+
+    strength: float = 1.0
+    device: str = _beside("auto")
+    keep_outside_body: bool = False
+    kept_noise_hu: float | None = None
+    self_ensemble: bool = False
+    statistics: bool = _beside(False)
+    compress: bool = _beside(True)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan of a cohort; `facts` are what `denoise_to_file` says of its result."""
+
+    source: Path
+    output: Path
+    status: str = NOT_BEGUN
+    attempts: int = 0
+    reason: str = ""
+    facts: dict[str, Any] | None = None
+
+
+def deciding(input_sha256: str, model: Bundle, options: Options) -> dict[str, Any]:
+    """All that decides a result, under the names that it has in the provenance.
+
+    Parameters
+    ----------
+    input_sha256 : str
+        Of the scan, see `ct.Volume.sha256`.
+    model : Bundle
+    options : Options
+    """
+    from .denoise import noise_to_keep
+
+    chosen = {each.name: getattr(options, each.name) for each in fields(options) if each.metadata.get("decides", True)}
+    chosen["kept_noise_hu"] = noise_to_keep(model, options.kept_noise_hu)
+    return {"input_sha256": input_sha256, "model_sha256": model.key, **chosen}
+
+
+def denoise_to_file(
+    volume: Volume,
+    source: Path,
+    output: str | Path,
+    model: Bundle,
+    options: Options,
+    *,
+    concerns: Sequence[str],
+    progress: Callable[[float, str], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Denoise a volume that was read from `source`; write the result and the file beside it that says how.
+
+    Parameters
+    ----------
+    volume, source, output, model, options
+    concerns : sequence of str
+        What there is to know about the scan, see `ct.read_noted` and `suitability.concerns`; kept with the result.
+    progress, cancelled
+        Called with (fraction, text); polled.
+
+    Returns
+    -------
+    dict
+        ``provenance`` and, where asked for, ``statistics`` (`regions.StrengthStatistics.as_dict`).
+
+    Raises
+    ------
+    InputError, OutputError, Cancelled
+        As `denoise.denoise` and `outputs.save`.
+    """
+    from ..analysis import regions
+    from .denoise import denoise
+
+    tell = progress or (lambda fraction, text: None)
+    end = 0.8 if options.statistics else 0.95
+    result = denoise(
+        volume,
+        model,
+        strength=options.strength,
+        device=options.device,
+        keep_outside_body=options.keep_outside_body,
+        kept_noise_hu=options.kept_noise_hu,
+        self_ensemble=options.self_ensemble,
+        progress=lambda fraction, text: tell(0.02 + (end - 0.02) * fraction, text),
+        cancelled=cancelled,
+    )
+    facts = outputs.provenance(
+        "denoise",
+        result.provenance,
+        **named_place(source),
+        concerns=list(concerns),
+        **deciding(volume.sha256(), model, options),
+    )
+    measured: dict[str, Any] = {}
+    if options.statistics:
+        tell(end, "measuring noise and means by region")
+        found = regions.denoising_statistics(volume.array, result.network_output.array, volume.spacing)
+        measured = {"statistics": found.as_dict()}
+    tell(0.95, "writing")
+    description = f"IPv2 {model.name} strength {options.strength:g}"
+    written = outputs.save(result.volume, output, facts | measured, source, description, compress=options.compress)
+    return _told(written)
+
+
+@exclusive("denoise")
+def denoise_cohort(
+    sources: Sequence[Path],
+    folder: Path,
+    model: Bundle,
+    options: Options,
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
+    retries: int = 1,
+    progress: Callable[[float, str], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> list[Scan]:
+    """Denoise many scans into one folder, each as NAME.nrrd. Scans that fail stop no others.
+
+    `REPORT_FILE` in the folder is written after each scan. Called again with the same folder, an input keeps the name
+    of its output, and a result is kept that is whole and was made of the same content by the same model and options.
+    What else is in the folder stays as it is, and results of other inputs stay in the report.
+
+    Parameters
+    ----------
+    sources : sequence of Path
+        As for `ct.read`. One that is given twice counts once.
+    folder : Path
+        New, empty, or with results of earlier calls.
+    model : Bundle
+    options : Options
+    workers, scheduler, retries
+        See `cluster.run`.
+    progress, cancelled
+        Called with (fraction, text); polled.
+
+    Returns
+    -------
+    list of Scan
+        In the order of the sources.
+
+    Raises
+    ------
+    InputError
+        The folder holds something else, or not one scan could be denoised.
+    OutputError
+        The folder cannot be written.
+    Cancelled
+        If `cancelled` returned True; what was finished stays.
+    """
+    folder = Path(folder).absolute()
+    places = list(dict.fromkeys(place_of(source) for source in sources))
+    earlier = CohortFolder(folder)
+    _check_folder(folder, places, earlier)
+    tell = progress or (lambda fraction, text: None)
+    with cluster.crew(min(workers, len(places)) if workers > 1 else workers, scheduler, retries) as crew:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be made ({error.strerror})") from error
+        start = 0.0
+
+        def contents(unknown: Sequence[Path]) -> dict[Path, str]:
+            nonlocal start
+            start = _LOOKED
+            looked = crew.run(
+                _content, unknown, progress=lambda fraction, text: tell(_LOOKED * fraction, text), cancelled=cancelled
+            )
+            return {outcome.item: outcome.value for outcome in looked if not outcome.error}
+
+        names = earlier.names(places, contents)
+        scans = [Scan(place, folder / name) for place, name in zip(places, names, strict=True)]
+        index = {scan.output: number for number, scan in enumerate(scans)}
+
+        def write_report() -> None:
+            rows = [
+                (
+                    scan.source,
+                    scan.output.name if scan.facts else "",
+                    scan.status,
+                    scan.attempts,
+                    scan.reason,
+                    scan.facts["provenance"]["input_sha256"] if scan.facts else "",
+                )
+                for scan in scans
+            ]
+            earlier.write_report([*rows, *earlier.others({scan.output.name for scan in scans if scan.facts})])
+
+        def finished(outcome: cluster.Outcome) -> None:
+            scan = outcome.item.scan
+            kept, facts = outcome.value or (False, None)
+            status = FAILED if outcome.error else KEPT if kept else DENOISED
+            attempts = 0 if kept else outcome.attempts
+            scans[index[scan.output]] = replace(
+                scan, status=status, attempts=attempts, reason=outcome.error, facts=facts
+            )
+            write_report()
+
+        write_report()
+        crew.run(
+            _denoise_scan, [_Work(scan, model.folder.absolute(), options) for scan in scans], finished=finished,
+            progress=lambda fraction, text: tell(start + (1 - start) * fraction, text), cancelled=cancelled,
+        )  # fmt: skip
+    if all(scan.status == FAILED for scan in scans):
+        raise InputError(
+            f"none of {len(scans)} scans could be denoised, see {folder / REPORT_FILE}; the first: {scans[0].source}: "
+            f"{scans[0].reason}"
+        )
+    return scans
+
+
+@dataclass(frozen=True)
+class _Work:
+    scan: Scan
+    model: Path
+    options: Options
+
+    def __str__(self) -> str:
+        return self.scan.source.name
+
+
+def _content(place: Path, *, progress, cancelled) -> str:
+    progress(0.0, f"{place.name}: looking whether it was denoised before")
+    return ct.read_noted(place)[0].sha256()
+
+
+def _denoise_scan(work: _Work, *, progress, cancelled) -> tuple[bool, dict[str, Any]]:
+    """Whether an earlier result was kept, and what there is to say about the result."""
+    from ..analysis import suitability
+    from ..models import bundle
+
+    progress(0.0, f"{work}: reading")
+    (volume, told), model = ct.read_noted(work.scan.source), bundle.load(work.model)
+    if kept := _kept(work.scan, deciding(volume.sha256(), model, work.options), work.options.statistics):
+        return True, kept
+    return False, denoise_to_file(
+        volume, work.scan.source, work.scan.output, model, work.options,
+        concerns=[*told, *suitability.concerns(volume, model.card)],
+        progress=lambda fraction, text: progress(fraction, f"{work}: {text}"), cancelled=cancelled,
+    )  # fmt: skip
+
+
+def _kept(scan: Scan, wanted: dict[str, Any], statistics: bool) -> dict[str, Any] | None:
+    """What there is to say of a result that needs not be made again; None if it has to be."""
+    facts = outputs.read_sidecar(scan.output) or {}
+    if any(name not in facts or facts[name] != value for name, value in wanted.items()):
+        return None
+    if statistics and "statistics" not in facts:
+        return None
+    try:
+        if ct.read_noted(scan.output)[0].sha256() != facts.get("output_sha256"):
+            return None
+    except (IPv2Error, OSError):
+        return None
+    owned = facts | named_place(scan.source)
+    if owned != facts:  # it was that of an input that is gone
+        outputs.write_json(outputs.sidecar_path(scan.output), owned)
+    return _told(owned)
+
+
+def _told(sidecar: dict[str, Any]) -> dict[str, Any]:
+    """What a sidecar says, as `denoise_to_file` returns it."""
+    provenance = {name: value for name, value in sidecar.items() if name != "statistics"}
+    return {"provenance": provenance} | {name: sidecar[name] for name in ("statistics",) if name in sidecar}
+
+
+def _check_folder(folder: Path, places: Sequence[Path], earlier: CohortFolder) -> None:
+    if folder.name.lower().endswith(outputs.SUFFIXES):
+        raise InputError(f"{folder} is one file, and a cohort needs a folder: give a new folder's name")
+    if earlier:
+        outputs.check_holds_none(folder, places)
+    else:
+        outputs.check_folder(folder, "denoise", False, *places)

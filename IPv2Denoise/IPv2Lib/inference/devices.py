@@ -1,0 +1,155 @@
+"""What there is to compute on: names, memory, and how long a slice takes, measured.
+
+Owns the survey that `ipv2 devices` prints. Which device a name means is decided in `denoise`.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import Cancelled, IPv2Error
+from ..io.ct import Volume
+from ..models.bundle import Bundle
+from .denoise import choose_device, denoise
+
+SLICE = 512
+"""Rows and columns of the slice that is measured."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that was found to work.
+
+    Attributes
+    ----------
+    device : str
+        What `denoise.choose_device` takes.
+    name : str
+        For people.
+    free_bytes : int or None
+        Memory that nobody uses now; None where it cannot be known.
+    total_bytes : int
+    seconds_per_slice : float
+        For 512×512 pixels, by the model that was chosen for it.
+    """
+
+    device: str
+    name: str
+    free_bytes: int | None
+    total_bytes: int
+    seconds_per_slice: float
+
+
+def survey(
+    choose: Callable[[str], Bundle],
+    *,
+    progress: Callable[[float, str], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> tuple[list[Device], list[str]]:
+    """Try every device: one slice to warm up, then one that counts.
+
+    Parameters
+    ----------
+    choose : callable
+        Gives the model for a device.
+    progress, cancelled
+        Called with (fraction, text); polled now and then.
+
+    Returns
+    -------
+    devices : list of Device
+        GPUs first, the CPU last.
+    problems : list of str
+        A sentence for each device that is there and does not work.
+
+    Raises
+    ------
+    BundleError
+        If a model is damaged.
+    Cancelled
+        When `cancelled()` is true.
+    """
+    tell = progress or (lambda fraction, text: None)
+    devices, problems = [], []
+    names = _present()
+    for index, device in enumerate(names):
+        tell(index / len(names), f"measuring {device}")
+        name, free, total = _describe(device)
+        model = choose(device)
+        try:
+            seconds = seconds_per_slice(device, model, cancelled)
+        except Cancelled:
+            raise
+        except (RuntimeError, IPv2Error) as error:  # RuntimeError: a driver or GPU that torch cannot use
+            if device == "cpu":
+                raise
+            problems.append(f"{device} ({name}) does not work: {(str(error).splitlines() or ['?'])[0]}")
+        else:
+            devices.append(Device(device, name, free, total, seconds))
+    tell(1.0, "measured")
+    return devices, problems
+
+
+def automatic() -> str:
+    """The device that "auto" stands for, as `Device.device` has it."""
+    device = choose_device("auto")
+    return "cuda:0" if device == "cuda" else device
+
+
+def _present() -> list[str]:
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    apple = ["mps"] if torch.backends.mps.is_available() else []
+    return [*(f"cuda:{number}" for number in range(count)), *apple, "cpu"]
+
+
+def _describe(device: str) -> tuple[str, int | None, int]:
+    """Name, free and total bytes."""
+    import psutil
+    import torch
+
+    memory = psutil.virtual_memory()
+    if device == "cpu":
+        return _processor(), memory.available, memory.total
+    if device == "mps":
+        return "Apple GPU", None, memory.total  # one memory for both
+    name = torch.cuda.get_device_name(device)
+    try:
+        return name, *torch.cuda.mem_get_info(device)
+    except RuntimeError:
+        return name, None, torch.cuda.get_device_properties(device).total_memory
+
+
+def _processor() -> str:
+    """Model of the processor; only Linux does not tell Python."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def seconds_per_slice(device: str, bundle: Bundle, cancelled: Callable[[], bool] | None = None) -> float:
+    """Time of the network for a slice of `SLICE`² on a device, after another one to warm up.
+
+    Raises
+    ------
+    Cancelled
+        When `cancelled()` is true.
+    IPv2Error
+        If the memory of the device does not suffice.
+    """
+    noise = np.random.default_rng(0).normal(-500.0, 100.0, (1, SLICE, SLICE))
+    for _ in range(2):
+        result = denoise(Volume(noise), bundle, device=device, cancelled=cancelled)
+        if result.provenance["device"] != device:
+            raise IPv2Error("its memory does not suffice; close other programs that use it")
+    return result.provenance["network_seconds"]

@@ -1,0 +1,507 @@
+"""A trained model on disk: a folder with `model.safetensors` (weights) and `model.json` (its card).
+
+Owns the card's schema, the checks when a bundle is read, the places where bundles are looked for, and writing
+one. What the weights compute is `networks`' matter, how they are applied `denoise`'s. A bundle is data:
+reading one never executes anything of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..errors import BundleError, InputError, OutputError
+from ..io import atomic, outputs
+from ..io.file_names import within
+from ..io.json_files import read_object
+from ..networks import registry
+from . import quantization
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT_VERSIONS = (1, 2)
+"""Of the cards that can be read; with 2, weights can be in 8 bits."""
+CARD_FILE = "model.json"
+WEIGHTS_FILE = "model.safetensors"
+_FEW_WEIGHTS = 1_000_000  # are soon made, and then it can be said what does not fit
+_MOST_CARD_BYTES, _MOST_WEIGHTS_BYTES = 1 << 20, 4 << 30
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model whose card is valid and whose weights have the card's hash; made by `load` and `save`.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it lies.
+    card : dict
+        The content of `model.json`.
+    """
+
+    folder: Path
+    card: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name by which `load` finds it."""
+        return self.card["name"]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the weights, 64 hexadecimal digits."""
+        return self.card["sha256"]
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of all that decides what the model makes of a scan, 64 hexadecimal digits: weights and card.
+
+        Models with one key give the same results. What the card says to people only does not count.
+        """
+        deciding = {name: value for name, value in self.card.items() if name not in _FOR_PEOPLE}
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def hu_range(self) -> tuple[float, float]:
+        """Lowest and highest HU that the network was trained on."""
+        low, high = self.card["hu_range"]
+        return float(low), float(high)
+
+    @property
+    def kept_noise_hu(self) -> float:
+        """Noise that results keep unless asked otherwise, see `denoise.denoise`."""
+        return float(self.card.get("kept_noise_hu", 0.0))
+
+    def network(self) -> torch.nn.Module:
+        """The network with its weights: float32, in evaluation mode, on the CPU.
+
+        Raises
+        ------
+        BundleError
+            If the network is unknown, or the weights are damaged, not finite or of another network.
+        """
+        import safetensors
+        import safetensors.torch
+        import torch
+
+        data = _read_weights(self.folder, self.hash)
+        path = self.folder / WEIGHTS_FILE
+        try:
+            stored = safetensors.torch.load(data)
+        except safetensors.SafetensorError as error:
+            raise BundleError(f"{path} is not a safetensors file ({error}): copy the model again") from error
+        try:
+            state = quantization.unpack(stored)
+        except ValueError as error:
+            raise BundleError(f"{path}: {error}; copy the model again") from error
+        for key, tensor in state.items():
+            if not torch.isfinite(tensor).all():
+                raise BundleError(f"{path}: weight {key!r} is not finite everywhere; train the model again")
+        name, arguments = self.card["network"]["name"], self.card["network"]["arguments"]
+        try:
+            if "most_weights" in arguments:
+                raise InputError("the network has no argument 'most_weights'")
+            most = max(sum(tensor.numel() for tensor in state.values()), _FEW_WEIGHTS)
+            network = registry.build(name, most_weights=most, **arguments)
+        except InputError as error:
+            raise BundleError(f"{self.folder / CARD_FILE}, key 'network': {error}") from error
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise BundleError(
+                f"{path} does not fit network {name!r} with the arguments {arguments} of the card; use the "
+                f"card and the weights of one training run ({reason})"
+            ) from error
+        return network.float().eval().requires_grad_(False)
+
+
+def load(name_or_folder: str | Path) -> Bundle:
+    """Find a bundle by name, or read the one in a folder.
+
+    A text is first taken for the name of an installed bundle, then for a folder; a `Path` is always a folder.
+
+    Raises
+    ------
+    BundleError
+        If there is no such bundle, its card is not valid, or its weights do not have the hash on the card.
+    """
+    if isinstance(name_or_folder, str):
+        found, problems = scan()
+        for bundle in found:
+            if bundle.name == name_or_folder:
+                return bundle
+        if not Path(name_or_folder).is_dir():
+            known = ", ".join(sorted(bundle.name for bundle in found)) or "none"
+            broken = f"; not usable: {'; '.join(map(str, problems))}" if problems else ""
+            raise BundleError(
+                f"no model {name_or_folder!r}: give the name of an installed one ({known}) or the folder of one{broken}"
+            )
+    folder = Path(name_or_folder)
+    return Bundle(folder, _read_card(folder))
+
+
+def available() -> list[Bundle]:
+    """Every usable bundle in `folders()`, sorted by name; `scan` also tells about the others."""
+    return sorted(scan()[0], key=lambda bundle: bundle.name)
+
+
+def scan() -> tuple[list[Bundle], list[BundleError]]:
+    """Look through `folders()`.
+
+    Returns
+    -------
+    bundles : list of Bundle
+        The usable ones, those of the first folder first.
+    problems : list of BundleError
+        What is wrong with each of the others. Of two with one name the first counts.
+    """
+    bundles: dict[str, Bundle] = {}
+    problems: list[BundleError] = []
+    for parent in folders():
+        try:
+            candidates = sorted(path.parent for path in parent.glob(f"*/{CARD_FILE}"))
+        except OSError as error:
+            problems.append(BundleError(f"the model folder {parent} cannot be read: {error.strerror}"))
+            continue
+        for folder in candidates:
+            if folder.name.startswith("."):
+                continue  # being written by `save`
+            try:
+                bundle = load(folder)
+            except BundleError as error:
+                problems.append(error)
+                continue
+            first = bundles.setdefault(bundle.name, bundle)
+            if first is not bundle:
+                clash = f"{folder} has the name {bundle.name!r} of {first.folder}: rename one of them"
+                problems.append(BundleError(clash))
+    return list(bundles.values()), problems
+
+
+def default_name(device: str = "cpu") -> str:
+    """Name of the bundle to use on a device if nobody chooses, see `default_among`.
+
+    Raises
+    ------
+    BundleError
+        If no usable bundle is installed.
+    """
+    bundles, problems = scan()
+    if not bundles:
+        raise BundleError(
+            "no model is installed: give the folder of one, or set IPV2_MODELS to a folder of model folders"
+            + "".join(f"; {problem}" for problem in problems)
+        )
+    return default_among(bundles, device).name
+
+
+def default_among(bundles: Sequence[Bundle], device: str = "cpu") -> Bundle:
+    """The bundle to use on a device if nobody chooses.
+
+    Parameters
+    ----------
+    bundles : sequence of Bundle
+        At least one.
+    device : str
+        As `torch_device.choose_device` returns it; "auto", not yet known, counts as "cpu". The card of a bundle can say
+        that it is the default on "cpu" or on "gpu", or with true on both. If none says so of this kind of device, it is
+        the first that is a default at all, else the first.
+    """
+    kind = "cpu" if device in ("cpu", "auto") else "gpu"
+
+    def fits(bundle: Bundle) -> int:
+        default = bundle.card.get("default", False)
+        return 3 if default == kind else 2 if default is True else 1 if default else 0
+
+    return max(bundles, key=fits)  # of several that fit alike the first
+
+
+def folders() -> list[Path]:
+    """Folders whose subfolders may be bundles: the library's own, those in IPV2_MODELS, the user's."""
+    library = Path(__file__).resolve().parents[1]
+    packaged, checkout = (place / "Resources" / "Models" for place in (library, library.parents[1]))
+    listed = [Path(text) for text in os.environ.get("IPV2_MODELS", "").split(os.pathsep) if text]
+    places = [packaged if packaged.is_dir() else checkout, *listed, user_folder()]
+    return [place for place in dict.fromkeys(places) if place.is_dir()]
+
+
+def user_folder() -> Path:
+    """Where a user's own models belong on this system; it need not exist."""
+    if sys.platform == "win32":
+        data = os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        data = _home() / "Library" / "Application Support"
+    else:
+        data = os.environ.get("XDG_DATA_HOME") or _home() / ".local" / "share"
+    return Path(data) / "IPv2" / "Models"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # no HOME, and a user whom the system does not know, as in a container
+        return Path("/nonexistent")
+
+
+def save(
+    folder: str | Path,
+    network_name: str,
+    arguments: Mapping[str, Any],
+    state_dict: Mapping[str, torch.Tensor],
+    card: Mapping[str, Any],
+    bits: int = 16,
+) -> Bundle:
+    """Write a bundle, check that it loads, and only then give it its name.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where it will lie. A bundle that is there already is replaced.
+    network_name, arguments
+        As for `registry.build`; the arguments must be expressible in JSON.
+    state_dict : mapping of str to Tensor
+        The network's weights.
+    card : mapping
+        The remaining keys of `model.json`. `name` is the folder's name, `created` today and `versions` those
+        that run now, unless given.
+    bits : 32, 16 or 8
+        Of each weight in the file; they run as float32. With 8 see `eight_bits`.
+
+    Raises
+    ------
+    BundleError
+        If the card is not valid, or the weights are not finite or do not fit the network.
+    OutputError
+        If the folder cannot be written, or holds something else than a bundle.
+    """
+    import safetensors.torch
+    import torch
+
+    folder = Path(os.path.abspath(folder))
+    if folder.exists() and not (folder / CARD_FILE).is_file():
+        raise OutputError(f"{folder} exists and is not a model: choose another folder")
+    weights = {key: tensor.detach().cpu() for key, tensor in state_dict.items()}
+    if bits == 8:
+        weights = quantization.pack(weights)
+    else:
+        stored = {16: torch.float16, 32: torch.float32}[bits]
+        weights = {key: tensor.to(stored) if tensor.is_floating_point() else tensor for key, tensor in weights.items()}
+    weights = {key: tensor.clone().contiguous() for key, tensor in weights.items()}
+    data = safetensors.torch.save(weights)
+    full = {
+        "name": folder.name,
+        "created": date.today().isoformat(),
+        "versions": {"IPv2Lib": __version__, "torch": torch.__version__},
+        **card,
+        "format_version": 2 if bits == 8 else 1,
+        "network": {"name": network_name, "arguments": dict(arguments)},
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    full = {key: full[key] for key in (*_REQUIRED, *full) if key in full}
+    check_name(full["name"])
+    try:
+        text = json.dumps(full, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"the card of model {folder.name!r} cannot be written as JSON: {error}") from error
+    with atomic.new_folder(folder) as fresh:
+        (fresh / WEIGHTS_FILE).write_bytes(data)
+        (fresh / CARD_FILE).write_text(text, encoding="utf-8")
+        load(fresh).network()
+    return load(folder)
+
+
+def check_name(name: str) -> None:
+    """Refuse (`BundleError`) what cannot be the name of a model, or not of its folder on every system."""
+    if not _is_name(name) or outputs.file_name(name) != name:
+        raise BundleError(
+            f"{name!r} is no name of a model: use letters, digits, '.', '_' and '-', a letter or digit first"
+        )
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    """The card in a folder after every check that needs no torch, the hash of the weights included."""
+    path = _own(folder, CARD_FILE)
+    if not path.is_file():
+        raise BundleError(f"{folder} is not a model: it has no {CARD_FILE}; give the folder that has it")
+    try:
+        card = read_object(path, _MOST_CARD_BYTES)
+    except ValueError as error:
+        raise BundleError(f"{path} is not JSON ({error}): copy the model again") from error
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+    _check_card(card, path)
+    _read_weights(folder, card["sha256"])
+    return card
+
+
+def _own(folder: Path, name: str) -> Path:
+    """A file of a model, which may not be a link to somewhere else."""
+    try:
+        return within(folder, name)
+    except InputError as error:
+        raise BundleError(str(error)) from error
+
+
+def _read_weights(folder: Path, expected: str) -> bytes:
+    """The weights as stored, after their hash was found to be the card's."""
+    path = _own(folder, WEIGHTS_FILE)
+    try:
+        if path.exists() and not path.is_file():
+            raise BundleError(f"{path} is no file: copy the model again")
+        if path.stat().st_size > _MOST_WEIGHTS_BYTES:
+            raise BundleError(f"{path} is larger than {_MOST_WEIGHTS_BYTES >> 30} GiB, which no model is: remove it")
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise BundleError(f"{folder} has no {WEIGHTS_FILE}: copy the model again, both files") from error
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != expected:
+        raise BundleError(
+            f"{path} is truncated or changed: its SHA-256 begins with {digest[:12]}, that on the card with "
+            f"{expected[:12]}; copy the model again"
+        )
+    return data
+
+
+def _check_card(card: Any, path: Path) -> None:
+    """Raise a BundleError that names the first key of the card that is missing, unknown or wrong."""
+
+    def reject(reason: str) -> None:
+        raise BundleError(f"{path}: {reason}")
+
+    if not isinstance(card, dict):
+        reject("the card is not a JSON object; give the folder of a model")
+    if "format_version" not in card:
+        reject("key 'format_version' is missing; this is not the card of a model of this program")
+    version = card["format_version"]
+    if type(version) is not int or version not in FORMAT_VERSIONS:
+        reject(f"key 'format_version' is {version!r}, not {_VERSIONS}; update this program")
+    for key, (meets, expectation) in _REQUIRED.items():
+        if key not in card:
+            reject(f"key {key!r} is missing; it must be {expectation}")
+        if not meets(card[key]):
+            reject(f"key {key!r} is {_short(card[key])}; it must be {expectation}")
+    for key, (meets, expectation) in _OPTIONAL.items():
+        if key in card and not meets(card[key]):
+            reject(f"key {key!r} is {_short(card[key])}; it must be {expectation}")
+    if unknown := sorted(set(card) - set(_REQUIRED) - set(_OPTIONAL)):
+        reject(f"key {unknown[0]!r} is unknown; remove it or update this program")
+    if (network := card["network"]["name"]) not in registry.names():
+        known = ", ".join(registry.names())
+        reject(f"key 'network': unknown network {_short(network)} (known: {known}); update this program")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value) is not None
+
+
+def _is_network(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"name", "arguments"}
+        and isinstance(value["name"], str)
+        and isinstance(value["arguments"], dict)
+    )
+
+
+def _is_range(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(type(number) in (int, float) and abs(number) <= 1e5 for number in value)
+        and value[0] < value[1]
+    )
+
+
+def _is_default(value: Any) -> bool:
+    return isinstance(value, bool) or value in ("cpu", "gpu")
+
+
+def _is_noise(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1000
+
+
+def _is_training(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("data"), list)
+        and all(_is_source(source) for source in value["data"])
+        and isinstance(value.get("settings"), dict)
+        and type(value.get("seed")) is int
+    )
+
+
+def _is_source(value: Any) -> bool:
+    keys = ("name", "licence", "citation")
+    return isinstance(value, dict) and all(_is_text(value.get(key)) for key in keys)
+
+
+def _is_date(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value) is not None
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_versions(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(version, str) for version in value.values())
+
+
+_VERSIONS = " or ".join(map(str, FORMAT_VERSIONS))
+_REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "format_version": (lambda value: True, _VERSIONS),
+    "name": (_is_name, "a text of letters, digits, '.', '_' and '-'"),
+    "title": (_is_text, "a text"),
+    "description": (_is_text, "a text"),
+    "intended_use": (_is_text, "a text"),
+    "limits": (_is_text, "a text"),
+    "network": (_is_network, '{"name": text, "arguments": {...}}'),
+    "hu_range": (_is_range, "[lowest, highest] HU"),
+    "training": (
+        _is_training,
+        '{"data": [{"name", "licence", "citation"}, ...], "settings": {...}, "seed": integer}',
+    ),
+    "metrics": (_is_object, "an object"),
+    "sha256": (_is_hash, "64 hexadecimal digits"),
+    "created": (_is_date, "a date, YYYY-MM-DD"),
+    "versions": (_is_versions, "an object of texts"),
+}
+"""What the card must hold: key, check, and the check in words."""
+_OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "default": (_is_default, "true, false, 'cpu' or 'gpu'"),
+    "kept_noise_hu": (_is_noise, "a number from 0 to 1000"),
+    "noise_hu": (lambda value: _is_range(value) and value[0] >= 0, "[lowest, highest] σ in HU, both 0 or more"),
+}
+"""What it may hold besides."""
+
+_FOR_PEOPLE = frozenset(
+    {"format_version", "name", "title", "description", "intended_use", "limits", "training", "metrics", "created",
+     "versions", "default", "noise_hu"}
+)  # fmt: skip
+"""What decides no result, see `Bundle.key`; anything else does."""

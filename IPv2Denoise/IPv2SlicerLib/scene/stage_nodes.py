@@ -1,0 +1,420 @@
+"""The stages of a purification in the scene: one node each, in a folder of the subject hierarchy, and their display.
+
+Owns the list of stages that people see, which volume lies under which mask, and how the nodes of one purification
+find each other, also after the scene was saved and loaded. Images and masks are `purification`'s, files
+`stage_files`'.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import slicer
+from IPv2Lib.errors import InputError
+from IPv2Lib.hounsfield import LUNG_LEVEL, LUNG_WINDOW
+from IPv2Lib.io.ct import Volume, same_grid
+from IPv2Lib.purification import stage_files
+from IPv2Lib.purification.purification import (
+    BACKGROUND_ENTRIES,
+    CM1_ENTRIES,
+    CM2_ENTRIES,
+    DARK_ENTRIES,
+    LABELS,
+    Settings,
+    Stages,
+)
+from IPv2Lib.purification.stage_files import read_stages
+
+from .changes import parent_of, remove_whole, subject_hierarchy, undoable_step
+from .volume_nodes import (
+    Entry,
+    adopt_labels,
+    adopt_volume,
+    center_view,
+    fill_labels,
+    fill_volume,
+    nice_limit,
+    node_array,
+    node_view,
+    nodes_of_class,
+    provenance,
+    set_provenance,
+    show_compare,
+    show_difference,
+    show_overlay,
+    show_window,
+    view_of_name,
+)
+
+__all__ = [
+    "STAGES",
+    "Stage",
+    "StageNodes",
+    "add_stages",
+    "export_stages",
+    "find_stages",
+    "read_stages",
+    "remove_stages",
+    "show_stage",
+    "show_stages_side_by_side",
+    "stage_list",
+    "stages_of",
+]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage.
+
+    Attributes
+    ----------
+    key : str
+        Name of the attribute of `purification.Stages`; "dark" stands for both dark masks.
+    title : str
+        For people.
+    kind : {"image", "mask", "difference"}
+    over : str
+        For a mask: key of the image that it is shown over.
+    entries : tuple of (value, name, (red, green, blue))
+        For a mask: its labels.
+    """
+
+    key: str
+    title: str
+    kind: str
+    over: str = ""
+    entries: tuple[Entry, ...] = ()
+
+
+STAGES = (
+    Stage("uldct", "uLDCT", "image"),
+    Stage("ndct", "NDCT on the grid of the uLDCT", "image"),
+    Stage("dark", "Dark masks", "mask", "ndct", DARK_ENTRIES),
+    Stage("cm1", "Common mask of IPv1", "mask", "uldct", CM1_ENTRIES),
+    Stage("background", "Background", "mask", "uldct", BACKGROUND_ENTRIES),
+    Stage("cm2", "Common mask of IPv2", "mask", "uldct", CM2_ENTRIES),
+    Stage("simulated", "NDCT with simulated noise", "image"),
+    Stage("weakly_denoised", "uLDCT weakly denoised", "image"),
+    Stage("training_input", "Training input", "image"),
+    Stage("test_label", "Test label", "image"),
+    Stage("training_input_difference", "Training input − that of IPv1", "difference"),
+    Stage("test_label_difference", "Test label − that of IPv1", "difference"),
+    Stage("labels", "Regions", "mask", "uldct", LABELS),
+)
+"""In the order of the method."""
+
+# Node attributes and the reference that tie the nodes of one purification together; they are no provenance.
+_KEY, _NAME, _SOURCE = "IPv2Stage", "IPv2Stages", "IPv2Uldct"
+_SETTINGS = "settings"
+
+
+@dataclass(frozen=True, eq=False)
+class StageNodes:
+    """The nodes of one purification.
+
+    Attributes
+    ----------
+    name : str
+        Of the folder that holds them.
+    source : vtkMRMLScalarVolumeNode or None
+        The uLDCT that was purified; None once it is removed from the scene.
+    nodes : dict
+        Volume or label map node by key of the stage. The stage "uldct" is the source itself, unless only a part of
+        it was purified.
+    """
+
+    name: str
+    source: slicer.vtkMRMLScalarVolumeNode | None
+    nodes: dict[str, slicer.vtkMRMLScalarVolumeNode]
+
+    @property
+    def stages(self) -> list[Stage]:
+        """Those that are in the scene, in the order of the method."""
+        return [stage for stage in STAGES if stage.key in self.nodes and self.nodes[stage.key].GetScene() is not None]
+
+
+def stage_list(stages: Stages) -> list[Stage]:
+    """The stages that were made with the settings, in the order of the method."""
+    return [stage for stage in STAGES if stage.key == "dark" or getattr(stages, stage.key) is not None]
+
+
+def add_stages(stages: Stages, uldct_node: slicer.vtkMRMLScalarVolumeNode, *, name: str | None = None) -> StageNodes:
+    """Put every stage into the scene, in one undoable step; if it fails, nothing has changed.
+
+    The nodes share the memory of the stages. Stages of the same name that were made from this uLDCT before are
+    replaced; their nodes stay, with new images, if the stages are the same.
+
+    Parameters
+    ----------
+    stages : Stages
+        Of all or of some slices of the uLDCT.
+    uldct_node : vtkMRMLScalarVolumeNode
+        What was purified: images get its window and level, and the folder its place in the subject hierarchy.
+    name : str, optional
+        Of the folder; default: "<uLDCT> purification".
+
+    Raises
+    ------
+    InputError
+        The node is no volume (`scene.node_view`).
+    """
+    whole = node_view(uldct_node)
+    target = uldct_node.GetScene()
+    name = name or f"{uldct_node.GetName()} purification"
+    earlier = [found for found in find_stages(target) if (found.name, found.source) == (name, uldct_node)]
+    facts = {_SETTINGS: asdict(stages.settings)}
+    if len(earlier) == 1 and _has_nodes_for(earlier[0], stages, whole):
+        _refill(target, earlier[0], stages, facts)
+        return earlier[0]
+    nodes = {}
+    with undoable_step(target):
+        for old in earlier:
+            _remove(target, old)
+        tree = subject_hierarchy(target)
+        folder = tree.CreateFolderItem(parent_of(uldct_node), name)
+        for stage in stage_list(stages):
+            if stage.key == "uldct" and same_grid(whole, stages.uldct):
+                nodes[stage.key] = uldct_node
+                continue
+            node = _add_node(target, stages, stage, f"{name}: {stage.title}", uldct_node)
+            node.SetAttribute(_KEY, stage.key)
+            node.SetAttribute(_NAME, name)
+            node.SetNodeReferenceID(_SOURCE, uldct_node.GetID())
+            set_provenance(node, facts)
+            tree.CreateItem(folder, node)
+            nodes[stage.key] = node
+    return StageNodes(name, uldct_node, nodes)
+
+
+def find_stages(target: slicer.vtkMRMLScene) -> list[StageNodes]:
+    """The purifications that are in a scene, also in one that was loaded, in the order in which they were added."""
+    found: dict[tuple, StageNodes] = {}
+    for node in nodes_of_class(target, "vtkMRMLScalarVolumeNode"):
+        if not node.GetAttribute(_KEY):
+            continue
+        name, source = node.GetAttribute(_NAME), node.GetNodeReference(_SOURCE)
+        which = (name, source and source.GetID())
+        if which not in found:
+            found[which] = StageNodes(name, source, {})
+        found[which].nodes[node.GetAttribute(_KEY)] = node
+    for each in found.values():
+        if each.source is not None:
+            each.nodes.setdefault("uldct", each.source)
+    return list(found.values())
+
+
+def remove_stages(stage_nodes: StageNodes) -> None:
+    """Take the stages and their folder out of the scene, in one undoable step; the uLDCT stays."""
+    own = [node for node in _own_nodes(stage_nodes) if node.GetScene() is not None]
+    if own:
+        target = own[0].GetScene()
+        with undoable_step(target):
+            _remove(target, stage_nodes)
+
+
+def stages_of(stage_nodes: StageNodes) -> Stages:
+    """The stages out of the scene, masks copied and images shared: do not write to them.
+
+    Raises
+    ------
+    InputError
+        A node was removed or is no volume any more.
+    """
+    names = ("uldct", "ndct", "dark", "cm1", "background", "cm2", "training_input", "test_label", "labels")
+    missing = [stage.title for stage in STAGES if stage.key in names and _node(stage_nodes, stage.key) is None]
+    if missing:
+        raise InputError(f"of '{stage_nodes.name}', {', '.join(missing)} is not in the scene any more: purify again")
+    images = {stage.key: node_view(_node(stage_nodes, stage.key)) for stage in stage_nodes.stages if not stage.entries}
+    masks = {stage.key: node_array(_node(stage_nodes, stage.key)) for stage in stage_nodes.stages if stage.entries}
+    if any(mask.shape != images["uldct"].array.shape for mask in masks.values()):
+        raise InputError(f"a mask of '{stage_nodes.name}' was changed: purify again")
+    return Stages(
+        uldct=images["uldct"],
+        ndct=images["ndct"],
+        dark_uldct=(masks["dark"] & 1) != 0,
+        dark_ndct=(masks["dark"] & 2) != 0,
+        cm1=masks["cm1"] != 0,
+        background=masks["background"] != 0,
+        cm2=masks["cm2"] != 0,
+        simulated=images.get("simulated"),
+        weakly_denoised=images.get("weakly_denoised"),
+        training_input=images["training_input"],
+        test_label=images["test_label"],
+        labels=masks["labels"].astype(np.uint8),
+        settings=Settings(**json.loads(provenance(stage_nodes.nodes["labels"])[_SETTINGS])),
+    )
+
+
+def export_stages(stage_nodes: StageNodes, folder: str | Path, *, compress: bool = True) -> Path:
+    """Write all stages into a new folder, as `ipv2 purify` does: volumes for everybody, an item for a dataset.
+
+    Raises
+    ------
+    InputError
+        As `stages_of`, or the folder is not empty.
+    OutputError
+        It cannot be written; nothing is left behind.
+    """
+    source = stage_nodes.source.GetName() if stage_nodes.source is not None else stage_nodes.name
+    return stage_files.export_stages(stages_of(stage_nodes), Path(folder), compress=compress, uldct=source)
+
+
+def show_stage(
+    stage_nodes: StageNodes,
+    key: str,
+    views: str | Sequence[slicer.vtkMRMLSliceNode] = "Red",
+    opacity: float = 0.45,
+) -> None:
+    """Show a stage: an image or a difference by itself, a mask over its image. The view stays where it is.
+
+    Below a part of the slices lies the whole uLDCT, so that a view can be scrolled out of them.
+
+    Parameters
+    ----------
+    stage_nodes : StageNodes
+    key : str
+        Of the stage.
+    views : str or sequence of vtkMRMLSliceNode
+        Name of a slice view, or the views.
+    opacity : float
+        Of a mask, 0 (hidden) to 1.
+
+    Raises
+    ------
+    InputError
+        The stage is not in the scene, or there is no such view.
+    """
+    image, labels = _layers(stage_nodes, key)
+    if isinstance(views, str):
+        views = [view_of_name(image.GetScene(), views)]
+    for view in views:
+        center_view(view, image)
+    _show_layers(stage_nodes, image, labels, opacity, views)
+
+
+def show_stages_side_by_side(
+    stage_nodes: StageNodes, key_a: str, key_b: str, *, slice_index: int | None = None, opacity: float = 0.45
+) -> list[slicer.vtkMRMLSliceNode]:
+    """Show two stages in two linked views.
+
+    Parameters
+    ----------
+    stage_nodes : StageNodes
+    key_a, key_b : str
+        Of the stages, left and right.
+    slice_index : int, optional
+        Of the stages' volumes; default: the middle.
+    opacity : float
+        Of masks.
+
+    Returns
+    -------
+    list of vtkMRMLSliceNode
+
+    Raises
+    ------
+    InputError
+        A stage is not in the scene, or there is no such slice.
+    """
+    layers = [_layers(stage_nodes, key) for key in (key_a, key_b)]
+    views = show_compare([image for image, _ in layers], slice_index=slice_index)
+    for view, (image, labels) in zip(views, layers, strict=True):
+        _show_layers(stage_nodes, image, labels, opacity, [view])
+    return views
+
+
+def _show_layers(stage_nodes: StageNodes, image, labels, opacity: float, views) -> None:
+    source = stage_nodes.source
+    if source is None or source.GetScene() is None or _node(stage_nodes, "uldct") in (None, source):
+        show_overlay(image, labels, opacity, views)
+    else:  # only some slices
+        show_overlay(source, labels, opacity, views, foreground=image)
+
+
+def _has_nodes_for(stage_nodes: StageNodes, stages: Stages, whole: Volume) -> bool:
+    """Whether the stages in the scene are those of `stages`, each with a node of its own or the uLDCT's."""
+    shares_uldct = stage_nodes.nodes.get("uldct") is stage_nodes.source
+    return {key for key in stage_nodes.nodes if _node(stage_nodes, key)} == {
+        stage.key for stage in stage_list(stages)
+    } and shares_uldct == same_grid(whole, stages.uldct)
+
+
+def _refill(target, stage_nodes: StageNodes, stages: Stages, facts: dict) -> None:
+    own = {stage: node for stage in stage_list(stages) if (node := stage_nodes.nodes[stage.key]).GetAttribute(_KEY)}
+    with undoable_step(target, list(own.values())):
+        for stage, node in own.items():
+            if stage.kind == "mask":
+                fill_labels(node, _labels(stages, stage.key), stages.uldct)
+            else:
+                fill_volume(node, getattr(stages, stage.key))
+            if stage.kind == "difference":
+                node.GetDisplayNode().SetWindowLevel(2 * nice_limit(getattr(stages, stage.key).array), 0)
+            set_provenance(node, facts)
+
+
+def _add_node(target, stages: Stages, stage: Stage, name: str, uldct_node):
+    if stage.kind == "mask":
+        return adopt_labels(_labels(stages, stage.key), stages.uldct, name, stage.entries, scene=target)
+    volume: Volume = getattr(stages, stage.key)
+    node = adopt_volume(volume, name, scene=target)
+    if stage.kind == "difference":
+        show_difference(node, nice_limit(volume.array))
+    else:
+        display = uldct_node.GetDisplayNode()
+        show_window(node, *((display.GetWindow(), display.GetLevel()) if display else (LUNG_WINDOW, LUNG_LEVEL)))
+    return node
+
+
+def _labels(stages: Stages, key: str) -> np.ndarray:
+    if key == "dark":
+        return stages.dark_uldct.view(np.uint8) | (stages.dark_ndct.view(np.uint8) << 1)
+    return getattr(stages, key).view(np.uint8)
+
+
+def _node(stage_nodes: StageNodes, key: str):
+    node = stage_nodes.nodes.get(key)
+    return None if node is None or node.GetScene() is None else node
+
+
+def _layers(stage_nodes: StageNodes, key: str):
+    """The image and the labels of a stage."""
+    stage = next((stage for stage in STAGES if stage.key == key), None)
+    node = _node(stage_nodes, key)
+    if stage is None or node is None:
+        there = ", ".join(each.key for each in stage_nodes.stages) or "none"
+        raise InputError(f"'{stage_nodes.name}' has no stage {key!r} in the scene: choose one of {there}")
+    if stage.kind != "mask":
+        return node, None
+    background = _node(stage_nodes, stage.over)
+    if background is None:
+        raise InputError(f"the image under '{stage.title}' is not in the scene any more: purify again")
+    return background, node
+
+
+def _own_nodes(stage_nodes: StageNodes) -> list:
+    return [node for node in stage_nodes.nodes.values() if node.GetAttribute(_KEY)]
+
+
+def _remove(target, stage_nodes: StageNodes) -> None:
+    """Nodes with what belongs to them alone, then the folder if nothing else is in it."""
+    tree = subject_hierarchy(target)
+    folders = set()
+    for node in _own_nodes(stage_nodes):
+        if node.GetScene() is None:
+            continue
+        item = tree.GetItemByDataNode(node)
+        if item != tree.GetInvalidItemID():
+            folders.add(tree.GetItemParent(item))
+        displays = [node.GetNthDisplayNode(index) for index in range(node.GetNumberOfDisplayNodes())]
+        colors = [display.GetColorNode() for display in displays if node.IsA("vtkMRMLLabelMapVolumeNode")]
+        remove_whole(node)
+        for color in colors:
+            if color is not None and color.GetScene() is not None:
+                target.RemoveNode(color)
+    for folder in folders:
+        if tree.GetItemName(folder) == stage_nodes.name and tree.GetNumberOfItemChildren(folder) == 0:
+            tree.RemoveItem(folder, False, False)

@@ -82,14 +82,20 @@ def _command(name: str, summary: str, parser: argparse.ArgumentParser) -> str:
     parts = [f"## {name}", f"*{summary[0].upper()}{summary[1:]}.*", parser.description or ""]
     for group in parser._action_groups:
         rows = [
-            f"| `{formatter._format_action_invocation(action)}` | {formatter._expand_help(action)} |".replace("|", "\\|")
+            f"| `{formatter._format_action_invocation(action)}` | {formatter._expand_help(action)} |".replace(
+                "|", "\\|"
+            )
             for action in group._group_actions
             if action.help and action.help != argparse.SUPPRESS and action.dest != "help"
         ]
         if rows:
             title = {"positional arguments": "arguments"}.get(group.title, group.title)
             rows = [f"|{row[2:-2]}|" for row in rows]
-            parts += [f"**{title[0].upper()}{title[1:]}**", group.description or "", "| | |\n|---|---|\n" + "\n".join(rows)]
+            parts += [
+                f"**{title[0].upper()}{title[1:]}**",
+                group.description or "",
+                "| | |\n|---|---|\n" + "\n".join(rows),
+            ]
     if parser.epilog:
         title, _, lines = parser.epilog.partition("\n")
         parts += [f"**{title.rstrip(':').capitalize()}**", f"```sh\n{_dedented(lines)}\n```"]

@@ -4,6 +4,7 @@ A quotation is a number with a comment behind it that names the entry: `36.8<!--
 Run this after the results have changed; `Testing/unit/test_numbers.py` then says which quotations are stale.
 """
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -48,7 +49,7 @@ def _rows(text: str) -> dict[str, float]:
     starts = [header.index(name) for name in ("method", "what", "case", "value", "bar")]
     found = {}
     for line in lines:
-        method, what, case, value = (line[a:b].strip() for a, b in zip(starts, starts[1:], strict=False))
+        method, what, case, value = (line[a:b].strip() for a, b in itertools.pairwise(starts))
         if number := _NUMBER.match(value):
             found[", ".join(filter(None, (method, what, case)))] = _value(number[0])
     return found

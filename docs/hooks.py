@@ -73,33 +73,31 @@ def _commands() -> str:
     from IPv2Lib.cli import _parser
 
     (commands,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
-    summaries = {action.dest: action.help for action in commands._choices_actions}
-    return "\n\n".join(_command(name, summaries[name], parser) for name, parser in commands.choices.items())
+    return "\n\n".join(_command(name, parser) for name, parser in commands.choices.items())
 
 
-def _command(name: str, summary: str, parser: argparse.ArgumentParser) -> str:
+def _command(name: str, parser: argparse.ArgumentParser) -> str:
     formatter = parser._get_formatter()
-    parts = [f"## {name}", f"*{summary[0].upper()}{summary[1:]}.*", parser.description or ""]
+    parts = [f"## {name}", parser.description or ""]
     for group in parser._action_groups:
         rows = [
-            f"| `{formatter._format_action_invocation(action)}` | {formatter._expand_help(action)} |".replace(
-                "|", "\\|"
-            )
+            # Markdown takes a bar in code for what it is, and one in text for the end of a cell.
+            f"| `{formatter._format_action_invocation(action)}` | {_escaped(formatter._expand_help(action))} |"
             for action in group._group_actions
-            if action.help and action.help != argparse.SUPPRESS and action.dest != "help"
+            if action.help and action.dest != "help"
         ]
         if rows:
             title = {"positional arguments": "arguments"}.get(group.title, group.title)
-            rows = [f"|{row[2:-2]}|" for row in rows]
-            parts += [
-                f"**{title[0].upper()}{title[1:]}**",
-                group.description or "",
-                "| | |\n|---|---|\n" + "\n".join(rows),
-            ]
+            table = "\n".join(["| | |", "|---|---|", *rows])
+            parts += [f"**{title[0].upper()}{title[1:]}**", _escaped(group.description or ""), table]
     if parser.epilog:
         title, _, lines = parser.epilog.partition("\n")
         parts += [f"**{title.rstrip(':').capitalize()}**", f"```sh\n{_dedented(lines)}\n```"]
     return "\n\n".join(part for part in parts if part)
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([|*_<])", r"\\\1", text)
 
 
 def _dedented(text: str) -> str:

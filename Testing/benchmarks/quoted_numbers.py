@@ -1,4 +1,4 @@
-"""Writes docs/numbers.json: what the README and the documentation may quote, from the benchmarks' results and the cards.
+"""Writes docs/numbers.json: what README and documentation may quote, from the benchmarks' results and the cards.
 
 A quotation is a number with a comment behind it that names the entry: `36.8<!--=ipv2-fast, lungdx_A0002-->`.
 Run this after the results have changed; `Testing/unit/test_numbers.py` then says which quotations are stale.

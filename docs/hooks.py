@@ -88,7 +88,7 @@ def _command(name: str, parser: argparse.ArgumentParser) -> str:
         ]
         if rows:
             title = {"positional arguments": "arguments"}.get(group.title, group.title)
-            table = "\n".join(["| | |", "|---|---|", *rows])
+            table = "\n".join([f"| {title if title == 'arguments' else 'options'} | |", "|---|---|", *rows])
             parts += [f"**{title[0].upper()}{title[1:]}**", _escaped(group.description or ""), table]
     if parser.epilog:
         title, _, lines = parser.epilog.partition("\n")

@@ -73,7 +73,9 @@ def _commands() -> str:
     from IPv2Lib.cli import _parser
 
     (commands,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
-    return "\n\n".join(_command(name, parser) for name, parser in commands.choices.items())
+    rows = [f"| [`{action.dest}`](#{action.dest}) | {_escaped(action.help)} |" for action in commands._choices_actions]
+    overview = "\n".join(["## Commands", "", "| command | does |", "|---|---|", *rows])
+    return "\n\n".join([overview, *(_command(name, parser) for name, parser in commands.choices.items())])
 
 
 def _command(name: str, parser: argparse.ArgumentParser) -> str:

@@ -70,7 +70,7 @@ def _shown() -> dict[str, str]:
 def _commands() -> str:
     """Every command, from the parsers themselves."""
     sys.path.insert(0, str(ROOT / "IPv2Denoise"))
-    from IPv2Lib.cli import _parser
+    from IPv2Lib.cli.commands import _parser
 
     (commands,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
     rows = [f"| [`{action.dest}`](#{action.dest}) | {_escaped(action.help)} |" for action in commands._choices_actions]

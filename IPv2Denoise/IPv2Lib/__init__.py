@@ -1,6 +1,56 @@
-"""IPv2: image purification, simulation and denoising for ultra-low-dose lung CT.
+"""IPv2: image purification, simulation and denoising for ultra-low-dose lung CT, without the Slicer application.
 
-The library runs without the Slicer application; only `scene*` and `pictures` touch MRML.
+Examples
+--------
+>>> import IPv2Lib as ipv2
+>>> scan = ipv2.read("scan.nrrd")  # doctest: +SKIP
+>>> result = ipv2.denoise(scan, ipv2.load_model(), strength=0.9)  # doctest: +SKIP
+>>> ipv2.write(result.volume, "denoised.nrrd")  # doctest: +SKIP
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .evaluation.comparison import compare
+    from .inference.denoise import blend, denoise
+    from .io.ct import Volume, read, write
+    from .models.bundle import load as load_model
+    from .purification.purification import purify
+    from .simulation.dose import simulate
+    from .training.loop import train
+
 __version__ = "0.1.0"
+
+_ROOMS = {
+    "Volume": "io.ct",
+    "blend": "inference.denoise",
+    "compare": "evaluation.comparison",
+    "denoise": "inference.denoise",
+    "load_model": "models.bundle",
+    "purify": "purification.purification",
+    "read": "io.ct",
+    "simulate": "simulation.dose",
+    "train": "training.loop",
+    "write": "io.ct",
+}
+"""Where the public functions are; each room is entered when it is needed, since some of them take seconds to import."""
+
+_ELSEWHERE = {"load_model": "load"}
+"""What is called otherwise there."""
+
+__all__ = [
+    "Volume", "blend", "compare", "denoise", "load_model", "purify", "read", "simulate", "train", "write",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_ROOMS[name]}", __name__), _ELSEWHERE.get(name, name))
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

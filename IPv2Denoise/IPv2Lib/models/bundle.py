@@ -126,16 +126,19 @@ class Bundle:
         return network.float().eval().requires_grad_(False)
 
 
-def load(name_or_folder: str | Path) -> Bundle:
+def load(name_or_folder: str | Path | None = None) -> Bundle:
     """Find a bundle by name, or read the one in a folder.
 
-    A text is first taken for the name of an installed bundle, then for a folder; a `Path` is always a folder.
+    A text is first taken for the name of an installed bundle, then for a folder; a `Path` is always a folder. None is
+    the bundle that is used if nobody chooses.
 
     Raises
     ------
     BundleError
         If there is no such bundle, its card is not valid, or its weights do not have the hash on the card.
     """
+    if name_or_folder is None:
+        name_or_folder = default_name()
     if isinstance(name_or_folder, str):
         found, problems = scan()
         for bundle in found:

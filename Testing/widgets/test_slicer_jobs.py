@@ -161,13 +161,16 @@ def test_a_script_that_waits_for_a_job_ends_when_slicer_quits(host, never_ending
                 Jobs._running.clear()
             slicer.app.exit()
 
-    timer = QtCore.QTimer()
-    timer.timeout.connect(leave_when_running)
-    timer.start(50)
+    timers = []
+    for milliseconds, act in ((50, leave_when_running), (120_000, slicer.app.exit)):  # the second instead of for ever
+        timer = QtCore.QTimer()
+        timer.timeout.connect(act)
+        timer.start(milliseconds)
+        timers.append(timer)
     QtCore.QTimer.singleShot(0, script)
-    QtCore.QTimer.singleShot(120_000, slicer.app.exit)  # instead of for ever
     slicer.app.exec()
-    timer.stop()
+    for timer in timers:  # or they would end the loops of later tests
+        timer.stop()
     assert len(raised) == 1 and "nothing was changed" in raised[0]
     assert workers() == [] and left_in(slicer.app.temporaryPath) == []
 

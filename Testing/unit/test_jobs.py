@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from children import children
 from IPv2Lib import ct, jobs, phantom
 from IPv2Lib.errors import InputError
 from IPv2Lib.jobs import JobRunner, JobState, Task
@@ -67,7 +68,7 @@ def leftovers(temporary: Path) -> list[Path]:
 
 
 def workers() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "IPv2Lib" in " ".join(child.cmdline())]
+    return children("IPv2Lib")
 
 
 def poll_until(runner: JobRunner, condition, timeout: float = 60.0) -> None:
@@ -525,7 +526,7 @@ def application(volume: ct.Volume, python: Path, temporary: Path, then: str) -> 
 @pytest.mark.parametrize("through_launcher", [False, True])
 def test_a_worker_whose_application_is_killed_ends_and_cleans_up(temporary, tall_chest, launcher, through_launcher):
     process = application(tall_chest, launcher if through_launcher else Path(sys.executable), temporary, "wait")
-    left = [child for child in psutil.Process(process.pid).children(recursive=True) if "IPv2Lib" in child.cmdline()]
+    left = children("IPv2Lib", process.pid)
     assert left
     assert leftovers(temporary)
     process.kill()

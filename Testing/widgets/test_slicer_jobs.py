@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 import train_panel
+from children import children
 from host import HostError
 from IPv2Lib.errors import Cancelled, InputError
 from IPv2Lib.jobs import JobState, Task
@@ -38,8 +39,7 @@ def never_ending(tmp_path, monkeypatch):
 
 
 def workers() -> list[psutil.Process]:
-    found = psutil.Process().children(recursive=True)
-    return [each for each in found if each.is_running() and "never-ending" in " ".join(each.cmdline())]
+    return children("never-ending")
 
 
 def left_in(folder: str) -> list[str]:

@@ -397,7 +397,8 @@ def main() -> int:
     os.environ |= {"OMP_NUM_THREADS": "1", "QT_QPA_PLATFORM": "offscreen", "CUDA_VISIBLE_DEVICES": ""}
     load()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+    folder = tempfile.mkdtemp(prefix="chaos-")  # a TemporaryDirectory would be removed by every fork that ends
+    try:
         os.chmod(folder, 0o755)
         chaos = Chaos(Path(folder), options.seed, lambda text: print(text, file=sys.stderr, flush=True))
         parts = trials(chaos, options)
@@ -408,6 +409,8 @@ def main() -> int:
                 if time.monotonic() > until:
                     break
                 trial()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     print(chaos.table())
     minutes, load_average = (time.monotonic() - began) / 60, os.getloadavg()[1]
     print(f"\nseed {options.seed}, {minutes:.1f} minutes, load {load_average:.1f} on {os.cpu_count()} cores")

@@ -291,6 +291,7 @@ class Running:
         os.environ |= {
             "TMPDIR": str(self.work.parent / "tmp"), "HOME": str(self.work.parent / "home"), "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(REPOSITORY / "IPv2Denoise"), "QT_QPA_PLATFORM": "offscreen",
+            "IPV2_PATIENT_KEY": str(self.work.parents[1] / "patients.key"),  # or labels differ from trial to trial
         }  # fmt: skip
         tempfile.tempdir = None
         sys.modules["__main__"] = types.ModuleType("__main__")  # workers import nothing of this one

@@ -11,6 +11,7 @@ from pathlib import Path
 import IPv2Lib
 import psutil
 import pytest
+from children import children
 from IPv2Lib.errors import Cancelled, InputError, OutputError
 from IPv2Lib.parallel import cluster
 from IPv2Lib.parallel.cluster import Scheduler
@@ -172,9 +173,7 @@ def test_a_worker_that_died_is_missed_and_replaced(tmp_path):
         assert len(seen) <= 2
         os.kill(seen.pop(), signal.SIGKILL)  # while it has nothing to do
         assert not any(outcome.error for outcome in crew.run(pid, list(range(8))))
-    assert not psutil.Process().children(recursive=True) or all(
-        "resource_tracker" in " ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)
-    )
+    assert children("spawn_main") == []
 
 
 def test_nobody_can_connect_to_the_workers():

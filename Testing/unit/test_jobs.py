@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from children import children
 from IPv2Lib.errors import InputError
 from IPv2Lib.io import ct
 from IPv2Lib.simulation import phantom
@@ -21,7 +22,7 @@ from IPv2SlicerLib.jobs import job_runner
 from IPv2SlicerLib.jobs.job_runner import JobRunner, JobState, Task
 from IPv2SlicerLib.jobs.processes import end_process_tree
 
-LIBRARY_PARENT = Path(job_runner.__file__).resolve().parents[1]
+LIBRARY_PARENT = Path(job_runner.__file__).resolve().parents[2]
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 
@@ -69,7 +70,7 @@ def leftovers(temporary: Path) -> list[Path]:
 
 
 def workers() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "IPv2Lib" in " ".join(child.cmdline())]
+    return children("IPv2Lib")
 
 
 def poll_until(runner: JobRunner, condition, timeout: float = 60.0) -> None:
@@ -527,7 +528,7 @@ def application(volume: ct.Volume, python: Path, temporary: Path, then: str) -> 
 @pytest.mark.parametrize("through_launcher", [False, True])
 def test_a_worker_whose_application_is_killed_ends_and_cleans_up(temporary, tall_chest, launcher, through_launcher):
     process = application(tall_chest, launcher if through_launcher else Path(sys.executable), temporary, "wait")
-    left = [child for child in psutil.Process(process.pid).children(recursive=True) if "IPv2Lib" in child.cmdline()]
+    left = children("IPv2Lib", process.pid)
     assert left
     assert leftovers(temporary)
     process.kill()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from children import children
 from IPv2Lib.errors import InputError
 from IPv2Lib.io.ct import Volume
 from IPv2SlicerLib.jobs.job_runner import JobState
@@ -23,7 +24,7 @@ def jobs_folders() -> list[Path]:
 
 
 def worker_processes() -> list[psutil.Process]:
-    return [each for each in psutil.Process().children(recursive=True) if "IPv2Lib" in " ".join(each.cmdline())]
+    return children("IPv2Lib")
 
 
 def wait_for_worker(host) -> psutil.Process:

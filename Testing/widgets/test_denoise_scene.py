@@ -79,8 +79,7 @@ def test_results_and_stages_come_back_with_the_scene(host, tmp_path):
     host.click(widget.ui.showButton)
     assert result_nodes.nodes_of(slicer.util.getNode("CTChest denoised")).input.GetName() == "CTChest"
     widget.ui.strengthSlider.setValue(20)
-    host.process_events(0.2)
-    assert "denoise" in widget.ui.denoiseStatusLabel.text()
+    host.wait_until(lambda: "denoise" in widget.ui.denoiseStatusLabel.text())
     assert host.messages == []
 
 

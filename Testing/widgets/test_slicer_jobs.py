@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 import train_panel
+from children import children
 from host import HostError
 from IPv2Lib.errors import Cancelled, InputError
 from IPv2SlicerLib.jobs.job_runner import JobState, Task
@@ -38,8 +39,7 @@ def never_ending(tmp_path, monkeypatch):
 
 
 def workers() -> list[psutil.Process]:
-    found = psutil.Process().children(recursive=True)
-    return [each for each in found if each.is_running() and "never-ending" in " ".join(each.cmdline())]
+    return children("never-ending")
 
 
 def left_in(folder: str) -> list[str]:
@@ -161,13 +161,16 @@ def test_a_script_that_waits_for_a_job_ends_when_slicer_quits(host, never_ending
                 Jobs._running.clear()
             slicer.app.exit()
 
-    timer = QtCore.QTimer()
-    timer.timeout.connect(leave_when_running)
-    timer.start(50)
+    timers = []
+    for milliseconds, act in ((50, leave_when_running), (120_000, slicer.app.exit)):  # the second instead of for ever
+        timer = QtCore.QTimer()
+        timer.timeout.connect(act)
+        timer.start(milliseconds)
+        timers.append(timer)
     QtCore.QTimer.singleShot(0, script)
-    QtCore.QTimer.singleShot(120_000, slicer.app.exit)  # instead of for ever
     slicer.app.exec()
-    timer.stop()
+    for timer in timers:  # or they would end the loops of later tests
+        timer.stop()
     assert len(raised) == 1 and "nothing was changed" in raised[0]
     assert workers() == [] and left_in(slicer.app.temporaryPath) == []
 

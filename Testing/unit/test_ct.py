@@ -342,7 +342,7 @@ try:
 except ct.OutputError as error:
     print(error)
 """
-        library = Path(ct.__file__).parent.parent
+        library = Path(ct.__file__).parents[2]
         result = subprocess.run(
             [sys.executable, "-c", script], cwd=library, stdout=subprocess.PIPE, text=True, check=True
         )

@@ -144,7 +144,7 @@ def test_ends_with_the_process_that_asked(series, sabotage, body, end):
         "print(reading._reader._process.pid, flush=True)\n"
         f"{'time.sleep(600)' if end else ''}"
     )
-    environment = {**os.environ, "PYTHONPATH": f"{os.environ['PYTHONPATH']}{os.pathsep}{Path(ct.__file__).parents[1]}"}
+    environment = {**os.environ, "PYTHONPATH": f"{os.environ['PYTHONPATH']}{os.pathsep}{Path(ct.__file__).parents[2]}"}
     parent = subprocess.Popen(
         [sys.executable, "-c", script, str(series)], stdout=subprocess.PIPE, text=True, env=environment
     )
@@ -240,8 +240,8 @@ def test_image_files_start_no_process(tmp_path, reader):
 
 
 def test_reading_needs_no_dicom_library_here(series):
-    code = f"import sys; from IPv2Lib import ct; ct.read({str(series)!r}); print('pydicom' in sys.modules)"
+    code = f"import sys; from IPv2Lib.io import ct; ct.read({str(series)!r}); print('pydicom' in sys.modules)"
     out = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(ct.__file__).parents[1], stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "-c", code], cwd=Path(ct.__file__).parents[2], stdout=subprocess.PIPE, text=True, check=True
     ).stdout
     assert out.strip() == "False"

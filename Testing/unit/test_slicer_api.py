@@ -76,7 +76,7 @@ def all_uses() -> list[Use]:
 
 def module_uses(module: Path) -> list[Use]:
     """Every use in a module's own files, those that it shares with others, and the library's about the scene."""
-    patterns = (f"{module.name}.py", f"{module.name}Lib/*.py", "IPv2SlicerLib/*.py", "IPv2Lib/scene*.py")
+    patterns = (f"{module.name}.py", f"{module.name}Lib/*.py", "IPv2SlicerLib/**/*.py")
     files = [path for pattern in patterns for path in module.glob(pattern)]
     return list(uses(files, list(module.glob("Resources/UI/*.ui"))))
 

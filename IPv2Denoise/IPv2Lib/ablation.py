@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import ablation_plot, networks, outputs
+from . import ablation_plot, atomic, networks, outputs
 from .comparison import Comparison, check_packages, compare, scans_to_score
 from .errors import Cancelled, InputError
 from .locks import exclusive
@@ -262,9 +263,9 @@ def _begin(folder: Path, dataset: PurifiedDataset, budget: Budget, arguments: di
                 what = "of other data" if name == "data" else f"with {name} {before.get(name)}, not {value}"
                 raise InputError(f"{folder} holds an ablation {what}: give another folder")
         return
-    folder.mkdir(parents=True, exist_ok=True)
     facts = outputs.provenance("ablation", same=same, dataset=dataset.folder.resolve().name, split=split)
-    outputs.write_json(path, facts)
+    with atomic.new_folder(Path(os.path.realpath(folder))) as fresh:
+        outputs.write_json(fresh / outputs.PROVENANCE_FILE, facts)
 
 
 def _check_run(run: Path, settings: TrainingSettings, dataset: PurifiedDataset) -> None:

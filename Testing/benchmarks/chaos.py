@@ -217,7 +217,7 @@ class Chaos:
         running = Running(work, command.again if begun else command.arguments)
         code = running.wait()
         exists = is_done and code == 2 and ("earlier result" in running.error or "exists" in running.error or
-            "not empty" in running.error or "is completed" in running.error)  # fmt: skip
+            "not empty" in running.error or "already" in running.error or "is completed" in running.error)  # fmt: skip
         if code != 0 and not exists:
             self.wrong(row, "fails again", f"{where}, then exit code {code}: {running.error[-300:]}")
         else:

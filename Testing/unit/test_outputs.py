@@ -1,6 +1,8 @@
 """Outputs: what is a file and what a folder, and that nothing is replaced but what the output itself left earlier."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -281,3 +283,28 @@ class TestExistingFiles:
             save(output, source)
         monkeypatch.undo()
         assert everything(tmp_path) == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a killed process is recognised by its number")
+def test_what_a_killed_process_left_makes_no_folder_full(tmp_path):
+    source = ct.write(SCAN, tmp_path / "source.nrrd")
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from IPv2Lib import atomic\n"
+        "with atomic.private_folder(Path(sys.argv[1])), atomic.private_folder(Path(sys.argv[1]).parent):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    checks = [
+        lambda folder: outputs.check_output(f"{folder}/", source),
+        lambda folder: outputs.check_folder(folder, "purify", False, source),
+        lambda folder: ct.write(SCAN, folder),
+    ]
+    for number, check in enumerate(checks):
+        folder = tmp_path / str(number) / "out"
+        folder.mkdir(parents=True)
+        subprocess.run([sys.executable, "-c", code, str(folder)], check=False)
+        assert len(os.listdir(folder)) == 1 and len(os.listdir(folder.parent)) == 2
+        check(folder)
+        assert os.listdir(folder.parent) == ["out"]
+        assert not any(name.startswith(".") for name in os.listdir(folder))

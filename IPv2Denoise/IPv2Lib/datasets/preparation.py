@@ -217,7 +217,7 @@ def _check_folder(folder: Path) -> None:
                 f"the patients of {folder} are hidden with another key than {key_file()}, so that a new scan of one of "
                 "them would count as another patient: complete it as the user who made it, or with a copy of that key"
             )
-    elif folder.is_dir() and any(entry.name not in _BEFORE for entry in folder.iterdir()):
+    elif folder.is_dir() and any(entry.name not in _BEFORE for entry in atomic.contents(folder)):
         raise InputError(f"{folder} is not empty and holds no data set: give a new folder's name")
     elif folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a new folder's name")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ import numpy as np
 
 from ..datasets.shards import PURIFIED, SHARDS_FOLDER, PurifiedDataset
 from ..errors import Cancelled, InputError
-from ..io import outputs
+from ..io import atomic, outputs
 from ..io.locks import exclusive
 from ..networks import registry
 from ..training.run_folder import COMPLETED, is_run, read_run
@@ -264,9 +265,9 @@ def _begin(folder: Path, dataset: PurifiedDataset, budget: Budget, arguments: di
                 what = "of other data" if name == "data" else f"with {name} {before.get(name)}, not {value}"
                 raise InputError(f"{folder} holds an ablation {what}: give another folder")
         return
-    folder.mkdir(parents=True, exist_ok=True)
     facts = outputs.provenance("ablation", same=same, dataset=dataset.folder.resolve().name, split=split)
-    outputs.write_json(path, facts)
+    with atomic.new_folder(Path(os.path.realpath(folder))) as fresh:
+        outputs.write_json(fresh / outputs.PROVENANCE_FILE, facts)
 
 
 def _check_run(run: Path, settings: TrainingSettings, dataset: PurifiedDataset) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -263,12 +264,13 @@ class _Scan:
 
 def _begin(folder: Path, options: dict[str, Any]) -> None:
     """Make the folder, and make it known for a comparison, so that an interrupted one is found again."""
+    if not (folder / outputs.PROVENANCE_FILE).exists():
+        with atomic.new_folder(Path(os.path.realpath(folder))) as fresh:
+            outputs.write_json(fresh / outputs.PROVENANCE_FILE, outputs.provenance("compare", options))
     try:
-        (folder / _PARTS).mkdir(parents=True, exist_ok=True)
+        (folder / _PARTS).mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({atomic.reason(error)})") from error
-    if not (folder / outputs.PROVENANCE_FILE).exists():
-        outputs.write_json(folder / outputs.PROVENANCE_FILE, outputs.provenance("compare", options))
 
 
 def _all(

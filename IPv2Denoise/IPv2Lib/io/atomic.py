@@ -216,6 +216,12 @@ def sweep(place: Path) -> None:
                 shutil.rmtree(private)
 
 
+def contents(folder: Path) -> list[Path]:
+    """What is in a folder, but for private folders; those that killed processes left are cleared away."""
+    sweep(folder)
+    return [path for path in folder.iterdir() if not path.name.startswith(PREFIX)]
+
+
 def reason(error: OSError) -> str:
     """What the system says, for people.
 

@@ -483,7 +483,7 @@ def _write_dicom(
 
     target = Path(os.path.realpath(folder))  # behind a link
     exists = target.exists()
-    if exists and (not target.is_dir() or any(target.iterdir())):
+    if exists and (not target.is_dir() or atomic.contents(target)):
         raise OutputError(f"cannot write a DICOM series to {folder}: it is not empty; give a new folder's name")
     # Neither the folder that somebody is in nor one on which a disk is mounted can be replaced.
     stays = exists and (os.path.ismount(target) or target in (Path.cwd(), *Path.cwd().parents))

@@ -61,6 +61,7 @@ def check_output(path: str | Path, source: Path, overwrite: bool = False) -> Non
     folder = is_folder(path)
     path = Path(path)
     _check_name(path)
+    atomic.sweep(path.parent)
     check_source_is_kept(path, source)
     if folder:
         _check_new_or_empty(path)
@@ -134,7 +135,7 @@ def _check_name(path: Path) -> None:
 
 def _check_new_or_empty(path: Path) -> None:
     try:
-        usable = not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir()))
+        usable = not os.path.lexists(path) or (path.is_dir() and not atomic.contents(path))
     except OSError as error:
         raise InputError(f"{path} cannot be looked into ({error.strerror}): give a new folder's name") from error
     if not usable:
@@ -144,6 +145,7 @@ def _check_new_or_empty(path: Path) -> None:
 def check_folder(folder: Path, command: str, overwrite: bool, *sources: Path) -> None:
     """Refuse a folder that holds anything but, where it may be replaced, an earlier result of this command."""
     _check_name(folder)
+    atomic.sweep(folder.parent)
     check_holds_none(folder, sources)
     if any(source.is_dir() and source.resolve() in folder.resolve().parents for source in sources):
         raise InputError(f"{folder} lies in the folder of an input: give another place, inputs are never changed")
@@ -151,7 +153,7 @@ def check_folder(folder: Path, command: str, overwrite: bool, *sources: Path) ->
         raise InputError(f"{folder} is the folder that you are in: give a new folder's name")
     if os.path.lexists(folder) and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a new folder's name")
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and atomic.contents(folder):
         if not _is_result(folder, command):
             raise InputError(f"{folder} is not empty and holds no earlier result of 'ipv2 {command}': give a new one")
         if not overwrite:
@@ -331,7 +333,7 @@ def _save_series(
     try:
         ct.write(volume, output, template or source, description, derivation=derivation, before=before)
     except BaseException:
-        if is_new and not (Path(output).is_dir() and any(Path(output).iterdir())):
+        if is_new and not (Path(output).is_dir() and atomic.contents(Path(output))):
             sidecar.unlink(missing_ok=True)
         raise
     return told

@@ -526,7 +526,7 @@ def checkOutputs(inputNodes, outputNodes) -> None:
 
 def checkVolumes(nodes) -> None:
     """Refuse volumes and sequences that cannot be denoised (`InputError`), by name; some 0.1 s for 600 slices."""
-    from IPv2Lib.io import ct
+    from IPv2Lib.io.volume import check_ct
     from IPv2SlicerLib.scene import volume_nodes
     from IPv2SlicerLib.scene.sequences import frame_name, frames, is_sequence
 
@@ -534,7 +534,7 @@ def checkVolumes(nodes) -> None:
         for index, frame in enumerate(frames(node) if is_sequence(node) else [node]):
             volume = volume_nodes.node_view(frame)
             try:
-                ct.check_ct(volume)
+                check_ct(volume)
             except InputError as error:
                 raise InputError(f"{frame_name(node, index)}: {error}") from error
 

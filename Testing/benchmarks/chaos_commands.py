@@ -135,7 +135,7 @@ def make_inputs(folder: Path) -> None:
     """Small scans, one DICOM series, a tiny model, a data set and a run in `folder`/in; needs a second or two."""
     import torch
     from dicom_samples import write_scan
-    from IPv2Lib.io import ct
+    from IPv2Lib.io import files
     from IPv2Lib.models import bundle
     from IPv2Lib.networks import registry
     from small_chest import small_chest
@@ -143,7 +143,7 @@ def make_inputs(folder: Path) -> None:
     place = folder / "in"
     place.mkdir(parents=True)
     for seed, name in enumerate("abc"):
-        ct.write(small_chest(sigma=5.0 + 10 * seed, seed=seed), place / f"{name}.nrrd")
+        files.write(small_chest(sigma=5.0 + 10 * seed, seed=seed), place / f"{name}.nrrd")
     write_scan(place / "dicom")
     arguments = {"channels": [4, 8], "blocks": [1, 1]}
     weights = registry.build("unet", **arguments).state_dict()

@@ -21,7 +21,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "IPv2Denoise"))
 
 from IPv2Lib.analysis import regions  # noqa: E402
-from IPv2Lib.io import ct  # noqa: E402
+from IPv2Lib.io import files  # noqa: E402
+from IPv2Lib.io.volume import Volume  # noqa: E402
 from IPv2Lib.purification import purification  # noqa: E402
 from IPv2Lib.simulation import dose  # noqa: E402
 
@@ -36,9 +37,9 @@ def main() -> None:
     print("| volume | lung | room air | room air, published | lung, uLDCT alone | ms per slice |")
     print("|---|---|---|---|---|---|")
     for path in sorted(folder.glob("*.nrrd")):
-        scan = ct.read(path)
+        scan = files.read(path)
         chosen = np.unique(np.linspace(0, len(scan.array) - 1, slices).round().astype(int))
-        ndct = ct.Volume(scan.array[chosen], scan.spacing)
+        ndct = Volume(scan.array[chosen], scan.spacing)
         uldct = dose.simulate(ndct, 0.02)
         labels = regions.segment(ndct.array, ndct.spacing)
         start = time.perf_counter()

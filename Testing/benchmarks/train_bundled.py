@@ -20,7 +20,8 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.distributed import Processes
@@ -97,11 +98,11 @@ LAST_SHARE = {"fast": 0.9, "quality": 0.7}
 nearly as well and errs less."""
 
 
-def volumes() -> list[ct.Volume]:
+def volumes() -> list[Volume]:
     """What is trained on."""
-    scans = {name: ct.read(folder() / f"{name}.nrrd") for name in TRAINING}
+    scans = {name: files.read(folder() / f"{name}.nrrd") for name in TRAINING}
     whole = scans["fda_phantom"]
-    scans["fda_phantom"] = ct.Volume(whole.array[:TRAINED_UP_TO], whole.spacing)
+    scans["fda_phantom"] = Volume(whole.array[:TRAINED_UP_TO], whole.spacing)
     return [*scans.values()] + [phantom.chest(seed=seed, size=512, slices=16) for seed in CHESTS]
 
 
@@ -110,7 +111,7 @@ def finish(
     before: Path,
     last: Path,
     share: float,
-    scans: list[ct.Volume],
+    scans: list[Volume],
     settings: TrainingSettings,
     workers: int,
 ) -> bundle.Bundle:

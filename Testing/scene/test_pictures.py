@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from IPv2Lib.errors import InputError
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.purification import purification
 
 pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
@@ -140,9 +140,9 @@ def test_the_range_of_a_difference_is_a_round_number_that_holds_it(largest, limi
 
 
 def test_pictures_of_a_real_scan(data_folder):
-    from IPv2Lib.io import ct
+    from IPv2Lib.io import files
 
-    volume = ct.read(data_folder / "lungdx_A0002.nrrd")
+    volume = files.read(data_folder / "lungdx_A0002.nrrd")
     some = Volume(volume.array[10:20], volume.spacing, volume.origin, volume.direction)
     difference = some.with_array(np.zeros_like(some.array))
     sheet = pictures.compare_picture([("CT", some, "ct"), ("difference", difference, "difference")], width=256)

@@ -15,7 +15,7 @@ from IPv2Lib.datasets.shards import PurifiedDataset
 from IPv2Lib.errors import Cancelled, InputError
 from IPv2Lib.evaluation.ablation import ROWS, Ablation, Budget, ablate, verdicts
 from IPv2Lib.evaluation.scores import MEASURES
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.run_folder import read_run
 from IPv2Lib.training.settings import read_settings, write_settings
@@ -29,7 +29,7 @@ def dataset(tmp_path_factory) -> PurifiedDataset:
     folder = tmp_path_factory.mktemp("ablation-data")
     cases = []
     for seed, split in enumerate(("train", "test")):
-        ndct = ct.write(phantom.chest(seed=seed, size=96, slices=2), folder / f"n{seed}.nrrd")
+        ndct = files.write(phantom.chest(seed=seed, size=96, slices=2), folder / f"n{seed}.nrrd")
         cases.append(Case(f"case{seed}", ndct=ndct, patient=f"p{seed}", split=split))
     prepare(cases, folder / "dataset")
     return PurifiedDataset.read(folder / "dataset")

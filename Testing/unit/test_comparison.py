@@ -18,7 +18,7 @@ from IPv2Lib.evaluation import comparison_files
 from IPv2Lib.evaluation.comparison import compare
 from IPv2Lib.evaluation.methods import find_methods
 from IPv2Lib.evaluation.scores import MEASURES
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from IPv2Lib.models import bundle
 from IPv2Lib.networks import registry
 from IPv2Lib.simulation import phantom
@@ -40,8 +40,8 @@ def dataset(folder) -> PurifiedDataset:
     for seed, split in enumerate(("train", "test", "test")):
         pair = phantom.pair(seed=seed, size=96, slices=4) if seed == 2 else None
         ndct = pair.ndct if pair else phantom.chest(seed=seed, size=96, slices=4)
-        ndct = ct.write(ndct, folder / f"n{seed}.nrrd")
-        uldct = ct.write(pair.uldct, folder / f"u{seed}.nrrd") if pair else None
+        ndct = files.write(ndct, folder / f"n{seed}.nrrd")
+        uldct = files.write(pair.uldct, folder / f"u{seed}.nrrd") if pair else None
         cases.append(Case(f"case{seed}", ndct=ndct, uldct=uldct, patient=f"p{seed}", split=split))
     prepare(cases, folder / "dataset")
     return PurifiedDataset.read(folder / "dataset")

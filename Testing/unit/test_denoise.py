@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from IPv2Lib.analysis.regions import Region, segment
 from IPv2Lib.errors import BundleError, Cancelled, InputError, IPv2Error
 from IPv2Lib.inference.denoise import Plan, blend, blend_and_subtract, choose_device, denoise
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
 from IPv2Lib.networks import registry
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPv2Lib.errors import Cancelled, InputError
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.simulation.dose import match_scan, simulate, simulate_halves
 from IPv2Lib.simulation.projection import kernel
 

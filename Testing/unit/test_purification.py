@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from IPv2Lib.analysis import regions
 from IPv2Lib.errors import Cancelled, InputError
-from IPv2Lib.io import ct
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.hounsfield import window_8bit
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume, same_grid
 from IPv2Lib.purification import purification
 from IPv2Lib.purification.purification import ABLATION, IPV1, IPV2, Settings, background, dark_mask, purify
 from IPv2Lib.purification.weak_denoiser import weak_denoise
@@ -66,7 +67,7 @@ def published_background(mask: np.ndarray) -> np.ndarray:
 
 def assert_as_published(low: np.ndarray, normal: np.ndarray) -> None:
     for index in range(len(low)):
-        grey = [ct.window_8bit(array[index]) for array in (low, normal)]
+        grey = [window_8bit(array[index]) for array in (low, normal)]
         expected = [published_dark(image) for image in grey]
         found = [dark_mask(array[index : index + 1])[0] for array in (low, normal)]
         for image, one, other in zip(grey, found, expected, strict=True):
@@ -82,7 +83,7 @@ def test_masks_are_those_of_opencv(pair):
 
 def test_masks_are_those_of_opencv_on_real_slices(data_folder):
     for name in ("lungdx_A0001", "nlst_101287"):
-        array = ct.read(data_folder / f"{name}.nrrd").array
+        array = files.read(data_folder / f"{name}.nrrd").array
         slices = array[np.linspace(1, len(array) - 2, 3).astype(int)]
         assert_as_published(noisy(slices, 80.0), slices)
 
@@ -97,16 +98,14 @@ def test_masks_are_those_of_opencv_on_real_slices(data_folder):
 )
 def test_any_8bit_slice_as_opencv(grey):
     hu = grey[None] * (1400 / 255) - 1000
-    np.testing.assert_array_equal(ct.window_8bit(hu)[0], grey)
+    np.testing.assert_array_equal(window_8bit(hu)[0], grey)
     assert_as_published(hu, hu)
 
 
 def test_published_setting_is_the_published_cm2(pair):
     stages = purify(*pair, replace(MASKS_ONLY, drop_enclosed_air=False))
     for index in range(len(stages.cm2)):
-        union = published_dark(ct.window_8bit(pair[0].array[index])) | published_dark(
-            ct.window_8bit(pair[1].array[index])
-        )
+        union = published_dark(window_8bit(pair[0].array[index])) | published_dark(window_8bit(pair[1].array[index]))
         np.testing.assert_array_equal(stages.cm2[index], union & ~published_background(union))
 
 
@@ -135,7 +134,7 @@ def test_ipv2_is_its_formula(pair):
     np.testing.assert_array_equal(stages.training_input.array, np.where(inside, simulated, uldct.array))
     np.testing.assert_array_equal(stages.test_label.array, np.where(inside, weak, ndct.array))
     for name in ("uldct", "ndct", "training_input", "test_label", "simulated", "weakly_denoised"):
-        assert ct.same_grid(getattr(stages, name), uldct)
+        assert same_grid(getattr(stages, name), uldct)
 
 
 @pytest.mark.parametrize("name", list(ABLATION))
@@ -284,7 +283,7 @@ def test_ndct_on_another_grid_is_resampled(pair):
     x, y, z = (-1.0, -1.0, 0.0)
     ndct = Volume(fine, (2.0, 2.0, 5.0), origin=(x, y, z))
     stages = purify(uldct, ndct, MASKS_ONLY)
-    assert ct.same_grid(stages.ndct, uldct)
+    assert same_grid(stages.ndct, uldct)
     np.testing.assert_allclose(stages.ndct.array, chest(), atol=1e-2)
 
 

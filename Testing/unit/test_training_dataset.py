@@ -15,8 +15,9 @@ from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.datasets.shards import STRATEGIES, PurifiedDataset
 from IPv2Lib.errors import Cancelled, InputError, IPv2Error, OutputError
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from IPv2Lib.io.locks import owned
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.batches import drawn_batch, hold
@@ -41,8 +42,8 @@ def scans(tmp_path_factory):
     cases = []
     for seed, split in enumerate(("train", "train", "validation")):
         pair = phantom.pair(seed=seed, size=SIZE, slices=2)
-        ndct = ct.write(pair.ndct, folder / f"{seed}.nrrd")
-        uldct = ct.write(pair.uldct, folder / f"{seed}-uldct.nrrd") if seed == 0 else None
+        ndct = files.write(pair.ndct, folder / f"{seed}.nrrd")
+        uldct = files.write(pair.uldct, folder / f"{seed}-uldct.nrrd") if seed == 0 else None
         cases.append(Case(f"p{seed}", ndct=ndct, uldct=uldct, patient=f"p{seed}", seed=seed, split=split, dose=0.005))
     return cases
 
@@ -173,7 +174,7 @@ def test_batch_number_n_is_the_same_wherever_one_begins_and_whoever_makes_it(fol
 
 
 def test_some_drawn_patches_are_cut_by_the_edge_of_the_field_of_view():
-    tissue = ct.Volume(np.random.default_rng(0).normal(-10, 5, (3, SIZE, SIZE)).astype(np.float32), (8.0, 8.0, 2.0))
+    tissue = Volume(np.random.default_rng(0).normal(-10, 5, (3, SIZE, SIZE)).astype(np.float32), (8.0, 8.0, 2.0))
     drawn = settings(batch=200, pairs="drawn", pool=1, ranges=Ranges(zoom=(1.0, 1.0), dose=(0.1, 0.1)))
     [(x, target)] = batches(open_source([tissue], drawn, workers=0), [0])
     outside = (x == -1).all(1, keepdim=True)
@@ -486,7 +487,7 @@ def test_a_run_on_scans_is_resumed_from_their_files(scans, folder, tmp_path):
         train(folder, tmp_path / "cut", resume=True)
     train(None, tmp_path / "cut", resume=True, workers=0)
     assert (whole / "best.safetensors").read_bytes() == (tmp_path / "cut" / "best.safetensors").read_bytes()
-    run = train([ct.read(ndcts[0])], tmp_path / "volumes", dataclasses.replace(small, steps=1), workers=0)
+    run = train([files.read(ndcts[0])], tmp_path / "volumes", dataclasses.replace(small, steps=1), workers=0)
     with pytest.raises(InputError, match="give them again"):
         train(None, run, resume=True)
 
@@ -508,7 +509,7 @@ def test_a_run_does_not_go_on_with_another_scan_in_the_place_of_the_first(scans,
     ):  # fmt: skip
         with pytest.raises(InputError, match=words):
             train(given, tmp_path / "cut", resume=True, targets=targets)
-    train([ct.read(path) for path in ndcts], tmp_path / "cut", resume=True, targets=ndcts, workers=0)
+    train([files.read(path) for path in ndcts], tmp_path / "cut", resume=True, targets=ndcts, workers=0)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from IPv2Lib.analysis.regions import outside_field_of_view
 from IPv2Lib.errors import InputError
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.purification.weak_denoiser import weak_denoise
 from scipy.ndimage import gaussian_filter1d
 

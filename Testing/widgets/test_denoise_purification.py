@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from IPv2Lib.errors import InputError
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from IPv2Lib.purification import purification, stage_files
 from IPv2SlicerLib.scene import stage_nodes, volume_nodes
 from panel import MODULE, expand, finish_job, open_panel, small_pair, view_names
@@ -202,8 +202,8 @@ def test_purify_the_volume_and_export(opened, tmp_path):
 def test_load_a_file_a_dicom_folder_and_the_sample_pair(opened, tmp_path):
     host, widget = opened
     pair = small_pair()
-    ct.write(pair.uldct, tmp_path / "low.nrrd")
-    ct.write(pair.ndct, tmp_path / "series")
+    files.write(pair.uldct, tmp_path / "low.nrrd")
+    files.write(pair.ndct, tmp_path / "series")
     host.answers.extend([tmp_path / "low.nrrd", tmp_path / "series"])
     host.click(widget.ui.uldctFileButton)
     host.click(widget.ui.ndctDicomButton)

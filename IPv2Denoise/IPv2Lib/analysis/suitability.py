@@ -1,7 +1,7 @@
 """Whether a volume is what a model was made for: questions that are asked before the model runs.
 
 Owns the sentences that warn and the limits behind them. What cannot be denoised at all is refused by
-`ct.check_ct`; nothing here refuses, though `unusable` says why training data should be.
+`volume.check_ct`; nothing here refuses, though `unusable` says why training data should be.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..io.ct import Volume, check_ct
+from ..io.volume import Volume, check_ct
 from .noise import noise_sigma
 from .regions import Region, outside_field_of_view, segment
 

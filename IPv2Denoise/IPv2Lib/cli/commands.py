@@ -390,20 +390,20 @@ def _purify(options: argparse.Namespace, console: Console) -> None:
             uldct, ndct, settings, first_slice=options.first_slice,
             progress=console.part(0.05, 0.7), cancelled=console.cancelled,
         )  # fmt: skip
-        files = stage_files.write_stages(stages, folder, compress=options.compress, progress=console.part(0.7, 0.9))
+        written = stage_files.write_stages(stages, folder, compress=options.compress, progress=console.part(0.7, 0.9))
         if options.pictures:
             console.progress(0.9, "drawing")
             if _draw_stages(stages, folder / "stages.png", console):
-                files["stages.png"] = "the stages side by side"
+                written["stages.png"] = "the stages side by side"
         facts = outputs.provenance(
             "purify", uldct=options.uldct.name, ndct=options.ndct.name,
             input_sha256={"uldct": uldct.sha256(), "ndct": ndct.sha256()}, strategy=options.strategy,
-            settings=asdict(settings), concerns=notes.texts, files=files,
+            settings=asdict(settings), concerns=notes.texts, files=written,
         )  # fmt: skip
         outputs.write_json(folder / outputs.PROVENANCE_FILE, facts)
-    files = "\n".join(f"  {name:24} {title}" for name, title in facts["files"].items())
+    contents = "\n".join(f"  {name:24} {title}" for name, title in facts["files"].items())
     console.result(
-        f"{options.folder}: purified by {options.strategy}\n{files}",
+        f"{options.folder}: purified by {options.strategy}\n{contents}",
         command="purify", folder=str(options.folder), provenance=facts, notes=notes.texts,
     )  # fmt: skip
 
@@ -650,7 +650,7 @@ def _phantom_options(command: argparse.ArgumentParser) -> None:
 
 
 def _phantom(options: argparse.Namespace, console: Console) -> None:
-    from ..io import ct
+    from ..io import files
     from ..simulation import phantom
 
     chosen = {name: getattr(options, name) for name in ("size", "slices", "dose", "breath", "seed")}
@@ -660,7 +660,7 @@ def _phantom(options: argparse.Namespace, console: Console) -> None:
         pair = phantom.pair(**chosen)
         for index, name in enumerate(("uldct", "ndct", "truth")):
             console.progress(0.8 + 0.2 * index / 3, f"writing {name}")
-            ct.write(getattr(pair, name), folder / f"{name}.nrrd", compress=options.compress)
+            files.write(getattr(pair, name), folder / f"{name}.nrrd", compress=options.compress)
         outputs.write_json(folder / outputs.PROVENANCE_FILE, facts)
     console.result(
         f"{options.folder}: a synthetic chest, uldct.nrrd, ndct.nrrd and truth.nrrd",

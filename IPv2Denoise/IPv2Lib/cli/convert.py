@@ -13,7 +13,7 @@ from ..io.file_names import is_folder
 from .options import INPUT, OUTPUT, add_no_compress, add_overwrite
 
 if TYPE_CHECKING:
-    from ..io.ct import Volume
+    from ..io.volume import Volume
     from .console import Console
 
 
@@ -43,7 +43,7 @@ def _options(command: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:
-    from ..io import ct, dicom
+    from ..io import dicom, files
 
     outputs.check_output(options.output, options.input, options.overwrite)
     if options.like and not is_folder(options.output):
@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
         if not path.is_dir() and not dicom.is_dicom(path):
             raise InputError(f"{path} is not DICOM: give --like the series that {options.input} was computed from")
     console.progress(0.0, "reading")
-    volume = ct.read(options.input)
+    volume = files.read(options.input)
     facts = history(options.input, volume, console)
     console.progress(0.3, "writing")
     text = options.description or description(facts)
@@ -87,8 +87,8 @@ def description(facts: dict[str, Any]) -> str:
 def _template(paths: Sequence[Path] | None) -> Path | list[Path] | None:
     if not paths or len(paths) == 1:
         return paths[0] if paths else None
-    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
-    return [file for file in files if file.is_file()]
+    every_file = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return [file for file in every_file if file.is_file()]
 
 
 COMMANDS = {"convert": ("write a volume in another format", _options, _run)}

@@ -57,7 +57,7 @@ def _options(command: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:
-    from ..io import ct
+    from ..io import files
 
     frames = _read_list(options.list)
     written, history = [], []
@@ -65,7 +65,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
         for number, frame in enumerate(frames, 1):
             console.progress((number - 1) / len(frames), f"writing frame {number} of {len(frames)}")
             source = Path(frame.input)
-            volume = ct.read(source)
+            volume = files.read(source)
             facts = cli_convert.history(source, volume, console)
             # With a slash every name is a folder's, also one with a dot.
             output = folder / frame.name

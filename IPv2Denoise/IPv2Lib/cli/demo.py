@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..evaluation import agreement
 from ..inference.denoise import denoise
-from ..io import ct
+from ..io import files
 from ..purification.purification import IPV2, purify
 from ..simulation import phantom
 from . import report
 
 if TYPE_CHECKING:
     from ..evaluation.agreement import Evaluation
-    from ..io.ct import Volume
+    from ..io.volume import Volume
     from ..models.bundle import Bundle
     from ..purification.purification import Stages
 
@@ -98,7 +98,7 @@ def run(
     tell(0.95, "writing")
     volumes = {"uldct": pair.uldct, "ndct": pair.ndct, "truth": pair.truth, "denoised": result.volume}
     for name, volume in volumes.items():
-        ct.write(volume, folder / f"{name}.nrrd")
+        files.write(volume, folder / f"{name}.nrrd")
     provenance = {"seed": seed, "dose": DOSE, "breath_mm": BREATH_MM, "purification": asdict(IPV2)}
     provenance |= result.provenance
     page = report.page("IPv2: a demonstration", _words(scores, model), list(scores.items()), pictures, provenance)

@@ -24,7 +24,7 @@ from IPv2SlicerLib.scene.volume_nodes import (
 from ..analysis.regions import Region, segment
 from ..errors import InputError
 from ..hounsfield import LUNG_LEVEL, LUNG_WINDOW
-from ..io.ct import Volume, same_grid
+from ..io.volume import Volume, same_grid
 from ..purification.purification import BACKGROUND_ENTRIES, CM1_ENTRIES, CM2_ENTRIES, DARK_ENTRIES
 
 if TYPE_CHECKING:

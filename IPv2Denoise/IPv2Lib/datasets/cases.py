@@ -42,7 +42,7 @@ class Case:
     name : str
         Unique.
     ndct : Path or None
-        File or DICOM folder, as for `ct.read`.
+        File or DICOM folder, as for `files.read`.
     uldct : Path or None
         Likewise; None: simulated from the NDCT, after a breath.
     stages : Path or None

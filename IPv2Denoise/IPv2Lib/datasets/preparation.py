@@ -21,11 +21,11 @@ import numpy as np
 from ..analysis.regions import Region, segment
 from ..analysis.suitability import unusable
 from ..errors import InputError
-from ..io import atomic, ct, outputs
-from ..io.ct import Volume
+from ..io import atomic, files, outputs
 from ..io.file_names import within
 from ..io.json_files import read_object
 from ..io.locks import exclusive
+from ..io.volume import Volume
 from ..parallel import cluster
 from ..purification.purification import IPV2, MATCHED, Settings, check_pair, purify_slices
 from ..purification.stage_files import stage_file
@@ -290,8 +290,8 @@ def recorded_contents(folder: str | Path) -> dict[str, dict[str, str]]:
 
 def _files(case: Case) -> dict[str, Path]:
     """What a shard is made of, by role."""
-    files = dict(zip(("ndct", "uldct"), case.sources, strict=False))
-    return files if case.stages is None else files | {"labels": _labels(case.stages)}
+    scans = dict(zip(("ndct", "uldct"), case.sources, strict=False))
+    return scans if case.stages is None else scans | {"labels": _labels(case.stages)}
 
 
 def _labels(stages: Path) -> Path:
@@ -334,12 +334,12 @@ def _digest(path: Path) -> str:
 
     try:
         if path.suffix.lower() in (".mhd", ".nhdr") or _is_header_only(path):
-            return ct.read(path).sha256()
+            return files.read(path).sha256()
         if path.is_dir() or is_dicom(path):
             folder = path if path.is_dir() else path.parent
             one = "" if path.is_dir() else path.name  # chooses the series
-            files = sorted(item for item in folder.iterdir() if item.is_file())
-            return hashlib.sha256("".join([one, *(_file_digest(file) for file in files)]).encode()).hexdigest()
+            slices = sorted(item for item in folder.iterdir() if item.is_file())
+            return hashlib.sha256("".join([one, *(_file_digest(file) for file in slices)]).encode()).hexdigest()
         return _file_digest(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror})") from error
@@ -364,7 +364,7 @@ def _file_digest(path: Path) -> str:
 def _examine(case: Case, *, progress, cancelled) -> str:
     """Refuse (`InputError`) scans that cannot be used; return what to know about them."""
     progress(0.0, f"looking at {case.name}")
-    volumes = [ct.read(path) for path in case.sources]
+    volumes = [files.read(path) for path in case.sources]
     for path, volume in zip(case.sources, volumes, strict=True):
         if reason := unusable(volume):
             raise InputError(f"{path.name}: {reason}")
@@ -384,7 +384,7 @@ def _make(order: _Order, *, progress, cancelled) -> None:
     began = time.perf_counter()
     case = order.case
     with atomic.new_folder(order.folder / order.key) as folder:  # one that is damaged is replaced
-        sources = [_rounded(ct.read(path)) for path in case.sources]
+        sources = [_rounded(files.read(path)) for path in case.sources]
         if contents(case) != order.inputs:
             raise InputError("its files were changed while the data set was made: prepare it again")
         ndct, pair_uldct = (sources[0], sources[1]) if case.paired else (sources[0], None)
@@ -429,7 +429,7 @@ def _simulate(order: _Order, ndct: Volume, folder: Path, tell, cancelled) -> lis
     names = ["uldct", "truth", *(["half_a", "half_b"] if order.split_projections else [])]
     shape = ndct.array.shape
     with ExitStack() as stack:
-        files = {name: stack.enter_context(_array_file(folder / f"{name}.npy", np.int16, shape)) for name in names}
+        arrays = {name: stack.enter_context(_array_file(folder / f"{name}.npy", np.int16, shape)) for name in names}
         for start, stop in _blocks(shape):
             tell(start / shape[0], f"simulating slice {start + 1} of {shape[0]}")
             truth = ndct.with_array(_breathed(ndct.array[start:stop], order, ndct.spacing[0]))
@@ -444,7 +444,7 @@ def _simulate(order: _Order, ndct: Volume, folder: Path, tell, cancelled) -> lis
                 made["uldct"] = dose.simulate(
                     truth, order.settings.dose, method=case.method, first_slice=start, **options
                 ).array
-            for name, file in files.items():
+            for name, file in arrays.items():
                 file.write(_int16(made[name]).tobytes())
     return names[1:]
 
@@ -464,7 +464,7 @@ def _purify(order: _Order, uldct: Volume, ndct: Volume, folder: Path, tell, canc
     truth = np.load(folder / "truth.npy", mmap_mode="r") if (folder / "truth.npy").exists() else None
     types = {"ndct": np.int16, "simulated": np.int16, "weak": np.int16, "masks": np.uint8, "regions": np.uint8}
     with ExitStack() as stack:
-        files = {
+        arrays = {
             name: stack.enter_context(_array_file(folder / f"{name}.npy", dtype, shape))
             for name, dtype in types.items()
         }
@@ -476,11 +476,11 @@ def _purify(order: _Order, uldct: Volume, ndct: Volume, folder: Path, tell, canc
                 outside |= no_pair[start:stop]
             regions = segment(stages.ndct.array if truth is None else truth[start:stop], uldct.spacing)
             regions[outside] = Region.OUTSIDE
-            files["ndct"].write(_int16(stages.ndct.array).tobytes())
-            files["simulated"].write(_int16(stages.simulated.array).tobytes())
-            files["weak"].write(_int16(stages.weakly_denoised.array).tobytes())
-            files["masks"].write((CM1 * stages.cm1 | CM2 * stages.cm2 | OUTSIDE * outside).astype(np.uint8).tobytes())
-            files["regions"].write(regions.tobytes())
+            arrays["ndct"].write(_int16(stages.ndct.array).tobytes())
+            arrays["simulated"].write(_int16(stages.simulated.array).tobytes())
+            arrays["weak"].write(_int16(stages.weakly_denoised.array).tobytes())
+            arrays["masks"].write((CM1 * stages.cm1 | CM2 * stages.cm2 | OUTSIDE * outside).astype(np.uint8).tobytes())
+            arrays["regions"].write(regions.tobytes())
 
 
 def _without_pair(case: Case, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -488,7 +488,7 @@ def _without_pair(case: Case, shape: tuple[int, ...]) -> np.ndarray | None:
     if case.stages is None:
         return None
     path = _labels(case.stages)
-    labels = ct.read(path).array
+    labels = files.read(path).array
     if labels.shape != shape:
         raise InputError(f"{path} does not lie on the grid of the uLDCT: purify again")
     return labels == 0

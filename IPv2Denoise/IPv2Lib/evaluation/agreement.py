@@ -14,8 +14,7 @@ import numpy as np
 from ..analysis import regions
 from ..analysis.regions import Region
 from ..errors import InputError
-from ..io import ct
-from ..io.ct import Volume
+from ..io.volume import Volume, check_ct, same_grid
 from .measures import WINDOW_HU, psnr, ssim, windowed
 
 BODY = (Region.LUNG, Region.SOFT_TISSUE, Region.BONE)
@@ -123,8 +122,8 @@ def compare(result: Volume, reference: Volume, labels: np.ndarray | None = None)
     >>> round(compare(result, reference, labels).body_rmse, 2)
     10.0
     """
-    ct.check_ct(result)
-    ct.check_ct(reference)
+    check_ct(result)
+    check_ct(reference)
     _check_same_grid(result, reference)
     if labels is None:
         labels = regions.segment(reference.array, reference.spacing)
@@ -190,10 +189,10 @@ def number(value: float, digits: int = 1) -> str:
 
 
 def _check_same_grid(result: Volume, reference: Volume) -> None:
-    if not ct.same_grid(result, reference):
+    if not same_grid(result, reference):
         raise InputError(
             f"result and reference lie on different grids, {_describe(result)} and {_describe(reference)}: "
-            "compare volumes of one scan, or resample one onto the other first (IPv2Lib.io.ct.resample_onto)"
+            "compare volumes of one scan, or resample one onto the other first (IPv2Lib.io.volume.resample_onto)"
         )
 
 

@@ -74,7 +74,7 @@ class Method:
         if self.model is None:
             return shard.scan(list(slices))
         from ..inference.denoise import denoise
-        from ..io.ct import Volume
+        from ..io.volume import Volume
 
         scan = Volume(shard.scan(np.s_[:]), shard.spacing)
         result = denoise(scan, self.model, device=device, slices=slices, progress=progress, cancelled=cancelled)

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, IPv2Error, OutputError
-from ..io import ct, outputs
+from ..io import files, outputs
 from ..io.locks import exclusive
 from ..parallel import cluster
 from .cohort_folder import REPORT_FILE, CohortFolder, named_place, place_of
 
 if TYPE_CHECKING:
-    from ..io.ct import Volume
+    from ..io.volume import Volume
     from ..models.bundle import Bundle
 
 DENOISED, KEPT, FAILED, NOT_BEGUN = "denoised", "done earlier", "failed", "not begun"
@@ -66,7 +66,7 @@ def deciding(input_sha256: str, model: Bundle, options: Options) -> dict[str, An
     Parameters
     ----------
     input_sha256 : str
-        Of the scan, see `ct.Volume.sha256`.
+        Of the scan, see `Volume.sha256`.
     model : Bundle
     options : Options
     """
@@ -94,7 +94,7 @@ def denoise_to_file(
     ----------
     volume, source, output, model, options
     concerns : sequence of str
-        What there is to know about the scan, see `ct.read_noted` and `suitability.concerns`; kept with the result.
+        What there is to know about the scan, see `files.read_noted` and `suitability.concerns`; kept with the result.
     progress, cancelled
         Called with (fraction, text); polled.
 
@@ -164,7 +164,7 @@ def denoise_cohort(
     Parameters
     ----------
     sources : sequence of Path
-        As for `ct.read`. One that is given twice counts once.
+        As for `files.read`. One that is given twice counts once.
     folder : Path
         New, empty, or with results of earlier calls.
     model : Bundle
@@ -261,7 +261,7 @@ class _Work:
 
 def _content(place: Path, *, progress, cancelled) -> str:
     progress(0.0, f"{place.name}: looking whether it was denoised before")
-    return ct.read_noted(place)[0].sha256()
+    return files.read_noted(place)[0].sha256()
 
 
 def _denoise_scan(work: _Work, *, progress, cancelled) -> tuple[bool, dict[str, Any]]:
@@ -270,7 +270,7 @@ def _denoise_scan(work: _Work, *, progress, cancelled) -> tuple[bool, dict[str, 
     from ..models import bundle
 
     progress(0.0, f"{work}: reading")
-    (volume, told), model = ct.read_noted(work.scan.source), bundle.load(work.model)
+    (volume, told), model = files.read_noted(work.scan.source), bundle.load(work.model)
     if kept := _kept(work.scan, deciding(volume.sha256(), model, work.options), work.options.statistics):
         return True, kept
     return False, denoise_to_file(
@@ -288,7 +288,7 @@ def _kept(scan: Scan, wanted: dict[str, Any], statistics: bool) -> dict[str, Any
     if statistics and "statistics" not in facts:
         return None
     try:
-        if ct.read_noted(scan.output)[0].sha256() != facts.get("output_sha256"):
+        if files.read_noted(scan.output)[0].sha256() != facts.get("output_sha256"):
             return None
     except (IPv2Error, OSError):
         return None

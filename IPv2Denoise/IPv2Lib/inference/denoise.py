@@ -31,7 +31,7 @@ from scipy import ndimage
 from .. import __version__
 from ..errors import Cancelled, InputError, IPv2Error
 from ..hounsfield import AIR_HU
-from ..io.ct import Volume, check_ct
+from ..io.volume import Volume, check_ct
 from ..models.bundle import Bundle
 from ..networks.registry import HU_PER_UNIT
 from .torch_device import choose_device

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import Cancelled, IPv2Error
-from ..io.ct import Volume
+from ..io.volume import Volume
 from ..models.bundle import Bundle
 from .denoise import choose_device, denoise
 

@@ -19,7 +19,8 @@ from scipy import ndimage
 
 from ..analysis.regions import Region, outside_field_of_view, segment
 from ..errors import InputError
-from ..io.ct import Volume, check_ct, overlap_fraction, resample_onto, same_grid, window_8bit
+from ..hounsfield import window_8bit
+from ..io.volume import Volume, check_ct, overlap_fraction, resample_onto, same_grid
 from ..simulation import dose as dose_simulation
 from ..simulation.projection import kernel as reconstruction_kernel
 from .mixing import mix_test_label, mix_training_input

@@ -19,7 +19,7 @@ from ..analysis.noise import noise_sigma
 from ..analysis.regions import outside_field_of_view
 from ..errors import InputError
 from ..hounsfield import AIR_HU
-from ..io.ct import Volume, check_ct
+from ..io.volume import Volume, check_ct
 
 TISSUE_HU = -300.0
 """A local mean above this is tissue, where the noise is measured: room air is often clipped."""
@@ -60,7 +60,7 @@ def weak_denoise(
     Raises
     ------
     InputError
-        If the strength is negative or not finite, or the volume is not CT (`ct.check_ct`).
+        If the strength is negative or not finite, or the volume is not CT (`volume.check_ct`).
 
     References
     ----------

@@ -15,7 +15,7 @@ import numpy as np
 from ..analysis.noise import cut, homogeneous_places, noise_power_spectrum
 from ..analysis.regions import outside_field_of_view
 from ..errors import Cancelled, InputError
-from ..io.ct import Volume, check_ct
+from ..io.volume import Volume, check_ct
 from .projection import Kernel, back_project, detector_bins, filter_views, project
 
 if TYPE_CHECKING:

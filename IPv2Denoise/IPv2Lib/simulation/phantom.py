@@ -18,7 +18,7 @@ from scipy import ndimage
 from ..analysis.regions import Region
 from ..errors import InputError
 from ..hounsfield import NO_DATA_HU
-from ..io.ct import Volume
+from ..io.volume import Volume
 
 FIELD_OF_VIEW_MM = 350.0
 LENGTH_MM = 280.0

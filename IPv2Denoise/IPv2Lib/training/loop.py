@@ -32,7 +32,7 @@ from .validation import Validation
 if TYPE_CHECKING:
     import torch
 
-    from ..io.ct import Volume
+    from ..io.volume import Volume
 
 _LOG_STEPS = 10
 _PROGRESS_SECONDS = 1.0

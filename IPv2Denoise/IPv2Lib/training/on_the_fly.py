@@ -19,7 +19,7 @@ from ..datasets.shards import check_strategy
 from ..errors import InputError
 from ..hounsfield import AIR_HU
 from ..io.atomic import new_file
-from ..io.ct import Volume
+from ..io.volume import Volume
 from ..purification.mixing import mix_training_input
 from ..purification.purification import ABLATION, IPV1, common_masks
 from ..simulation.breathing import motion

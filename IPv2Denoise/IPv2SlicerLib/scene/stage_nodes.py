@@ -16,7 +16,7 @@ import numpy as np
 import slicer
 from IPv2Lib.errors import InputError
 from IPv2Lib.hounsfield import LUNG_LEVEL, LUNG_WINDOW
-from IPv2Lib.io.ct import Volume, same_grid
+from IPv2Lib.io.volume import Volume, same_grid
 from IPv2Lib.purification import stage_files
 from IPv2Lib.purification.purification import (
     BACKGROUND_ENTRIES,

@@ -396,7 +396,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         ----------
         uldctNode, ndctNode : vtkMRMLScalarVolumeNode
             Ultra-low-dose and normal-dose CT of one patient, HU.
-        settings : IPv2Lib.purification.purification.Settings, optional
+        settings : IPv2Lib.purification.strategies.Settings, optional
             Default: IPv2 as published.
         onProgress, onFinished, wait
             See `Jobs`.
@@ -405,7 +405,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         -------
         IPv2SlicerLib.scene.stage_nodes.StageNodes; None without `wait`
         """
-        from IPv2Lib.purification.purification import IPV2
+        from IPv2Lib.purification.strategies import IPV2
         from IPv2SlicerLib.scene import stage_nodes
 
         from .Tasks import purifyTask
@@ -448,7 +448,8 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         -------
         IPv2SlicerLib.scene.stage_nodes.StageNodes; None without `wait`
         """
-        from IPv2Lib.purification.purification import IPV2, MATCHED, needed_for_slice
+        from IPv2Lib.purification.purification import needed_for_slice
+        from IPv2Lib.purification.strategies import IPV2, MATCHED
         from IPv2SlicerLib.scene import stage_nodes, volume_nodes
 
         from .Tasks import purifyTask

@@ -14,8 +14,9 @@ from IPv2Lib.cli import convert_frames
 from IPv2Lib.inference.denoise import Blended, blend_and_subtract
 from IPv2Lib.io import file_names, files, outputs, settings_file
 from IPv2Lib.io.volume import Volume
-from IPv2Lib.purification.purification import Settings, Stages
 from IPv2Lib.purification.stage_files import read_stages
+from IPv2Lib.purification.stages import Stages
+from IPv2Lib.purification.strategies import Settings
 from IPv2SlicerLib.jobs.job_runner import Task
 
 from .Export import Source, checkSource
@@ -119,7 +120,7 @@ def purifyTask(
     *,
     firstSlice: int = 0,
 ) -> Task:
-    """Compute every stage of a pair; `finish` gets `purification.Stages`. `firstSlice`: see `purification.purify`."""
+    """Compute every stage of a pair; `finish` gets `stages.Stages`. `firstSlice`: see `purification.purify`."""
 
     def prepare(folder: Path) -> list[str | Path]:
         files.write(uldct, folder / "uldct.nrrd", compress=False)

@@ -24,9 +24,10 @@ from IPv2Lib.analysis import regions  # noqa: E402
 from IPv2Lib.io import files  # noqa: E402
 from IPv2Lib.io.volume import Volume  # noqa: E402
 from IPv2Lib.purification import purification  # noqa: E402
+from IPv2Lib.purification.strategies import IPV2  # noqa: E402
 from IPv2Lib.simulation import dose  # noqa: E402
 
-MASKS_ONLY = replace(purification.IPV2, add_noise=False, remove_noise=False)
+MASKS_ONLY = replace(IPV2, add_noise=False, remove_noise=False)
 PUBLISHED = replace(MASKS_ONLY, drop_enclosed_air=False)
 
 

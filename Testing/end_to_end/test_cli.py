@@ -19,6 +19,7 @@ from IPv2Lib.io import files
 from IPv2Lib.io.volume import same_grid
 from IPv2Lib.models import bundle
 from IPv2Lib.purification import purification
+from IPv2Lib.purification.strategies import Settings
 from IPv2Lib.simulation import phantom
 from small_chest import small_chest, without_notes
 
@@ -517,9 +518,7 @@ def test_purify_ipv1_has_its_own_stages_and_replaces_its_own_folder_only(ipv2, s
     assert "--overwrite" in outcome.err
     assert contents() == before
     assert ipv2("purify", scan, clean, folder, "--strategy", "ipv1", "--overwrite", "--blend", 0.3).code == 0
-    stages = purification.purify(
-        files.read(scan), files.read(clean), purification.Settings(False, False, False, blend=0.3)
-    )
+    stages = purification.purify(files.read(scan), files.read(clean), Settings(False, False, False, blend=0.3))
     assert not (folder / "simulated.nrrd").exists()
     assert np.array_equal(files.read(folder / "training-input.nrrd").array, stages.training_input.array)
 

@@ -25,8 +25,9 @@ from IPv2Lib.datasets.shards import PurifiedDataset, is_dataset
 from IPv2Lib.errors import Cancelled, InputError
 from IPv2Lib.io import atomic, files
 from IPv2Lib.io.volume import Volume
-from IPv2Lib.purification.purification import IPV2, purify
+from IPv2Lib.purification.purification import purify
 from IPv2Lib.purification.stage_files import export_stages
+from IPv2Lib.purification.strategies import IPV2
 from IPv2Lib.simulation import phantom
 from IPv2Lib.simulation.dose import simulate
 

@@ -15,7 +15,10 @@ from IPv2Lib.hounsfield import window_8bit
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume, same_grid
 from IPv2Lib.purification import purification
-from IPv2Lib.purification.purification import ABLATION, IPV1, IPV2, Settings, background, dark_mask, purify
+from IPv2Lib.purification.masks import background, dark_mask, otsu_threshold
+from IPv2Lib.purification.purification import purify
+from IPv2Lib.purification.stages import BACKGROUND, LABELS, LUNG, OUTSIDE
+from IPv2Lib.purification.strategies import ABLATION, IPV1, IPV2, Settings
 from IPv2Lib.purification.weak_denoiser import weak_denoise
 from IPv2Lib.simulation import dose
 
@@ -71,7 +74,7 @@ def assert_as_published(low: np.ndarray, normal: np.ndarray) -> None:
         expected = [published_dark(image) for image in grey]
         found = [dark_mask(array[index : index + 1])[0] for array in (low, normal)]
         for image, one, other in zip(grey, found, expected, strict=True):
-            assert purification.otsu_threshold(image) == cv2.threshold(image, 0, 255, cv2.THRESH_OTSU)[0]
+            assert otsu_threshold(image) == cv2.threshold(image, 0, 255, cv2.THRESH_OTSU)[0]
             np.testing.assert_array_equal(one, other)
         union = expected[0] | expected[1]
         np.testing.assert_array_equal(background(union[None])[0], published_background(union))
@@ -162,9 +165,9 @@ def test_both_breaths_are_in_the_lung_mask(pair):
         lung = regions.segment(array, SPACING) == regions.Region.LUNG
         assert stages.cm2[lung].mean() > 0.95
     assert not stages.cm2[chest() == -1000].any()
-    assert {value for value, _, _ in purification.LABELS} == {0, 1, 2, 3}
-    np.testing.assert_array_equal(stages.labels == purification.LUNG, stages.cm2)
-    np.testing.assert_array_equal(stages.labels == purification.BACKGROUND, stages.background)
+    assert {value for value, _, _ in LABELS} == {0, 1, 2, 3}
+    np.testing.assert_array_equal(stages.labels == LUNG, stages.cm2)
+    np.testing.assert_array_equal(stages.labels == BACKGROUND, stages.background)
 
 
 def test_masks_do_not_move_the_input(pair):
@@ -239,7 +242,7 @@ def test_padding_is_background_and_does_not_move_the_lung_mask(padding):
     padded[:, outside] = padding
     stages = purify(Volume(padded, SPACING), Volume(padded, SPACING), MASKS_ONLY)
     assert not stages.cm2[:, outside].any()
-    assert (stages.labels[:, outside] == purification.OUTSIDE).mean() > 0.98
+    assert (stages.labels[:, outside] == OUTSIDE).mean() > 0.98
     lung = chest() == -850
     assert stages.cm2[lung].mean() > 0.95
     assert not stages.cm2[~lung & (chest() < -900)].any()
@@ -291,8 +294,8 @@ def test_where_the_ndct_ends_there_is_no_pair(pair):
     uldct, ndct = pair
     shorter = replace(ndct, array=ndct.array[:1])
     stages = purify(uldct, shorter, MASKS_ONLY)
-    assert (stages.labels[1] == purification.OUTSIDE).all() and not stages.cm2[1].any()
-    assert (stages.labels[0] != purification.OUTSIDE).all()
+    assert (stages.labels[1] == OUTSIDE).all() and not stages.cm2[1].any()
+    assert (stages.labels[0] != OUTSIDE).all()
     np.testing.assert_array_equal(stages.training_input.array[1], uldct.array[1])
 
 

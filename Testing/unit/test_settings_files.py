@@ -16,7 +16,7 @@ from IPv2Lib.evaluation.ablation import Budget
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
 from IPv2Lib.io import settings_file
 from IPv2Lib.networks import registry
-from IPv2Lib.purification.purification import IPV1, IPV2, Settings
+from IPv2Lib.purification.strategies import IPV1, IPV2, Settings
 from IPv2Lib.training.losses import LOSSES
 from IPv2Lib.training.settings import PAIRS, PRECISIONS, Ranges, TrainingSettings, read_settings, write_settings
 

@@ -51,7 +51,8 @@ from .options import (
 if TYPE_CHECKING:
     from ..analysis.regions import RegionStatistics
     from ..models.bundle import Bundle
-    from ..purification.purification import Settings, Stages
+    from ..purification.stages import Stages
+    from ..purification.strategies import Settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -409,7 +410,7 @@ def _purify(options: argparse.Namespace, console: Console) -> None:
 
 
 def _purification_settings(options: argparse.Namespace) -> Settings:
-    from ..purification.purification import IPV1, IPV2, Settings
+    from ..purification.strategies import IPV1, IPV2, Settings
 
     chosen = given(options, Settings)
     if options.window:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ..evaluation import agreement
 from ..inference.denoise import denoise
 from ..io import files
-from ..purification.purification import IPV2, purify
+from ..purification.purification import purify
+from ..purification.strategies import IPV2
 from ..simulation import phantom
 from . import report
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ..evaluation.agreement import Evaluation
     from ..io.volume import Volume
     from ..models.bundle import Bundle
-    from ..purification.purification import Stages
+    from ..purification.stages import Stages
 
 DOSE = 0.02
 BREATH_MM = 8.0

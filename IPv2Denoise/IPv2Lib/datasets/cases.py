@@ -483,7 +483,7 @@ def _check_sources(case: Case) -> None:
 
 
 def _check_values(case: Case) -> None:
-    from ..purification.purification import MATCHED
+    from ..purification.strategies import MATCHED
     from ..simulation.projection import kernel
 
     if not 0 < case.dose <= 1:

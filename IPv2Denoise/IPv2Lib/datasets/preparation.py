@@ -27,8 +27,9 @@ from ..io.json_files import read_object
 from ..io.locks import exclusive
 from ..io.volume import Volume
 from ..parallel import cluster
-from ..purification.purification import IPV2, MATCHED, Settings, check_pair, purify_slices
+from ..purification.purification import check_pair, purify_slices
 from ..purification.stage_files import stage_file
+from ..purification.strategies import IPV2, MATCHED, Settings
 from ..simulation import dose
 from ..simulation.breathing import breathe
 from . import owner_files
@@ -112,7 +113,7 @@ def prepare(
     cases : sequence of Case
     folder : path
         New, empty, or a data set.
-    settings : purification.Settings
+    settings : strategies.Settings
         Window, threshold, `drop_enclosed_air` and `weak_strength` are used. Everything that any strategy needs is
         made, so modules and T are chosen when the data are read; dose, method, kernel and seed are the case's.
     fractions, seed

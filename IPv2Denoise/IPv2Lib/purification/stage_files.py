@@ -15,7 +15,8 @@ import numpy as np
 from ..errors import InputError
 from ..io import files, outputs
 from ..io.volume import Volume, same_grid
-from .purification import Settings, Stages
+from .stages import Stages
+from .strategies import Settings
 
 _MASKS = ("dark_uldct", "dark_ndct", "cm1", "background", "cm2")
 _IMAGES = ("uldct", "ndct", "simulated", "weakly_denoised", "training_input", "test_label")
@@ -23,7 +24,7 @@ _OPTIONAL = {"simulated": "add_noise", "weakly_denoised": "remove_noise"}
 
 
 def stage_file(name: str) -> str:
-    """File name of a stage, given the name of its attribute of `purification.Stages`.
+    """File name of a stage, given the name of its attribute of `stages.Stages`.
 
     Slicer takes a file whose name has "label" as a word for a label map.
 

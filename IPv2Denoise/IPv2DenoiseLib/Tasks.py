@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from IPv2Lib.analysis.regions import StrengthStatistics
+from IPv2Lib.analysis.region_statistics import StrengthStatistics
 from IPv2Lib.cli import convert_frames
 from IPv2Lib.inference.denoise import Blended, blend_and_subtract
 from IPv2Lib.io import file_names, files, outputs, settings_file

@@ -21,6 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "IPv2Denoise"))
 
 from IPv2Lib.analysis import regions  # noqa: E402
+from IPv2Lib.analysis.region_labels import Region  # noqa: E402
 from IPv2Lib.io import files  # noqa: E402
 from IPv2Lib.io.volume import Volume  # noqa: E402
 from IPv2Lib.purification import purification  # noqa: E402
@@ -48,7 +49,7 @@ def main() -> None:
         milliseconds = 1000 * (time.perf_counter() - start) / len(chosen)
         published = purification.purify(uldct, ndct, PUBLISHED).cm2
         alone = purification.purify(uldct, uldct, MASKS_ONLY).cm2
-        lung, air = (labels == region for region in (regions.Region.LUNG, regions.Region.BACKGROUND))
+        lung, air = (labels == region for region in (Region.LUNG, Region.BACKGROUND))
         cells = [cm2[lung].mean(), cm2[air].mean(), published[air].mean(), alone[lung].mean()]
         print(f"| {path.stem} | " + " | ".join(f"{100 * cell:.2f} %" for cell in cells) + f" | {milliseconds:.0f} |")
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 from IPv2Lib.analysis.noise import homogeneous_places
-from IPv2Lib.analysis.regions import Region, segment
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.regions import segment
 from IPv2Lib.evaluation import edges
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from IPv2Lib.analysis.noise import noise_sigma
-from IPv2Lib.analysis.regions import Region, segment
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.regions import segment
 from IPv2Lib.inference.denoise import denoise
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle

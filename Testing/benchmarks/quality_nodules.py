@@ -13,7 +13,8 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from IPv2Lib.analysis.regions import Region, segment
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.regions import segment
 from IPv2Lib.io.volume import Volume
 from quality_cases import SYNTHETIC, Block, Case, scan_volume
 from quality_measures import PATCH_PIXELS, contrast, excess, whole_patches

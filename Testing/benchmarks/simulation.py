@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from IPv2Lib.analysis.regions import Region, segment
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.regions import segment
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.simulation.dose import ELECTRONIC_VARIANCE, PHOTONS, WATER_PER_MM, simulate

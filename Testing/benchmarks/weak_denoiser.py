@@ -23,6 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "IPv2Denoise"))
 
 from IPv2Lib.analysis import noise, regions  # noqa: E402
+from IPv2Lib.analysis.region_labels import Region  # noqa: E402
 from IPv2Lib.io import files  # noqa: E402
 from IPv2Lib.io.volume import Volume  # noqa: E402
 from IPv2Lib.purification import weak_denoiser  # noqa: E402
@@ -80,15 +81,15 @@ class Case:
 
     def __init__(self, clean: np.ndarray, noisy: list[np.ndarray], labels: np.ndarray):
         self.clean, self.noisy = clean, noisy
-        self.sigma = noise.noise_sigma(noisy[0], (labels > regions.Region.LUNG))
+        self.sigma = noise.noise_sigma(noisy[0], (labels > Region.LUNG))
         self.gradient = ndimage.gaussian_gradient_magnitude(clean, 1.0)
         # Vessels belong to the lung here: they are what the filter must not touch.
-        lung = ndimage.binary_closing(labels == regions.Region.LUNG, iterations=5)
-        body = (labels >= regions.Region.LUNG) & ~lung
+        lung = ndimage.binary_closing(labels == Region.LUNG, iterations=5)
+        body = (labels >= Region.LUNG) & ~lung
         flat = ndimage.uniform_filter((self.gradient > 20).astype(float), 5) < 1e-9
         self.masks = {"lung": lung, "body": body}
         self.flat = body & flat & (np.abs(clean) < 150)
-        parenchyma = ndimage.binary_erosion(labels == regions.Region.LUNG, iterations=3)
+        parenchyma = ndimage.binary_erosion(labels == Region.LUNG, iterations=3)
         self.flat_lung = parenchyma & (self.gradient < np.median(self.gradient[parenchyma]))
 
 

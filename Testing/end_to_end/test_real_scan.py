@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from IPv2Lib.analysis.regions import Region, segment, statistics
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.region_statistics import statistics
+from IPv2Lib.analysis.regions import segment
 from IPv2Lib.inference.denoise import denoise
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume, same_grid

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from IPv2Lib.analysis.regions import Region
+from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.cli import commands
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare

@@ -7,7 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from IPv2Lib.analysis.regions import Region, segment
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.regions import segment
 from IPv2Lib.errors import BundleError, Cancelled, InputError, IPv2Error
 from IPv2Lib.inference.denoise import Plan, blend, blend_and_subtract, choose_device, denoise
 from IPv2Lib.io.volume import Volume

@@ -14,7 +14,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from IPv2Lib.analysis.noise import noise_sigma
-from IPv2Lib.analysis.regions import Region
+from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.cli.commands import main
 from IPv2Lib.datasets import preparation
 from IPv2Lib.datasets.cases import Case

@@ -10,6 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from IPv2Lib.analysis import regions
+from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.errors import Cancelled, InputError
 from IPv2Lib.hounsfield import window_8bit
 from IPv2Lib.io import files
@@ -162,7 +163,7 @@ def test_blend_of_one_gives_the_ndct_outside_the_mask(pair):
 def test_both_breaths_are_in_the_lung_mask(pair):
     stages = purify(*pair, MASKS_ONLY)
     for array in (chest(3), chest(0)):
-        lung = regions.segment(array, SPACING) == regions.Region.LUNG
+        lung = regions.segment(array, SPACING) == Region.LUNG
         assert stages.cm2[lung].mean() > 0.95
     assert not stages.cm2[chest() == -1000].any()
     assert {value for value, _, _ in LABELS} == {0, 1, 2, 3}

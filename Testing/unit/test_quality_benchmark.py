@@ -21,7 +21,7 @@ import quality_limits
 import quality_measures
 import quality_methods
 import quality_nodules
-from IPv2Lib.analysis.regions import Region
+from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.simulation import phantom
 from IPv2Lib.simulation.dose import simulate

@@ -12,7 +12,8 @@ from pathlib import Path
 import IPv2Lib
 import numpy as np
 import pytest
-from IPv2Lib.analysis.regions import Region, outside_field_of_view
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.regions import outside_field_of_view
 from IPv2Lib.datasets import shards
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare

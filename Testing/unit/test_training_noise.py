@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from IPv2Lib.analysis.noise import noise_sigma
-from IPv2Lib.analysis.regions import Region
+from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.analysis.suitability import concerns
 from IPv2Lib.cli.commands import main
 from IPv2Lib.datasets.cases import Case

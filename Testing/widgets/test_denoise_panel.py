@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from IPv2Lib.analysis.regions import Region, RegionResponse, StrengthStatistics
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.region_statistics import RegionResponse, StrengthStatistics
 from IPv2Lib.io import files
 from IPv2Lib.models import bundle
 from IPv2SlicerLib.scene import blending, result_nodes, volume_nodes

@@ -15,7 +15,8 @@ import numpy as np
 from ..errors import InputError
 from ..io.volume import Volume, check_ct
 from .noise import noise_sigma
-from .regions import Region, outside_field_of_view, segment
+from .region_labels import Region
+from .regions import outside_field_of_view, segment
 
 NOISE_HU = (10.0, 300.0)
 """σ of the noise in soft tissue that a model knows whose card has no `noise_hu`."""

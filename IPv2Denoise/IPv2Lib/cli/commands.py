@@ -49,7 +49,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..analysis.regions import RegionStatistics
+    from ..analysis.region_statistics import RegionStatistics
     from ..models.bundle import Bundle
     from ..purification.stages import Stages
     from ..purification.strategies import Settings
@@ -286,7 +286,7 @@ def _denoise_one(
     tell: Callable[[float, str], None], notes: Notes, console: Console,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Read, denoise, write; return provenance and statistics, and the latter as a table for people."""
-    from ..analysis.regions import StrengthStatistics
+    from ..analysis.region_statistics import StrengthStatistics
     from ..inference.cohort import denoise_to_file
 
     tell(0.0, "reading")

@@ -21,7 +21,8 @@ from IPv2SlicerLib.scene.volume_nodes import (
     render_slice,
 )
 
-from ..analysis.regions import Region, segment
+from ..analysis.region_labels import Region
+from ..analysis.regions import segment
 from ..errors import InputError
 from ..hounsfield import LUNG_LEVEL, LUNG_WINDOW
 from ..io.volume import Volume, same_grid

@@ -18,7 +18,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..analysis.regions import Region, segment
+from ..analysis.region_labels import Region
+from ..analysis.regions import segment
 from ..analysis.suitability import unusable
 from ..errors import InputError
 from ..io import atomic, files, outputs

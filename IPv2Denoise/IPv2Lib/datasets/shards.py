@@ -158,7 +158,7 @@ class Shard:
 
     @cached_property
     def regions(self) -> np.ndarray:
-        """Values of `regions.Region` in the truth where there is one, else in N; 0 outside the field of view."""
+        """Values of `Region` in the truth where there is one, else in N; 0 outside the field of view."""
         return self._array("regions")
 
     def has(self, image: str) -> bool:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..analysis import regions
-from ..analysis.regions import Region
+from ..analysis.region_labels import Region
+from ..analysis.region_statistics import statistics
 from ..errors import InputError
 from ..io.volume import Volume, check_ct, same_grid
 from .measures import WINDOW_HU, psnr, ssim, windowed
@@ -34,7 +35,7 @@ class RegionScore:
     bias : float
         Mean of result − reference, not clipped.
     sigma : float
-        Noise of the result, as `regions.statistics` measures it.
+        Noise of the result, as `region_statistics.statistics` measures it.
     sigma_reference : float
         Noise of the reference, measured the same way.
     """
@@ -94,7 +95,7 @@ def compare(result: Volume, reference: Volume, labels: np.ndarray | None = None)
 
     RMSE, PSNR and SSIM use values clipped to `WINDOW_HU` and a data range of 1624 HU. PSNR and SSIM are
     scikit-image's; SSIM is taken slice by slice with its default 7×7 window and averaged. Bias and σ come
-    from `regions.statistics` and are not clipped.
+    from `region_statistics.statistics` and are not clipped.
 
     Parameters
     ----------
@@ -134,7 +135,6 @@ def compare(result: Volume, reference: Volume, labels: np.ndarray | None = None)
         )
     window_result, window_reference = windowed(result.array), windowed(reference.array)
     squared_error = np.square(window_result - window_reference)
-    statistics = regions.statistics(labels, reference.array, result.array)
     return Evaluation(
         body_rmse=_root_mean(squared_error[np.isin(labels, BODY)]),
         psnr=psnr(window_reference, window_result),
@@ -148,7 +148,7 @@ def compare(result: Volume, reference: Volume, labels: np.ndarray | None = None)
                 sigma=float(item.sigma_after),
                 sigma_reference=float(item.sigma_before),
             )
-            for item in statistics
+            for item in statistics(labels, reference.array, result.array)
             if item.region != Region.OUTSIDE and item.voxels > 0
         ),
     )

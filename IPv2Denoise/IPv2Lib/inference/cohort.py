@@ -101,14 +101,14 @@ def denoise_to_file(
     Returns
     -------
     dict
-        ``provenance`` and, where asked for, ``statistics`` (`regions.StrengthStatistics.as_dict`).
+        ``provenance`` and, where asked for, ``statistics`` (`StrengthStatistics.as_dict`).
 
     Raises
     ------
     InputError, OutputError, Cancelled
         As `denoise.denoise` and `outputs.save`.
     """
-    from ..analysis import regions
+    from ..analysis.region_statistics import denoising_statistics
     from .denoise import denoise
 
     tell = progress or (lambda fraction, text: None)
@@ -134,7 +134,7 @@ def denoise_to_file(
     measured: dict[str, Any] = {}
     if options.statistics:
         tell(end, "measuring noise and means by region")
-        found = regions.denoising_statistics(volume.array, result.network_output.array, volume.spacing)
+        found = denoising_statistics(volume.array, result.network_output.array, volume.spacing)
         measured = {"statistics": found.as_dict()}
     tell(0.95, "writing")
     description = f"IPv2 {model.name} strength {options.strength:g}"

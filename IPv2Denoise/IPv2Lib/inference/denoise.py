@@ -139,7 +139,7 @@ def denoise(
         Pixels per side of the tiles into which slices are cut (rounded up to what the network needs; overlap is
         added); whole slices if not given, unless they are very large.
     keep_outside_body : bool
-        HU outside the body (`regions.Region.BACKGROUND` of the input: room air, table, clothes) come back exactly.
+        HU outside the body (`Region.BACKGROUND` of the input: room air, table, clothes) come back exactly.
     kept_noise_hu : float, optional
         Standard deviation of the noise that stays of what the network would remove: all of it where that is less, the
         same fraction of everything where it is more. Keeps the texture of the scan. That of the bundle if not given.
@@ -332,7 +332,8 @@ class _Source:
                 self._keep_background(index, output)
 
     def _keep_background(self, index: int, output: np.ndarray) -> None:
-        from ..analysis.regions import Region, segment
+        from ..analysis.region_labels import Region
+        from ..analysis.regions import segment
 
         background = segment(self.array[index : index + 1], self.spacing)[0] == Region.BACKGROUND
         output[index][background] = self.array[index][background]

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ..analysis.regions import Region, segment
+from ..analysis.region_labels import Region
+from ..analysis.regions import segment
 from ..errors import InputError
 from ..hounsfield import window_8bit
 from ..io.volume import Volume

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..analysis.regions import Region
+from ..analysis.region_labels import Region
 from ..io.volume import Volume
 from .mixing import mix_test_label, mix_training_input
 from .strategies import Settings

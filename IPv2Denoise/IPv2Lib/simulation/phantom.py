@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from ..analysis.regions import Region
+from ..analysis.region_labels import Region
 from ..errors import InputError
 from ..hounsfield import NO_DATA_HU
 from ..io.volume import Volume

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import slicer
 import vtk
-from IPv2Lib.analysis.regions import RegionStatistics, StrengthStatistics
+from IPv2Lib.analysis.region_statistics import RegionStatistics, StrengthStatistics
 from IPv2Lib.errors import InputError
 from IPv2Lib.inference.denoise import blend_into, check_strength
 from IPv2Lib.io.volume import same_grid

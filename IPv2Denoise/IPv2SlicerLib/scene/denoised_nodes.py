@@ -12,7 +12,7 @@ from functools import partial
 
 import slicer
 import vtk
-from IPv2Lib.analysis.regions import StrengthStatistics
+from IPv2Lib.analysis.region_statistics import StrengthStatistics
 from IPv2Lib.errors import InputError
 from IPv2Lib.hounsfield import LUNG_LEVEL, LUNG_WINDOW
 from IPv2Lib.inference.denoise import Blended, blend_and_subtract, check_strength

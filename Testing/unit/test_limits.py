@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from IPv2Lib.datasets.cases import Case
-from IPv2Lib.datasets.preparation import prepare, recorded_contents
+from IPv2Lib.datasets.contents import recorded_contents
+from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.datasets.shards import PurifiedDataset
 from IPv2Lib.errors import BundleError, InputError
 from IPv2Lib.evaluation import comparison

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from IPv2Lib.analysis.noise import noise_sigma
 from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.cli.commands import main
-from IPv2Lib.datasets import preparation
+from IPv2Lib.datasets import shard_making
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.owner_files import read_cases
 from IPv2Lib.datasets.patients import hidden
@@ -138,7 +138,7 @@ def test_pieces_of_a_scan_are_what_they_are_in_the_whole(scans, tmp_path, monkey
         Case("a", ndct=tmp_path / "n.nrrd"), Case("b", ndct=tmp_path / "shifted.nrrd", uldct=tmp_path / "n.nrrd"),
     ]  # fmt: skip
     prepare(cases, tmp_path / "whole", split_projections=True)
-    monkeypatch.setattr(preparation, "_BLOCK_PIXELS", 2 * SIZE * SIZE)
+    monkeypatch.setattr(shard_making, "_BLOCK_PIXELS", 2 * SIZE * SIZE)
     prepare(cases, tmp_path / "pieces", split_projections=True)
     names = ("uldct", "truth", "ndct", "simulated", "weak", "masks", "regions", "half_a")
     for whole, pieces in zip(

@@ -300,7 +300,8 @@ class Running:
         if afresh:
             os.execve(sys.executable, [sys.executable, "-m", "IPv2Lib", *self.line.split()], os.environ)
         from IPv2Lib.cli import commands as cli
-        from IPv2Lib.cli import console, demo
+        from IPv2Lib.cli import demo
+        from IPv2Lib.cli.stopping import end_process
 
         demo.SIZE, demo.SLICES = 64, 3
         me, place, operations = os.getpid(), str(self.work.parent), 0
@@ -320,7 +321,7 @@ class Running:
                 (os.killpg if signal_at[2] else os.kill)(me, signal_at[0])
 
         sys.addaudithook(count)
-        console.end_process(cli.main(self.line.split()))
+        end_process(cli.main(self.line.split()))
 
 
 def fresh(template: Path, trial: Path) -> Path:

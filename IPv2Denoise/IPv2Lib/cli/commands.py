@@ -25,7 +25,7 @@ from ..io.locks import owned
 from . import cohort as cli_cohort
 from . import comparison, convert, convert_frames, dataset
 from . import training as cli_training
-from .console import BAD_INPUT, SUCCESS, Console, open_standard_streams
+from .console import Console
 from .options import (
     INPUT,
     LOADING,
@@ -47,6 +47,8 @@ from .options import (
     with_file,
     with_prefix,
 )
+from .streams import open_standard_streams
+from .worker_protocol import BAD_INPUT, SUCCESS
 
 if TYPE_CHECKING:
     from ..analysis.region_statistics import RegionStatistics

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from IPv2Lib import __version__
-from IPv2Lib.cli.console import BAD_INPUT, BUG, SOME_FAILED, STOPPED, SUCCESS
+from IPv2Lib.cli.worker_protocol import BAD_INPUT, BUG, SOME_FAILED, STOPPED, SUCCESS
 from IPv2Lib.errors import InputError, IPv2Error
 from IPv2Lib.io import atomic
 from IPv2Lib.io.locks import lives

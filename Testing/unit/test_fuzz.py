@@ -81,7 +81,7 @@ def test_outcomes(originals, monkeypatch, tmp_path, make, outcome):
             raise make
         return make(sound), []
 
-    monkeypatch.setattr(fuzz.ct, "read_noted", read)
+    monkeypatch.setattr(fuzz.files, "read_noted", read)
     mutation = fuzz.Mutation(original.content, original.content, True, False, "flip")
     assert fuzz.judged(tmp_path / "a.nrrd", original, mutation, sound)[0] == outcome
 
@@ -106,7 +106,7 @@ def test_every_format_and_way_has_its_share(originals):
 def test_a_lost_slice_of_a_series_must_be_noted(originals, monkeypatch, tmp_path, slices, notes, outcome):
     original = next(each for each in originals if each.others)
     sound = files.read(fuzz.place_case(tmp_path, original, unchanged(original)))
-    monkeypatch.setattr(fuzz.ct, "read_noted", lambda path: (sound.with_array(sound.array[:slices]), notes))
+    monkeypatch.setattr(fuzz.files, "read_noted", lambda path: (sound.with_array(sound.array[:slices]), notes))
     mutation = fuzz.Mutation(original.content, original.content, False, False, "edit")
     assert fuzz.judged(tmp_path, original, mutation, sound)[0] == outcome
 

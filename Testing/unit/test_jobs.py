@@ -20,6 +20,7 @@ from IPv2Lib.io.volume import Volume, same_grid
 from IPv2Lib.simulation import phantom
 from IPv2SlicerLib.jobs import job_runner
 from IPv2SlicerLib.jobs.job_runner import JobRunner, JobState, Task
+from IPv2SlicerLib.jobs.logs import default_log_folder
 from IPv2SlicerLib.jobs.processes import end_process_tree
 
 LIBRARY_PARENT = Path(job_runner.__file__).resolve().parents[1]
@@ -591,7 +592,7 @@ def test_logs_are_by_default_in_a_folder_of_the_user(temporary):
     runner = JobRunner()
     runner.start(quick_task([]))
     assert runner.wait(30) is JobState.COMPLETED
-    assert runner.log_path.parent == job_runner.default_log_folder()
+    assert runner.log_path.parent == default_log_folder()
     assert runner.log_path.parents[1] == temporary
     if os.name == "posix":
         assert runner.log_path.parent.stat().st_mode & 0o077 == 0

@@ -12,8 +12,9 @@ import psutil
 import pytest
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume, same_grid
-from IPv2SlicerLib.jobs import job_runner, processes
+from IPv2SlicerLib.jobs import processes
 from IPv2SlicerLib.jobs.job_runner import JobRunner, JobState, Task
+from IPv2SlicerLib.jobs.logs import LOGS_KEPT
 
 posix = pytest.mark.skipif(os.name != "posix", reason="scripts and signals of POSIX")
 
@@ -246,13 +247,13 @@ def test_the_log_of_a_long_job_is_not_pushed_out_by_later_ones(runner, temporary
     runner.start(models("Train for a week"))
     poll_until(runner, lambda: runner.state is JobState.RUNNING)
     other = JobRunner(python=tmp_path / "none", temporary_folder=temporary, log_folder=tmp_path / "logs")
-    for _ in range(job_runner.LOGS_KEPT + 5):
+    for _ in range(LOGS_KEPT + 5):
         spoken = runner.log_path.stat().st_mtime_ns
         other.start(models())
         other.wait(30)
         poll_until(runner, lambda: runner.log_path.stat().st_mtime_ns > spoken)  # noqa: B023 (called at once)
     assert runner.log_path.exists()
-    assert len(list((tmp_path / "logs").iterdir())) == job_runner.LOGS_KEPT
+    assert len(list((tmp_path / "logs").iterdir())) == LOGS_KEPT
 
 
 # --- going away -------------------------------------------------------------------------------------------------

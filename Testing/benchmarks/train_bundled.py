@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
+from IPv2Lib.progress import Progress
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.distributed import Processes
 from IPv2Lib.training.learner import Learner, load_weights
@@ -149,7 +150,7 @@ def main() -> None:
         settings = replace(settings, keep_blocks=str(options.folder / "blocks"))
         if resume := (run / "checkpoint.pt").exists():
             check_same(run, replace(settings, pairs="drawn"))
-        train(scans, run, settings, resume=resume, workers=options.workers, progress=print)
+        train(scans, run, settings, resume=resume, workers=options.workers, progress=Progress(print))
         published = publish(run, model, cards["all"] | cards[options.name])
     if share := LAST_SHARE.get(options.name):
         level = replace(LEVEL, arguments=settings.arguments, keep_blocks=settings.keep_blocks)

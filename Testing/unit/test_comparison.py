@@ -21,6 +21,7 @@ from IPv2Lib.evaluation.scores import MEASURES
 from IPv2Lib.io import files
 from IPv2Lib.models import bundle
 from IPv2Lib.networks import registry
+from IPv2Lib.progress import Progress
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.loop import train
 from IPv2Lib.training.settings import TrainingSettings
@@ -173,7 +174,7 @@ def test_a_stopped_comparison_goes_on(dataset, tmp_path):
     options = {"slices_per_case": 2, "bootstrap": 20}
     polls = iter([False] * 3 + [True] * 100)
     with pytest.raises(Cancelled, match="goes on"):
-        compare(dataset, ["input"], tmp_path / "out", cancelled=lambda: next(polls), **options)
+        compare(dataset, ["input"], tmp_path / "out", progress=Progress(cancelled=lambda: next(polls)), **options)
     kept = parts(tmp_path / "out")
     assert kept
     resumed = compare(dataset, ["input"], tmp_path / "out", **options)

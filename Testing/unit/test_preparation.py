@@ -25,6 +25,7 @@ from IPv2Lib.datasets.shards import PurifiedDataset, is_dataset
 from IPv2Lib.errors import Cancelled, InputError
 from IPv2Lib.io import atomic, files
 from IPv2Lib.io.volume import Volume
+from IPv2Lib.progress import Progress
 from IPv2Lib.purification.purification import purify
 from IPv2Lib.purification.stage_files import export_stages
 from IPv2Lib.purification.strategies import IPV2
@@ -310,7 +311,7 @@ def test_a_scan_that_is_replaced_meanwhile_makes_no_shard_under_the_name_of_the_
             shutil.copyfile(scans / "n2.nrrd", file)
 
     with pytest.raises(InputError, match="'p': its files were changed while"):
-        prepare([Case("p", ndct=file)], tmp_path / "data", progress=replace_it)
+        prepare([Case("p", ndct=file)], tmp_path / "data", progress=Progress(replace_it))
 
 
 def test_what_cannot_be_read_stops_no_other_case(scans, tmp_path):
@@ -350,7 +351,7 @@ def test_a_run_that_was_stopped_goes_on(scans, tmp_path):
             done.append(text)
 
     with pytest.raises(Cancelled):
-        prepare(cases, tmp_path, progress=stop_in_the_second, cancelled=lambda: bool(done))
+        prepare(cases, tmp_path, progress=Progress(stop_in_the_second, lambda: bool(done)))
     assert done
     before = times(tmp_path)
     assert {name.split("/")[1].split("-")[0] for name in before} == {"p1"}
@@ -361,7 +362,7 @@ def test_a_run_that_was_stopped_goes_on(scans, tmp_path):
 
 def test_a_stop_before_the_first_shard_leaves_nothing(scans, tmp_path):
     with pytest.raises(Cancelled):
-        prepare(alone(scans, 1), tmp_path / "data", cancelled=lambda: True)
+        prepare(alone(scans, 1), tmp_path / "data", progress=Progress(cancelled=lambda: True))
     assert not (tmp_path / "data").exists()
 
 

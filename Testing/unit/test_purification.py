@@ -15,6 +15,7 @@ from IPv2Lib.errors import Cancelled, InputError
 from IPv2Lib.hounsfield import window_8bit
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume, same_grid
+from IPv2Lib.progress import Progress
 from IPv2Lib.purification import purification
 from IPv2Lib.purification.masks import background, dark_mask, otsu_threshold
 from IPv2Lib.purification.purification import purify
@@ -354,12 +355,12 @@ def test_a_slice_is_no_volume():
 
 def test_cancel(pair):
     with pytest.raises(Cancelled):
-        purify(*pair, cancelled=lambda: True)
+        purify(*pair, progress=Progress(cancelled=lambda: True))
 
 
 def test_progress_rises_to_one(pair):
     seen = []
-    purify(*pair, progress=lambda fraction, text: seen.append(fraction))
+    purify(*pair, progress=Progress(lambda fraction, text: seen.append(fraction)))
     assert seen == sorted(seen) and seen[0] == 0 and seen[-1] == 1
 
 

@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,6 +22,7 @@ from ..errors import InputError
 from ..io import outputs
 from ..io.file_names import suffix
 from ..io.locks import owned
+from ..progress import Progress
 from . import cohort as cli_cohort
 from . import comparison, convert, convert_frames, dataset
 from . import training as cli_training
@@ -45,7 +46,6 @@ from .options import (
     read,
     whole_number,
     with_file,
-    with_prefix,
 )
 from .streams import open_standard_streams
 from .worker_protocol import BAD_INPUT, SUCCESS
@@ -154,16 +154,14 @@ def _demo_options(command: argparse.ArgumentParser) -> None:
 
 
 def _demo(options: argparse.Namespace, console: Console) -> None:
-    console.progress(0.0, LOADING)
+    console.progress.report(0.0, LOADING)
     from ..inference.denoise import choose_device
     from . import demo
 
     device = choose_device(options.device)
     model = load_model(options.model, device)
     with outputs.new_folder(options.out, "demo", True) as folder:
-        found = demo.run(
-            folder, model, seed=options.seed, device=device, progress=console.progress, cancelled=console.cancelled
-        )
+        found = demo.run(folder, model, seed=options.seed, device=device, progress=console.progress)
         outputs.write_json(folder / outputs.PROVENANCE_FILE, outputs.provenance("demo", found.provenance))
     for note in found.notes:
         console.note(note)
@@ -224,7 +222,7 @@ def _denoise_options(command: argparse.ArgumentParser) -> None:
 
 
 def _denoise(options: argparse.Namespace, console: Console) -> None:
-    console.progress(0.0, LOADING)
+    console.progress.report(0.0, LOADING)
     from ..inference.cohort import Options
     from ..inference.denoise import check_strength, choose_device, noise_to_keep
 
@@ -249,7 +247,7 @@ def _denoise(options: argparse.Namespace, console: Console) -> None:
     outputs.check_output(options.output, source, options.overwrite)
     notes = Notes(console)
     with owned(Path(options.output), "denoise"):
-        facts, table = _denoise_one(source, options.output, model, options, console.progress, notes, console)
+        facts, table = _denoise_one(source, options.output, model, options, console.progress, notes)
     console.result(
         f"{options.output}: denoised with {model.name} at strength {options.strength:g}{table}",
         command="denoise", output=str(options.output), sidecar=str(outputs.sidecar_path(options.output)), **facts,
@@ -265,16 +263,15 @@ def _denoise_several(options: argparse.Namespace, model: Bundle, console: Consol
     notes, concerns, results = Notes(console), [], []
     with outputs.new_folder(options.output, "denoise", False, *options.inputs) as folder:
         for index, source in enumerate(options.inputs):  # all are seen before any long work
-            console.progress(0.05 * index / len(options.inputs), f"checking {source.name}")
+            console.progress.report(0.05 * index / len(options.inputs), f"checking {source.name}")
             concerns.append(read(source, None, model.card)[1])
         for source, sentences in zip(options.inputs, concerns, strict=True):
             notes.say(source, sentences)
+        denoising = console.progress.part(0.05, 1.0)
         for index, (source, name) in enumerate(zip(options.inputs, names, strict=True)):
-            tell = console.part(0.05 + 0.95 * index / len(names), 0.05 + 0.95 * (index + 1) / len(names))
-            place = f"{index + 1} of {len(names)}, {source.name}: "
-            facts, table = _denoise_one(
-                source, folder / f"{name}.nrrd", model, options, with_prefix(tell, place), notes, console
-            )
+            place = f"{index + 1} of {len(names)}, {source.name}"
+            part = denoising.part(index / len(names), (index + 1) / len(names), place)
+            facts, table = _denoise_one(source, folder / f"{name}.nrrd", model, options, part, notes)
             output = options.output / f"{name}.nrrd"
             lines.append(f"  {output.name} from {source}{table}")
             results.append(
@@ -285,17 +282,15 @@ def _denoise_several(options: argparse.Namespace, model: Bundle, console: Consol
 
 def _denoise_one(
     source: Path, output: str | Path, model: Bundle, options: argparse.Namespace,
-    tell: Callable[[float, str], None], notes: Notes, console: Console,
+    progress: Progress, notes: Notes,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Read, denoise, write; return provenance and statistics, and the latter as a table for people."""
     from ..analysis.region_statistics import StrengthStatistics
     from ..inference.cohort import denoise_to_file
 
-    tell(0.0, "reading")
+    progress.report(0.0, "reading")
     volume, concerns = read(source, notes, model.card)
-    facts = denoise_to_file(
-        volume, source, output, model, options.how, concerns=concerns, progress=tell, cancelled=console.cancelled
-    )
+    facts = denoise_to_file(volume, source, output, model, options.how, concerns=concerns, progress=progress)
     if not options.statistics:
         return facts, ""
     return facts, f"\n{_region_table(StrengthStatistics.from_dict(facts['statistics']).at(options.strength))}"
@@ -387,15 +382,17 @@ def _purify(options: argparse.Namespace, console: Console) -> None:
     check_pair(options.uldct, options.ndct)
     notes = Notes(console)
     with outputs.new_folder(options.folder, "purify", options.overwrite, options.uldct, options.ndct) as folder:
-        console.progress(0.0, "reading")
+        console.progress.report(0.0, "reading")
         (uldct, _), (ndct, _) = read(options.uldct, notes), read(options.ndct, notes)
         stages = purify(
             uldct, ndct, settings, first_slice=options.first_slice,
-            progress=console.part(0.05, 0.7), cancelled=console.cancelled,
+            progress=console.progress.part(0.05, 0.7),
         )  # fmt: skip
-        written = stage_files.write_stages(stages, folder, compress=options.compress, progress=console.part(0.7, 0.9))
+        written = stage_files.write_stages(
+            stages, folder, compress=options.compress, progress=console.progress.part(0.7, 0.9)
+        )
         if options.pictures:
-            console.progress(0.9, "drawing")
+            console.progress.report(0.9, "drawing")
             if _draw_stages(stages, folder / "stages.png", console):
                 written["stages.png"] = "the stages side by side"
         facts = outputs.provenance(
@@ -465,25 +462,25 @@ def _simulate_options(command: argparse.ArgumentParser) -> None:
 
 
 def _simulate(options: argparse.Namespace, console: Console) -> None:
-    console.progress(0.0, LOADING)
+    console.progress.report(0.0, LOADING)
     from ..inference.denoise import choose_device
     from ..simulation import dose
 
     device = choose_device(options.device)
     outputs.check_output(options.output, options.input, options.overwrite)
-    console.progress(0.0, "reading")
+    console.progress.report(0.0, "reading")
     notes = Notes(console)
     volume, concerns = read(options.input, notes)
     kernel: Any = options.kernel
     photons = dose.PHOTONS
     if options.match:
-        console.progress(0.05, "measuring the scan's noise")
+        console.progress.report(0.05, "measuring the scan's noise")
         photons, kernel = dose.match_scan(volume)
     result = dose.simulate(
         volume, options.dose, method=options.method, seed=options.seed, kernel=kernel, photons=photons,
-        device=device, progress=console.part(0.1, 0.95), cancelled=console.cancelled,
+        device=device, progress=console.progress.part(0.1, 0.95),
     )  # fmt: skip
-    console.progress(0.95, "writing")
+    console.progress.report(0.95, "writing")
     facts = outputs.provenance(
         "simulate", input=options.input.name, input_sha256=volume.sha256(), dose=options.dose, method=options.method,
         seed=options.seed, device=device, concerns=concerns,
@@ -517,10 +514,10 @@ def _evaluate_options(command: argparse.ArgumentParser) -> None:
 def _evaluate(options: argparse.Namespace, console: Console) -> None:
     from ..evaluation import agreement
 
-    console.progress(0.0, "reading")
+    console.progress.report(0.0, "reading")
     notes = Notes(console)
     (result, _), (reference, _) = read(options.result, notes), read(options.reference, notes)
-    console.progress(0.2, "comparing")
+    console.progress.report(0.2, "comparing")
     scores = agreement.compare(result, reference)
     console.answer(
         agreement.table(scores),
@@ -609,12 +606,10 @@ def _devices_options(command: argparse.ArgumentParser) -> None:
 
 
 def _devices(options: argparse.Namespace, console: Console) -> None:
-    console.progress(0.0, LOADING)
+    console.progress.report(0.0, LOADING)
     from ..inference import devices
 
-    found, problems = devices.survey(
-        lambda device: load_model(options.model, device), progress=console.progress, cancelled=console.cancelled
-    )
+    found, problems = devices.survey(lambda device: load_model(options.model, device), progress=console.progress)
     for problem in problems:
         console.note(problem)
     auto = devices.automatic()
@@ -659,10 +654,10 @@ def _phantom(options: argparse.Namespace, console: Console) -> None:
     chosen = {name: getattr(options, name) for name in ("size", "slices", "dose", "breath", "seed")}
     facts = outputs.provenance("phantom", chosen)
     with outputs.new_folder(options.folder, "phantom", options.overwrite) as folder:
-        console.progress(0.0, "scanning a synthetic chest twice")
+        console.progress.report(0.0, "scanning a synthetic chest twice")
         pair = phantom.pair(**chosen)
         for index, name in enumerate(("uldct", "ndct", "truth")):
-            console.progress(0.8 + 0.2 * index / 3, f"writing {name}")
+            console.progress.report(0.8 + 0.2 * index / 3, f"writing {name}")
             files.write(getattr(pair, name), folder / f"{name}.nrrd", compress=options.compress)
         outputs.write_json(folder / outputs.PROVENANCE_FILE, facts)
     console.result(

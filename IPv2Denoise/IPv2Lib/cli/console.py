@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..errors import Cancelled, InputNote, IPv2Error, OutputError
+from ..progress import Progress
 from .stopping import AT_ONCE_SECONDS, StopSignals
 from .streams import is_terminal, on_terminal, silence, write
 from .worker_protocol import BAD_INPUT, BUG, SOME_FAILED, STOPPED, SUCCESS, heartbeat
@@ -33,6 +34,11 @@ class Console:
     json_lines : bool
         Write ``{"event": "progress" | "note" | "result" | "error" | "stopped", ...}`` lines on stdout, and
         ``{"event": "alive"}`` while working for another process.
+
+    Attributes
+    ----------
+    progress : Progress
+        Of the whole command; cancelled when the user asks to stop, for functions that finish something before.
     """
 
     def __init__(self, json_lines: bool = False):
@@ -41,10 +47,10 @@ class Console:
         self._command = "ipv2"
         self._failed = 0
         self._signals = StopSignals(self.leave)
+        self.progress = Progress(self._show_progress, self._signals.requested)
         self._writing = threading.RLock()
 
-    def progress(self, fraction: float, message: str) -> None:
-        """Show that `fraction` (0 to 1) of the work is done; `message` says what is being done."""
+    def _show_progress(self, fraction: float, message: str) -> None:
         if self._signals.at_once:  # the interrupt was raised where Python had to swallow it
             raise KeyboardInterrupt
         fraction = min(max(fraction, 0.0), 1.0)
@@ -52,14 +58,6 @@ class Console:
             self._event("progress", fraction=round(fraction, 4), message=message)
         elif is_terminal():
             self._show_bar(fraction, message)
-
-    def part(self, start: float, end: float) -> Callable[[float, str], None]:
-        """Return a progress callback for the work between two fractions of the whole."""
-        return lambda fraction, message: self.progress(start + (end - start) * fraction, message)
-
-    def cancelled(self) -> bool:
-        """Whether the user asked to stop; for functions that finish something before they stop."""
-        return self._signals.requested()
 
     def note(self, message: str) -> None:
         """Say something that matters but stops nothing."""

@@ -51,10 +51,10 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     for path in options.like or []:
         if not path.is_dir() and not dicom.is_dicom(path):
             raise InputError(f"{path} is not DICOM: give --like the series that {options.input} was computed from")
-    console.progress(0.0, "reading")
+    console.progress.report(0.0, "reading")
     volume = files.read(options.input)
     facts = history(options.input, volume, console)
-    console.progress(0.3, "writing")
+    console.progress.report(0.3, "writing")
     text = options.description or description(facts)
     facts = outputs.save(
         volume, options.output, facts, options.input, text, options.compress, template=_template(options.like)

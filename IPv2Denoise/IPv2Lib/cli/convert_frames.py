@@ -63,7 +63,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     written, history = [], []
     with outputs.new_folder(options.folder, "convert-frames", False) as folder:
         for number, frame in enumerate(frames, 1):
-            console.progress((number - 1) / len(frames), f"writing frame {number} of {len(frames)}")
+            console.progress.report((number - 1) / len(frames), f"writing frame {number} of {len(frames)}")
             source = Path(frame.input)
             volume = files.read(source)
             facts = cli_convert.history(source, volume, console)

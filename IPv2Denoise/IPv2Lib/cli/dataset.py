@@ -92,7 +92,7 @@ def _prepare_options(command: argparse.ArgumentParser) -> None:
 
 
 def _prepare(options: argparse.Namespace, console: Console) -> None:
-    console.progress(0.0, LOADING)
+    console.progress.report(0.0, LOADING)
     from ..datasets.preparation import prepare, unused_shards
     from ..datasets.shards import SHARDS_FOLDER, read_shard
 
@@ -104,7 +104,7 @@ def _prepare(options: argparse.Namespace, console: Console) -> None:
             cases, options.out, settings.purification, fractions=settings.fractions, seed=settings.seed,
             split_projections=settings.split_projections, keep_patient_names=settings.keep_patient_names,
             workers=settings.workers, scheduler=with_certificates(options, settings.scheduler),
-            retries=settings.retries, progress=console.progress, cancelled=console.cancelled,
+            retries=settings.retries, progress=console.progress,
         )  # fmt: skip
     except KeyboardInterrupt:
         raise Cancelled("stopped; finished cases stay, run it again to go on") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -207,10 +207,6 @@ def read(path: Path, notes: Notes | None, card: Mapping[str, Any] | None = None)
     if notes:
         notes.say(path, concerns)
     return volume, concerns
-
-
-def with_prefix(tell: Callable[[float, str], None], prefix: str) -> Callable[[float, str], None]:
-    return lambda fraction, message: tell(fraction, prefix + message)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..progress import Progress
 from ..purification.strategies import Settings
 from .cases import Case
 from .contents import digest, sources_of
@@ -46,13 +47,13 @@ class Order:
 
 
 def orders_of(
-    cases: Sequence[Case], folder: Path, settings: Settings, split_projections: bool, tell
+    cases: Sequence[Case], folder: Path, settings: Settings, split_projections: bool, progress: Progress
 ) -> dict[str, list[Order]]:
     """The shards of every case, by its name. Hashes every file, and reads none."""
     orders = {}
     digests: dict[Path, str] = {}
     for index, case in enumerate(cases):
-        tell(index / len(cases), f"looking at the files of {case.name}")
+        progress.report(index / len(cases), f"looking at the files of {case.name}")
         for path in sources_of(case).values():
             if path not in digests:
                 digests[path] = ""

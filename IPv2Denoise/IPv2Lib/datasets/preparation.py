@@ -6,7 +6,7 @@ Owns the order of the work, and which folder it may be done in. The table is in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..io import outputs
 from ..io.json_files import read_if_sound
 from ..io.locks import exclusive
 from ..parallel import cluster
+from ..progress import NO_PROGRESS, Progress
 from ..purification.strategies import IPV2, Settings
 from . import owner_files
 from .cases import FRACTIONS, PATHS, Case, check_cases, check_fractions, identified, split_by_patient
@@ -51,8 +52,7 @@ def prepare(
     workers: int = 1,
     scheduler: str | None = None,
     retries: int = 1,
-    progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> list[Prepared]:
     """Make or complete a purified data set; the cases are all that it then consists of.
 
@@ -77,8 +77,7 @@ def prepare(
         Leave patients that the cases name as they are, and hide those only that DICOM headers name.
     workers, scheduler, retries
         See `cluster.run`.
-    progress, cancelled
-        Called with (fraction, text); polled.
+    progress : Progress
 
     Returns
     -------
@@ -93,7 +92,7 @@ def prepare(
     OutputError
         The folder cannot be written.
     Cancelled
-        If `cancelled` returned True. Finished shards stay, and the next call goes on.
+        If `progress` was cancelled. Finished shards stay, and the next call goes on.
     """
     if not keep_patient_names:
         cases = [replace(case, patient=case.patient and hidden(case.patient)) for case in cases]
@@ -104,29 +103,28 @@ def prepare(
     if split_projections:
         _check_physical(cases)
     cases = _with_splits(cases, folder, fractions, seed)
-    tell = progress or (lambda fraction, text: None)
     shards_folder = folder / SHARDS_FOLDER
     owner_files.make_folder(folder)
     owner_files.make_folder(shards_folder)
     _forget_patients(shards_folder)
     try:
-        orders = orders_of(cases, shards_folder, settings, split_projections, _part(tell, 0.0, 0.05))
+        orders = orders_of(cases, shards_folder, settings, split_projections, progress.part(0.0, 0.05))
         record = Record(folder, cases, orders, common_facts(settings, fractions, seed, split_projections))
         if todo := record.missing():
             with cluster.crew(workers if workers < 2 else min(workers, len(todo)), scheduler, retries) as crew:
                 unseen = list({order.case.name: order.case for order in todo}.values())
-                examined = _part(tell, 0.05, _EXAMINED)
-                crew.run(examine, unseen, finished=record.examined, progress=examined, cancelled=cancelled)
+                examined = progress.part(0.05, _EXAMINED)
+                crew.run(examine, unseen, finished=record.examined, progress=examined)
                 record.write()
-                made = _part(tell, _EXAMINED, 1.0)
-                crew.run(make, record.missing(), finished=record.made, progress=made, cancelled=cancelled)
+                made = progress.part(_EXAMINED, 1.0)
+                crew.run(make, record.missing(), finished=record.made, progress=made)
         record.write()
     finally:
         _remove_if_empty(shards_folder, folder)
     if not record.have:
         reasons = [f"case {name!r}: {reason}" for name, reason in record.failed.items()]
         raise InputError("no case could be purified: " + "; ".join(reasons[:3]) + (" ..." if reasons[3:] else ""))
-    tell(1.0, "prepared")
+    progress.report(1.0, "prepared")
     return [record.outcome(case) for case in cases]
 
 
@@ -194,7 +192,3 @@ def _forget_patients(shards_folder: Path) -> None:
             del facts["patient"]
             outputs.write_json(path, facts)
             shards_folder.chmod(0o700)
-
-
-def _part(tell: Callable[[float, str], None], start: float, stop: float) -> Callable[[float, str], None]:
-    return lambda fraction, text: tell(start + (stop - start) * fraction, text)

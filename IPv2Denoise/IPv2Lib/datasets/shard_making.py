@@ -7,7 +7,7 @@ in `orders`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +21,7 @@ from ..analysis.suitability import unusable
 from ..errors import InputError
 from ..io import atomic, files, outputs
 from ..io.volume import Volume
+from ..progress import Progress
 from ..purification.purification import check_pair, purify_slices
 from ..purification.strategies import MATCHED
 from ..simulation import dose
@@ -34,9 +35,9 @@ from .thumbnail import write_thumbnail
 _BLOCK_PIXELS = 16 * 512 * 512  # that are purified at once: about 0.5 GB of memory
 
 
-def examine(case: Case, *, progress, cancelled) -> str:
+def examine(case: Case, *, progress: Progress) -> str:
     """Refuse (`InputError`) scans that cannot be used; return what to know about them."""
-    progress(0.0, f"looking at {case.name}")
+    progress.report(0.0, f"looking at {case.name}")
     volumes = [files.read(path) for path in case.sources]
     for path, volume in zip(case.sources, volumes, strict=True):
         if reason := unusable(volume):
@@ -49,7 +50,7 @@ def examine(case: Case, *, progress, cancelled) -> str:
     return ""
 
 
-def make(order: Order, *, progress, cancelled) -> None:
+def make(order: Order, *, progress: Progress) -> None:
     """Make a shard and put it in its place, complete."""
     began = time.perf_counter()
     case = order.case
@@ -59,13 +60,13 @@ def make(order: Order, *, progress, cancelled) -> None:
             raise InputError("its files were changed while the data set was made: prepare it again")
         ndct, pair_uldct = (sources[0], sources[1]) if case.paired else (sources[0], None)
         if pair_uldct is None:
-            images = _simulate(order, ndct, folder, _named(progress, order, 0.0, 0.45), cancelled)
+            images = _simulate(order, ndct, folder, progress.part(0.0, 0.45, str(order)))
             array = np.load(folder / "uldct.npy", mmap_mode="r")
             uldct = ndct.with_array(array)
         else:
             images, uldct = [], pair_uldct
             _write_array(folder / "uldct.npy", np.int16, uldct.array.shape, [uldct.array])
-        _purify(order, uldct, ndct, folder, _named(progress, order, 0.45 if images else 0.0, 0.98), cancelled)
+        _purify(order, uldct, ndct, folder, progress.part(0.45 if images else 0.0, 0.98, str(order)))
         facts = {
             "case": case.name,
             "realisation": order.realisation,
@@ -90,10 +91,10 @@ def make(order: Order, *, progress, cancelled) -> None:
         write_thumbnail(read_shard(folder), folder / THUMBNAIL_FILE)
 
 
-def _simulate(order: Order, ndct: Volume, folder: Path, tell, cancelled) -> list[str]:
+def _simulate(order: Order, ndct: Volume, folder: Path, progress: Progress) -> list[str]:
     """Write truth, uldct and, where asked for, its halves; return the names of those that not every shard has."""
     case = order.case
-    options: dict[str, Any] = {"seed": order.uldct_seed, "kernel": case.kernel, "cancelled": cancelled}
+    options: dict[str, Any] = {"seed": order.uldct_seed, "kernel": case.kernel, "progress": progress.silent()}
     if case.kernel == MATCHED:
         options["photons"], options["kernel"] = dose.match_scan(ndct)
     names = ["uldct", "truth", *(["half_a", "half_b"] if order.split_projections else [])]
@@ -101,7 +102,7 @@ def _simulate(order: Order, ndct: Volume, folder: Path, tell, cancelled) -> list
     with ExitStack() as stack:
         arrays = {name: stack.enter_context(_array_file(folder / f"{name}.npy", np.int16, shape)) for name in names}
         for start, stop in _blocks(shape):
-            tell(start / shape[0], f"simulating slice {start + 1} of {shape[0]}")
+            progress.report(start / shape[0], f"simulating slice {start + 1} of {shape[0]}")
             truth = ndct.with_array(_breathed(ndct.array[start:stop], order, ndct.spacing[0]))
             made = {"truth": truth.array}
             if truth.array.min() == truth.array.max():  # nothing was scanned here
@@ -127,7 +128,7 @@ def _breathed(ndct: np.ndarray, order: Order, pixel_mm: float) -> np.ndarray:
     return _int16(breathe(ndct, order.case.breath_mm / pixel_mm, rng, pixel_mm))
 
 
-def _purify(order: Order, uldct: Volume, ndct: Volume, folder: Path, tell, cancelled) -> None:
+def _purify(order: Order, uldct: Volume, ndct: Volume, folder: Path, progress: Progress) -> None:
     """Write ndct, simulated, weak, masks and regions."""
     shape = uldct.array.shape
     no_pair = _without_pair(order.case, shape)
@@ -139,8 +140,8 @@ def _purify(order: Order, uldct: Volume, ndct: Volume, folder: Path, tell, cance
             for name, dtype in types.items()
         }
         for start, stop in _blocks(shape):
-            tell(start / shape[0], f"purifying slice {start + 1} of {shape[0]}")
-            stages = purify_slices(uldct, ndct, start, stop, order.settings, cancelled=cancelled)
+            progress.report(start / shape[0], f"purifying slice {start + 1} of {shape[0]}")
+            stages = purify_slices(uldct, ndct, start, stop, order.settings, progress=progress.silent())
             outside = stages.labels == Region.OUTSIDE
             if no_pair is not None:
                 outside |= no_pair[start:stop]
@@ -195,7 +196,3 @@ def _write_array(path: Path, dtype: type, shape: tuple[int, ...], blocks: Sequen
     with _array_file(path, dtype, shape) as file:
         for block in blocks:
             file.write(np.ascontiguousarray(block, dtype).tobytes())
-
-
-def _named(tell: Callable[[float, str], None], order: Order, start: float, stop: float):
-    return lambda fraction, text: tell(start + (stop - start) * fraction, f"{order}: {text}")

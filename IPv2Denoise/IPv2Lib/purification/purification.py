@@ -8,13 +8,13 @@ and `mixing`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
 from ..analysis.regions import outside_field_of_view
 from ..errors import InputError
 from ..io.volume import Volume, check_ct, overlap_fraction, resample_onto, same_grid
+from ..progress import NO_PROGRESS, Progress
 from ..simulation import dose as dose_simulation
 from .masks import common_masks
 from .mixing import mix_test_label, mix_training_input
@@ -32,8 +32,7 @@ def purify(
     settings: Settings = IPV2,
     *,
     first_slice: int = 0,
-    progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> Stages:
     """Construct the intermediate images of a uLDCT/NDCT pair.
 
@@ -49,10 +48,7 @@ def purify(
     settings : Settings
     first_slice : int
         Number, in its scan, of the first slice of a uLDCT that is a part of one: each slice has its own noise.
-    progress
-        Called with (fraction, text).
-    cancelled
-        Polled; while it returns True, the work stops.
+    progress : Progress
 
     Returns
     -------
@@ -63,10 +59,10 @@ def purify(
     InputError
         If a volume is not CT, or the two overlap by less than 10 % of the uLDCT.
     Cancelled
-        If `cancelled` returned True.
+        If `progress` was cancelled.
     """
     check_pair(uldct, ndct)
-    return _purify(uldct, ndct, settings, ndct, first_slice, progress, cancelled)
+    return _purify(uldct, ndct, settings, ndct, first_slice, progress)
 
 
 def purify_slices(
@@ -76,7 +72,7 @@ def purify_slices(
     stop: int,
     settings: Settings = IPV2,
     *,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> Stages:
     """`purify` of the slices `start` to `stop` - 1 of the uLDCT: the same values that they have in the whole.
 
@@ -90,16 +86,15 @@ def purify_slices(
     start, stop : int
         Within the slices of the uLDCT.
     settings : Settings
-    cancelled
-        Polled.
+    progress : Progress
 
     Raises
     ------
     Cancelled
-        If `cancelled` returned True.
+        If `progress` was cancelled.
     """
     block = _slab(uldct, start, stop)
-    return _purify(block, _around(ndct, block), settings, ndct, start, None, cancelled)
+    return _purify(block, _around(ndct, block), settings, ndct, start, progress)
 
 
 def check_pair(uldct: Volume, ndct: Volume) -> None:
@@ -168,12 +163,10 @@ def _purify(
     settings: Settings,
     scan: Volume,
     first_slice: int,
-    progress: Callable[[float, str], None] | None,
-    cancelled: Callable[[], bool] | None,
+    progress: Progress,
 ) -> Stages:
     """`purify` of a part of a pair; `scan` is all of the NDCT, for kernels that are matched to it."""
-    report = progress or (lambda fraction, text: None)
-    report(0.0, "finding the common masks")
+    progress.report(0.0, "finding the common masks")
     outside = outside_field_of_view(uldct.array) | _without_data(ndct, uldct)
     ndct = resample_onto(ndct, uldct)
     masks = common_masks(uldct, ndct, settings, outside)
@@ -181,12 +174,12 @@ def _purify(
     if settings.add_noise and _is_blank(ndct):
         simulated = ndct
     elif settings.add_noise:
-        simulated = _with_noise(ndct, scan, settings, first_slice, _part(progress, 0.15, 0.85), cancelled)
+        simulated = _with_noise(ndct, scan, settings, first_slice, progress.part(0.15, 0.85))
     if settings.remove_noise and _is_blank(uldct):
         weakly_denoised = uldct
     elif settings.remove_noise:
-        weakly_denoised = weak_denoise(uldct, settings.weak_strength, progress=_part(progress, 0.85, 0.95))
-    report(0.95, "composing the images")
+        weakly_denoised = weak_denoise(uldct, settings.weak_strength, progress=progress.part(0.85, 0.95))
+    progress.report(0.95, "composing the images")
     low, normal = (np.asarray(volume.array, np.float32) for volume in (uldct, ndct))
     common = masks.common(settings)
     mixed = mix_training_input(low, normal, simulated.array if simulated else normal, common, settings.blend)
@@ -195,7 +188,7 @@ def _purify(
     labels[masks.background] = BACKGROUND
     labels[masks.cm2] = LUNG
     labels[outside] = OUTSIDE
-    report(1.0, "purified")
+    progress.report(1.0, "purified")
     return Stages(
         uldct=uldct,
         ndct=ndct,
@@ -246,7 +239,7 @@ def _around(ndct: Volume, uldct: Volume) -> Volume:
     return _slab(ndct, start, stop)
 
 
-def _with_noise(ndct: Volume, scan: Volume, settings: Settings, first_slice: int, progress, cancelled) -> Volume:
+def _with_noise(ndct: Volume, scan: Volume, settings: Settings, first_slice: int, progress: Progress) -> Volume:
     """S(N). Noise is matched to the scan as it came, not as it was resampled."""
     photons, kernel = dose_simulation.PHOTONS, settings.kernel
     if settings.kernel == MATCHED and settings.method == "physical":
@@ -260,10 +253,4 @@ def _with_noise(ndct: Volume, scan: Volume, settings: Settings, first_slice: int
         photons=photons,
         first_slice=first_slice,
         progress=progress,
-        cancelled=cancelled,
     )
-
-
-def _part(progress: Callable[[float, str], None] | None, start: float, stop: float):
-    """Progress of one step as progress of the whole."""
-    return progress and (lambda fraction, text: progress(start + fraction * (stop - start), text))

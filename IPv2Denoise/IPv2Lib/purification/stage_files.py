@@ -6,7 +6,6 @@ Owns the names of the files. Each volume is written and read by `io.files`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 from ..errors import InputError
 from ..io import files, outputs
 from ..io.volume import Volume, same_grid
+from ..progress import NO_PROGRESS, Progress
 from .stages import Stages
 from .strategies import Settings
 
@@ -44,7 +44,7 @@ def write_stages(
     folder: Path,
     *,
     compress: bool = True,
-    progress: Callable[[float, str], None] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> dict[str, str]:
     """Write every stage that was made into an existing folder.
 
@@ -61,8 +61,7 @@ def write_stages(
     titles = {}
     steps = list(stages.steps())
     for index, (name, title, image) in enumerate(steps):
-        if progress:
-            progress(index / len(steps), f"writing {title}")
+        progress.report(index / len(steps), f"writing {title}")
         volume = image if isinstance(image, Volume) else stages.uldct.with_array(image)
         files.write(volume, folder / stage_file(name), compress=compress)
         titles[stage_file(name)] = title

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,6 +19,7 @@ from ..analysis.regions import outside_field_of_view
 from ..errors import InputError
 from ..hounsfield import AIR_HU
 from ..io.volume import Volume, check_ct
+from ..progress import NO_PROGRESS, Progress
 
 TISSUE_HU = -300.0
 """A local mean above this is tissue, where the noise is measured: room air is often clipped."""
@@ -34,9 +34,7 @@ ITERATIONS = 10
 """50 bring no smaller error, a larger shift of HU in the lung, and take five times as long."""
 
 
-def weak_denoise(
-    volume: Volume, strength: float = 1.0, *, progress: Callable[[float, str], None] | None = None
-) -> Volume:
+def weak_denoise(volume: Volume, strength: float = 1.0, *, progress: Progress = NO_PROGRESS) -> Volume:
     """Remove part of the noise, slice by slice, by total variation (Chambolle 2004).
 
     Each slice u0 becomes an approximate minimiser of ``TV(u) + |u - u0|² / (2 w)``, w = 0.64 · strength · σ, where
@@ -49,8 +47,7 @@ def weak_denoise(
         (slices, rows, columns), HU.
     strength : float
         0 returns the input as it is, 1 about halves the noise in soft tissue at 2 % dose; more removes more.
-    progress
-        Called with (fraction, text).
+    progress : Progress
 
     Returns
     -------
@@ -85,8 +82,7 @@ def weak_denoise(
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for done, _ in enumerate(threads.map(denoise, range(len(result))), start=1):
-            if progress:
-                progress(done / len(result), "removing noise")
+            progress.report(done / len(result), "removing noise")
     return volume.with_array(result)
 
 

@@ -15,8 +15,9 @@ import numpy as np
 from scipy import ndimage
 
 from ..errors import InputError
+from ..parallel.threads import over_slices
 from .region_labels import Region
-from .regions import checked, for_each_slice, segment
+from .regions import checked, segment
 
 LAGS = (6, 4, 2, 1)
 """Pixels between the samples of a second difference, best first (see `statistics`)."""
@@ -285,13 +286,11 @@ def _sigmas(
 ) -> tuple[float, ...]:
     """σ of (1 - s) · before + s · after in the flat part of a region's core, for each strength s."""
     for lag in LAGS:
-        triples: list[np.ndarray] = [np.empty((0, 3), np.float32)] * len(inside)
 
-        def collect(index: int, lag: int = lag, triples: list[np.ndarray] = triples) -> None:
-            triples[index] = _triples(inside[index], before[index], after[index], lag)
+        def triples_of(index: int, lag: int = lag) -> np.ndarray:
+            return _triples(inside[index], before[index], after[index], lag)
 
-        for_each_slice(collect, len(inside))
-        bend, noise_before, noise_after = np.concatenate(triples).T
+        bend, noise_before, noise_after = np.concatenate(over_slices(triples_of, len(inside))).T
         if bend.size >= 100:
             calm = bend <= np.percentile(bend, 25)
             noise_before, noise_after = noise_before[calm], noise_after[calm]

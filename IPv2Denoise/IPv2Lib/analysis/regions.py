@@ -6,15 +6,12 @@ the room. The labels themselves are in `region_labels`, what is measured in the 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 from scipy import ndimage
 
 from ..errors import InputError
 from ..hounsfield import AIR_HU
+from ..parallel.threads import over_slices
 from .region_labels import Region
 
 DARK_HU = -400.0
@@ -103,7 +100,7 @@ def segment(array: np.ndarray, spacing: tuple[float, float, float] = (1.0, 1.0, 
     def label(index: int) -> None:
         labels[index] = _label_slice(array[index].astype(np.float32), outside[index], pixel_mm)
 
-    for_each_slice(label, len(array))
+    over_slices(label, len(array))
     return labels
 
 
@@ -115,12 +112,6 @@ def checked(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError("The volume has pixels that are not numbers (NaN or infinite); replace them first.")
     return array
-
-
-def for_each_slice(work: Callable[[int], None], slices: int) -> None:
-    """Call `work(index)` in a few threads: scipy's filters release the interpreter lock."""
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
-        list(threads.map(work, range(slices)))
 
 
 def _solid_corners(constant: np.ndarray) -> np.ndarray:

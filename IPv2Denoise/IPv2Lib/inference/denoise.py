@@ -17,7 +17,6 @@ to 5 HU at 2 % dose; with all layers at its finest scale in float32 0.5 HU remai
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +33,7 @@ from ..hounsfield import AIR_HU
 from ..io.volume import Volume, check_ct
 from ..models.bundle import Bundle
 from ..networks.registry import HU_PER_UNIT
+from ..parallel.threads import over_slices
 from ..progress import NO_PROGRESS, Progress
 from .torch_device import choose_device
 
@@ -274,8 +274,7 @@ def blend_into(
         if removed is not None:
             _store(removed[index], np.subtract(before[index], blended[index], dtype=np.float32))
 
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
-        list(threads.map(work, range(len(before))))
+    over_slices(work, len(before))
 
 
 class _Source:

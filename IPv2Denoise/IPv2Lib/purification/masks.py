@@ -5,9 +5,6 @@ Every slice is treated by itself: in three dimensions the trachea would connect 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +15,7 @@ from ..analysis.regions import segment
 from ..errors import InputError
 from ..hounsfield import window_8bit
 from ..io.volume import Volume
+from ..parallel.threads import over_slices
 from .strategies import IPV2, Settings
 
 COARSE_MM = 1.6
@@ -105,7 +103,7 @@ def dark_mask(
         grey = window_8bit(array[index], low_hu, high_hu)
         return _cleaned(grey <= otsu_threshold(grey))
 
-    return _over_slices(dark, len(array))
+    return np.stack(over_slices(dark, len(array)))
 
 
 def otsu_threshold(grey: np.ndarray) -> int:
@@ -178,7 +176,7 @@ def background(mask: np.ndarray, outside: np.ndarray | None = None) -> np.ndarra
         keep[0] = False
         return keep[pieces]
 
-    return _over_slices(connected, len(mask))
+    return np.stack(over_slices(connected, len(mask)))
 
 
 def enclosed_air(mask: np.ndarray, outside_body: np.ndarray) -> np.ndarray:
@@ -203,7 +201,7 @@ def enclosed_air(mask: np.ndarray, outside_body: np.ndarray) -> np.ndarray:
         drop[0] = False
         return drop[pieces]
 
-    return _over_slices(pieces_outside, len(mask))
+    return np.stack(over_slices(pieces_outside, len(mask)))
 
 
 def _checked(array: np.ndarray) -> np.ndarray:
@@ -233,8 +231,3 @@ def _cleaned(dark: np.ndarray) -> np.ndarray:
     opened = ndimage.binary_dilation(eroded, cross)
     neighbours = ndimage.convolve(opened.astype(np.uint8), np.ones((3, 3), np.uint8), mode="constant") - opened
     return opened & (neighbours > 0)
-
-
-def _over_slices(function: Callable[[int], np.ndarray], slices: int) -> np.ndarray:
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        return np.stack(list(threads.map(function, range(slices))))

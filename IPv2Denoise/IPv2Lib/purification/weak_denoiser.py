@@ -8,8 +8,6 @@ it is in `Testing/benchmarks/weak_denoiser.md`. It makes reference images for sc
 from __future__ import annotations
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from scipy import ndimage
@@ -19,6 +17,7 @@ from ..analysis.regions import outside_field_of_view
 from ..errors import InputError
 from ..hounsfield import AIR_HU
 from ..io.volume import Volume, check_ct
+from ..parallel.threads import over_slices
 from ..progress import NO_PROGRESS, Progress
 
 TISSUE_HU = -300.0
@@ -80,9 +79,7 @@ def weak_denoise(volume: Volume, strength: float = 1.0, *, progress: Progress = 
     def denoise(index: int) -> None:
         result[index] = _denoised(volume.array[index], strength)
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for done, _ in enumerate(threads.map(denoise, range(len(result))), start=1):
-            progress.report(done / len(result), "removing noise")
+    over_slices(denoise, len(result), progress, "removing noise")
     return volume.with_array(result)
 
 

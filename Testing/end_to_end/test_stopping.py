@@ -19,7 +19,7 @@ DRAWING = """
 import os, signal, sys, threading
 from IPv2Lib.cli import pictures
 from IPv2Lib.cli.commands import main
-from IPv2Lib.cli.console import end_process
+from IPv2Lib.cli.stopping import end_process
 
 real = pictures.stages_picture
 def stages_picture(stages):

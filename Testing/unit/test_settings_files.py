@@ -117,7 +117,7 @@ class Told(InputError):
 
 def told(command: list[str], function: str) -> mock.Mock:
     """The call of a function of the library that a command leads to."""
-    reading = mock.patch("IPv2Lib.cli.commands.read", return_value=(mock.Mock(), []))
+    reading = mock.patch("IPv2Lib.cli.purify.read", return_value=(mock.Mock(), []))
     with mock.patch(f"IPv2Lib.{function}", side_effect=Told("that is all")) as called, reading:
         assert commands.main([str(word) for word in command]) == commands.BAD_INPUT
     assert called.call_count == 1

@@ -92,4 +92,4 @@ def _template(paths: Sequence[Path] | None) -> Path | list[Path] | None:
 
 
 COMMANDS = {"convert": ("write a volume in another format", _options, _run)}
-"""As `cli._COMMANDS`."""
+"""Name: one line of help, function that adds the options, function that runs the command."""

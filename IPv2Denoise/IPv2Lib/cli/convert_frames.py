@@ -112,4 +112,4 @@ def _join_study(first: Path, series: Path) -> None:
 
 
 COMMANDS = {"convert-frames": ("write the frames of a sequence in another format", _options, _run)}
-"""As `cli._COMMANDS`."""
+"""Name: one line of help, function that adds the options, function that runs the command."""

@@ -396,7 +396,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         ----------
         uldctNode, ndctNode : vtkMRMLScalarVolumeNode
             Ultra-low-dose and normal-dose CT of one patient, HU.
-        settings : IPv2Lib.purification.purification.Settings, optional
+        settings : IPv2Lib.purification.strategies.Settings, optional
             Default: IPv2 as published.
         onProgress, onFinished, wait
             See `Jobs`.
@@ -405,7 +405,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         -------
         IPv2SlicerLib.scene.stage_nodes.StageNodes; None without `wait`
         """
-        from IPv2Lib.purification.purification import IPV2
+        from IPv2Lib.purification.strategies import IPV2
         from IPv2SlicerLib.scene import stage_nodes
 
         from .Tasks import purifyTask
@@ -448,7 +448,8 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         -------
         IPv2SlicerLib.scene.stage_nodes.StageNodes; None without `wait`
         """
-        from IPv2Lib.purification.purification import IPV2, MATCHED, needed_for_slice
+        from IPv2Lib.purification.purification import needed_for_slice
+        from IPv2Lib.purification.strategies import IPV2, MATCHED
         from IPv2SlicerLib.scene import stage_nodes, volume_nodes
 
         from .Tasks import purifyTask
@@ -526,7 +527,7 @@ def checkOutputs(inputNodes, outputNodes) -> None:
 
 def checkVolumes(nodes) -> None:
     """Refuse volumes and sequences that cannot be denoised (`InputError`), by name; some 0.1 s for 600 slices."""
-    from IPv2Lib.io import ct
+    from IPv2Lib.io.volume import check_ct
     from IPv2SlicerLib.scene import volume_nodes
     from IPv2SlicerLib.scene.sequences import frame_name, frames, is_sequence
 
@@ -534,7 +535,7 @@ def checkVolumes(nodes) -> None:
         for index, frame in enumerate(frames(node) if is_sequence(node) else [node]):
             volume = volume_nodes.node_view(frame)
             try:
-                ct.check_ct(volume)
+                check_ct(volume)
             except InputError as error:
                 raise InputError(f"{frame_name(node, index)}: {error}") from error
 

@@ -9,7 +9,7 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 
 
 class Strategy(enum.Enum):
-    """The published strategies: what they set is `IPv2Lib.purification.purification.IPV1` and `IPV2`."""
+    """The published strategies: what they set is `IPv2Lib.purification.strategies.IPV1` and `IPV2`."""
 
     IPV1 = "IPv1"
     IPV2 = "IPv2"
@@ -31,7 +31,7 @@ class Threshold(enum.Enum):
 
 
 class Simulator(enum.Enum):
-    """How the noise of a lower dose is made; the values are those of `purification.Settings.method`."""
+    """How the noise of a lower dose is made; the values are those of `strategies.Settings.method`."""
 
     PHYSICAL = "physical"
     PUBLISHED = "published"
@@ -55,7 +55,7 @@ class IPv2DenoiseParameterNode:
     selfEnsemble - Mean of the results for slices turned and mirrored in eight ways.
     furtherVolumes - Denoised in the same run.
     uldctVolume, ndctVolume - The pair that is purified.
-    strategy ... weakStrength - See IPv2Lib.purification.purification.Settings.
+    strategy ... weakStrength - See IPv2Lib.purification.strategies.Settings.
     stage, secondStage - Keys of the stages that are shown; empty: none.
     showOverlay, overlayOpacityPercent - How masks are drawn over the image.
     """

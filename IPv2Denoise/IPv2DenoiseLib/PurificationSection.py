@@ -142,7 +142,7 @@ class PurificationSection:
 
     def _onStrategyChosen(self, index=None) -> None:
         """By a person: when a scene is loaded, its settings stay as they are, whatever its strategy."""
-        from IPv2Lib.purification.purification import IPV1, IPV2
+        from IPv2Lib.purification.strategies import IPV1, IPV2
 
         if self._parameterNode:
             settings = {Strategy.IPV1: IPV1, Strategy.IPV2: IPV2}[self._parameterNode.strategy]
@@ -211,14 +211,14 @@ def purificationSettings(parameterNode):
 
     Returns
     -------
-    IPv2Lib.purification.purification.Settings
+    IPv2Lib.purification.strategies.Settings
 
     Raises
     ------
     InputError
         For a value out of range.
     """
-    from IPv2Lib.purification.purification import IPV2
+    from IPv2Lib.purification.strategies import IPV2
 
     return replace(
         IPV2,

@@ -60,7 +60,7 @@ def _addressOfMadeFile(address: str) -> str:
 
 def _makePair(wanted: Path) -> None:
     """Make both scans, of which `wanted` is one."""
-    from IPv2Lib.io import ct
+    from IPv2Lib.io import files
 
     from .Logic import IPv2DenoiseLogic
     from .Tasks import phantomTask
@@ -72,7 +72,7 @@ def _makePair(wanted: Path) -> None:
     pair = logic.run("sample pair", task, _showProgress, None, True)
     stem = wanted.stem.rpartition("-")[0]
     for scan, volume in zip(_SCANS, pair, strict=True):
-        ct.write(volume, wanted.with_name(f"{stem}-{scan}.nrrd"))
+        files.write(volume, wanted.with_name(f"{stem}-{scan}.nrrd"))
 
 
 def _showProgress(fraction: float, message: str) -> None:

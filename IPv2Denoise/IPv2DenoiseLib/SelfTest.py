@@ -72,16 +72,16 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
     def test_2_Purify(self) -> None:
         """Preview and volume agree on the masks of a slice."""
         import numpy as np
-        from IPv2Lib.io import ct
+        from IPv2Lib.io import files
 
         self.delayDisplay("Purify")
         stages = self.logic.purify(self.uldct, self.ndct)
         preview = self.logic.previewSlice(self.uldct, self.ndct, sliceIndex=SLICES // 2)
         with tempfile.TemporaryDirectory() as folder:
             whole, one = (self._exported(each, Path(folder) / name) for each, name in ((stages, "a"), (preview, "b")))
-            mask = ct.read(whole / "cm2-label.nrrd").array
+            mask = files.read(whole / "cm2-label.nrrd").array
             self.assertGreater(mask.mean(), 0.01)
-            np.testing.assert_array_equal(mask[SLICES // 2], ct.read(one / "cm2-label.nrrd").array[0])
+            np.testing.assert_array_equal(mask[SLICES // 2], files.read(one / "cm2-label.nrrd").array[0])
 
     def test_3_Cancel(self) -> None:
         """A cancelled job changes nothing."""

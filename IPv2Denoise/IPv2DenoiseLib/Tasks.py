@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from IPv2Lib.analysis.regions import StrengthStatistics
+from IPv2Lib.analysis.region_statistics import StrengthStatistics
 from IPv2Lib.cli import convert_frames
 from IPv2Lib.inference.denoise import Blended, blend_and_subtract
-from IPv2Lib.io import ct, file_names, outputs, settings_file
-from IPv2Lib.io.ct import Volume
-from IPv2Lib.purification.purification import Settings, Stages
+from IPv2Lib.io import file_names, files, outputs, settings_file
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.purification.stage_files import read_stages
+from IPv2Lib.purification.stages import Stages
+from IPv2Lib.purification.strategies import Settings
 from IPv2SlicerLib.jobs.job_runner import Task
 
 from .Export import Source, checkSource
@@ -73,12 +74,12 @@ def denoiseTask(
         Mean of the results for slices turned and mirrored in eight ways.
     """
 
-    files = [f"{number:04d}.nrrd" for number in range(len(volumes))]
+    names = [f"{number:04d}.nrrd" for number in range(len(volumes))]
 
     def prepare(folder: Path) -> list[str | Path]:
-        inputs = [folder / name for name in files]
+        inputs = [folder / name for name in names]
         for volume, path in zip(volumes, inputs, strict=True):
-            ct.write(volume, path, compress=False)
+            files.write(volume, path, compress=False)
         output = _outputs(folder, len(volumes))
         options = [*_chosen(model)]
         options += ["--keep-outside-body"] if keepOutsideBody else []
@@ -95,13 +96,13 @@ def denoiseTask(
         for volume, name, path, one in zip(
             volumes, names, _outputs(folder, len(volumes)), result.get("results", [result]), strict=True
         ):
-            output = ct.read(path)
+            output = files.read(path)
             statistics = StrengthStatistics.from_dict(one["statistics"])
             blended = blend_and_subtract(volume, output, strength)
             found.append(Denoised(output, statistics, {**one["provenance"], "input": name}, blended))
         return found
 
-    return Task(title, prepare, collect, finish, titles=dict(zip(files, titles, strict=True)))
+    return Task(title, prepare, collect, finish, titles=dict(zip(names, titles, strict=True)))
 
 
 def _outputs(folder: Path, count: int) -> list[Path]:
@@ -119,11 +120,11 @@ def purifyTask(
     *,
     firstSlice: int = 0,
 ) -> Task:
-    """Compute every stage of a pair; `finish` gets `purification.Stages`. `firstSlice`: see `purification.purify`."""
+    """Compute every stage of a pair; `finish` gets `stages.Stages`. `firstSlice`: see `purification.purify`."""
 
     def prepare(folder: Path) -> list[str | Path]:
-        ct.write(uldct, folder / "uldct.nrrd", compress=False)
-        ct.write(ndct, folder / "ndct.nrrd", compress=False)
+        files.write(uldct, folder / "uldct.nrrd", compress=False)
+        files.write(ndct, folder / "ndct.nrrd", compress=False)
         settings_file.write(settings, folder / "settings.json")
         return [
             "purify", folder / "uldct.nrrd", folder / "ndct.nrrd", folder / "stages",
@@ -214,7 +215,7 @@ VOLUME, SOURCE = "volume.nrrd", "source"
 
 def _stage(folder: Path, volume: Volume, facts: dict[str, Any], source: Source | None) -> None:
     """Put what is to be converted into a folder of the job: the volume, its history, copies of its DICOM files."""
-    ct.write(volume, folder / VOLUME, compress=False)
+    files.write(volume, folder / VOLUME, compress=False)
     outputs.write_json(outputs.sidecar_path(folder / VOLUME), facts)
     if source is not None:
         checkSource(source)
@@ -230,7 +231,7 @@ def phantomTask(title: str, finish: Callable[[tuple[Volume, Volume]], None], *, 
         return ["phantom", folder / "pair", "--size", str(size), "--slices", str(slices)]
 
     def collect(folder: Path, result: dict[str, Any]) -> tuple[Volume, Volume]:
-        return ct.read(folder / "pair" / "uldct.nrrd"), ct.read(folder / "pair" / "ndct.nrrd")
+        return files.read(folder / "pair" / "uldct.nrrd"), files.read(folder / "pair" / "ndct.nrrd")
 
     return Task(title, prepare, collect, finish)
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .evaluation.comparison import compare
     from .inference.denoise import blend, denoise
-    from .io.ct import Volume, read, write
+    from .io.files import read, write
+    from .io.volume import Volume
     from .models.bundle import load as load_model
     from .purification.purification import purify
     from .simulation.dose import simulate
@@ -25,16 +26,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "Volume": "io.ct",
+    "Volume": "io.volume",
     "blend": "inference.denoise",
     "compare": "evaluation.comparison",
     "denoise": "inference.denoise",
     "load_model": "models.bundle",
     "purify": "purification.purification",
-    "read": "io.ct",
+    "read": "io.files",
     "simulate": "simulation.dose",
     "train": "training.loop",
-    "write": "io.ct",
+    "write": "io.files",
 }
 """Where the public functions are; each room is entered when it is needed, since some of them take seconds to import."""
 

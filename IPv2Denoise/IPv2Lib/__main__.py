@@ -8,7 +8,7 @@ def run() -> NoReturn:
     """Run one command and end the process with its exit code."""
     try:
         from .cli.commands import main
-        from .cli.console import end_process
+        from .cli.stopping import end_process
     except KeyboardInterrupt:  # while Python is still reading the library
         print("ipv2: stopped; nothing was written", file=sys.stderr)
         sys.exit(130)

@@ -65,7 +65,7 @@ def fromScene(ndctNode, uldctNode, folder: Path) -> Case:
         What `whyNot` says, or a volume that is no CT in HU.
     """
     from IPv2Lib.datasets.owner_files import make_folder
-    from IPv2Lib.io import ct
+    from IPv2Lib.io.volume import check_ct
     from IPv2SlicerLib.scene import volume_nodes
 
     if reason := whyNot(ndctNode, uldctNode):
@@ -74,7 +74,7 @@ def fromScene(ndctNode, uldctNode, folder: Path) -> Case:
     volumes = [volume_nodes.node_to_volume(node) for node in nodes]
     for node, volume in zip(nodes, volumes, strict=True):
         try:
-            ct.check_ct(volume)
+            check_ct(volume)
         except InputError as error:
             raise InputError(f"'{node.GetName()}': {error}") from error
     make_folder(folder.parent)
@@ -110,10 +110,10 @@ _DIGITS = 12  # of the hash of a scan in the name of its file
 
 def _write(volume, folder: Path) -> Path:
     """The file of a scan, found again by its content. Its name says nothing of whose it is."""
-    from IPv2Lib.io import ct
+    from IPv2Lib.io import files
 
     content = volume.sha256()[:_DIGITS]
     known = next(folder.glob(f"*-{content}.nrrd"), None)
     if known is not None:
         return known
-    return Path(ct.write(volume, folder / f"scan-{content}.nrrd"))
+    return Path(files.write(volume, folder / f"scan-{content}.nrrd"))

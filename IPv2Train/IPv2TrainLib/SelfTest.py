@@ -109,14 +109,14 @@ class IPv2TrainTest(ScriptedLoadableModuleTest):
     def _cases(self):
         """Synthetic patients, as files; the first one has a uLDCT."""
         from IPv2Lib.datasets.cases import Case
-        from IPv2Lib.io import ct
+        from IPv2Lib.io import files
         from IPv2Lib.simulation import phantom
 
         cases = []
         for seed in range(PATIENTS):
             pair = phantom.pair(seed=seed, size=SIZE, slices=SLICES)
-            ndct = ct.write(pair.ndct, self.folder / f"{seed}-ndct.nrrd")
-            uldct = ct.write(pair.uldct, self.folder / f"{seed}-uldct.nrrd") if seed == 0 else None
+            ndct = files.write(pair.ndct, self.folder / f"{seed}-ndct.nrrd")
+            uldct = files.write(pair.uldct, self.folder / f"{seed}-uldct.nrrd") if seed == 0 else None
             cases.append(Case(f"patient{seed}", ndct=ndct, uldct=uldct))
         return cases
 

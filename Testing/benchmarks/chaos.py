@@ -373,11 +373,11 @@ def load() -> None:
     from IPv2Lib.datasets import preparation
     from IPv2Lib.evaluation import comparison
     from IPv2Lib.inference import cohort
-    from IPv2Lib.io import ct
+    from IPv2Lib.io import files
     from IPv2Lib.purification import purification
     from IPv2Lib.training import loop, publishing
 
-    del matplotlib, torchmetrics, cli, cohort, comparison, ct, demo, preparation, publishing, purification, loop
+    del matplotlib, torchmetrics, cli, cohort, comparison, files, demo, preparation, publishing, purification, loop
 
 
 def main() -> int:

@@ -135,7 +135,7 @@ def make_inputs(folder: Path) -> None:
     """Small scans, one DICOM series, a tiny model, a data set and a run in `folder`/in; needs a second or two."""
     import torch
     from dicom_samples import write_scan
-    from IPv2Lib.io import ct
+    from IPv2Lib.io import files
     from IPv2Lib.models import bundle
     from IPv2Lib.networks import registry
     from small_chest import small_chest
@@ -143,7 +143,7 @@ def make_inputs(folder: Path) -> None:
     place = folder / "in"
     place.mkdir(parents=True)
     for seed, name in enumerate("abc"):
-        ct.write(small_chest(sigma=5.0 + 10 * seed, seed=seed), place / f"{name}.nrrd")
+        files.write(small_chest(sigma=5.0 + 10 * seed, seed=seed), place / f"{name}.nrrd")
     write_scan(place / "dicom")
     arguments = {"channels": [4, 8], "blocks": [1, 1]}
     weights = registry.build("unet", **arguments).state_dict()
@@ -301,7 +301,8 @@ class Running:
         if afresh:
             os.execve(sys.executable, [sys.executable, "-m", "IPv2Lib", *self.line.split()], os.environ)
         from IPv2Lib.cli import commands as cli
-        from IPv2Lib.cli import console, demo
+        from IPv2Lib.cli import demo
+        from IPv2Lib.cli.stopping import end_process
 
         demo.SIZE, demo.SLICES = 64, 3
         me, place, operations = os.getpid(), str(self.work.parent), 0
@@ -321,7 +322,7 @@ class Running:
                 (os.killpg if signal_at[2] else os.kill)(me, signal_at[0])
 
         sys.addaudithook(count)
-        console.end_process(cli.main(self.line.split()))
+        end_process(cli.main(self.line.split()))
 
 
 def fresh(template: Path, trial: Path) -> Path:

@@ -63,10 +63,10 @@ def result(work: Path) -> dict[str, str]:
 
 def told(work: Path) -> list[str]:
     """Images of which the file beside them says how they were made, so that it is believed."""
-    from IPv2Lib.io import ct, outputs
+    from IPv2Lib.io import files, outputs
 
     images = [path for path in outputs_of(work) if path.name.endswith(IMAGES) and outputs.sidecar_path(path).is_file()]
-    return [str(path.relative_to(work)) for path in images if outputs.history(path, ct.read(path)) is not None]
+    return [str(path.relative_to(work)) for path in images if outputs.history(path, files.read(path)) is not None]
 
 
 def _content(path: Path) -> str:
@@ -74,9 +74,9 @@ def _content(path: Path) -> str:
 
     name = path.name
     if name.endswith(IMAGES):
-        from IPv2Lib.io import ct
+        from IPv2Lib.io import files
 
-        return ct.read(path).sha256()
+        return files.read(path).sha256()
     if name.endswith(".json"):
         content = json.loads(path.read_text(encoding="utf-8"))
         return _digest(_timeless(content)) if name not in ("status.json",) else "status"

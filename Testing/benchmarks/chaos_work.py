@@ -99,12 +99,12 @@ def _again(chaos: Chaos, row: tuple[str, str], work: Path, line: str, cases: int
 
 def _scans(trial: Path, cases: int) -> Path:
     def write() -> None:
-        from IPv2Lib.io import ct
+        from IPv2Lib.io import files
         from small_chest import small_chest
 
         for number in range(cases):
             place = trial / "work" / "in" / f"case{number}.nrrd"
-            ct.write(small_chest(size=48, sigma=5.0, seed=number), place, compress=False)
+            files.write(small_chest(size=48, sigma=5.0, seed=number), place, compress=False)
 
     shutil.rmtree(trial, ignore_errors=True)
     (trial / "work" / "in").mkdir(parents=True)

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "IPv2Denoise"))
 
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.loop import train
 from IPv2Lib.training.run_folder import read_run
@@ -54,7 +54,7 @@ def make_dataset(folder: Path) -> Path:
     """Purified pairs of synthetic chests, all to train on."""
     cases = []
     for seed in range(PATIENTS):
-        ndct = ct.write(phantom.chest(seed=seed, size=SIZE, slices=SLICES), folder / f"{seed}.nrrd", compress=False)
+        ndct = files.write(phantom.chest(seed=seed, size=SIZE, slices=SLICES), folder / f"{seed}.nrrd", compress=False)
         cases.append(Case(f"chest{seed}", ndct=ndct, patient=f"chest{seed}", seed=seed, split="train"))
     prepare(cases, folder / "dataset")
     return folder / "dataset"

@@ -4,8 +4,8 @@
 
 Small files of every format are mutated: bits flipped, blocks zeroed, bytes cut off or put in, and fields of the header
 replaced by numbers that are negative, huge, NaN, by nothing, by text, repeated or left out. DICOM comes in several
-transfer syntaxes, as single slices, series with one damaged file, and multi-frame. Each goes through `ct.read`; every
-fiftieth also through the command line. Bar: 0 tracebacks, crashes, hangs and changed.
+transfer syntaxes, as single slices, series with one damaged file, and multi-frame. Each goes through `files.read`;
+every fiftieth also through the command line. Bar: 0 tracebacks, crashes, hangs and changed.
 
 - tracebacks: an exception that is no `InputError`, or one of more than one line, or an exit code other than 0 and 2
 - crashes: the process of the user died
@@ -44,7 +44,8 @@ sys.path[:0] = [str(REPOSITORY / "IPv2Denoise"), str(REPOSITORY / "Testing" / "u
 
 from IPv2Lib.cli import commands as cli  # noqa: E402
 from IPv2Lib.errors import InputError  # noqa: E402
-from IPv2Lib.io import ct, reading  # noqa: E402
+from IPv2Lib.io import files, reading  # noqa: E402
+from IPv2Lib.io.volume import Volume  # noqa: E402
 
 HANG_SECONDS = 20.0
 COMMAND_EVERY = 50
@@ -115,9 +116,9 @@ class Mutation:
     what: str
 
 
-def volume() -> ct.Volume:
+def volume() -> Volume:
     array = np.random.default_rng(0).integers(-1000, 1000, (5, 24, 28)).astype(np.int16)
-    return ct.Volume(array, (0.7, 0.8, 2.5), (-10.5, 20.25, 30), (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1))
+    return Volume(array, (0.7, 0.8, 2.5), (-10.5, 20.25, 30), (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1))
 
 
 def originals() -> list[Original]:
@@ -135,7 +136,7 @@ def originals() -> list[Original]:
             for compress in (True, False):
                 if kind == "NIfTI" and compress != (suffix == ".nii.gz"):
                     continue
-                content = ct.write(scan, folder / f"a{suffix}", compress=compress).read_bytes()
+                content = files.write(scan, folder / f"a{suffix}", compress=compress).read_bytes()
                 checked = compress if kind != "NIfTI" else suffix == ".nii.gz"
                 start = {"NRRD": content.find(b"\n\n") + 2, "MetaImage": content.find(b"LOCAL\n") + 6}.get(kind, 352)
                 start = 0 if suffix == ".nii.gz" else start
@@ -165,15 +166,15 @@ def originals() -> list[Original]:
     return found + dicom_originals(scan)
 
 
-def dicom_originals(scan: ct.Volume) -> list[Original]:
+def dicom_originals(scan: Volume) -> list[Original]:
     """Single slices and multi-frame files in several transfer syntaxes, and series of which one file is damaged."""
     from dicom_samples import write_enhanced
 
     contents: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        series = ct.write(scan, folder / "series")
-        files = {path.name: path.read_bytes() for path in sorted(series.iterdir())}
+        series = files.write(scan, folder / "series")
+        slices = {path.name: path.read_bytes() for path in sorted(series.iterdir())}
         for label, path in (
             ("slice", series / "0001.dcm"),
             ("multi-frame", write_enhanced(folder / "enhanced.dcm", scan.array.astype(int))),
@@ -188,10 +189,10 @@ def dicom_originals(scan: ct.Volume) -> list[Original]:
     for label, content in contents.items():
         found.append(Original("DICOM", "a.dcm", content, {}, _dicom_voxels(label, content), False, edit_dicom))
     for damaged, read in (("0001.dcm", ""), ("0003.dcm", ""), ("0005.dcm", ""), ("0005.dcm", "0001.dcm")):
-        others = {name: content for name, content in files.items() if name != damaged}
-        voxels = _dicom_voxels("explicit", files[damaged])
+        others = {name: content for name, content in slices.items() if name != damaged}
+        voxels = _dicom_voxels("explicit", slices[damaged])
         found.append(
-            Original("DICOM", damaged, files[damaged], {}, voxels, False, edit_dicom, others=others, read=read)
+            Original("DICOM", damaged, slices[damaged], {}, voxels, False, edit_dicom, others=others, read=read)
         )
     return found
 
@@ -223,7 +224,7 @@ def _in_syntaxes(path: Path) -> dict[str, bytes]:
     return found
 
 
-def _compressed(scan: ct.Volume, folder: Path) -> dict[str, bytes]:
+def _compressed(scan: Volume, folder: Path) -> dict[str, bytes]:
     """Slices as GDCM compresses them, and pydicom's own files, made CT."""
     import pydicom
     import SimpleITK as sitk
@@ -431,10 +432,10 @@ def place_case(folder: Path, original: Original, mutation: Mutation) -> Path:
     return folder / (original.name if original.read is None else original.read)
 
 
-def judged(path: Path, original: Original, mutation: Mutation, sound: ct.Volume | None) -> tuple[str, str]:
+def judged(path: Path, original: Original, mutation: Mutation, sound: Volume | None) -> tuple[str, str]:
     """An outcome, and what was said."""
     try:
-        found, notes = ct.read_noted(path)
+        found, notes = files.read_noted(path)
     except InputError as error:
         text = str(error)
         if "\n" in text or not text.strip():
@@ -473,7 +474,7 @@ def work(seed: int, first: int, last: int, only: list[str]) -> None:
     by_kind: dict[str, list[Original]] = {}
     for each in kinds:
         by_kind.setdefault(each.kind, []).append(each)
-    sound: dict[int, ct.Volume | None] = {}
+    sound: dict[int, Volume | None] = {}
     with tempfile.TemporaryDirectory(prefix="ipv2-fuzz-") as name:
         folder = Path(name)
         for number in range(first, last):
@@ -484,7 +485,7 @@ def work(seed: int, first: int, last: int, only: list[str]) -> None:
                     original.content, original.beside.get(original.target, original.content), False, False, ""
                 )
                 with contextlib.suppress(InputError):
-                    sound[id(original)] = ct.read(place_case(folder, original, same))
+                    sound[id(original)] = files.read(place_case(folder, original, same))
                 sound.setdefault(id(original))
             mutation = mutated(original, dice)
             path = place_case(folder, original, mutation)

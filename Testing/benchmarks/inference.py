@@ -30,7 +30,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "IPv2Denoise"))
 
 from IPv2Lib.errors import BundleError  # noqa: E402
-from IPv2Lib.io import ct  # noqa: E402
+from IPv2Lib.io import files  # noqa: E402
+from IPv2Lib.io.volume import Volume  # noqa: E402
 from IPv2Lib.models import bundle  # noqa: E402
 from IPv2Lib.networks import registry  # noqa: E402
 
@@ -85,7 +86,7 @@ def measure_command(path: Path, model_name: str, folder: Path) -> None:
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     provenance = json.loads(text.splitlines()[-1])["provenance"]
     network = provenance["network_seconds"]
-    volume = ct.read(path)
+    volume = files.read(path)
     size = volume.array.size * 4
     print(f"denoise {path.name}, {volume.array.shape}, {provenance['model']}: {seconds:.1f} s;", end=" ")
     print(f"start-up {start_up:.1f} s, network {network:.1f} s, {network / len(volume.array):.4f} s per slice")
@@ -111,7 +112,7 @@ def synthetic(path: Path) -> Path:
     rng = np.random.default_rng(0)
     array = rng.normal(-900, 80, (48, 512, 512))
     array[:, 128:384, 96:416] += 940
-    return ct.write(ct.Volume(array.astype(np.int16)), path)
+    return files.write(Volume(array.astype(np.int16)), path)
 
 
 if __name__ == "__main__":

@@ -21,11 +21,14 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "IPv2Denoise"))
 
 from IPv2Lib.analysis import regions  # noqa: E402
-from IPv2Lib.io import ct  # noqa: E402
+from IPv2Lib.analysis.region_labels import Region  # noqa: E402
+from IPv2Lib.io import files  # noqa: E402
+from IPv2Lib.io.volume import Volume  # noqa: E402
 from IPv2Lib.purification import purification  # noqa: E402
+from IPv2Lib.purification.strategies import IPV2  # noqa: E402
 from IPv2Lib.simulation import dose  # noqa: E402
 
-MASKS_ONLY = replace(purification.IPV2, add_noise=False, remove_noise=False)
+MASKS_ONLY = replace(IPV2, add_noise=False, remove_noise=False)
 PUBLISHED = replace(MASKS_ONLY, drop_enclosed_air=False)
 
 
@@ -36,9 +39,9 @@ def main() -> None:
     print("| volume | lung | room air | room air, published | lung, uLDCT alone | ms per slice |")
     print("|---|---|---|---|---|---|")
     for path in sorted(folder.glob("*.nrrd")):
-        scan = ct.read(path)
+        scan = files.read(path)
         chosen = np.unique(np.linspace(0, len(scan.array) - 1, slices).round().astype(int))
-        ndct = ct.Volume(scan.array[chosen], scan.spacing)
+        ndct = Volume(scan.array[chosen], scan.spacing)
         uldct = dose.simulate(ndct, 0.02)
         labels = regions.segment(ndct.array, ndct.spacing)
         start = time.perf_counter()
@@ -46,7 +49,7 @@ def main() -> None:
         milliseconds = 1000 * (time.perf_counter() - start) / len(chosen)
         published = purification.purify(uldct, ndct, PUBLISHED).cm2
         alone = purification.purify(uldct, uldct, MASKS_ONLY).cm2
-        lung, air = (labels == region for region in (regions.Region.LUNG, regions.Region.BACKGROUND))
+        lung, air = (labels == region for region in (Region.LUNG, Region.BACKGROUND))
         cells = [cm2[lung].mean(), cm2[air].mean(), published[air].mean(), alone[lung].mean()]
         print(f"| {path.stem} | " + " | ".join(f"{100 * cell:.2f} %" for cell in cells) + f" | {milliseconds:.0f} |")
 

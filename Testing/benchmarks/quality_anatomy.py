@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from IPv2Lib.io import ct
+from IPv2Lib.io.volume import Volume
 from quality_cases import Block
 from scipy import ndimage
 
@@ -90,7 +90,7 @@ def drawn(name: str, size: int = 512) -> Drawn:
     """
     spacing_mm = SPACING_MM[name] * 512 / size
     image, last = _painted(ANATOMY[name], size, spacing_mm)
-    volume = ct.Volume(np.repeat(image[None], _SLICES, 0), (spacing_mm, spacing_mm, 3.0))
+    volume = Volume(np.repeat(image[None], _SLICES, 0), (spacing_mm, spacing_mm, 3.0))
     tissues = {}
     for organ in dict.fromkeys(organ.name for organ in ANATOMY[name]):
         numbers = [number for number, each in enumerate(ANATOMY[name]) if each.name == organ]

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 from IPv2Lib.analysis.noise import homogeneous_places
-from IPv2Lib.analysis.regions import Region, segment
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.regions import segment
 from IPv2Lib.evaluation import edges
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.simulation import phantom
 from IPv2Lib.simulation.dose import PHOTONS, simulate
 from IPv2Lib.simulation.projection import Kernel
@@ -49,7 +51,7 @@ class Block:
         Says which scan and slices, uniquely.
     scan : str
         The file, without its ending, or "synthetic".
-    clean : ct.Volume
+    clean : Volume
         float32 HU, with neighbours.
     scored : tuple of int
         Places in `clean` of the slices that are measured.
@@ -57,7 +59,7 @@ class Block:
 
     name: str
     scan: str
-    clean: ct.Volume
+    clean: Volume
     scored: tuple[int, ...]
 
     @property
@@ -116,7 +118,7 @@ class Case:
         Fraction.
     simulator : str
         "physical", "published", or "none": `source` as it is.
-    source : ct.Volume, optional
+    source : Volume, optional
         What the noise is added to, if not the block itself.
     kernel : str or Kernel
     photons : float
@@ -127,7 +129,7 @@ class Case:
     block: Block
     dose: float
     simulator: str = "physical"
-    source: ct.Volume | None = None
+    source: Volume | None = None
     kernel: str | Kernel = "hann"
     photons: float = PHOTONS
     seed: int = 0
@@ -143,7 +145,7 @@ class Case:
         return [volume.sha256() for volume in (self.block.clean, self.source) if volume is not None]
 
     @property
-    def noisy(self) -> ct.Volume:
+    def noisy(self) -> Volume:
         """All slices with noise, neighbours included, HU."""
         return _noisy(self)
 
@@ -154,7 +156,7 @@ class Case:
 
 
 @lru_cache(maxsize=4)
-def _noisy(case: Case) -> ct.Volume:
+def _noisy(case: Case) -> Volume:
     source = case.block.clean if case.source is None else case.source
     if case.simulator == "none":
         return source
@@ -181,11 +183,11 @@ def present(scan: str) -> bool:
 
 
 @lru_cache(maxsize=3)
-def scan_volume(scan: str, size: int = 512) -> ct.Volume:
+def scan_volume(scan: str, size: int = 512) -> Volume:
     """A whole scan, or the middle 16 slices of the synthetic chest."""
     if scan == SYNTHETIC:
         return phantom.chest(seed=SYNTHETIC_SEED, size=size, slices=16)
-    return ct.read(folder() / f"{scan}.nrrd")
+    return files.read(folder() / f"{scan}.nrrd")
 
 
 def block(scan: str, slices: int, size: int = 512, training: bool = False) -> Block:
@@ -216,10 +218,10 @@ def block_of(scan: str, centres: list[int]) -> Block:
     return _block(scan_volume(scan), scan, centres)
 
 
-def _block(volume: ct.Volume, scan: str, centres: list[int]) -> Block:
+def _block(volume: Volume, scan: str, centres: list[int]) -> Block:
     around = np.asarray(centres)[:, None] + np.arange(-REACH, REACH + 1)
     chosen = np.unique(np.clip(around, 0, len(volume.array) - 1))
-    clean = ct.Volume(volume.array[chosen].astype(np.float32), volume.spacing)
+    clean = Volume(volume.array[chosen].astype(np.float32), volume.spacing)
     scored = tuple(int(np.flatnonzero(chosen == centre)[0]) for centre in centres)
     return Block(f"{scan} {volume.array.shape[1]}: {centres}", scan, clean, scored)
 
@@ -255,4 +257,4 @@ def _tuning_blocks(scans: tuple[str, ...]) -> list[Block]:
         chest = phantom.chest(seed=TUNING_SEED, size=256, slices=3)
         whole = [_block(chest, "tuning", [1])]
     # Filters see one slice: no neighbours to simulate.
-    return [Block(b.name, b.scan, ct.Volume(b.truth, b.clean.spacing), (0,)) for b in whole]
+    return [Block(b.name, b.scan, Volume(b.truth, b.clean.spacing), (0,)) for b in whole]

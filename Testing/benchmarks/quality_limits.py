@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from IPv2Lib.analysis.noise import noise_sigma
-from IPv2Lib.analysis.regions import Region, segment
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.regions import segment
 from IPv2Lib.inference.denoise import denoise
-from IPv2Lib.io import ct
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
 from IPv2Lib.simulation.projection import Kernel
 from quality_anatomy import ANATOMY, Drawn, drawn
@@ -83,7 +84,7 @@ def resampled(source: Block, spacing_mm: float) -> Block:
     # Splines overshoot beyond what a scanner stores.
     array = np.clip(array, source.clean.array.min(), source.clean.array.max())
     actual_mm = source.spacing_mm * source.clean.array.shape[1] / array.shape[1]
-    clean = ct.Volume(array.astype(np.float32), (actual_mm, actual_mm, source.clean.spacing[2]))
+    clean = Volume(array.astype(np.float32), (actual_mm, actual_mm, source.clean.spacing[2]))
     return Block(f"{source.name}, pixels of {spacing_mm} mm", source.scan, clean, source.scored)
 
 
@@ -93,7 +94,7 @@ def _other_kernel() -> Scanner:
     centres = [8, 20]
     soft = block_of("lungdx_A0001", [centre + SHARP_FIRST_SLICE for centre in centres])
     chosen = sorted({k for centre in centres for k in range(centre - 2, centre + 3)})
-    source = ct.Volume(sharp.array[chosen].astype(np.float32), sharp.spacing)
+    source = Volume(sharp.array[chosen].astype(np.float32), sharp.spacing)
     note = "the soft kernel of this patient was trained on"
     return Scanner("A0001 sharp against soft", Case(soft, 1.0, "none", source), note, matched=True)
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from IPv2Lib.analysis.regions import Region
+from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.evaluation import edges
 from IPv2Lib.evaluation.measures import noise_texture, windowed
 from quality_cases import Block

@@ -13,8 +13,9 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from IPv2Lib.analysis.regions import Region, segment
-from IPv2Lib.io import ct
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.regions import segment
+from IPv2Lib.io.volume import Volume
 from quality_cases import SYNTHETIC, Block, Case, scan_volume
 from quality_measures import PATCH_PIXELS, contrast, excess, whole_patches
 from quality_methods import INPUT, Bench, Method
@@ -184,7 +185,7 @@ def flat(size: int = 512) -> tuple[Block, tuple[tuple[int, int, int], ...]]:
             # Away from the wall, whose softness is no noise.
             inner = ndimage.binary_erosion(filled, iterations=6)
             patches += [(index - scored[0], *place) for place in whole_patches(inner)]
-    return Block(f"flat lungs {size}", SYNTHETIC, ct.Volume(array, chest.spacing), scored), tuple(patches)
+    return Block(f"flat lungs {size}", SYNTHETIC, Volume(array, chest.spacing), scored), tuple(patches)
 
 
 def flat_case(bench: Bench, dose: float, seed: int) -> Case:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from IPv2Lib.analysis.regions import Region
+from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.inference.devices import seconds_per_slice
 from quality_cases import BORDERS, SYNTHETIC, Block, Case
 from quality_measures import TISSUES, blurred_half_frequency, edge_spectrum, half_frequency, scores

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import numpy as np
 from IPv2Lib.analysis.noise import noise_sigma
-from IPv2Lib.analysis.regions import Region, segment, statistics
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.region_statistics import statistics
+from IPv2Lib.analysis.regions import segment
 from IPv2Lib.inference.denoise import denoise
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume, same_grid
 from IPv2Lib.models import bundle
 from IPv2Lib.simulation import dose
 from quality_cases import folder
@@ -23,9 +26,9 @@ from quality_filters import FILTERS
 from scipy import ndimage
 
 
-def denoised(scan: Path, output: Path) -> ct.Volume:
+def denoised(scan: Path, output: Path) -> Volume:
     subprocess.run([sys.executable, "-m", "IPv2Lib", "denoise", scan, output], check=True, stdout=subprocess.DEVNULL)
-    return ct.read(output)
+    return files.read(output)
 
 
 def structure(before: np.ndarray, after: np.ndarray, body: np.ndarray) -> float:
@@ -46,12 +49,12 @@ def matching_total_variation(before: np.ndarray, sigma: float, tissue: np.ndarra
     return image
 
 
-def passed_on(volume: ct.Volume) -> None:
+def passed_on(volume: Volume) -> None:
     """How much of a little more noise, of the scan's own kind, comes through: in lung σ alone holds texture too."""
     photons, kernel = dose.match_scan(volume)
     last = len(volume.array) - 1
     chosen = np.linspace(0.2 * last, 0.8 * last, 3).astype(int)[:, None] + [-1, 0, 1]
-    scan = ct.Volume(volume.array[chosen.ravel()].astype(np.float32), volume.spacing)
+    scan = Volume(volume.array[chosen.ravel()].astype(np.float32), volume.spacing)
     noise = dose.simulate(scan, 1.0, photons=photons, kernel=kernel, source_dose=None).array - scan.array
     model = bundle.load(bundle.default_name())
     clean, more = (denoise(scan.with_array(scan.array + part * noise), model).volume.array for part in (0.0, 0.25))
@@ -65,15 +68,15 @@ def passed_on(volume: ct.Volume) -> None:
 
 def main() -> None:
     scan = Path(sys.argv[1]) if len(sys.argv) > 1 else folder() / "nlst_101287.nrrd"
-    volume = ct.read(scan)
+    volume = files.read(scan)
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         result = denoised(scan, place / "out.nrrd")
-        print("NRRD  geometry kept:", ct.same_grid(volume, result))
+        print("NRRD  geometry kept:", same_grid(volume, result))
         for name, output in (("DICOM", "series"), ("NIfTI", "scan.nii.gz")):
-            again = denoised(ct.write(volume, place / output), place / f"denoised-{output}")
+            again = denoised(files.write(volume, place / output), place / f"denoised-{output}")
             difference = np.abs(again.array.astype(np.float32) - result.array).max()
-            print(f"{name} geometry kept: {ct.same_grid(volume, again)}, largest difference to NRRD {difference:g} HU")
+            print(f"{name} geometry kept: {same_grid(volume, again)}, largest difference to NRRD {difference:g} HU")
     # By the result: regions chosen by noisy values hold what noise raised into them, and even the truth would then
     # seem to lower bone (by 13 HU at a tenth of the dose of lungdx_A0002, with the clean scan as the result).
     labels = segment(result.array, result.spacing)

@@ -23,18 +23,18 @@ import numpy as np  # noqa: E402
 import psutil  # noqa: E402
 import slicer  # noqa: E402
 from host import Host  # noqa: E402
-from IPv2Lib.io import ct  # noqa: E402
+from IPv2Lib.io.volume import Volume  # noqa: E402
 from IPv2Lib.simulation import dose, phantom  # noqa: E402
 from IPv2SlicerLib.jobs.job_runner import JobState  # noqa: E402
 from IPv2SlicerLib.scene import volume_nodes  # noqa: E402
 from PySide6 import QtCore  # noqa: E402
 
 
-def scan(slices: int) -> ct.Volume:
+def scan(slices: int) -> Volume:
     """A synthetic chest with noise, its few slices repeated."""
     noisy = dose.simulate(phantom.chest(seed=1, size=512, slices=8), 0.1)
     array = np.resize(np.clip(np.rint(noisy.array), -1024, 3071).astype(np.int16), (slices, 512, 512))
-    return ct.Volume(array, noisy.spacing)
+    return Volume(array, noisy.spacing)
 
 
 class Stopwatch:

@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from IPv2Lib.analysis.regions import Region, segment
-from IPv2Lib.io import ct
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.regions import segment
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.simulation.dose import ELECTRONIC_VARIANCE, PHOTONS, WATER_PER_MM, simulate
 from skimage.transform import iradon, radon
 
@@ -36,9 +38,9 @@ def plain(hu: np.ndarray, spacing: float, dose: float, seed: int) -> np.ndarray:
 def main() -> None:
     torch.set_num_threads(2)
     if len(sys.argv) > 1:
-        volume = ct.read(sys.argv[1])
+        volume = files.read(sys.argv[1])
         middle = len(volume.array) // 2
-        volume = ct.Volume(np.clip(volume.array[middle - 1 : middle + 1], -1000, 3071), volume.spacing)
+        volume = Volume(np.clip(volume.array[middle - 1 : middle + 1], -1000, 3071), volume.spacing)
     else:
         from IPv2Lib.simulation import phantom
 
@@ -57,7 +59,7 @@ def main() -> None:
             )
     theirs = best_time(lambda: plain(array[0], volume.spacing[0], 0.02, 0))
     for slices in (1, 8):
-        batch = ct.Volume(np.repeat(volume.array[:1], slices, 0), volume.spacing)
+        batch = Volume(np.repeat(volume.array[:1], slices, 0), volume.spacing)
         ours = best_time(lambda batch=batch: simulate(batch, 0.02, views=VIEWS)) / slices
         print(f"{slices} slice(s) at once: plain {theirs:.2f} s, ours {ours:.3f} s a slice: {theirs / ours:.0f}x")
 

@@ -20,8 +20,10 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
+from IPv2Lib.progress import Progress
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.distributed import Processes
 from IPv2Lib.training.learner import Learner, load_weights
@@ -97,11 +99,11 @@ LAST_SHARE = {"fast": 0.9, "quality": 0.7}
 nearly as well and errs less."""
 
 
-def volumes() -> list[ct.Volume]:
+def volumes() -> list[Volume]:
     """What is trained on."""
-    scans = {name: ct.read(folder() / f"{name}.nrrd") for name in TRAINING}
+    scans = {name: files.read(folder() / f"{name}.nrrd") for name in TRAINING}
     whole = scans["fda_phantom"]
-    scans["fda_phantom"] = ct.Volume(whole.array[:TRAINED_UP_TO], whole.spacing)
+    scans["fda_phantom"] = Volume(whole.array[:TRAINED_UP_TO], whole.spacing)
     return [*scans.values()] + [phantom.chest(seed=seed, size=512, slices=16) for seed in CHESTS]
 
 
@@ -110,7 +112,7 @@ def finish(
     before: Path,
     last: Path,
     share: float,
-    scans: list[ct.Volume],
+    scans: list[Volume],
     settings: TrainingSettings,
     workers: int,
 ) -> bundle.Bundle:
@@ -148,7 +150,7 @@ def main() -> None:
         settings = replace(settings, keep_blocks=str(options.folder / "blocks"))
         if resume := (run / "checkpoint.pt").exists():
             check_same(run, replace(settings, pairs="drawn"))
-        train(scans, run, settings, resume=resume, workers=options.workers, progress=print)
+        train(scans, run, settings, resume=resume, workers=options.workers, progress=Progress(print))
         published = publish(run, model, cards["all"] | cards[options.name])
     if share := LAST_SHARE.get(options.name):
         level = replace(LEVEL, arguments=settings.arguments, keep_blocks=settings.keep_blocks)

@@ -23,7 +23,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "IPv2Denoise"))
 
 from IPv2Lib.analysis import noise, regions  # noqa: E402
-from IPv2Lib.io import ct  # noqa: E402
+from IPv2Lib.analysis.region_labels import Region  # noqa: E402
+from IPv2Lib.io import files  # noqa: E402
+from IPv2Lib.io.volume import Volume  # noqa: E402
 from IPv2Lib.purification import weak_denoiser  # noqa: E402
 from IPv2Lib.simulation import dose  # noqa: E402
 
@@ -79,23 +81,23 @@ class Case:
 
     def __init__(self, clean: np.ndarray, noisy: list[np.ndarray], labels: np.ndarray):
         self.clean, self.noisy = clean, noisy
-        self.sigma = noise.noise_sigma(noisy[0], (labels > regions.Region.LUNG))
+        self.sigma = noise.noise_sigma(noisy[0], (labels > Region.LUNG))
         self.gradient = ndimage.gaussian_gradient_magnitude(clean, 1.0)
         # Vessels belong to the lung here: they are what the filter must not touch.
-        lung = ndimage.binary_closing(labels == regions.Region.LUNG, iterations=5)
-        body = (labels >= regions.Region.LUNG) & ~lung
+        lung = ndimage.binary_closing(labels == Region.LUNG, iterations=5)
+        body = (labels >= Region.LUNG) & ~lung
         flat = ndimage.uniform_filter((self.gradient > 20).astype(float), 5) < 1e-9
         self.masks = {"lung": lung, "body": body}
         self.flat = body & flat & (np.abs(clean) < 150)
-        parenchyma = ndimage.binary_erosion(labels == regions.Region.LUNG, iterations=3)
+        parenchyma = ndimage.binary_erosion(labels == Region.LUNG, iterations=3)
         self.flat_lung = parenchyma & (self.gradient < np.median(self.gradient[parenchyma]))
 
 
 def load_cases(folder: Path, fraction: float = DOSE) -> list[Case]:
     cases = []
     for name, chosen in SLICES.items():
-        scan = ct.read(folder / f"{name}.nrrd")
-        clean = ct.Volume(scan.array[list(chosen)].astype(np.float32), scan.spacing)
+        scan = files.read(folder / f"{name}.nrrd")
+        clean = Volume(scan.array[list(chosen)].astype(np.float32), scan.spacing)
         noisy = [dose.simulate(clean, fraction, seed=seed).array for seed in (1, 2)]
         labels = regions.segment(clean.array, clean.spacing)
         cases += [Case(clean.array[i], [n[i] for n in noisy], labels[i]) for i in range(len(chosen))]
@@ -176,7 +178,7 @@ def main() -> None:
         if fraction != DOSE:
             cases = load_cases(folder, fraction)
         for strength in (0.5, 1.0, 2.0):
-            results = [weak_denoiser.weak_denoise(ct.Volume(c.noisy[0][None]), strength).array[0] for c in cases]
+            results = [weak_denoiser.weak_denoise(Volume(c.noisy[0][None]), strength).array[0] for c in cases]
             left = [f"{remaining(cases, results, where):.2f}" for where in ("flat", "flat_lung")]
             print(f"| {fraction:g} | {strength:g} | " + " | ".join(left + biases(cases, results)) + " |", flush=True)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from IPv2Lib.cli.commands import main
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from IPv2Lib.models import bundle
 from IPv2Lib.networks import registry
 from small_chest import small_chest, without_notes
@@ -47,13 +47,13 @@ def ipv2(capfd) -> Callable[..., Outcome]:
 @pytest.fixture
 def scan(tmp_path) -> Path:
     """A small noisy chest CT as NRRD, alone in its folder."""
-    return ct.write(small_chest(), tmp_path / "scan.nrrd")
+    return files.write(small_chest(), tmp_path / "scan.nrrd")
 
 
 @pytest.fixture
 def clean(tmp_path) -> Path:
     """The same chest on the same grid with little noise."""
-    return ct.write(small_chest(sigma=5.0, seed=1), tmp_path / "clean.nrrd")
+    return files.write(small_chest(sigma=5.0, seed=1), tmp_path / "clean.nrrd")
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,10 @@
 """A chest CT of a few kilobytes, for tests of files and commands rather than of images."""
 
 import numpy as np
-from IPv2Lib.io import ct
+from IPv2Lib.io.volume import Volume
 
 
-def small_chest(size: int = 64, slices: int = 3, sigma: float = 60.0, seed: int = 0) -> ct.Volume:
+def small_chest(size: int = 64, slices: int = 3, sigma: float = 60.0, seed: int = 0) -> Volume:
     """Two lungs and a spine in an ellipse, with noise: int16 HU on an oblique grid."""
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     image = np.full((size, size), -1000.0)
@@ -14,7 +14,7 @@ def small_chest(size: int = 64, slices: int = 3, sigma: float = 60.0, seed: int 
     image[(x / 0.1) ** 2 + ((y - 0.45) / 0.1) ** 2 < 1] = 500
     noise = np.random.default_rng(seed).normal(0, sigma, (slices, size, size))
     cos, sin = np.cos(0.1), np.sin(0.1)
-    return ct.Volume(
+    return Volume(
         np.clip(np.rint(image + noise), -1024, 3071).astype(np.int16),
         spacing=(350 / size, 350 / size, 2.5),
         origin=(-170.0, -165.5, 40.25),

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from IPv2Lib.cli.commands import main
 from IPv2Lib.errors import InputError
-from IPv2Lib.io import ct, dicom_write, outputs
+from IPv2Lib.io import dicom_write, files, outputs
+from IPv2Lib.io.volume import Volume, same_grid
 from IPv2Lib.models import bundle
 from small_chest import small_chest
 
@@ -77,13 +78,13 @@ def nrrd(header: str):
 
 
 def truncated(folder: Path) -> Path:
-    path = ct.write(small_chest(), folder / "bad.nrrd")
+    path = files.write(small_chest(), folder / "bad.nrrd")
     path.write_bytes(path.read_bytes()[:-2000])
     return path
 
 
 def flipped(folder: Path) -> Path:
-    path = ct.write(small_chest(), folder / "bad.mha")
+    path = files.write(small_chest(), folder / "bad.mha")
     data = bytearray(path.read_bytes())
     data[-3000] ^= 1
     path.write_bytes(data)
@@ -97,7 +98,7 @@ def pipe(folder: Path) -> Path:
 
 def two_places(folder: Path) -> Path:
     """A NIfTI file whose sform has moved."""
-    path = ct.write(small_chest(), folder / "bad.nii")
+    path = files.write(small_chest(), folder / "bad.nii")
     data = bytearray(path.read_bytes())
     data[324:328] = struct.pack("<f", struct.unpack("<f", data[324:328])[0] + 37)  # z of srow
     path.write_bytes(data)
@@ -117,7 +118,7 @@ def folder_without_dicom(folder: Path) -> Path:
 
 
 def series(folder: Path) -> list[Path]:
-    ct.write(small_chest(slices=5), folder / "series")
+    files.write(small_chest(slices=5), folder / "series")
     return sorted((folder / "series").iterdir())
 
 
@@ -128,7 +129,7 @@ def gap_in_dicom(folder: Path) -> Path:
 
 def two_series(folder: Path) -> Path:
     series(folder)
-    ct.write(small_chest(slices=5), folder / "other")
+    files.write(small_chest(slices=5), folder / "other")
     for path in (folder / "other").iterdir():
         path.rename(folder / "series" / f"other-{path.name}")
     (folder / "other").rmdir()
@@ -205,7 +206,7 @@ def test_a_place_is_chosen(ipv2, clean, model, tmp_path, place, shift):
         names = {"BAD": bad, "OUT": output, "MODEL": model}
         outcome = ipv2(*(names.get(word, word) for word in command.split()), "--prefer", place)
         assert outcome.code == 0, outcome.err
-        result = ct.read(output / "bad.nrrd" if output.is_dir() else output)
+        result = files.read(output / "bad.nrrd" if output.is_dir() else output)
         assert result.origin[2] == pytest.approx(z + shift, abs=1e-3)
     outcome = ipv2("evaluate", bad, clean, "--prefer", place)
     if shift:
@@ -213,13 +214,13 @@ def test_a_place_is_chosen(ipv2, clean, model, tmp_path, place, shift):
     else:
         assert outcome.code == 0, outcome.err
     with pytest.raises(InputError):  # only in those commands
-        ct.read(bad)
+        files.read(bad)
 
 
 def test_a_pair_without_overlap(ipv2, scan, tmp_path, contents):
     volume = small_chest()
-    far = ct.Volume(volume.array, volume.spacing, (900.0, 0.0, 0.0), volume.direction)
-    other = ct.write(far, tmp_path / "far.nrrd")
+    far = Volume(volume.array, volume.spacing, (900.0, 0.0, 0.0), volume.direction)
+    other = files.write(far, tmp_path / "far.nrrd")
     before = contents()
     refused(ipv2("purify", scan, other, tmp_path / "stages"), "purify", "0 %", "one patient")
     refused(ipv2("evaluate", scan, other), "evaluate", "different grids", "resample")
@@ -289,7 +290,7 @@ def test_folders_with_any_name(ipv2, scan, model, tmp_path, writer, name):
     names = {"SCAN": scan, "PLACE": f"{tmp_path}/{name}", "MODEL": model}
     outcome = ipv2(*(names.get(word, word) for word in WRITERS[writer]))
     assert outcome.code == 0, outcome.err
-    assert ct.same_grid(ct.read(tmp_path / name), ct.read(scan))
+    assert same_grid(files.read(tmp_path / name), files.read(scan))
     assert outputs.sidecar_path(tmp_path / name).is_file()
 
 
@@ -451,7 +452,7 @@ def test_too_little_memory_is_an_error(ipv2, scan, model, tmp_path, contents, mo
         raise MemoryError("Unable to allocate 9 TiB")
 
     before = contents()
-    monkeypatch.setattr(ct, "read_noted", greedy)
+    monkeypatch.setattr(files, "read_noted", greedy)
     refused(ipv2("denoise", scan, tmp_path / "out.nrrd", "--model", model), "denoise", "not enough memory", "9 TiB")
     assert contents() == before
 
@@ -484,8 +485,8 @@ def test_any_volume_is_denoised_or_refused(model, tmp_path, capfd, shape, kind, 
     code = main(["denoise", str(source), str(output), "--model", str(model)])
     out, err = capfd.readouterr()
     if code == 0:
-        before, after = ct.read(source), ct.read(output)
-        assert ct.same_grid(before, after)
+        before, after = files.read(source), files.read(output)
+        assert same_grid(before, after)
         assert before.array.dtype == after.array.dtype
         assert np.isfinite(after.array).all()
     else:

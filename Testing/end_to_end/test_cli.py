@@ -12,12 +12,15 @@ import numpy as np
 import pydicom
 import pytest
 from IPv2Lib.analysis import regions, suitability
-from IPv2Lib.analysis.regions import Region, StrengthStatistics
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.region_statistics import StrengthStatistics, statistics
 from IPv2Lib.cli.commands import main
 from IPv2Lib.evaluation import agreement
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import same_grid
 from IPv2Lib.models import bundle
 from IPv2Lib.purification import purification
+from IPv2Lib.purification.strategies import Settings
 from IPv2Lib.simulation import phantom
 from small_chest import small_chest, without_notes
 
@@ -89,8 +92,8 @@ def test_denoise_keeps_geometry_and_type_in_every_format(ipv2, scan, model, tmp_
     outcome = ipv2("denoise", scan, output, "--model", model)
     assert (outcome.code, outcome.err) == (0, f"ipv2: note: {scan}: {COARSE}\n")
     assert outcome.out.splitlines() == [f"{output}: denoised with tiny at strength 1"]
-    before, after = ct.read(scan), ct.read(output)
-    assert ct.same_grid(before, after)
+    before, after = files.read(scan), files.read(output)
+    assert same_grid(before, after)
     assert after.array.dtype == np.int16
     assert not np.array_equal(before.array, after.array)
 
@@ -100,8 +103,8 @@ def test_denoise_says_where_the_result_came_from(ipv2, scan, model, tmp_path):
     assert ipv2("denoise", scan, output, "--model", model, "--strength", "0.5", "--device", "cpu").code == 0
     facts = sidecar(output)
     assert facts["command"] == "denoise"
-    assert (facts["input"], facts["input_sha256"]) == ("scan.nrrd", ct.read(scan).sha256())
-    assert facts["output_sha256"] == ct.read(output).sha256()
+    assert (facts["input"], facts["input_sha256"]) == ("scan.nrrd", files.read(scan).sha256())
+    assert facts["output_sha256"] == files.read(output).sha256()
     assert facts["model"] == "tiny"
     assert facts["weights_sha256"] == bundle.load(model).hash
     assert (facts["strength"], facts["device"]) == (0.5, "cpu")
@@ -110,7 +113,7 @@ def test_denoise_says_where_the_result_came_from(ipv2, scan, model, tmp_path):
 
 def test_what_a_model_was_not_made_for_is_said_once_and_kept(ipv2, scan, clean, model, tmp_path):
     """By one file, several and a cohort alike, in the words of the panel."""
-    expected = {path: suitability.concerns(ct.read(path), bundle.load(model).card) for path in (scan, clean)}
+    expected = {path: suitability.concerns(files.read(path), bundle.load(model).card) for path in (scan, clean)}
     assert expected[scan] == [COARSE] and len(expected[clean]) == 2
     for name, inputs, more in (
         ("one.nrrd", [scan], []), ("several", [scan, clean], []), ("cohort", [scan, clean], ["--workers", 1]),
@@ -127,7 +130,7 @@ def test_what_a_model_was_not_made_for_is_said_once_and_kept(ipv2, scan, clean, 
 
 
 def test_what_reading_says_of_a_series_is_said_once_and_kept(ipv2, scan, model, tmp_path):
-    series = ct.write(ct.read(scan), tmp_path / "series")
+    series = files.write(files.read(scan), tmp_path / "series")
     (series / "blob").write_bytes(bytes(range(256)))
     for name, inputs, more in (
         ("one", [series], []), ("several", [series, scan], []), ("cohort", [series, scan], ["--workers", 1]),
@@ -146,7 +149,7 @@ def test_what_reading_says_of_a_series_is_said_once_and_kept(ipv2, scan, model, 
 
 
 def test_several_inputs_are_told_as_what_they_are(ipv2, model, tmp_path):
-    scans = [ct.write(small_chest(seed=seed), tmp_path / f"{seed}.nrrd") for seed in range(3)]
+    scans = [files.write(small_chest(seed=seed), tmp_path / f"{seed}.nrrd") for seed in range(3)]
     for seed, name in enumerate("ABC"):
         (tmp_path / name).mkdir()
         scans[seed] = scans[seed].rename(tmp_path / name / ("scan.nrrd", "SCAN.nrrd", "4: Thorax 1.0 B31f.nrrd")[seed])
@@ -155,10 +158,10 @@ def test_several_inputs_are_told_as_what_they_are(ipv2, model, tmp_path):
     assert names == ["scan.nrrd", "SCAN-2.nrrd", "4_ Thorax 1.0 B31f.nrrd"]
     for path, one in zip(scans, done.events[-1]["results"], strict=True):
         assert one["input"] == str(path) and one["provenance"] == sidecar(Path(one["output"]))
-        assert one["provenance"]["input_sha256"] == ct.read(path).sha256()
+        assert one["provenance"]["input_sha256"] == files.read(path).sha256()
         alone = tmp_path / "alone.nrrd"
         assert ipv2("denoise", path, alone, "--model", model, "--strength", 0.5).code == 0
-        assert ct.read(alone).sha256() == ct.read(one["output"]).sha256() == one["provenance"]["output_sha256"]
+        assert files.read(alone).sha256() == files.read(one["output"]).sha256() == one["provenance"]["output_sha256"]
     more = ipv2(
         "denoise", *reversed(scans), tmp_path / "out", "--model", model, "--strength", 0.5, "--json", "--workers", 1
     )
@@ -169,21 +172,21 @@ def test_several_inputs_are_told_as_what_they_are(ipv2, model, tmp_path):
 @pytest.mark.parametrize("name", ["out.nrrd", "out.nii", "out.nii.gz", "out.mha", "out.mhd", "series"])
 def test_the_hash_of_an_output_is_that_of_what_is_read_from_it(ipv2, model, tmp_path, name):
     volume = small_chest()
-    source = ct.write(volume.with_array(volume.array + np.float32(0.3)), tmp_path / "scan.mha")
+    source = files.write(volume.with_array(volume.array + np.float32(0.3)), tmp_path / "scan.mha")
     for command, *options in (("denoise", "--model", model), ("simulate", "--dose", 0.5)):
         output = tmp_path / command / name
         output.parent.mkdir()
         assert ipv2(command, source, output, *options).code == 0
-        assert sidecar(output)["output_sha256"] == ct.read(output).sha256()
-        assert sidecar(output)["input_sha256"] == ct.read(source).sha256()
+        assert sidecar(output)["output_sha256"] == files.read(output).sha256()
+        assert sidecar(output)["input_sha256"] == files.read(source).sha256()
 
 
 def test_values_that_may_be_no_hu_are_said_by_every_command_that_reads_them(ipv2, scan, tmp_path):
-    volume = ct.read(scan)
-    source = ct.write(
+    volume = files.read(scan)
+    source = files.write(
         volume.with_array(np.where(volume.array < -400, volume.array, volume.array + 1000)), tmp_path / "no.nrrd"
     )
-    (sentence,) = suitability.value_concerns(ct.read(source))
+    (sentence,) = suitability.value_concerns(files.read(source))
     assert "rescale intercept" in sentence
     text = f"{source}: {sentence}"
     for command in (
@@ -197,7 +200,7 @@ def test_values_that_may_be_no_hu_are_said_by_every_command_that_reads_them(ipv2
     assert sidecar(tmp_path / "out.nrrd")["concerns"] == [sentence]
     facts = json.loads((tmp_path / "stages" / "provenance.json").read_text(encoding="utf-8"))
     assert facts["concerns"] == [text]
-    assert facts["input_sha256"] == {"uldct": ct.read(source).sha256(), "ndct": ct.read(scan).sha256()}
+    assert facts["input_sha256"] == {"uldct": files.read(source).sha256(), "ndct": files.read(scan).sha256()}
 
 
 def test_strength_blends_and_the_same_input_gives_the_same_bytes(ipv2, scan, model, tmp_path):
@@ -205,8 +208,8 @@ def test_strength_blends_and_the_same_input_gives_the_same_bytes(ipv2, scan, mod
     for number, strength in enumerate((0, 0.5, 1, 1)):
         output = tmp_path / f"{number}.nrrd"
         assert ipv2("denoise", scan, output, "--model", model, "--strength", strength).code == 0
-        arrays.append(ct.read(output).array.astype(float))
-    before = ct.read(scan).array
+        arrays.append(files.read(output).array.astype(float))
+    before = files.read(scan).array
     assert np.array_equal(arrays[0], before)
     assert np.abs(arrays[1] - (before + arrays[2]) / 2).max() <= 1
     assert np.array_equal(arrays[2], arrays[3])
@@ -225,14 +228,14 @@ def test_a_dicom_series_keeps_patient_and_study(ipv2, scan, model, tmp_path):
     assert after.StudyInstanceUID == before.StudyInstanceUID
     assert after.SeriesInstanceUID != before.SeriesInstanceUID
     assert "tiny" in after.SeriesDescription
-    assert ct.same_grid(ct.read(series), ct.read(result))
+    assert same_grid(files.read(series), files.read(result))
     assert sidecar(result)["input"] == "series"
 
 
 def test_one_slice_is_a_volume(ipv2, model, tmp_path):
-    source = ct.write(small_chest(size=31, slices=1), tmp_path / "one.nrrd")
+    source = files.write(small_chest(size=31, slices=1), tmp_path / "one.nrrd")
     assert ipv2("denoise", source, tmp_path / "out.nrrd", "--model", model).code == 0
-    assert ct.read(tmp_path / "out.nrrd").array.shape == (1, 31, 31)
+    assert files.read(tmp_path / "out.nrrd").array.shape == (1, 31, 31)
 
 
 def test_an_earlier_output_is_replaced_and_nothing_else_is_left(ipv2, scan, model, tmp_path):
@@ -242,7 +245,7 @@ def test_an_earlier_output_is_replaced_and_nothing_else_is_left(ipv2, scan, mode
     assert refused.code == 2 and "no earlier output" in refused.err and output.read_text() == "a scan of somebody"
     assert ipv2("denoise", scan, output, "--model", model, "--overwrite").code == 0
     assert ipv2("denoise", scan, output, "--model", model).code == 0
-    assert ct.read(output).array.shape == (3, 64, 64)
+    assert files.read(output).array.shape == (3, 64, 64)
     assert {path.name for path in tmp_path.iterdir()} == {"scan.nrrd", "out.nrrd", "out.nrrd.json"}
 
 
@@ -251,17 +254,17 @@ def test_the_default_model_is_there_and_removes_noise(ipv2, tmp_path, monkeypatc
     assert bundle.available()
     pair = phantom.pair(size=320, slices=3)
     output = tmp_path / "out.nrrd"
-    assert ipv2("denoise", ct.write(pair.uldct, tmp_path / "uldct.nrrd"), output).code == 0
+    assert ipv2("denoise", files.write(pair.uldct, tmp_path / "uldct.nrrd"), output).code == 0
     facts = sidecar(output)
     assert facts["model"] == bundle.default_name()
-    before, after = (agreement.compare(volume, pair.truth, pair.labels) for volume in (pair.uldct, ct.read(output)))
+    before, after = (agreement.compare(volume, pair.truth, pair.labels) for volume in (pair.uldct, files.read(output)))
     assert after.body_rmse < 0.85 * before.body_rmse
 
 
 def test_several_inputs_become_a_folder_of_results(ipv2, scan, clean, model, tmp_path):
     again = tmp_path / "again"
     again.mkdir()
-    again = ct.write(small_chest(seed=2), again / "scan.nii.gz")
+    again = files.write(small_chest(seed=2), again / "scan.nii.gz")
     folder = tmp_path / "results"
     outcome = ipv2("denoise", scan, clean, again, folder, "--model", model, "--json")
     assert (outcome.code, outcome.said) == (0, "")
@@ -280,7 +283,7 @@ def test_several_inputs_become_a_folder_of_results(ipv2, scan, clean, model, tmp
         assert Path(each["sidecar"]).exists()
         single = tmp_path / "single.nrrd"
         assert ipv2("denoise", source, single, "--model", model).code == 0
-        assert np.array_equal(ct.read(Path(each["output"])).array, ct.read(single).array)
+        assert np.array_equal(files.read(Path(each["output"])).array, files.read(single).array)
 
 
 def test_several_inputs_are_all_looked_at_before_any_work(ipv2, scan, clean, model, tmp_path, contents):
@@ -303,11 +306,11 @@ def test_several_inputs_need_a_folder_of_their_own(ipv2, scan, clean, model, tmp
 
 
 def test_hu_outside_the_body_come_back_if_asked_for(ipv2, scan, model, tmp_path):
-    before = ct.read(scan)
+    before = files.read(scan)
     room = regions.segment(before.array, before.spacing) == Region.BACKGROUND
     assert ipv2("denoise", scan, tmp_path / "all.nrrd", "--model", model).code == 0
     assert ipv2("denoise", scan, tmp_path / "body.nrrd", "--model", model, "--keep-outside-body").code == 0
-    everywhere, body = (ct.read(tmp_path / name).array for name in ("all.nrrd", "body.nrrd"))
+    everywhere, body = (files.read(tmp_path / name).array for name in ("all.nrrd", "body.nrrd"))
     assert not np.array_equal(everywhere[room], before.array[room])
     assert np.array_equal(body[room], before.array[room])
     assert np.array_equal(body[~room], everywhere[~room])
@@ -315,13 +318,13 @@ def test_hu_outside_the_body_come_back_if_asked_for(ipv2, scan, model, tmp_path)
 
 
 def test_as_much_noise_is_kept_as_was_asked_for(ipv2, scan, model, tmp_path):
-    before = ct.read(scan).array.astype(float)
+    before = files.read(scan).array.astype(float)
     removed = {}
     for kept in ("0", "7.5"):
         output = tmp_path / f"{kept}.nrrd"
         assert ipv2("denoise", scan, output, "--model", model, "--keep-noise", kept).code == 0
         assert sidecar(output)["kept_noise_hu"] == float(kept)
-        removed[kept] = before - ct.read(output).array
+        removed[kept] = before - files.read(output).array
     assert removed["7.5"].std() < removed["0"].std()
 
 
@@ -330,7 +333,7 @@ def test_a_self_ensemble_is_asked_for(ipv2, scan, model, tmp_path):
     assert ipv2("denoise", scan, once, "--model", model).code == 0
     assert ipv2("denoise", scan, eight, "--model", model, "--self-ensemble").code == 0
     assert (sidecar(once)["self_ensemble"], sidecar(eight)["self_ensemble"]) == (False, True)
-    assert np.abs(ct.read(eight).array.astype(float) - ct.read(once).array).max() > 0
+    assert np.abs(files.read(eight).array.astype(float) - files.read(once).array).max() > 0
 
 
 def test_statistics_are_a_table_and_numbers_for_every_strength(ipv2, scan, clean, model, tmp_path):
@@ -339,10 +342,10 @@ def test_statistics_are_a_table_and_numbers_for_every_strength(ipv2, scan, clean
     table = ipv2(*arguments).out.splitlines()
     assert len(table) == 2 + sum(region != Region.OUTSIDE for region in Region)
     numbers = ipv2(*arguments, "--json").events[-1]["statistics"]
-    before, after = ct.read(scan), ct.read(output)
+    before, after = files.read(scan), files.read(output)
     ipv2("denoise", scan, tmp_path / "full.nrrd", "--model", model)
-    labels = regions.segment(ct.read(tmp_path / "full.nrrd").array, before.spacing)
-    measured = regions.statistics(labels, before.array, after.array)
+    labels = regions.segment(files.read(tmp_path / "full.nrrd").array, before.spacing)
+    measured = statistics(labels, before.array, after.array)
     for line, row, expected in zip(table[2:], StrengthStatistics.from_dict(numbers).at(0.5), measured, strict=True):
         assert (row.region, row.voxels) == (expected.region, expected.voxels)
         assert row.mean_after == pytest.approx(expected.mean_after, abs=0.5)
@@ -360,7 +363,7 @@ def test_files_can_be_written_without_compression(ipv2, clean, model, tmp_path, 
         output = tmp_path / f"out{suffix}"
         assert ipv2("denoise", clean, output, "--model", model, *flags).code == 0
         sizes.append(output.stat().st_size)
-        arrays.append(ct.read(output).array)
+        arrays.append(files.read(output).array)
     assert np.array_equal(*arrays)
     raw = arrays[0].nbytes
     assert sizes[0] < raw
@@ -396,7 +399,7 @@ def test_a_terminal_gets_a_progress_bar(ipv2, scan, model, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopping_leaves_nothing_behind(model, tmp_path, contents, number):
-    ct.write(small_chest(slices=2000), tmp_path / "scan.nrrd")
+    files.write(small_chest(slices=2000), tmp_path / "scan.nrrd")
     before = contents()
     process = start("denoise", "scan.nrrd", "out.nrrd", "--model", model, "--json", cwd=tmp_path)
     try:
@@ -413,14 +416,14 @@ def test_stopping_leaves_nothing_behind(model, tmp_path, contents, number):
 
 
 def test_stopping_while_a_folder_is_written_leaves_nothing_behind(ipv2, scan, clean, tmp_path, contents, monkeypatch):
-    before, write, handler = contents(), ct.write, signal.getsignal(signal.SIGINT)
+    before, write, handler = contents(), files.write, signal.getsignal(signal.SIGINT)
 
     def interrupted(volume, path, **options):
         if Path(path).name == "cm2-label.nrrd":
             os.kill(os.getpid(), signal.SIGTERM)
         return write(volume, path, **options)
 
-    monkeypatch.setattr(ct, "write", interrupted)
+    monkeypatch.setattr(files, "write", interrupted)
     outcome = ipv2("purify", scan, clean, tmp_path / "stages")
     assert (outcome.code, outcome.said) == (130, "ipv2 purify: stopped; nothing was written\n")
     assert contents() == before
@@ -447,7 +450,7 @@ def test_a_bug_shows_its_traceback_and_asks_for_a_report(ipv2, scan, model, tmp_
         raise ValueError("surprise")
 
     before = contents()
-    monkeypatch.setattr(ct, "read_noted", broken)
+    monkeypatch.setattr(files, "read_noted", broken)
     outcome = ipv2("denoise", scan, tmp_path / "out.nrrd", "--model", model, "--json")
     assert outcome.code == 1
     assert "Traceback" in outcome.err
@@ -462,7 +465,7 @@ def test_a_bug_shows_its_traceback_and_asks_for_a_report(ipv2, scan, model, tmp_
 def test_simulate_follows_the_dose_and_the_seed(ipv2, clean, tmp_path):
     def noise(name: str, *options: object) -> np.ndarray:
         assert ipv2("simulate", clean, tmp_path / name, *options).code == 0
-        return ct.read(tmp_path / name).array - ct.read(clean).array
+        return files.read(tmp_path / name).array - files.read(clean).array
 
     strong = noise("a.nrrd", "--dose", 0.02, "--seed", 3)
     assert np.array_equal(strong, noise("b.nii.gz", "--dose", 0.02, "--seed", 3))
@@ -481,7 +484,7 @@ def test_purify_writes_every_stage(ipv2, scan, clean, tmp_path):
     folder = tmp_path / "new" / "stages"
     outcome = ipv2("purify", scan, clean, folder)
     assert outcome.code == 0, outcome.err
-    stages = purification.purify(ct.read(scan), ct.read(clean))
+    stages = purification.purify(files.read(scan), files.read(clean))
     expected = {
         "uldct.nrrd": stages.uldct.array,
         "ndct.nrrd": stages.ndct.array,
@@ -498,9 +501,9 @@ def test_purify_writes_every_stage(ipv2, scan, clean, tmp_path):
     }
     assert {path.name for path in folder.iterdir()} == {*expected, "stages.png", "provenance.json"}
     for name, array in expected.items():
-        volume = ct.read(folder / name)
+        volume = files.read(folder / name)
         assert np.array_equal(volume.array, array), name
-        assert ct.same_grid(volume, stages.uldct)
+        assert same_grid(volume, stages.uldct)
     assert (folder / "stages.png").read_bytes().startswith(b"\x89PNG")
     facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     assert (facts["uldct"], facts["ndct"], facts["settings"]["blend"]) == ("scan.nrrd", "clean.nrrd", 0)
@@ -516,9 +519,9 @@ def test_purify_ipv1_has_its_own_stages_and_replaces_its_own_folder_only(ipv2, s
     assert "--overwrite" in outcome.err
     assert contents() == before
     assert ipv2("purify", scan, clean, folder, "--strategy", "ipv1", "--overwrite", "--blend", 0.3).code == 0
-    stages = purification.purify(ct.read(scan), ct.read(clean), purification.Settings(False, False, False, blend=0.3))
+    stages = purification.purify(files.read(scan), files.read(clean), Settings(False, False, False, blend=0.3))
     assert not (folder / "simulated.nrrd").exists()
-    assert np.array_equal(ct.read(folder / "training-input.nrrd").array, stages.training_input.array)
+    assert np.array_equal(files.read(folder / "training-input.nrrd").array, stages.training_input.array)
 
 
 def test_purify_switches_each_module_by_itself(ipv2, scan, clean, tmp_path):
@@ -553,7 +556,7 @@ def test_purify_without_pictures_and_compression_has_the_same_images(ipv2, scan,
     names = {path.name for path in fast.iterdir()}
     assert names == {path.name for path in plain.iterdir()} - {"stages.png"}
     for name in names - {"provenance.json"}:
-        assert np.array_equal(ct.read(fast / name).array, ct.read(plain / name).array)
+        assert np.array_equal(files.read(fast / name).array, files.read(plain / name).array)
         assert (fast / name).stat().st_size > (plain / name).stat().st_size
 
 
@@ -626,9 +629,9 @@ def test_phantom_is_a_pair_that_can_be_purified(ipv2, tmp_path):
     assert outcome.events[-1]["folder"] == str(folder)
     made = phantom.pair(**settings)
     for name in ("uldct", "ndct", "truth"):
-        volume = ct.read(folder / f"{name}.nrrd")
+        volume = files.read(folder / f"{name}.nrrd")
         assert np.array_equal(volume.array, getattr(made, name).array)
-        assert ct.same_grid(volume, made.truth)
+        assert same_grid(volume, made.truth)
     facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     assert settings.items() <= facts.items()
     assert ipv2("purify", folder / "uldct.nrrd", folder / "ndct.nrrd", tmp_path / "stages", "--no-pictures").code == 0
@@ -709,5 +712,5 @@ def test_demo_writes_a_report_that_needs_nothing_else(ipv2, model, tmp_path):
     assert "http:" not in page and "https:" not in page  # pictures are random letters, without colons
     assert (folder / "report.html").stat().st_mtime >= began
     for name in ("uldct", "ndct", "truth", "denoised"):
-        assert ct.read(folder / f"{name}.nrrd").array.shape == (24, 320, 320)
+        assert files.read(folder / f"{name}.nrrd").array.shape == (24, 320, 320)
     assert result["scores"]["Weak denoiser"]["body_rmse_hu"] < result["scores"]["uLDCT (input)"]["body_rmse_hu"]

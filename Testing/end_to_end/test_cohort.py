@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from IPv2Lib.datasets.shards import PurifiedDataset
-from IPv2Lib.io import ct
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.simulation import phantom
 
 SIZE, SLICES = 64, 2
@@ -19,14 +19,14 @@ def cohort(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cohort")
     for seed in range(4):
         pair = phantom.pair(seed=seed, size=SIZE, slices=SLICES)
-        ct.write(pair.ndct, folder / f"n{seed}.nrrd")
-    ct.write(pair.uldct, folder / "u3.nrrd")
+        files.write(pair.ndct, folder / f"n{seed}.nrrd")
+    files.write(pair.uldct, folder / "u3.nrrd")
     (folder / "bad").mkdir()
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 10, (SLICES, SIZE, SIZE))
     body = np.where(np.hypot(*np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]) < 0.7, 40.0, -1000.0)
-    ct.write(Volume(body + noise, (5.5, 5.5, 5.0)), folder / "bad" / "belly.nrrd")
-    ct.write(Volume(np.abs(noise) + 100, (5.5, 5.5, 5.0)), folder / "bad" / "mri.nrrd")
+    files.write(Volume(body + noise, (5.5, 5.5, 5.0)), folder / "bad" / "belly.nrrd")
+    files.write(Volume(np.abs(noise) + 100, (5.5, 5.5, 5.0)), folder / "bad" / "mri.nrrd")
     return folder
 
 
@@ -172,10 +172,10 @@ def test_a_cohort_is_denoised_whatever_fails(ipv2, cohort, model, tmp_path):
     }  # fmt: skip
     alone = ipv2("denoise", cohort / "n0.nrrd", tmp_path / "alone.nrrd", "--model", model)
     assert alone.code == 0
-    assert np.array_equal(ct.read(out / "n0.nrrd").array, ct.read(tmp_path / "alone.nrrd").array)
+    assert np.array_equal(files.read(out / "n0.nrrd").array, files.read(tmp_path / "alone.nrrd").array)
 
     before = (out / "n0.nrrd").stat().st_mtime_ns
-    ct.write(phantom.chest(size=SIZE, slices=1), broken)  # mended, and the same command again
+    files.write(phantom.chest(size=SIZE, slices=1), broken)  # mended, and the same command again
     again = ipv2(*command)
     statuses = [result["status"] for result in again.events[-1]["results"]]
     assert statuses == ["done earlier", "denoised", "failed", "done earlier"]

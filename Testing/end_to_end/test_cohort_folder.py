@@ -18,8 +18,10 @@ from IPv2Lib.inference import cohort
 from IPv2Lib.inference.cohort import DENOISED, FAILED, KEPT, Options, denoise_cohort
 from IPv2Lib.inference.cohort_folder import OTHER
 from IPv2Lib.inference.denoise import denoise
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
+from IPv2Lib.progress import Progress
 from small_chest import small_chest
 
 DAY = 86_400
@@ -30,7 +32,7 @@ def tiny(model) -> bundle.Bundle:
     return bundle.load(model)
 
 
-def scan_of(seed: int) -> ct.Volume:
+def scan_of(seed: int) -> Volume:
     return small_chest(size=32, slices=1, seed=seed)
 
 
@@ -39,7 +41,7 @@ def put(path: Path, seed: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink():
         path.unlink()
-    ct.write(scan_of(seed), path)
+    files.write(scan_of(seed), path)
     os.utime(path, (DAY, DAY))
     return path
 
@@ -61,7 +63,7 @@ class Checked:
         self.model, self.folder = model, folder
         self._expected: dict[tuple, np.ndarray] = {}
 
-    def expected(self, volume: ct.Volume, options: Options) -> np.ndarray:
+    def expected(self, volume: Volume, options: Options) -> np.ndarray:
         key = (volume.sha256(), options.strength, options.keep_outside_body)
         if key not in self._expected:
             how = {"strength": options.strength, "keep_outside_body": options.keep_outside_body}
@@ -77,8 +79,8 @@ class Checked:
             if scan.status == FAILED:
                 assert (row["status"], row["output"], row["input_sha256"]) == (FAILED, "", "")
                 continue
-            volume = ct.read(scan.source)
-            assert np.array_equal(ct.read(scan.output).array, self.expected(volume, options)), scan
+            volume = files.read(scan.source)
+            assert np.array_equal(files.read(scan.output).array, self.expected(volume, options)), scan
             assert scan.facts["provenance"]["input_sha256"] == row["input_sha256"] == volume.sha256()
             assert (row["input"], row["output"], row["status"]) == (str(scan.source), scan.output.name, scan.status)
         assert len({scan.output for scan in scans}) == len(scans)
@@ -142,7 +144,7 @@ def test_dicom_folders_of_one_name(run, tmp_path):
     folders = [tmp_path / patient / "4: Thorax 1.0 B31f" for patient in "AB"]
     for seed, folder in enumerate(folders):
         folder.parent.mkdir()
-        ct.write(scan_of(seed), folder.with_name("series"))
+        files.write(scan_of(seed), folder.with_name("series"))
         folder.with_name("series").rename(folder)
     assert run(*folders) == [DENOISED, DENOISED]
     assert list(run.outputs().values()) == ["4_ Thorax 1.0 B31f.nrrd", "4_ Thorax 1.0 B31f-2.nrrd"]
@@ -302,10 +304,10 @@ def test_an_image_that_is_not_the_one_spoken_of(run, a, b):
     first.unlink()
     assert run(a, b) == [DENOISED, KEPT]
     # what strength 0 gives, beside the words for 1
-    ct.write(ct.read(a), first)
+    files.write(files.read(a), first)
     assert run(a) == [DENOISED]
     # the right voxels in another place
-    ct.write(dataclasses.replace(ct.read(first), origin=(0, 0, 0)), first)
+    files.write(dataclasses.replace(files.read(first), origin=(0, 0, 0)), first)
     assert run(a) == [DENOISED]
 
 
@@ -392,11 +394,15 @@ def test_a_stopped_call_goes_on(run, a, b, tmp_path):
     names = run.outputs()
     put(a, 4), put(b, 5), put(c, 6)
     with pytest.raises(KeyboardInterrupt):
-        denoise_cohort([c, b, a], run.folder, run.model, Options(device="cpu"), progress=stop_at("scan.nrrd", 2))
+        denoise_cohort(
+            [c, b, a], run.folder, run.model, Options(device="cpu"), progress=Progress(stop_at("scan.nrrd", 2))
+        )
     assert [row["status"] for row in report(run.folder)] == [DENOISED, "not begun", "not begun", OTHER, OTHER]
     assert run(a, b, c) == [DENOISED, DENOISED, KEPT] and run.outputs() == names
     with pytest.raises(KeyboardInterrupt):  # before anything
-        denoise_cohort([a], tmp_path / "new", run.model, Options(device="cpu"), progress=stop_at("scan.nrrd", 1))
+        denoise_cohort(
+            [a], tmp_path / "new", run.model, Options(device="cpu"), progress=Progress(stop_at("scan.nrrd", 1))
+        )
     run.folder = tmp_path / "new"
     assert run(b, a) == [DENOISED, DENOISED]
 
@@ -456,9 +462,9 @@ class Folder(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 9), do=st.sampled_from(["remove", "damage", "empty"]))
     def harm(self, which, do):
-        files = sorted(self.run.folder.glob("*")) if self.run.folder.exists() else []
-        if files:
-            path = files[which % len(files)]
+        present = sorted(self.run.folder.glob("*")) if self.run.folder.exists() else []
+        if present:
+            path = present[which % len(present)]
             path.unlink() if do == "remove" else path.write_text("" if do == "empty" else "damaged")
 
     @rule(order=st.permutations(range(4)), count=st.integers(1, 4), strength=st.sampled_from([1.0, 0.5]))

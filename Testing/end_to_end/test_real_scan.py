@@ -2,23 +2,26 @@
 
 import numpy as np
 import pytest
-from IPv2Lib.analysis.regions import Region, segment, statistics
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.region_statistics import statistics
+from IPv2Lib.analysis.regions import segment
 from IPv2Lib.inference.denoise import denoise
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume, same_grid
 from IPv2Lib.models import bundle
 from IPv2Lib.simulation.dose import simulate
 from scipy import ndimage
 
 
-def slices(path, chosen) -> ct.Volume:
-    volume = ct.read(path)
-    return ct.Volume(volume.array[chosen], volume.spacing, volume.origin, volume.direction)
+def slices(path, chosen) -> Volume:
+    volume = files.read(path)
+    return Volume(volume.array[chosen], volume.spacing, volume.origin, volume.direction)
 
 
 def test_a_real_low_dose_scan_keeps_its_hu_and_loses_noise(data_folder):
     scan = slices(data_folder / "nlst_101287.nrrd", slice(69, 73))
     result = denoise(scan, bundle.load(bundle.default_name())).volume
-    assert ct.same_grid(scan, result) and result.array.dtype == scan.array.dtype
+    assert same_grid(scan, result) and result.array.dtype == scan.array.dtype
     found = {row.region: row for row in statistics(segment(scan.array, scan.spacing), scan.array, result.array)}
     assert found[Region.SOFT_TISSUE].noise_reduction > 0.5
     for region in (Region.LUNG, Region.SOFT_TISSUE):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import IPv2Lib
 import pytest
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from small_chest import small_chest
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
@@ -19,7 +19,7 @@ DRAWING = """
 import os, signal, sys, threading
 from IPv2Lib.cli import pictures
 from IPv2Lib.cli.commands import main
-from IPv2Lib.cli.console import end_process
+from IPv2Lib.cli.stopping import end_process
 
 real = pictures.stages_picture
 def stages_picture(stages):
@@ -34,7 +34,7 @@ end_process(main(["purify", "scan.nrrd", "scan.nrrd", "stages"]))
 @pytest.mark.parametrize("seconds", [0.01, 0.3])
 def test_stopped_while_pictures_are_drawn(tmp_path, seconds):
     pytest.importorskip("vtk")
-    ct.write(small_chest(), tmp_path / "scan.nrrd")
+    files.write(small_chest(), tmp_path / "scan.nrrd")
     done = subprocess.run(
         [sys.executable, "-c", DRAWING, str(seconds)], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True
     )

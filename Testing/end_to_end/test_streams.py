@@ -9,7 +9,7 @@ from pathlib import Path
 
 import IPv2Lib
 import pytest
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from IPv2Lib.models import bundle
 from small_chest import small_chest
 
@@ -23,7 +23,7 @@ full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full 
 @pytest.fixture
 def shell(tmp_path):
     """Run a line of shell in which IPV2 is the command, beside a scan; exit code and stderr."""
-    ct.write(small_chest(), tmp_path / "scan.nrrd")
+    files.write(small_chest(), tmp_path / "scan.nrrd")
 
     def run(line: str, **environment: str | None) -> tuple[int, str]:
         line = line.replace("IPV2", f"{sys.executable} -m IPv2Lib")

@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 sys.path[:0] = [str(REPOSITORY / "IPv2Denoise"), str(HERE.parent)]
 
-from IPv2Lib.io import ct  # noqa: E402
+from IPv2Lib.io import files  # noqa: E402
 from IPv2Lib.simulation import phantom  # noqa: E402
 from IPv2Lib.training.run_folder import read_run  # noqa: E402
 from IPv2SlicerLib.jobs.processes import end_process_tree  # noqa: E402
@@ -54,9 +54,9 @@ def run(folder: Path, *, steps: int, size: int, slices: int, dose: float, option
     sources: list[str | Path] = []
     for seed in range(PATIENTS):
         pair = phantom.pair(seed=seed, size=size, slices=slices, dose=dose)
-        ndct = ct.write(pair.ndct, folder / f"patient{seed}-ndct.nrrd")
+        ndct = files.write(pair.ndct, folder / f"patient{seed}-ndct.nrrd")
         if seed:
-            sources += ["--pair", ct.write(pair.uldct, folder / f"patient{seed}-uldct.nrrd"), ndct]
+            sources += ["--pair", files.write(pair.uldct, folder / f"patient{seed}-uldct.nrrd"), ndct]
         else:
             sources += [ndct]  # its uLDCT is simulated
 

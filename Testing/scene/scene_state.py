@@ -4,8 +4,9 @@ import zipfile
 
 import numpy as np
 import pytest
-from IPv2Lib.analysis.regions import Region, RegionResponse, StrengthStatistics
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.region_statistics import RegionResponse, StrengthStatistics
+from IPv2Lib.io.volume import Volume
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 vtk = pytest.importorskip("vtk")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from IPv2Lib.errors import InputError, OutputError
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io.volume import Volume
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 
@@ -267,9 +267,9 @@ def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path):
 def test_without_display_drawing_says_nothing_and_needs_neither_opengl_nor_torch(tmp_path):
     code = (
         "import sys, numpy as np\n"
-        "from IPv2Lib.io import ct\n"
+        "from IPv2Lib.io.volume import Volume\n"
         "from IPv2SlicerLib.scene import volume_nodes\n"
-        "volume = ct.Volume(np.zeros((2, 8, 8), np.int16))\n"
+        "volume = Volume(np.zeros((2, 8, 8), np.int16))\n"
         "overlay = volume_nodes.Overlay(np.ones((2, 8, 8), bool), ((1, 'all', (255, 0, 0)),))\n"
         "volume_nodes.save_png(volume_nodes.render_slice(volume, overlay=overlay), sys.argv[1])\n"
         "volume_nodes.draw_text('title', 20)\n"

@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 from IPv2Lib.errors import InputError
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io.volume import Volume
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 vtk = pytest.importorskip("vtk")

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from IPv2Lib.errors import InputError
-from IPv2Lib.io.ct import Volume
-from IPv2Lib.purification import purification
+from IPv2Lib.io.volume import Volume
+from IPv2Lib.purification.stages import Stages
+from IPv2Lib.purification.strategies import IPV1, IPV2, Settings
 
 pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 
@@ -23,11 +24,11 @@ def chest(shape=(3, 64, 80), spacing=(1.2, 1.2, 5.0)) -> Volume:
     return Volume((array + noise).astype(np.float32), spacing)
 
 
-def stages(settings: purification.Settings) -> purification.Stages:
+def stages(settings: Settings) -> Stages:
     volume = chest()
     dark = volume.array < -500
     lung = dark & (np.abs(np.indices(dark.shape)[2] - 40) < 30)
-    return purification.Stages(
+    return Stages(
         uldct=volume,
         ndct=volume,
         dark_uldct=dark,
@@ -73,7 +74,7 @@ def test_a_sheet_needs_panels_and_columns():
             pictures.contact_sheet(panels, columns)
 
 
-@pytest.mark.parametrize(("settings", "count"), [(purification.IPV2, 10), (purification.IPV1, 8)], ids=["ipv2", "ipv1"])
+@pytest.mark.parametrize(("settings", "count"), [(IPV2, 10), (IPV1, 8)], ids=["ipv2", "ipv1"])
 def test_all_stages_are_shown_in_panels_of_one_size(monkeypatch, settings, count):
     sheets = []
     monkeypatch.setattr(pictures, "contact_sheet", lambda panels, columns: sheets.append((panels, columns)))
@@ -86,7 +87,7 @@ def test_all_stages_are_shown_in_panels_of_one_size(monkeypatch, settings, count
 
 
 def test_the_slice_with_the_largest_lung_is_chosen():
-    whole = stages(purification.IPV2)
+    whole = stages(IPV2)
     np.testing.assert_array_equal(
         pictures.stages_picture(whole, width=80), pictures.stages_picture(whole, slice_index=1, width=80)
     )
@@ -140,9 +141,9 @@ def test_the_range_of_a_difference_is_a_round_number_that_holds_it(largest, limi
 
 
 def test_pictures_of_a_real_scan(data_folder):
-    from IPv2Lib.io import ct
+    from IPv2Lib.io import files
 
-    volume = ct.read(data_folder / "lungdx_A0002.nrrd")
+    volume = files.read(data_folder / "lungdx_A0002.nrrd")
     some = Volume(volume.array[10:20], volume.spacing, volume.origin, volume.direction)
     difference = some.with_array(np.zeros_like(some.array))
     sheet = pictures.compare_picture([("CT", some, "ct"), ("difference", difference, "difference")], width=256)

@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from IPv2Lib.errors import InputError, OutputError
-from IPv2Lib.purification.purification import CM2_ENTRIES, DARK_ENTRIES, IPV1, Settings, purify, purify_slice
+from IPv2Lib.purification.purification import purify, purify_slice
+from IPv2Lib.purification.stages import CM2_ENTRIES, DARK_ENTRIES
+from IPv2Lib.purification.strategies import IPV1, Settings
 from IPv2Lib.simulation import phantom
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")

@@ -320,12 +320,13 @@ def test_the_layout_of_a_comparison_shows_table_and_charts(tmp_path):
 
 def test_a_case_is_four_volumes_that_are_used_again(fresh, tmp_path):
     from IPv2Lib.datasets import cases, preparation
-    from IPv2Lib.io import ct
+    from IPv2Lib.io import files
+    from IPv2Lib.io.volume import same_grid
     from IPv2Lib.simulation import phantom
 
     pair = phantom.pair(size=48, slices=2)
     case = cases.Case(
-        "a", ndct=ct.write(pair.ndct, tmp_path / "n.nrrd"), uldct=ct.write(pair.uldct, tmp_path / "u.nrrd")
+        "a", ndct=files.write(pair.ndct, tmp_path / "n.nrrd"), uldct=files.write(pair.uldct, tmp_path / "u.nrrd")
     )
     preparation.prepare([case], tmp_path / "data")
     shard = PurifiedDataset.read(tmp_path / "data").shards[0]
@@ -334,5 +335,5 @@ def test_a_case_is_four_volumes_that_are_used_again(fresh, tmp_path):
     volumes = [volume_nodes.node_to_volume(node) for node in nodes]
     np.testing.assert_array_equal(volumes[0].array, shard.uldct)
     np.testing.assert_array_equal(volumes[2].array, shard.pair(np.s_[:], "ipv2")[0])
-    assert all(ct.same_grid(volume, pair.uldct) for volume in volumes)
+    assert all(same_grid(volume, pair.uldct) for volume in volumes)
     assert training_nodes.add_case(fresh, shard) == nodes

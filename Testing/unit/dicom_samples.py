@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from IPv2Lib.errors import InputNote
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless, generate_uid
 
@@ -231,6 +231,6 @@ def notes_of(path) -> list[str]:
     """What reading says besides the volume."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        ct.read(path)
+        files.read(path)
     assert all(issubclass(each.category, InputNote) for each in caught)
     return [str(each.message) for each in caught]

@@ -15,7 +15,8 @@ from IPv2Lib.datasets.shards import PurifiedDataset
 from IPv2Lib.errors import Cancelled, InputError
 from IPv2Lib.evaluation.ablation import ROWS, Ablation, Budget, ablate, verdicts
 from IPv2Lib.evaluation.scores import MEASURES
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
+from IPv2Lib.progress import Progress
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.run_folder import read_run
 from IPv2Lib.training.settings import read_settings, write_settings
@@ -29,7 +30,7 @@ def dataset(tmp_path_factory) -> PurifiedDataset:
     folder = tmp_path_factory.mktemp("ablation-data")
     cases = []
     for seed, split in enumerate(("train", "test")):
-        ndct = ct.write(phantom.chest(seed=seed, size=96, slices=2), folder / f"n{seed}.nrrd")
+        ndct = files.write(phantom.chest(seed=seed, size=96, slices=2), folder / f"n{seed}.nrrd")
         cases.append(Case(f"case{seed}", ndct=ndct, patient=f"p{seed}", split=split))
     prepare(cases, folder / "dataset")
     return PurifiedDataset.read(folder / "dataset")
@@ -111,7 +112,7 @@ def test_a_stopped_ablation_goes_on_with_the_same_result(dataset, found, tmp_pat
     polls = iter([False] * 3 + [True] * 1000)
     options = {"seeds": 1, "strategies": ("ipv1", "ipv2"), **OPTIONS}
     with pytest.raises(Cancelled, match="goes on"):
-        ablate(dataset, tmp_path / "out", cancelled=lambda: next(polls), **options)
+        ablate(dataset, tmp_path / "out", progress=Progress(cancelled=lambda: next(polls)), **options)
     assert [read_run(tmp_path / "out" / f"unet-{name}-0").state for name in ("ipv1", "ipv2")] == ["completed", "paused"]
     resumed = ablate(dataset, tmp_path / "out", **options)
     for name in ("unet-ipv1-0", "unet-ipv2-0"):

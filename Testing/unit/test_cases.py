@@ -22,7 +22,7 @@ from IPv2Lib.datasets.cases import (
 )
 from IPv2Lib.datasets.patients import hidden
 from IPv2Lib.errors import InputError
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from IPv2Lib.purification.purification import purify
 from IPv2Lib.purification.stage_files import export_stages
 from IPv2Lib.simulation import phantom
@@ -35,16 +35,16 @@ def scans(tmp_path_factory) -> Path:
     """A folder with everything that can be a case."""
     folder = tmp_path_factory.mktemp("scans")
     chest = phantom.chest(size=32, slices=3)
-    ct.write(chest, folder / "alone.nrrd")
-    ct.write(chest, folder / "other.nii.gz")
-    ct.write(chest, folder / "series")
+    files.write(chest, folder / "alone.nrrd")
+    files.write(chest, folder / "other.nii.gz")
+    files.write(chest, folder / "series")
     for path in (folder / "series").iterdir():
         slice_file = pydicom.dcmread(path)
         slice_file.PatientID = "P 17"
         slice_file.save_as(path)
     (folder / "deep" / "pair").mkdir(parents=True)
     for name in ("uldct", "ndct", "truth"):
-        ct.write(chest, folder / "deep" / "pair" / f"{name}.nrrd")
+        files.write(chest, folder / "deep" / "pair" / f"{name}.nrrd")
     pair = phantom.pair(size=32, slices=2)
     export_stages(purify(pair.uldct, pair.ndct), folder / "stages")
     (folder / "notes.txt").write_text("no scan")
@@ -262,4 +262,4 @@ def test_a_good_table_is_not_refused(scans):
     )
     assert Case("c", stages=scans / "stages").paired and not Case("a", ndct=scans / "alone.nrrd").paired
     first, second = Case("c", stages=scans / "stages").sources
-    assert np.array_equal(ct.read(first).array.shape, ct.read(second).array.shape)
+    assert np.array_equal(files.read(first).array.shape, files.read(second).array.shape)

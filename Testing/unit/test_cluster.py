@@ -15,23 +15,24 @@ from children import children
 from IPv2Lib.errors import Cancelled, InputError, OutputError
 from IPv2Lib.parallel import cluster
 from IPv2Lib.parallel.cluster import Scheduler
+from IPv2Lib.progress import NO_PROGRESS, Progress
 
 LIBRARY = str(Path(IPv2Lib.__file__).parents[1])
 
 
-def double(item, *, progress, cancelled):
+def double(item, *, progress):
     """Do what the item says; functions for workers are found by their name in this file."""
-    progress(0.5, f"half of {item}")
+    progress.report(0.5, f"half of {item}")
     if item == "bad":
         raise InputError("a bad\ninput")
     if item == "bug":
         raise ValueError("surprise")
-    if item == "stop" and cancelled():
+    if item == "stop" and progress.cancelled():
         raise Cancelled("stopped within")
     return 2 * item
 
 
-def fails_once(marker: Path, *, progress, cancelled):
+def fails_once(marker: Path, *, progress):
     """Fail the first time, on whatever process."""
     if not marker.exists():
         marker.touch()
@@ -39,14 +40,14 @@ def fails_once(marker: Path, *, progress, cancelled):
     return "done"
 
 
-def dies(marker: Path, *, progress, cancelled):
+def dies(marker: Path, *, progress):
     """End the worker's process without a word, each time."""
     if marker.name == "fatal":
         os._exit(3)
     return os.getpid()
 
 
-def dies_once(marker: Path, *, progress, cancelled):
+def dies_once(marker: Path, *, progress):
     """End the worker's process the first time."""
     if not marker.exists():
         marker.touch()
@@ -54,7 +55,7 @@ def dies_once(marker: Path, *, progress, cancelled):
     return os.getpid()
 
 
-def sockets(item, *, progress, cancelled):
+def sockets(item, *, progress):
     """Of this process: those that have an address that somebody could connect to."""
     return [
         str(each.laddr)
@@ -63,16 +64,16 @@ def sockets(item, *, progress, cancelled):
     ]
 
 
-def waits(marker: Path, *, progress, cancelled):
+def waits(marker: Path, *, progress):
     """Until it is stopped, and leave a mark of that."""
     marker.with_suffix(".begun").write_text(str(os.getpid()))
-    while not cancelled():
+    while not progress.cancelled():
         time.sleep(0.01)
     marker.with_suffix(".cleaned").touch()
     raise Cancelled("stopped within")
 
 
-def cannot_be_sent(item, *, progress, cancelled):
+def cannot_be_sent(item, *, progress):
     """A result that cannot be pickled, or one that cannot be read again."""
     return (lambda: item) if item == "value" else TwoWords("one", "two")
 
@@ -82,15 +83,15 @@ class TwoWords(Exception):
         super().__init__(f"{first} {second}")
 
 
-def no_memory(item, *, progress, cancelled):
+def no_memory(item, *, progress):
     raise MemoryError("Unable to allocate 7 TiB")
 
 
-def slow(item, *, progress, cancelled):
+def slow(item, *, progress):
     time.sleep(0.3)
 
 
-def pid(item, *, progress, cancelled):
+def pid(item, *, progress):
     return os.getpid()
 
 
@@ -128,7 +129,7 @@ def test_failures_stop_no_others_and_the_order_is_that_of_the_items(caplog):
         [1, "bad", "bug", 4],
         retries=2,
         finished=seen.append,
-        progress=lambda *arguments: told.append(arguments),
+        progress=Progress(lambda *arguments: told.append(arguments)),
     )
     assert [outcome.value for outcome in outcomes] == [2, None, None, 8]
     assert [outcome.error for outcome in outcomes] == ["", "a bad input", "ValueError: surprise", ""]
@@ -150,11 +151,11 @@ def test_what_failed_is_tried_again(tmp_path):
 def test_cancelling_here():
     seen = []
     with pytest.raises(Cancelled):
-        cluster.run(double, [1, 2, 3], finished=seen.append, cancelled=lambda: len(seen) == 2)
+        cluster.run(double, [1, 2, 3], finished=seen.append, progress=Progress(cancelled=lambda: len(seen) == 2))
     assert [outcome.value for outcome in seen] == [2, 4]
     answers = iter([False, True])
     with pytest.raises(Cancelled, match="within"):
-        cluster.run(double, ["stop"], cancelled=lambda: next(answers))
+        cluster.run(double, ["stop"], progress=Progress(cancelled=lambda: next(answers)))
 
 
 def test_workers_of_this_machine(tmp_path):
@@ -177,10 +178,10 @@ def test_a_worker_that_died_is_missed_and_replaced(tmp_path):
 
 
 def test_nobody_can_connect_to_the_workers():
-    own = sockets(0, progress=None, cancelled=None)
+    own = sockets(0, progress=NO_PROGRESS)
     with cluster.crew(2) as crew:
         assert [outcome.value for outcome in crew.run(sockets, [0, 1])] == [[], []]
-        assert sockets(0, progress=None, cancelled=None) == own
+        assert sockets(0, progress=NO_PROGRESS) == own
         assert not any(
             child.net_connections("inet") for child in psutil.Process().children(recursive=True) if child.is_running()
         )
@@ -193,7 +194,7 @@ def test_workers_clean_up_when_they_are_stopped(tmp_path):
         return all(place.with_suffix(".begun").exists() for place in places)
 
     with pytest.raises(Cancelled):
-        cluster.run(waits, places, workers=2, cancelled=begun)
+        cluster.run(waits, places, workers=2, progress=Progress(cancelled=begun))
     assert all(place.with_suffix(".cleaned").exists() for place in places)
 
 
@@ -290,7 +291,7 @@ def wait_for(condition) -> None:
 def test_the_workers_of_a_scheduler(scheduler, tmp_path):
     told = []
     outcomes = cluster.run(
-        double, [1, 2, "bug"], scheduler=scheduler, progress=lambda *arguments: told.append(arguments)
+        double, [1, 2, "bug"], scheduler=scheduler, progress=Progress(lambda *arguments: told.append(arguments))
     )
     assert [outcome.value for outcome in outcomes] == [2, 4, None]
     assert outcomes[2].error == "ValueError: surprise" and outcomes[2].attempts == 2
@@ -313,7 +314,7 @@ def test_a_scheduler_that_ends_is_said_once(caplog):
                 other.loop.add_callback(other.scheduler.close)
 
         with pytest.raises(OutputError, match=f"the Dask scheduler at {address} does not answer any more") as told:
-            cluster.run(slow, list(range(20)), scheduler=address, progress=progress)
+            cluster.run(slow, list(range(20)), scheduler=address, progress=Progress(progress))
     assert "\n" not in str(told.value)
     assert not [each for each in caplog.get_records("call") if each.name.startswith(("IPv2Lib", "distributed.client"))]
 
@@ -321,7 +322,7 @@ def test_a_scheduler_that_ends_is_said_once(caplog):
 def test_cancelling_there(scheduler):
     seen = []
     with pytest.raises(Cancelled):
-        cluster.run(double, [1], scheduler=scheduler, finished=seen.append, cancelled=lambda: True)
+        cluster.run(double, [1], scheduler=scheduler, finished=seen.append, progress=Progress(cancelled=lambda: True))
     assert not seen
 
 

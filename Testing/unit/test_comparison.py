@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from IPv2Lib.analysis.regions import Region
+from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.cli import commands
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare
@@ -18,9 +18,10 @@ from IPv2Lib.evaluation import comparison_files
 from IPv2Lib.evaluation.comparison import compare
 from IPv2Lib.evaluation.methods import find_methods
 from IPv2Lib.evaluation.scores import MEASURES
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from IPv2Lib.models import bundle
 from IPv2Lib.networks import registry
+from IPv2Lib.progress import Progress
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.loop import train
 from IPv2Lib.training.settings import TrainingSettings
@@ -40,8 +41,8 @@ def dataset(folder) -> PurifiedDataset:
     for seed, split in enumerate(("train", "test", "test")):
         pair = phantom.pair(seed=seed, size=96, slices=4) if seed == 2 else None
         ndct = pair.ndct if pair else phantom.chest(seed=seed, size=96, slices=4)
-        ndct = ct.write(ndct, folder / f"n{seed}.nrrd")
-        uldct = ct.write(pair.uldct, folder / f"u{seed}.nrrd") if pair else None
+        ndct = files.write(ndct, folder / f"n{seed}.nrrd")
+        uldct = files.write(pair.uldct, folder / f"u{seed}.nrrd") if pair else None
         cases.append(Case(f"case{seed}", ndct=ndct, uldct=uldct, patient=f"p{seed}", split=split))
     prepare(cases, folder / "dataset")
     return PurifiedDataset.read(folder / "dataset")
@@ -173,7 +174,7 @@ def test_a_stopped_comparison_goes_on(dataset, tmp_path):
     options = {"slices_per_case": 2, "bootstrap": 20}
     polls = iter([False] * 3 + [True] * 100)
     with pytest.raises(Cancelled, match="goes on"):
-        compare(dataset, ["input"], tmp_path / "out", cancelled=lambda: next(polls), **options)
+        compare(dataset, ["input"], tmp_path / "out", progress=Progress(cancelled=lambda: next(polls)), **options)
     kept = parts(tmp_path / "out")
     assert kept
     resumed = compare(dataset, ["input"], tmp_path / "out", **options)

@@ -8,8 +8,8 @@ import pydicom
 import pytest
 from IPv2Lib.cli import commands
 from IPv2Lib.cli.convert_frames import Frame, write_list
-from IPv2Lib.io import ct
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume
 
 HISTORY = {"command": "denoise", "model": "ipv2-fast", "strength": 0.5, "versions": {"IPv2Lib": "0"}}
 
@@ -24,9 +24,9 @@ def make(folder: Path, names, like: bool = False) -> Path:
     """Volumes of several sizes with a history, and if wanted the series that each came from."""
     frames = []
     for number, name in enumerate(names):
-        source = ct.write(volume(number), folder / f"{number}.nrrd")
+        source = files.write(volume(number), folder / f"{number}.nrrd")
         Path(f"{source}.json").write_text(json.dumps({**HISTORY, "sequence": {"frame": number + 1}}))
-        series = ct.write(volume(number), folder / f"series {number}") if like else None
+        series = files.write(volume(number), folder / f"series {number}") if like else None
         frames.append(Frame(str(source), name, series and str(series)))
     write_list(frames, folder / "list.json")
     return folder / "list.json"
@@ -44,7 +44,7 @@ def test_files(tmp_path, suffix):
         [*names, *(f"{name}.json" for name in names)]
     )
     for number, name in enumerate(names):
-        np.testing.assert_array_equal(ct.read(tmp_path / "out" / name).array, volume(number).array)
+        np.testing.assert_array_equal(files.read(tmp_path / "out" / name).array, volume(number).array)
         facts = json.loads((tmp_path / "out" / f"{name}.json").read_text())
         assert facts["model"] == "ipv2-fast" and facts["sequence"]["frame"] == number + 1
 
@@ -55,7 +55,7 @@ def test_series(tmp_path, like):
     studies, series = set(), set()
     for number in range(2):
         place = tmp_path / "out" / f"Thorax 1.0 {number + 1}"
-        np.testing.assert_array_equal(ct.read(place).array, volume(number).array)
+        np.testing.assert_array_equal(files.read(place).array, volume(number).array)
         written = [pydicom.dcmread(path) for path in place.iterdir()]
         if like:
             source = pydicom.dcmread(next((tmp_path / f"series {number}").iterdir()))

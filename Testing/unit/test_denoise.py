@@ -7,12 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from IPv2Lib.analysis.regions import Region, segment
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.regions import segment
 from IPv2Lib.errors import BundleError, Cancelled, InputError, IPv2Error
 from IPv2Lib.inference.denoise import Plan, blend, blend_and_subtract, choose_device, denoise
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
 from IPv2Lib.networks import registry
+from IPv2Lib.progress import Progress
 
 ARGUMENTS = {"unet": {"channels": [4, 8], "blocks": [1, 1]}, "redcnn": {"filters": 4}}
 GEOMETRY = {
@@ -270,7 +272,7 @@ def test_where_it_came_from(unet):
 
 def test_progress_rises_to_one_and_names_what_is_done(unet):
     said = []
-    denoise(noisy(), unet, device="cpu", progress=lambda fraction, text: said.append((fraction, text)))
+    denoise(noisy(), unet, device="cpu", progress=Progress(lambda fraction, text: said.append((fraction, text))))
     fractions = [fraction for fraction, _ in said]
     assert fractions == sorted(fractions) and (fractions[0], fractions[-1]) == (0.0, 1.0)
     assert "denoising slice 3 of 5" in [text for _, text in said]
@@ -287,17 +289,23 @@ def test_cancel_is_asked_for_each_slice_and_changes_nothing(unet, polls):
         return len(asked) > polls
 
     with pytest.raises(Cancelled):
-        denoise(volume, unet, device="cpu", cancelled=cancelled)
+        denoise(volume, unet, device="cpu", progress=Progress(cancelled=cancelled))
     assert len(asked) == polls + 1
     np.testing.assert_array_equal(volume.array, before)
 
 
 def test_cancel_is_asked_for_each_tile(unet):
     asked = []
-    denoise(noisy((1, 128, 128)), unet, device="cpu", tile=64, cancelled=lambda: asked.append(True))
+    denoise(noisy((1, 128, 128)), unet, device="cpu", tile=64, progress=Progress(cancelled=lambda: asked.append(True)))
     assert len(asked) == 4
     asked.clear()
-    denoise(noisy((1, 64, 64)), unet, device="cpu", self_ensemble=True, cancelled=lambda: asked.append(True))
+    denoise(
+        noisy((1, 64, 64)),
+        unet,
+        device="cpu",
+        self_ensemble=True,
+        progress=Progress(cancelled=lambda: asked.append(True)),
+    )
     assert len(asked) == 8
 
 
@@ -320,7 +328,7 @@ def test_smaller_pieces_when_memory_runs_out(unet, monkeypatch):
     volume = noisy((8, 300, 300))
     said = []
     monkeypatch.setattr(bundle.Bundle, "network", lambda self: Hungry(150 * 150))
-    result = denoise(volume, unet, device="cpu", batch=4, progress=lambda _, text: said.append(text))
+    result = denoise(volume, unet, device="cpu", batch=4, progress=Progress(lambda _, text: said.append(text)))
     np.testing.assert_allclose(result.volume.array[1], volume.array[1].clip(-1024, 3071) * 0.9, atol=0.01)
     assert (result.provenance["batch"], result.provenance["tile"]) == (1, 128)
     assert [text for text in said if "not enough memory" in text] == [

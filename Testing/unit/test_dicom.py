@@ -23,8 +23,8 @@ from dicom_samples import (
 )
 from IPv2Lib.analysis import regions
 from IPv2Lib.errors import InputError
-from IPv2Lib.io import ct, dicom, dicom_file
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io import dicom, dicom_file, files
+from IPv2Lib.io.volume import Volume, check_ct
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -50,8 +50,8 @@ class TestRead:
         assert volume.direction == (1, 0, 0, 0, 1, 0, 0, 0, 1)
 
     def test_series(self, scan, capfd):
-        volume = ct.read(scan)
-        ct.check_ct(volume)
+        volume = files.read(scan)
+        check_ct(volume)
         assert volume.array.dtype == np.int16
         self.check(volume)
         assert capfd.readouterr().err == ""
@@ -67,7 +67,7 @@ class TestRead:
         ],
     )
     def test_pixel_representations(self, tmp_path, elements):
-        volume = ct.read(write_scan(tmp_path / "scan", **elements))
+        volume = files.read(write_scan(tmp_path / "scan", **elements))
         assert volume.array.dtype == np.int16
         self.check(volume)
 
@@ -75,7 +75,7 @@ class TestRead:
     def test_fractional_rescale_is_float32(self, tmp_path, first):
         """Also where only some slices have it."""
         slope = {"RescaleSlope": lambda index: first if index == 0 else 0.5}
-        volume = ct.read(write_scan(tmp_path / "scan", BitsStored=16, HighBit=15, **slope))
+        volume = files.read(write_scan(tmp_path / "scan", BitsStored=16, HighBit=15, **slope))
         assert volume.array.dtype == np.float32
         self.check(volume)
 
@@ -83,16 +83,16 @@ class TestRead:
         "syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless, DeflatedExplicitVRLittleEndian]
     )
     def test_transfer_syntaxes(self, tmp_path, syntax):
-        self.check(ct.read(write_scan(tmp_path / "scan", syntax=syntax)))
+        self.check(files.read(write_scan(tmp_path / "scan", syntax=syntax)))
 
     def test_without_rescale_values_below_0_are_hu(self, tmp_path):
         elements = {"PixelRepresentation": 1, "RescaleSlope": None, "RescaleIntercept": None}
         with pytest.raises(InputError, match=r"Chest 2\.5 B50f.* no rescale slope .* no value below 0"):
-            ct.read(write_scan(tmp_path / "positive", abs(HU), **elements))
-        self.check(ct.read(write_scan(tmp_path / "scan", **elements)))
+            files.read(write_scan(tmp_path / "positive", abs(HU), **elements))
+        self.check(files.read(write_scan(tmp_path / "scan", **elements)))
 
     def test_single_slice(self, tmp_path):
-        volume = ct.read(write_scan(tmp_path / "scan", keep=[2]))
+        volume = files.read(write_scan(tmp_path / "scan", keep=[2]))
         assert volume.array.shape == (1, 16, 20)
         assert volume.spacing == pytest.approx((*SPACING[:2], 3))  # the slice thickness
         assert volume.origin == pytest.approx((*ORIGIN[:2], 1005))
@@ -105,7 +105,7 @@ class TestRead:
             ImageOrientationPatient=[*row, *column],
             ImagePositionPatient=lambda index: list(np.array(ORIGIN) + 2.5 * index * normal),
         )
-        volume = ct.read(folder)
+        volume = files.read(folder)
         np.testing.assert_array_equal(volume.array, HU)
         np.testing.assert_allclose(np.reshape(volume.direction, (3, 3)), np.stack([row, column, normal], axis=1))
 
@@ -122,14 +122,14 @@ class TestRead:
         (scan / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
         (scan / "report.pdf").write_bytes(b"%PDF-1.4")
         (scan / "picture").write_bytes(b"\x89PNG\r\n\x1a\n")
-        self.check(ct.read(scan))
+        self.check(files.read(scan))
         assert notes_of(scan) == []
 
     def test_one_file_stands_for_its_series(self, scan):
         write_scan(scan, HU - 0, SeriesInstanceUID="1.2.3.5", RescaleIntercept=-1024)
         write_scan(scan, (HU + 1)[:2], SeriesInstanceUID="1.2.3.6")
-        self.check(ct.read(scan / "IM3.4"))
-        np.testing.assert_array_equal(ct.read(scan / "IM0.6").array, (HU + 1)[:2])
+        self.check(files.read(scan / "IM3.4"))
+        np.testing.assert_array_equal(files.read(scan / "IM0.6").array, (HU + 1)[:2])
 
 
 class TestRefuse:
@@ -137,7 +137,7 @@ class TestRefuse:
 
     def refused(self, path: Path, message: str) -> None:
         with pytest.raises(InputError, match=message) as caught:
-            ct.read(path)
+            files.read(path)
         assert "\n" not in str(caught.value)
         assert "Chest 2.5 B50f" in str(caught.value)
         assert "UID 1.2.3.4" in str(caught.value)
@@ -224,21 +224,21 @@ class TestRefuse:
         path = scan / "IM0.4"
         path.write_bytes(path.read_bytes()[:kept_bytes])
         with pytest.raises(InputError, match=r"IM0\.4 .*damaged"):
-            ct.read(scan)
+            files.read(scan)
         assert capfd.readouterr().err == ""
 
     def test_no_image(self, tmp_path):
         (tmp_path / "series").mkdir()
         (tmp_path / "notes").write_text("text")
         with pytest.raises(InputError, match=r"holds no DICOM image: .*\(subfolders are not searched\)"):
-            ct.read(tmp_path)
+            files.read(tmp_path)
 
 
 class TestPixels:
     """HU by the standard's own words, checked against pydicom and SimpleITK."""
 
     def test_photometric_interpretation_says_how_to_display(self, tmp_path):
-        volume = ct.read(write_scan(tmp_path / "scan", PhotometricInterpretation="MONOCHROME1"))
+        volume = files.read(write_scan(tmp_path / "scan", PhotometricInterpretation="MONOCHROME1"))
         np.testing.assert_array_equal(volume.array, HU)
 
     @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless])
@@ -252,7 +252,7 @@ class TestPixels:
     )
     def test_as_other_readers_see_it(self, tmp_path, syntax, elements):
         folder = write_scan(tmp_path / "scan", syntax=syntax, **elements)
-        volume = ct.read(folder)
+        volume = files.read(folder)
         theirs = [d.pixel_array * float(d.RescaleSlope) + float(d.RescaleIntercept) for d in slices_of(folder)]
         np.testing.assert_array_equal(volume.array, theirs)
         names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))
@@ -270,7 +270,7 @@ class TestPixels:
         elements = {"PixelRepresentation": 1, "RescaleSlope": None, "RescaleIntercept": None}
         write_scan(tmp_path / "scan", keep=[3], **elements)
         with pytest.raises(InputError, match=r"mixes slices with and without rescale .* IM4\.4 has none"):
-            ct.read(tmp_path / "scan")
+            files.read(tmp_path / "scan")
 
     @pytest.mark.parametrize(
         ("tool", "option", "syntax"),
@@ -291,13 +291,13 @@ class TestPixels:
         for path in folder.iterdir():
             subprocess.run([tool, option, path, path], check=True)
         assert all(dataset.file_meta.TransferSyntaxUID == syntax for dataset in slices_of(folder))
-        volume = ct.read(folder)
+        volume = files.read(folder)
         np.testing.assert_array_equal(volume.array, HU)
-        np.testing.assert_array_equal(ct.read(ct.write(volume, tmp_path / "out", folder)).array, HU)
+        np.testing.assert_array_equal(files.read(files.write(volume, tmp_path / "out", folder)).array, HU)
         path = folder / "IM0.4"
         path.write_bytes(path.read_bytes()[:-4])
         with pytest.raises(InputError, match=r"IM0\.4 .*cut short"):
-            ct.read(folder)
+            files.read(folder)
 
     @pytest.mark.parametrize("signed", [0, 1])
     def test_bits_above_the_stored_ones_may_be_anything_there_is_a_word_for(self, tmp_path, signed):
@@ -308,15 +308,15 @@ class TestPixels:
             folder = tmp_path / name
             folder.mkdir()
             store(header(**place(0, 1), **elements), folder / "1", words.astype(np.uint16).view(np.int16))
-            np.testing.assert_array_equal(ct.read(folder).array[0], HU[0])
+            np.testing.assert_array_equal(files.read(folder).array[0], HU[0])
         overlaid = header(**place(0, 1), **elements)
         store(overlaid, folder / "1", ((stored & 0xFFF) | 0x4000).astype(np.uint16).view(np.int16))
         with pytest.raises(InputError, match=r"stored value of .* does not fit into its BitsStored 12"):
-            ct.read(folder)
+            files.read(folder)
         overlaid.add_new(0x60000010, "US", 16)
         overlaid.add_new(0x60000102, "US", 14)  # in bit 14 of the pixels
         overlaid.save_as(folder / "1")
-        np.testing.assert_array_equal(ct.read(folder).array[0], HU[0])
+        np.testing.assert_array_equal(files.read(folder).array[0], HU[0])
 
     @pytest.mark.parametrize(
         ("elements", "message"),
@@ -342,7 +342,7 @@ class TestPixels:
             setattr(dataset, keyword, value)
         dataset.save_as(folder / "1")
         with pytest.raises(InputError, match=message):
-            ct.read(folder)
+            files.read(folder)
 
     @pytest.mark.parametrize(
         ("keyword", "value"), [("Rows", 8), ("Rows", 15), ("Rows", 17), ("Columns", 21), ("BitsAllocated", 8)]
@@ -355,19 +355,19 @@ class TestPixels:
             dataset.BitsStored, dataset.HighBit = 8, 7
         dataset.save_as(path)
         with pytest.raises(InputError, match=r"IM3\.4 .*640 bytes of pixel data where"):
-            ct.read(path)
+            files.read(path)
 
     def test_refuses_a_transfer_syntax_that_is_not_the_pixels(self, tmp_path):
         path = write_scan(tmp_path / "scan", keep=[0]) / "IM3.4"
         content = path.read_bytes()
         path.write_bytes(content.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0"))
         with pytest.raises(InputError, match="contradicts itself: its pixel data is not compressed"):
-            ct.read(path)
+            files.read(path)
         write_scan(tmp_path / "scan", keep=[0], syntax=RLELossless)
         content = path.read_bytes()
         path.write_bytes(content.replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.2.1\0"))
         with pytest.raises(InputError, match=r"IM3\.4"):
-            ct.read(path)
+            files.read(path)
 
     def test_refuses_a_deflate_bomb(self, tmp_path, monkeypatch):
         monkeypatch.setattr(dicom_file, "_MOST_INFLATED_BYTES", 1 << 20)
@@ -418,7 +418,7 @@ class TestPadding:
         dataset = pydicom.dcmread(folder / "1")
         dataset.file_meta.TransferSyntaxUID = syntax
         dataset.save_as(folder / "1", implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True)
-        volume = ct.read(folder)
+        volume = files.read(folder)
         assert volume.array.dtype == np.int16
         assert (volume.array[0][outside] == hu).all()
         assert sorted(np.unique(volume.array[0][~outside])) == [-1000, 0]
@@ -427,7 +427,7 @@ class TestPadding:
     def test_may_be_a_range(self, tmp_path):
         stored = np.where(np.arange(64) % 2, 60000, 60500)[None]
         folder, outside = self.padded(tmp_path, 60000, limit=61000, stored=stored)
-        array = ct.read(folder).array[0]
+        array = files.read(folder).array[0]
         assert (array[outside] == -1024).all()
         assert array[~outside].max() == 0
 
@@ -438,6 +438,6 @@ class TestPadding:
         stored = np.where(outside, 1024, 24)
         stored[28:36, 28:36] = 1024
         store(dataset, folder / "1", stored)
-        array = ct.read(folder).array[0]
+        array = files.read(folder).array[0]
         assert (array[28:36, 28:36] == 0).all()
         assert (array[outside] == -1024).all()

@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 from dicom_samples import HU, write_enhanced, write_scan
 from IPv2Lib.errors import InputError
-from IPv2Lib.io import ct, dicom_codestream
+from IPv2Lib.io import dicom_codestream, files
 from pydicom.data import get_testdata_file
 from pydicom.encaps import generate_frames
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
@@ -108,7 +108,7 @@ def test_bytes_put_into_the_pixels_or_lost(tmp_path, enhanced, syntax, count):
             dataset.save_as(path)
     else:
         path = write_scan(tmp_path / "scan", keep=[0], syntax=syntax) / "IM3.4"
-    np.testing.assert_array_equal(ct.read(path).array, HU if enhanced else HU[:1])
+    np.testing.assert_array_equal(files.read(path).array, HU if enhanced else HU[:1])
     content = path.read_bytes()
     for place in (len(content) - 20, len(content) - 300):
         for damaged in (
@@ -116,11 +116,11 @@ def test_bytes_put_into_the_pixels_or_lost(tmp_path, enhanced, syntax, count):
         ):  # fmt: skip
             path.write_bytes(damaged)
             with pytest.raises(InputError, match=r"a\.dcm|IM3\.4"):
-                ct.read(path)
+                files.read(path)
 
 
 @pytest.mark.parametrize("tail", [b"\0", b"\xfc\xff\xfc\xffOB\0\0\4\0\0\0\0\0\0\0"])
 def test_padding_of_a_file_is_no_damage(tmp_path, tail):
     path = write_scan(tmp_path / "scan", keep=[0]) / "IM3.4"
     path.write_bytes(path.read_bytes() + tail)
-    np.testing.assert_array_equal(ct.read(path).array, HU[:1])
+    np.testing.assert_array_equal(files.read(path).array, HU[:1])

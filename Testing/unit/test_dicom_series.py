@@ -22,8 +22,8 @@ from dicom_samples import (
     write_scan,
 )
 from IPv2Lib.errors import InputError, InputNote
-from IPv2Lib.io import ct
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume, same_grid
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     ExplicitVRBigEndian,
@@ -63,16 +63,16 @@ class TestFiles:
                 }[damage]
             )
         with pytest.raises(InputError, match=path.name) as caught:
-            ct.read(scan)
+            files.read(scan)
         assert "\n" not in str(caught.value)
         with pytest.raises(InputError, match=path.name):
-            ct.read(scan / "IM0.4")
+            files.read(scan / "IM0.4")
 
     @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
     def test_no_permission(self, scan):
         (scan / "IM4.4").chmod(0)
         with pytest.raises(InputError, match=r"cannot read .*IM4\.4: Permission denied"):
-            ct.read(scan)
+            files.read(scan)
 
     @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
     @pytest.mark.parametrize("meta", [True, False])
@@ -82,8 +82,8 @@ class TestFiles:
             content = path.read_bytes()
             start = 132 if meta else 144 + int.from_bytes(content[140:144], "little")
             path.write_bytes(content[start:])
-        np.testing.assert_array_equal(ct.read(folder).array, HU)
-        np.testing.assert_array_equal(ct.read(folder / "IM0.4").array, HU)
+        np.testing.assert_array_equal(files.read(folder).array, HU)
+        np.testing.assert_array_equal(files.read(folder / "IM0.4").array, HU)
 
     def test_names_what_it_leaves_out(self, scan):
         (scan / "empty").write_bytes(b"")
@@ -96,44 +96,44 @@ class TestFiles:
         assert note.startswith('4 files were left out of series "Chest 2.5 B50f"')
         for text in ("IM3.5 (a localizer (scout))", "IM3.6 (a screen capture)", "blob (not DICOM)", "empty (empty)"):
             assert text in note
-        np.testing.assert_array_equal(ct.read(scan).array, HU)
+        np.testing.assert_array_equal(files.read(scan).array, HU)
 
     def test_localizer_of_the_same_series(self, scan):
         (scan / "IM3.4").rename(scan / "first")
         write_scan(scan, keep=[0], ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], ImagePositionPatient=[0, 0, 7])
-        np.testing.assert_array_equal(ct.read(scan).array, HU)
+        np.testing.assert_array_equal(files.read(scan).array, HU)
         assert "IM3.4 (a localizer (scout))" in notes_of(scan)[0]
         with pytest.raises(InputError, match=r"is a localizer \(scout\) \(IM3\.4\)"):
-            ct.read(scan / "IM3.4")
+            files.read(scan / "IM3.4")
 
     def test_localizer_alone(self, tmp_path):
         folder = write_scan(tmp_path / "scan", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER", "CT_SOM5 TOP"])
         with pytest.raises(InputError, match=r"series .* is a localizer \(scout\)"):
-            ct.read(folder)
+            files.read(folder)
 
     def test_a_list_of_files_is_one_series(self, scan, tmp_path):
         other = tmp_path / "other: 4.0 ü"
         other.mkdir()
         (scan / "IM0.4").rename(other / "IM0.4")
         write_scan(scan, HU[:1], SeriesInstanceUID="1.2.3.5")
-        files = [*(scan / f"IM{number}.4" for number in (3, 7, 4)), other / "IM0.4"]
-        np.testing.assert_array_equal(ct.read(files).array, HU)
-        np.testing.assert_array_equal(ct.read([str(file) for file in [*files, files[0]]]).array, HU)
+        slices = [*(scan / f"IM{number}.4" for number in (3, 7, 4)), other / "IM0.4"]
+        np.testing.assert_array_equal(files.read(slices).array, HU)
+        np.testing.assert_array_equal(files.read([str(file) for file in [*slices, slices[0]]]).array, HU)
         with pytest.raises(InputError, match="holds 2 series"):
-            ct.read([*files, scan / "IM3.5"])
+            files.read([*slices, scan / "IM3.5"])
         (scan / "text.txt").write_text("text")
         with pytest.raises(InputError, match=r"text\.txt is no DICOM file"):
-            ct.read([*files, scan / "text.txt"])
+            files.read([*slices, scan / "text.txt"])
         for name in ("gone", "gone.dcm", "gone.txt", "gone.nrrd", ".gone", "README"):
             with pytest.raises(InputError, match=rf"cannot read .*{name}"):
-                ct.read([*files, scan / name])
+                files.read([*slices, scan / name])
 
     def test_a_damaged_file_of_something_else_does_not_matter_to_a_chosen_file(self, scan):
         (scan / "other.dcm").write_bytes(bytes(128) + b"DICM" + bytes(40))
-        np.testing.assert_array_equal(ct.read(scan / "IM3.4").array, HU)
+        np.testing.assert_array_equal(files.read(scan / "IM3.4").array, HU)
         assert "other.dcm (damaged)" in notes_of(scan / "IM3.4")[0]
         with pytest.raises(InputError, match=r"other\.dcm is a damaged DICOM file"):
-            ct.read(scan)
+            files.read(scan)
 
     @pytest.mark.parametrize("damage", ["cut", "SOP class", "SOP class and cut", "series"])
     def test_a_damaged_last_file_is_taken_for_nothing_else(self, scan, damage):
@@ -147,7 +147,7 @@ class TestFiles:
             content = content[: content.index(b"Chest 2.5")] if "cut" in damage else content[:200] + content[360:]
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"IM4\.4"):
-            ct.read(scan)
+            files.read(scan)
 
     @pytest.mark.parametrize("uid", ["1.2.840.113619.4.30", "1.3.12.2.1107.5.9.1", "1.2.840.10008.5.1.4.1.1.481.3"])
     def test_what_is_no_image_is_left_out(self, scan, uid):
@@ -155,7 +155,7 @@ class TestFiles:
         del dataset.PixelData, dataset.Rows
         dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = uid
         dataset.save_as(scan / "IM9.9")
-        np.testing.assert_array_equal(ct.read(scan).array, HU)
+        np.testing.assert_array_equal(files.read(scan).array, HU)
 
     def test_a_slice_of_another_series_by_its_uid_alone(self, scan):
         """As where one UID is damaged, or a program gave each file one: nothing else tells the series apart."""
@@ -163,7 +163,7 @@ class TestFiles:
         dataset.SeriesInstanceUID = "1.2.3.44"
         dataset.save_as(scan / "IM4.4")
         with pytest.raises(InputError, match="holds 2 series"):
-            ct.read(scan)
+            files.read(scan)
         (note,) = notes_of(scan / "IM7.4")
         assert "IM4.4 (of another series by its UID alone)" in note
         write_scan(scan, HU[:2], SeriesInstanceUID="1.2.3.5", SeriesDescription="Lung", SeriesNumber=4)
@@ -181,24 +181,24 @@ class TestPlaces:
 
     def test_rounded_positions(self, tmp_path):
         z = np.round(np.arange(60) * 0.625, 1)
-        assert ct.read(self.at(tmp_path / "scan", z)).spacing[2] == pytest.approx(0.625, abs=0.01)
+        assert files.read(self.at(tmp_path / "scan", z)).spacing[2] == pytest.approx(0.625, abs=0.01)
 
     @pytest.mark.parametrize("drift", [0.1, 0.05, -0.1])
     def test_drift(self, tmp_path, drift):
         z = np.cumsum(np.linspace(2.5, 2.5 * (1 + drift), 60))
         with pytest.raises(InputError, match=r"is uneven: .* mm from where even steps .* \(0\.1 mm are allowed\)"):
-            ct.read(self.at(tmp_path / "scan", z))
+            files.read(self.at(tmp_path / "scan", z))
 
     def test_one_slice_out_of_place(self, tmp_path):
         z = np.arange(20) * 2.5
         z[9] += 0.2
         with pytest.raises(InputError, match=r"009\.dcm at 22\.70 mm is 0\.20 mm from"):
-            ct.read(self.at(tmp_path / "scan", z))
+            files.read(self.at(tmp_path / "scan", z))
 
     def test_spacing_of_a_single_slice(self, tmp_path):
         for number, (between, wanted) in enumerate(((0, 3), (2, 2), (None, 3), ("", 3))):
             folder = write_scan(tmp_path / str(number), keep=[0], SpacingBetweenSlices=between)
-            assert ct.read(folder).spacing[2] == wanted
+            assert files.read(folder).spacing[2] == wanted
 
     def test_notes_contradictions(self, tmp_path):
         folder = write_scan(tmp_path / "lost", SpacingBetweenSlices=1.25)
@@ -236,7 +236,7 @@ class TestHeaders:
         path = write_scan(tmp_path / "scan", keep=[0, 1]) / "IM3.4"
         replace_value(path, keyword, vr, value)
         with pytest.raises(InputError, match=r"IM3\.4") as caught:
-            ct.read(tmp_path / "scan")
+            files.read(tmp_path / "scan")
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize(
@@ -255,10 +255,10 @@ class TestHeaders:
     def test_odd_but_clear(self, tmp_path, keyword, vr, value):
         path = write_scan(tmp_path / "scan", keep=[0]) / "IM3.4"
         replace_value(path, keyword, vr, value)
-        volume = ct.read(path)
+        volume = files.read(path)
         np.testing.assert_array_equal(volume.array[0], HU[0])
         assert volume.spacing == pytest.approx((0.7, 0.8, 3))
-        np.testing.assert_array_equal(ct.read(ct.write(volume, tmp_path / "out", path)).array[0], HU[0])
+        np.testing.assert_array_equal(files.read(files.write(volume, tmp_path / "out", path)).array[0], HU[0])
 
     def test_group_lengths_and_private_sequences_do_not_matter(self, tmp_path):
         path = write_scan(tmp_path / "scan", keep=[0]) / "IM3.4"
@@ -271,18 +271,18 @@ class TestHeaders:
         wrong = b"\x18\0\0\0UL\x04\0\xff\xff\xff\x7f"  # (0018,0000)
         at = content.index(b"\x18\0\x50\0DS")
         path.write_bytes(content[:at] + wrong + content[at:])
-        volume = ct.read(path)
+        volume = files.read(path)
         np.testing.assert_array_equal(volume.array[0], HU[0])
-        (new,) = slices_of(ct.write(volume, tmp_path / "out", path))
+        (new,) = slices_of(files.write(volume, tmp_path / "out", path))
         assert new[0x00191010].value == dataset[0x00191010].value
 
     def test_text_may_have_any_character(self, tmp_path, scan):
         for path in scan.iterdir():
             replace_value(path, "SeriesDescription", "LO", 'a\\b "x"\n\x1b/: '.encode("latin-1"))
-        np.testing.assert_array_equal(ct.read(scan).array, HU)
+        np.testing.assert_array_equal(files.read(scan).array, HU)
         write_scan(scan, HU[:1], SeriesInstanceUID="1.2.3.5")
         with pytest.raises(InputError, match="holds 2 series") as caught:
-            ct.read(scan)
+            files.read(scan)
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize(
@@ -290,9 +290,9 @@ class TestHeaders:
     )
     def test_what_is_not_needed_may_lack(self, tmp_path, keyword):
         folder = write_scan(tmp_path / "scan", **{keyword: None})
-        np.testing.assert_array_equal(ct.read(folder).array, HU)
+        np.testing.assert_array_equal(files.read(folder).array, HU)
         np.testing.assert_array_equal(
-            ct.read(ct.write(Volume(HU, SPACING, ORIGIN), tmp_path / "out", folder)).array, HU
+            files.read(files.write(Volume(HU, SPACING, ORIGIN), tmp_path / "out", folder)).array, HU
         )
 
     def test_any_bit_may_flip(self, tmp_path):
@@ -308,7 +308,7 @@ class TestHeaders:
                 with warnings.catch_warnings():
                     warnings.simplefilter("error")
                     warnings.simplefilter("ignore", InputNote)
-                    ct.read([path])
+                    files.read([path])
             except InputError as error:
                 assert "\n" not in str(error)
 
@@ -343,28 +343,28 @@ class TestEnhanced:
             BitsStored=16,
             HighBit=15,
         )
-        volume = ct.read(path.parent)
+        volume = files.read(path.parent)
         np.testing.assert_array_equal(volume.array, HU)
         assert volume.spacing == pytest.approx(SPACING)
         assert volume.origin == pytest.approx(ORIGIN)
-        assert ct.same_grid(volume, ct.read(path))
+        assert same_grid(volume, files.read(path))
 
     def test_compressed(self, tmp_path):
         path = write_enhanced(tmp_path / "scan" / "1")
         dataset = pydicom.dcmread(path)
         dataset.compress(RLELossless, generate_instance_uid=False)
         dataset.save_as(path)
-        np.testing.assert_array_equal(ct.read(path).array, HU)
+        np.testing.assert_array_equal(files.read(path).array, HU)
 
     def test_in_parts(self, tmp_path):
         """A concatenation: one series whose frames are in two files."""
         for number, order in enumerate(([3, 2], [0, 1]), start=1):
             concatenation = {"ConcatenationUID": "1.2.8", "InConcatenationNumber": number}
             write_enhanced(tmp_path / "scan" / str(number), order=order, **concatenation)
-        volume = ct.read(tmp_path / "scan")
+        volume = files.read(tmp_path / "scan")
         np.testing.assert_array_equal(volume.array, HU)
-        out = ct.write(volume.with_array(HU // 2), tmp_path / "out", tmp_path / "scan")
-        np.testing.assert_array_equal(ct.read(out).array, HU // 2)
+        out = files.write(volume.with_array(HU // 2), tmp_path / "out", tmp_path / "scan")
+        np.testing.assert_array_equal(files.read(out).array, HU // 2)
         assert "ConcatenationUID" not in pydicom.dcmread(out / "0001.dcm")
 
     @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ class TestEnhanced:
     def test_refused(self, tmp_path, edit, message):
         path = write_enhanced(tmp_path / "scan" / "1", edit=edit)
         with pytest.raises(InputError, match=message):
-            ct.read(path)
+            files.read(path)
 
 
 def frame(dataset: Dataset, index: int, sequence: str, **elements) -> None:
@@ -395,4 +395,4 @@ def test_slices_of_two_patients_are_no_series(tmp_path, keyword):
     values = {"PatientID": ("A", "B")}.get(keyword, ("1.2.3.4", "1.2.3.5"))
     folder = write_scan(tmp_path / "scan", **{keyword: lambda index: values[index == 1]})
     with pytest.raises(InputError, match=f"different {keyword}"):
-        ct.read(folder)
+        files.read(folder)

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPv2Lib import __version__
 from IPv2Lib.errors import InputError, InputNote, OutputError
-from IPv2Lib.io import ct
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume, same_grid
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
@@ -64,9 +64,9 @@ class TestDerivedSeries:
     )
     def test_changes_pixel_data_only(self, tmp_path, syntax):
         scan = write_scan(tmp_path / "scan", syntax=syntax, PixelPaddingValue=0)
-        volume = ct.read(scan)
+        volume = files.read(scan)
         result = volume.with_array(volume.array[:, ::-1] // 2)
-        out = ct.write(result, tmp_path / "out", template=scan, description="IPv2 unet")
+        out = files.write(result, tmp_path / "out", template=scan, description="IPv2 unet")
         before, after = slices_of(scan), slices_of(out)
         assert len(after) == len(before)
         for old, new, plane in zip(before, after, result.array, strict=True):
@@ -82,26 +82,26 @@ class TestDerivedSeries:
         assert after[0].SeriesInstanceUID != before[0].SeriesInstanceUID
         instances = {dataset.SOPInstanceUID for dataset in before + after}
         assert len(instances) == 2 * len(before)
-        again = ct.read(out)
+        again = files.read(out)
         np.testing.assert_array_equal(again.array, result.array)
-        assert ct.same_grid(again, volume)
+        assert same_grid(again, volume)
 
     def test_one_slice(self, tmp_path):
         scan = write_scan(tmp_path / "scan", keep=[1])
-        volume = ct.read(scan)
-        np.testing.assert_array_equal(ct.read(ct.write(volume, tmp_path / "out", scan)).array, HU[1:2])
+        volume = files.read(scan)
+        np.testing.assert_array_equal(files.read(files.write(volume, tmp_path / "out", scan)).array, HU[1:2])
 
     def test_template_given_as_a_file(self, scan, tmp_path):
-        volume = ct.read(scan)
+        volume = files.read(scan)
         write_scan(scan, HU[:2], SeriesInstanceUID="1.2.3.5")
-        out = ct.write(volume, tmp_path / "out", template=scan / "IM3.4")
+        out = files.write(volume, tmp_path / "out", template=scan / "IM3.4")
         assert slices_of(out)[0].PatientName == "Müller^Anna"
 
     def test_rounds_and_clips(self, scan, tmp_path):
         array = np.resize(np.array([-5000, -1024.4, -0.5, 0.49, 100.51, 3071.2, 9000]), HU.shape)
-        out = ct.write(ct.read(scan).with_array(array), tmp_path / "out", scan)
+        out = files.write(files.read(scan).with_array(array), tmp_path / "out", scan)
         expected = np.resize([-1024, -1024, 0, 0, 101, 3071, 3071], HU.shape)
-        np.testing.assert_array_equal(ct.read(out).array, expected)
+        np.testing.assert_array_equal(files.read(out).array, expected)
 
     @pytest.mark.parametrize("elements", [{"RescaleSlope": 0.5}, {"RescaleIntercept": -1023.5}, {"HighBit": 15}])
     def test_whole_hu_are_exact_whatever_the_template(self, tmp_path, elements):
@@ -110,46 +110,46 @@ class TestDerivedSeries:
             tmp_path / "scan", hu - 0.5 if "RescaleIntercept" in elements else hu, PixelPaddingValue=0, **elements
         )
         volume = Volume(HU, SPACING, ORIGIN)
-        out = ct.write(volume, tmp_path / "out", scan)
-        np.testing.assert_array_equal(ct.read(out).array, HU)
+        out = files.write(volume, tmp_path / "out", scan)
+        np.testing.assert_array_equal(files.read(out).array, HU)
         assert "PixelPaddingValue" not in slices_of(out)[0]
 
     def test_what_describes_the_old_pixels_goes(self, tmp_path):
         scan = write_scan(tmp_path / "scan", SmallestImagePixelValue=0, LargestImagePixelValue=4095)
-        after = slices_of(ct.write(ct.read(scan), tmp_path / "out", scan))
+        after = slices_of(files.write(files.read(scan), tmp_path / "out", scan))
         assert not any("SmallestImagePixelValue" in item or "LargestImagePixelValue" in item for item in after)
 
     def test_descriptions_fit(self, tmp_path):
         scan = write_scan(tmp_path / "scan", SeriesDescription="x" * 60, DerivationDescription="averaged")
-        out = ct.write(ct.read(scan), tmp_path / "out", scan, description="modèle\\a")
+        out = files.write(files.read(scan), tmp_path / "out", scan, description="modèle\\a")
         first = slices_of(out)[0]
         assert first.SeriesDescription == "mod?le/a: " + "x" * 54
         assert first.DerivationDescription.startswith("averaged; mod?le/a (IPv2Lib")
 
     def test_refuses_another_grid(self, scan, tmp_path):
-        volume = ct.read(scan)
+        volume = files.read(scan)
         for other in (
             volume.with_array(volume.array[:2]),
             Volume(volume.array, volume.spacing, (0, 0, 0)),
             Volume(volume.array[::-1], volume.spacing, volume.origin, (1, 0, 0, 0, 1, 0, 0, 0, -1)),
         ):
             with pytest.raises(InputError, match=r'not on the grid .* "Chest 2\.5 B50f"'):
-                ct.write(other, tmp_path / "out", scan)
+                files.write(other, tmp_path / "out", scan)
         assert [path.name for path in tmp_path.iterdir()] == ["scan"]
 
     def test_refuses_nan(self, scan, tmp_path):
         with pytest.raises(InputError, match="NaN"):
-            ct.write(ct.read(scan).with_array(np.where(HU > 0, HU, np.nan)), tmp_path / "out", scan)
+            files.write(files.read(scan).with_array(np.where(HU > 0, HU, np.nan)), tmp_path / "out", scan)
         assert [path.name for path in tmp_path.iterdir()] == ["scan"]
 
     def test_never_mixes_with_other_files(self, scan, tmp_path):
-        volume = ct.read(scan)
+        volume = files.read(scan)
         names = sorted(path.name for path in scan.iterdir())
         with pytest.raises(OutputError, match="is not empty"):
-            ct.write(volume, scan, scan)
+            files.write(volume, scan, scan)
         assert sorted(path.name for path in scan.iterdir()) == names
         (tmp_path / "empty").mkdir()
-        ct.write(volume, tmp_path / "empty", scan)
+        files.write(volume, tmp_path / "empty", scan)
         assert len(list((tmp_path / "empty").iterdir())) == len(HU)
         assert {path.name for path in tmp_path.iterdir()} == {"scan", "empty"}
 
@@ -164,7 +164,7 @@ class TestDerivedByTheStandard:
             dataset = pydicom.dcmread(path)
             edit(dataset)
             dataset.save_as(path)
-        out = ct.write(ct.read(scan), tmp_path / "out", scan, **{"description": "IPv2 fast"} | (write or {}))
+        out = files.write(files.read(scan), tmp_path / "out", scan, **{"description": "IPv2 fast"} | (write or {}))
         return slices_of(scan)[1], slices_of(out)[1]
 
     def test_says_how_it_was_made(self, tmp_path):
@@ -281,10 +281,10 @@ class TestDerivedByTheStandard:
             dataset[keyword] = codestream[keyword]
         dataset.file_meta.TransferSyntaxUID = codestream.file_meta.TransferSyntaxUID
         dataset.save_as(scan / "IM3.4")
-        volume = ct.read(scan)
-        (new,) = slices_of(ct.write(volume, tmp_path / "out", scan))
+        volume = files.read(scan)
+        (new,) = slices_of(files.write(volume, tmp_path / "out", scan))
         assert new.LossyImageCompression == "01"
-        np.testing.assert_array_equal(ct.read(tmp_path / "out").array, volume.array)
+        np.testing.assert_array_equal(files.read(tmp_path / "out").array, volume.array)
 
     def test_keeps_what_was_said_of_lossy_compression(self, tmp_path):
         said = {
@@ -328,8 +328,8 @@ class TestDerivedByTheStandard:
             assert content.count(b"\0\x18\x12\x10SH") == 1
             path.write_bytes(content.replace(b"\0\x18\x12\x10SH", b"\0\x18\x12\x10S\xff"))
         with pytest.warns(InputNote, match=r"damaged elements .*\(0018,1210\)"):
-            out = ct.write(ct.read(scan), tmp_path / "out", scan)
-        np.testing.assert_array_equal(ct.read(out).array, HU)
+            out = files.write(files.read(scan), tmp_path / "out", scan)
+        np.testing.assert_array_equal(files.read(out).array, HU)
 
 
 class TestPadding:
@@ -343,23 +343,23 @@ class TestPadding:
     )
     def test_is_written_as_it_was(self, tmp_path, value, elements):
         scan = self.scan(tmp_path, value, **elements)
-        volume = ct.read(scan)
+        volume = files.read(scan)
         denoised = volume.array.copy()
         denoised[:, 3:, 3:] = 7
-        out = ct.write(volume.with_array(denoised), tmp_path / "out", scan)
+        out = files.write(volume.with_array(denoised), tmp_path / "out", scan)
         for dataset in slices_of(out):
             assert dataset.PixelPaddingValue == value
             assert (dataset.pixel_array[:3, :3] == value).all()
             assert (dataset.pixel_array[3:, 3:] == 7 + 1024).all()
-        np.testing.assert_array_equal(ct.read(out).array, denoised)
+        np.testing.assert_array_equal(files.read(out).array, denoised)
 
     def test_as_other_programs_read_it(self, tmp_path):
         """Slicer takes padding for HU."""
         scan = self.scan(tmp_path, 63536)
-        volume = ct.read(scan)
+        volume = files.read(scan)
         theirs = volume.array.astype(np.float32)
         theirs[:, :3, :3] = 63536 - 1024
-        out = ct.write(volume.with_array(theirs), tmp_path / "out", scan)
+        out = files.write(volume.with_array(theirs), tmp_path / "out", scan)
         assert (slices_of(out)[0].pixel_array[:3, :3] == 63536).all()
 
     def test_of_a_series_that_gets_another_rescale(self, tmp_path):
@@ -368,17 +368,17 @@ class TestPadding:
             dataset = pydicom.dcmread(path)
             dataset.RescaleIntercept = -1024.5
             dataset.save_as(path)
-        volume = ct.read(scan)
+        volume = files.read(scan)
         theirs = volume.array.copy()
         theirs[:, :3, :3] = 63536 - 1024.5
         for array in (volume.array, theirs):
-            again = ct.read(ct.write(volume.with_array(array), tmp_path / str(array is theirs), scan)).array
+            again = files.read(files.write(volume.with_array(array), tmp_path / str(array is theirs), scan)).array
             assert (again[:, :3, :3] == -1024).all()
 
     def test_no_measured_pixel_becomes_padding(self, tmp_path):
         scan = self.scan(tmp_path, 65535)
-        volume = ct.read(scan)
-        out = ct.write(volume.with_array(np.full(HU.shape, 70000.0)), tmp_path / "out", scan)
+        volume = files.read(scan)
+        out = files.write(volume.with_array(np.full(HU.shape, 70000.0)), tmp_path / "out", scan)
         assert slices_of(out)[0].pixel_array.max() == 65534
 
 
@@ -389,12 +389,12 @@ class TestEnhanced:
     def test_round_trip(self, tmp_path, rescale):
         elements = {"BitsStored": 16, "HighBit": 15}
         scan = write_enhanced(tmp_path / "scan" / "1", order=[2, 0, 3, 1], rescale=rescale, **elements).parent
-        volume = ct.read(scan)
+        volume = files.read(scan)
         result = volume.with_array(volume.array[:, ::-1] // 2)
-        out = ct.write(result, tmp_path / "out", scan, description="IPv2 fast")
-        again = ct.read(out)
+        out = files.write(result, tmp_path / "out", scan, description="IPv2 fast")
+        again = files.read(out)
         np.testing.assert_array_equal(again.array, result.array)
-        assert ct.same_grid(again, volume)
+        assert same_grid(again, volume)
         old, new = pydicom.dcmread(scan / "1"), pydicom.dcmread(out / "0001.dcm")
         assert new.SOPClassUID == old.SOPClassUID
         assert new.NumberOfFrames == 4
@@ -423,26 +423,26 @@ class TestRealFiles:
     def test_round_trip(self, tmp_path, name):
         path = TEST_FILES / name
         dataset = pydicom.dcmread(path)
-        volume = ct.read([path])
+        volume = files.read([path])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what is unusual in them
             stored = dataset.pixel_array
         hu = stored * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
         np.testing.assert_array_equal(volume.array[0], hu)
-        out = ct.write(volume, tmp_path / "out", [path])
-        again = ct.read(out)
+        out = files.write(volume, tmp_path / "out", [path])
+        again = files.read(out)
         np.testing.assert_array_equal(again.array, volume.array)
-        assert ct.same_grid(again, volume)
+        assert same_grid(again, volume)
         (new,) = slices_of(out)
         assert (new.PatientID, new.StudyInstanceUID) == (dataset.PatientID, dataset.StudyInstanceUID)
         assert_no_new_faults(path, out / "0001.dcm")
 
     def test_a_series(self, tmp_path):
         folder = TEST_FILES / "dicomdirtests" / "98892001" / "CT5N"
-        volume = ct.read(folder)
+        volume = files.read(folder)
         assert volume.array.shape == (5, 16, 16)
-        out = ct.write(volume, tmp_path / "out", folder)
-        np.testing.assert_array_equal(ct.read(out).array, volume.array)
+        out = files.write(volume, tmp_path / "out", folder)
+        np.testing.assert_array_equal(files.read(out).array, volume.array)
         first = min(out.iterdir())
         source = pydicom.dcmread(first).SourceImageSequence[0].ReferencedSOPInstanceUID
         (original,) = [path for path in folder.iterdir() if pydicom.dcmread(path).SOPInstanceUID == source]
@@ -465,7 +465,7 @@ class TestRealFiles:
             dataset[keyword] = compressed[keyword]
         dataset.file_meta = compressed.file_meta
         dataset.save_as(tmp_path / "1.dcm")
-        np.testing.assert_array_equal(ct.read([tmp_path / "1.dcm"]).array[0], plain.pixel_array.astype(int) - 1024)
+        np.testing.assert_array_equal(files.read([tmp_path / "1.dcm"]).array[0], plain.pixel_array.astype(int) - 1024)
 
 
 class TestConformance:
@@ -483,7 +483,7 @@ class TestConformance:
     )
     def test_derived(self, tmp_path, elements):
         scan = write_scan(tmp_path / "scan", **elements)
-        out = ct.write(ct.read(scan), tmp_path / "out", scan, description="IPv2 fast")
+        out = files.write(files.read(scan), tmp_path / "out", scan, description="IPv2 fast")
         assert_no_new_faults(scan / "IM3.4", out / "0001.dcm")
 
     @pytest.mark.parametrize("sop_class", ["1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"])
@@ -491,20 +491,20 @@ class TestConformance:
     def test_enhanced(self, tmp_path, sop_class, slope):
         elements = {"SOPClassUID": sop_class, "BitsStored": 16, "HighBit": 15}
         path = write_enhanced(tmp_path / "scan" / "1", rescale=lambda index: (slope, -1024), **elements)
-        out = ct.write(ct.read(path), tmp_path / "out", path)
+        out = files.write(files.read(path), tmp_path / "out", path)
         assert_no_new_faults(path, out / "0001.dcm")
 
     def test_new(self, tmp_path):
-        out = ct.write(Volume(HU, SPACING, ORIGIN), tmp_path / "out", description="phantom")
+        out = files.write(Volume(HU, SPACING, ORIGIN), tmp_path / "out", description="phantom")
         assert faults_of(out / "0001.dcm") == set()
 
 
 class TestNewSeries:
     def test_a_template_that_is_not_dicom_has_nothing_to_give(self, tmp_path):
-        source = ct.write(Volume(HU), tmp_path / "a.nrrd")
-        np.testing.assert_array_equal(ct.read(ct.write(Volume(HU), tmp_path / "out", source)).array, HU)
+        source = files.write(Volume(HU), tmp_path / "a.nrrd")
+        np.testing.assert_array_equal(files.read(files.write(Volume(HU), tmp_path / "out", source)).array, HU)
         with pytest.raises(InputError, match="missing holds no DICOM image"):
-            ct.write(Volume(HU), tmp_path / "out2", tmp_path / "missing")
+            files.write(Volume(HU), tmp_path / "out2", tmp_path / "missing")
 
     @settings(max_examples=15, deadline=None)
     @given(
@@ -515,19 +515,19 @@ class TestNewSeries:
     )
     def test_round_trip(self, tmp_path_factory, slices, spacing, origin, direction):
         volume = Volume(HU[:slices], spacing, origin, direction)
-        again = ct.read(ct.write(volume, tmp_path_factory.mktemp("new") / "out"))
+        again = files.read(files.write(volume, tmp_path_factory.mktemp("new") / "out"))
         assert again.array.dtype == np.int16
         np.testing.assert_array_equal(again.array, volume.array)
         np.testing.assert_allclose(again.affine, volume.affine, rtol=0, atol=1e-6)
 
     def test_axes_that_run_backwards_are_turned(self, tmp_path):
         volume = Volume(HU, SPACING, ORIGIN, (1, 0, 0, 0, 1, 0, 0, 0, -1))
-        again = ct.read(ct.write(volume, tmp_path / "out"))
+        again = files.read(files.write(volume, tmp_path / "out"))
         np.testing.assert_array_equal(again.array, HU[::-1])
         assert again.origin == pytest.approx((*ORIGIN[:2], ORIGIN[2] - 3 * SPACING[2]))
 
     def test_holds_what_a_ct_image_must_have(self, tmp_path):
-        first = slices_of(ct.write(Volume(HU), tmp_path / "out", description="phantom"))[0]
+        first = slices_of(files.write(Volume(HU), tmp_path / "out", description="phantom"))[0]
         for keyword in ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "SliceThickness", "RescaleType"):
             assert first[keyword].value, keyword
         for keyword in ("PatientBirthDate", "StudyID", "AccessionNumber", "KVP", "AcquisitionNumber"):
@@ -537,7 +537,7 @@ class TestNewSeries:
 
     def test_refuses_axes_that_are_not_orthogonal(self, tmp_path):
         with pytest.raises(InputError, match="not orthogonal"):
-            ct.write(Volume(HU, direction=(1, 0.5, 0, 0, 1, 0, 0, 0, 1)), tmp_path / "out")
+            files.write(Volume(HU, direction=(1, 0.5, 0, 0, 1, 0, 0, 0, 1)), tmp_path / "out")
         assert not list(tmp_path.iterdir())
 
 

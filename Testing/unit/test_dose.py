@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPv2Lib.errors import Cancelled, InputError
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io.volume import Volume
+from IPv2Lib.progress import Progress
 from IPv2Lib.simulation.dose import match_scan, simulate, simulate_halves
 from IPv2Lib.simulation.projection import kernel
 
@@ -139,10 +140,10 @@ def test_pixels_must_be_square():
 
 def test_cancel_and_progress():
     seen = []
-    simulate(water(32, 20), 0.1, views=8, progress=lambda fraction, text: seen.append(fraction))
+    simulate(water(32, 20), 0.1, views=8, progress=Progress(lambda fraction, text: seen.append(fraction)))
     assert seen == sorted(seen) and seen[-1] == 1.0 and len(seen) > 2
     with pytest.raises(Cancelled):
-        simulate(water(32, 2), 0.1, cancelled=lambda: True)
+        simulate(water(32, 2), 0.1, progress=Progress(cancelled=lambda: True))
 
 
 @settings(max_examples=15, deadline=None)
@@ -189,4 +190,4 @@ def test_halves_refuse_and_stop_as_the_whole_does():
     with pytest.raises(InputError, match="dose fraction 2"):
         simulate_halves(water(), 2.0)
     with pytest.raises(Cancelled):
-        simulate_halves(water(), 0.1, cancelled=lambda: True)
+        simulate_halves(water(), 0.1, progress=Progress(cancelled=lambda: True))

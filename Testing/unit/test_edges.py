@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from IPv2Lib.analysis.regions import Region
+from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.errors import InputError
 from IPv2Lib.evaluation import edges
 from scipy.special import erf

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from IPv2Lib.analysis.regions import Region
+from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.errors import InputError
 from IPv2Lib.evaluation import agreement
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io.volume import Volume
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from IPv2Lib.errors import InputError
-from IPv2Lib.io import ct, reading
+from IPv2Lib.io import files, reading
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
@@ -31,7 +31,7 @@ def outcomes(originals: list[fuzz.Original], count: int) -> dict[str, list[str]]
         folder = Path(name)
         sound = {}
         for index, original in enumerate(originals):
-            sound[index] = ct.read(fuzz.place_case(folder, original, unchanged(original)))
+            sound[index] = files.read(fuzz.place_case(folder, original, unchanged(original)))
         for number in range(count):
             dice = random.Random(number)
             index = dice.randrange(len(originals))
@@ -74,14 +74,14 @@ def test_damaged_dicom_files(originals, monkeypatch):
 def test_outcomes(originals, monkeypatch, tmp_path, make, outcome):
     original = originals[0]
     assert original.checked
-    sound = ct.read(fuzz.place_case(tmp_path, original, unchanged(original)))
+    sound = files.read(fuzz.place_case(tmp_path, original, unchanged(original)))
 
     def read(path):
         if isinstance(make, Exception):
             raise make
         return make(sound), []
 
-    monkeypatch.setattr(fuzz.ct, "read_noted", read)
+    monkeypatch.setattr(fuzz.files, "read_noted", read)
     mutation = fuzz.Mutation(original.content, original.content, True, False, "flip")
     assert fuzz.judged(tmp_path / "a.nrrd", original, mutation, sound)[0] == outcome
 
@@ -105,8 +105,8 @@ def test_every_format_and_way_has_its_share(originals):
 )
 def test_a_lost_slice_of_a_series_must_be_noted(originals, monkeypatch, tmp_path, slices, notes, outcome):
     original = next(each for each in originals if each.others)
-    sound = ct.read(fuzz.place_case(tmp_path, original, unchanged(original)))
-    monkeypatch.setattr(fuzz.ct, "read_noted", lambda path: (sound.with_array(sound.array[:slices]), notes))
+    sound = files.read(fuzz.place_case(tmp_path, original, unchanged(original)))
+    monkeypatch.setattr(fuzz.files, "read_noted", lambda path: (sound.with_array(sound.array[:slices]), notes))
     mutation = fuzz.Mutation(original.content, original.content, False, False, "edit")
     assert fuzz.judged(tmp_path, original, mutation, sound)[0] == outcome
 

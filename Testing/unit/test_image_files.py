@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from IPv2Lib.errors import InputError
-from IPv2Lib.io import ct
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume
 
 nibabel = pytest.importorskip("nibabel")
 nrrd = pytest.importorskip("nrrd")
@@ -26,7 +26,7 @@ SCAN = Volume(HU, (0.75, 0.5, 2.5), (-10.5, 20.25, 30.125), DIRECTION)
 
 def refused(path: Path, words: str, **options) -> None:
     with pytest.raises(InputError, match=words) as caught:
-        ct.read(path, **options)
+        files.read(path, **options)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
 
@@ -72,7 +72,7 @@ class TestNrrd:
             path = write_nrrd(tmp_path / "a.nhdr", None, encoding=encoding, data_file="a b.data")
         else:
             path = write_nrrd(tmp_path / "a.nrrd", data, encoding=encoding)
-        assert_is(ct.read(path), HU, SCAN.affine)
+        assert_is(files.read(path), HU, SCAN.affine)
 
     @pytest.mark.parametrize("code", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])
     @pytest.mark.parametrize("endian", ["little", "big"])
@@ -80,7 +80,7 @@ class TestNrrd:
         values = np.arange(60).reshape(3, 5, 4).astype((">" if endian == "big" else "<") + code)
         nrrd.write(str(tmp_path / "a.nrrd"), values, {"endian": endian}, index_order="C")
         theirs, _ = nrrd.read(str(tmp_path / "a.nrrd"), index_order="C")
-        np.testing.assert_array_equal(ct.read(tmp_path / "a.nrrd").array, theirs)
+        np.testing.assert_array_equal(files.read(tmp_path / "a.nrrd").array, theirs)
 
     def test_an_unsigned_number_of_64_bits(self, tmp_path):
         values = np.array([0, 1, 2**63, 2**64 - 1], np.uint64).reshape(1, 2, 2)
@@ -91,7 +91,7 @@ class TestNrrd:
             sizes="2 2 1",
             space_directions="(1,0,0) (0,1,0) (0,0,1)",
         )
-        np.testing.assert_array_equal(ct.read(path).array, values.astype(np.float32))
+        np.testing.assert_array_equal(files.read(path).array, values.astype(np.float32))
 
     @pytest.mark.parametrize(
         ("space", "signs"),
@@ -107,7 +107,7 @@ class TestNrrd:
     def test_spaces(self, tmp_path, space, signs):
         path = write_nrrd(tmp_path / "a.nrrd", space=space)
         expected = np.diag([*signs, 1.0]) @ SCAN.affine
-        assert_is(ct.read(path), HU, expected)
+        assert_is(files.read(path), HU, expected)
         image = sitk.ReadImage(str(path))
         np.testing.assert_allclose(image.GetOrigin(), expected[:3, 3])
 
@@ -118,15 +118,15 @@ class TestNrrd:
     @pytest.mark.parametrize(("unit", "mm"), [("mm", 1), ("cm", 10), ("um", 1e-3), ("µm", 1e-3), ("m", 1e3), ("", 1)])
     def test_units(self, tmp_path, unit, mm):
         path = write_nrrd(tmp_path / "a.nrrd", space_units=" ".join([f'"{unit}"'] * 3))
-        assert_is(ct.read(path), HU, np.diag([mm, mm, mm, 1]) @ SCAN.affine, 1e-3)
+        assert_is(files.read(path), HU, np.diag([mm, mm, mm, 1]) @ SCAN.affine, 1e-3)
 
     def test_spacings_and_axis_mins(self, tmp_path):
         """Voxels are cells unless they are said to be nodes: the first centre lies half a step in."""
         changes = {"space": None, "space_directions": None, "space_origin": None, "axis_mins": "-4 1 0"}
         changes["spacings"] = "0.5 0.75 2"
-        volume = ct.read(write_nrrd(tmp_path / "a.nrrd", **changes))
+        volume = files.read(write_nrrd(tmp_path / "a.nrrd", **changes))
         assert volume.spacing == (0.5, 0.75, 2) and volume.origin == (-3.75, 1.375, 1)
-        volume = ct.read(write_nrrd(tmp_path / "a.nrrd", centerings="node node cell", **changes))
+        volume = files.read(write_nrrd(tmp_path / "a.nrrd", centerings="node node cell", **changes))
         assert volume.origin == (-4, 1, 1)
         image = sitk.ReadImage(str(write_nrrd(tmp_path / "a.nrrd", **changes)))
         assert image.GetOrigin() == (-3.75, 1.375, 1)
@@ -146,7 +146,7 @@ class TestNrrd:
         (tmp_path / "a.raw").write_bytes(data)
         try:
             np.testing.assert_array_equal(
-                ct.read(write_nrrd(tmp_path / "a.nhdr", None, data_file="a.raw", **changes)).array, HU
+                files.read(write_nrrd(tmp_path / "a.nhdr", None, data_file="a.raw", **changes)).array, HU
             )
         finally:
             changes["data"] = data
@@ -158,7 +158,7 @@ class TestNrrd:
         for index in range(3):
             (tmp_path / f"s{index + 1}.raw").write_bytes(HU[index].tobytes())
         path = write_nrrd(tmp_path / "a.nhdr", None, data_file=named.format("s1.raw\ns2.raw\ns3.raw"))
-        assert_is(ct.read(path), HU, SCAN.affine)
+        assert_is(files.read(path), HU, SCAN.affine)
         (tmp_path / "s2.raw").write_bytes(HU[1].tobytes()[:-2])
         refused(path, r"s2\.raw")
         (tmp_path / "s2.raw").unlink()
@@ -167,7 +167,7 @@ class TestNrrd:
     def test_one_value_per_voxel_on_an_axis_of_its_own(self, tmp_path):
         changes = {"dimension": "4", "sizes": "1 4 5 3", "kinds": "vector domain domain domain"}
         changes["space_directions"] = f"none {LPS['space directions']}"
-        assert_is(ct.read(write_nrrd(tmp_path / "a.nrrd", **changes)), HU, SCAN.affine)
+        assert_is(files.read(write_nrrd(tmp_path / "a.nrrd", **changes)), HU, SCAN.affine)
 
     @pytest.mark.parametrize(
         ("changes", "words"),
@@ -217,12 +217,12 @@ class TestNrrd:
         refused(write_nrrd(tmp_path / "a.nrrd", **changes), words)
 
     def test_the_same_image_makes_the_same_file(self, tmp_path):
-        files = [ct.write(SCAN, tmp_path / name) for name in ("a.nrrd", "b.nrrd", "a.nii.gz", "b.nii.gz")]
-        assert files[0].read_bytes() == files[1].read_bytes() and files[2].read_bytes() == files[3].read_bytes()
+        images = [files.write(SCAN, tmp_path / name) for name in ("a.nrrd", "b.nrrd", "a.nii.gz", "b.nii.gz")]
+        assert images[0].read_bytes() == images[1].read_bytes() and images[2].read_bytes() == images[3].read_bytes()
 
     @pytest.mark.parametrize("type_", ["SHORT", "signed  short  int", "int16_t"])
     def test_names_of_types(self, tmp_path, type_):
-        assert_is(ct.read(write_nrrd(tmp_path / "a.nrrd", type=type_)), HU, SCAN.affine)
+        assert_is(files.read(write_nrrd(tmp_path / "a.nrrd", type=type_)), HU, SCAN.affine)
 
     def test_repeated_field(self, tmp_path):
         path = write_nrrd(tmp_path / "a.nrrd")
@@ -234,13 +234,13 @@ class TestNrrd:
         path.write_bytes(
             path.read_bytes().replace(b"sizes:", b"# comment\nkey:=value: x\nsizes:").replace(b"\n\n", b"\n\n", 1)
         )
-        assert_is(ct.read(path), HU, SCAN.affine)
+        assert_is(files.read(path), HU, SCAN.affine)
 
     def test_lines_as_windows_ends_them(self, tmp_path):
         path = write_nrrd(tmp_path / "a.nrrd")
         header, _, data = path.read_bytes().partition(b"\n\n")
         path.write_bytes(header.replace(b"\n", b"\r\n") + b"\r\n\r\n" + data)
-        assert_is(ct.read(path), HU, SCAN.affine)
+        assert_is(files.read(path), HU, SCAN.affine)
 
     @pytest.mark.parametrize("name", ["a.seq.nrrd", "a.seq.nhdr", "A.SEQ.MHA"])
     def test_a_sequence_of_slicer(self, tmp_path, name):
@@ -275,7 +275,7 @@ class TestNifti:
     @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
     @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
     def test_both_versions(self, tmp_path, kind, name):
-        assert_is(ct.read(write_nifti(tmp_path / name, kind=kind)), HU, SCAN.affine)
+        assert_is(files.read(write_nifti(tmp_path / name, kind=kind)), HU, SCAN.affine)
 
     @pytest.mark.parametrize("code", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])
     @pytest.mark.parametrize("order", "<>")
@@ -285,7 +285,7 @@ class TestNifti:
         header.set_data_dtype(code)
         nibabel.save(nibabel.Nifti1Image(array.T, RAS, header), tmp_path / "a.nii")
         np.testing.assert_array_equal(
-            ct.read(tmp_path / "a.nii").array,
+            files.read(tmp_path / "a.nii").array,
             nibabel.load(tmp_path / "a.nii").get_fdata().transpose().astype(np.float32),
         )
 
@@ -302,7 +302,7 @@ class TestNifti:
     )
     def test_rescale(self, tmp_path, slope, intercept, expected):
         path = patched(write_nifti(tmp_path / "a.nii"), 112, "<2f", slope, intercept)
-        np.testing.assert_array_equal(ct.read(path).array, expected)
+        np.testing.assert_array_equal(files.read(path).array, expected)
         np.testing.assert_allclose(nibabel.load(path).get_fdata().transpose(), expected, atol=1e-3)
 
     def test_names_do_not_say_whether_it_is_compressed(self, tmp_path):
@@ -310,7 +310,7 @@ class TestNifti:
         plain.rename(tmp_path / "c.nii.gz")
         packed.rename(tmp_path / "d.nii")
         for name in ("c.nii.gz", "d.nii"):
-            assert_is(ct.read(tmp_path / name), HU, SCAN.affine)
+            assert_is(files.read(tmp_path / name), HU, SCAN.affine)
 
     @pytest.mark.parametrize("shift", [0.05, 37.0])
     def test_two_places(self, tmp_path, shift):
@@ -319,11 +319,11 @@ class TestNifti:
         path = write_nifti(tmp_path / "a.nii", sform=moved)
         in_lps = np.diag([-1, -1, 1, 1]) @ moved
         if shift < 1:
-            assert_is(ct.read(path), HU, in_lps)
+            assert_is(files.read(path), HU, in_lps)
             return
         refused(path, r"sform and qform contradict each other by 37 mm.*67\.125.*30\.125.*--prefer")
-        assert_is(ct.read(path, prefer="qform"), HU, SCAN.affine)
-        assert_is(ct.read(path, prefer="sform"), HU, in_lps)
+        assert_is(files.read(path, prefer="qform"), HU, SCAN.affine)
+        assert_is(files.read(path, prefer="sform"), HU, in_lps)
 
     def test_two_places_that_meet_in_the_first_voxel(self, tmp_path):
         turned = RAS.copy()
@@ -336,25 +336,25 @@ class TestNifti:
         path = write_nifti(tmp_path / "a.nii", sform=sheared)
         refused(path, "sform.*sheared by|sform.*sheared, by")
         refused(path, "sheared", prefer="sform")
-        assert_is(ct.read(path, prefer="qform"), HU, SCAN.affine)
+        assert_is(files.read(path, prefer="qform"), HU, SCAN.affine)
         refused(write_nifti(tmp_path / "b.nii", sform=sheared, qform=None), "sheared")
 
     def test_voxel_sizes_against_the_sform(self, tmp_path):
         path = patched(write_nifti(tmp_path / "a.nii", qform=None), 80, "<3f", 0.75, 0.5, 5.0)
         refused(path, "sform and pixdim contradict each other by 5 mm.*--prefer")
-        assert_is(ct.read(path, prefer="sform"), HU, SCAN.affine)
+        assert_is(files.read(path, prefer="sform"), HU, SCAN.affine)
         refused(path, "contradict", prefer="qform")  # there is none
 
     @pytest.mark.parametrize("size", [0.0, -0.5, np.nan, np.inf])
     def test_voxels_without_size(self, tmp_path, size):
         path = patched(write_nifti(tmp_path / "a.nii"), 84, "<f", size)
         refused(path, "pixdim.*--prefer sform")
-        assert_is(ct.read(path, prefer="sform"), HU, SCAN.affine)
+        assert_is(files.read(path, prefer="sform"), HU, SCAN.affine)
         refused(path, "pixdim", prefer="qform")
 
     def test_only_one_of_them(self, tmp_path):
-        assert_is(ct.read(write_nifti(tmp_path / "a.nii", sform=None)), HU, SCAN.affine)
-        assert_is(ct.read(write_nifti(tmp_path / "a.nii", qform=None)), HU, SCAN.affine)
+        assert_is(files.read(write_nifti(tmp_path / "a.nii", sform=None)), HU, SCAN.affine)
+        assert_is(files.read(write_nifti(tmp_path / "a.nii", qform=None)), HU, SCAN.affine)
 
     def test_none_of_them(self, tmp_path):
         path = patched(write_nifti(tmp_path / "a.nii", qform=None, sform=None), 80, "<3f", 0.75, 0.5, 2.5)
@@ -372,9 +372,9 @@ class TestNifti:
         expected = np.diag([-1, -1, 1, 1]) @ affine
         for forms in ({"sform": None}, {}):
             path = write_nifti(tmp_path / "a.nii", **({"qform": affine, "sform": affine} | forms))
-            np.testing.assert_allclose(ct.read(path).affine, expected, atol=2e-2)
+            np.testing.assert_allclose(files.read(path).affine, expected, atol=2e-2)
         direction = expected[:3, :3] / [0.7, 0.8, 2.5]
-        ours = ct.write(Volume(HU, (0.7, 0.8, 2.5), expected[:3, 3], direction.ravel()), tmp_path / "b.nii.gz")
+        ours = files.write(Volume(HU, (0.7, 0.8, 2.5), expected[:3, 3], direction.ravel()), tmp_path / "b.nii.gz")
         theirs = nibabel.load(ours)
         np.testing.assert_allclose(theirs.get_sform(), affine, atol=1e-4)
         if theirs.header["qform_code"]:
@@ -387,11 +387,11 @@ class TestNifti:
         if mm == 1000:
             path = write_nifti(tmp_path / "a.nii", qform=RAS * [[0.1], [0.1], [0.1], [1]], sform=None)
             path, mm = patched(path, 123, "B", 1), 100
-        assert_is(ct.read(path), HU, np.diag([mm, mm, mm, 1]) @ SCAN.affine, 1e-2)
+        assert_is(files.read(path), HU, np.diag([mm, mm, mm, 1]) @ SCAN.affine, 1e-2)
 
     def test_two_dimensions_keep_their_place(self, tmp_path):
         path = write_nifti(tmp_path / "a.nii", HU[0])
-        volume = ct.read(path)
+        volume = files.read(path)
         assert volume.array.shape == (1, 5, 4)
         np.testing.assert_allclose(volume.origin, SCAN.origin)
         np.testing.assert_allclose(volume.direction, DIRECTION, atol=1e-6)
@@ -431,7 +431,7 @@ class TestNifti:
     def test_headers(self, tmp_path, place, form, value, words):
         path = patched(write_nifti(tmp_path / "a.nii"), place, form, value)
         if words is None:
-            assert_is(ct.read(path), HU, SCAN.affine)
+            assert_is(files.read(path), HU, SCAN.affine)
         else:
             refused(path, words)
 
@@ -444,14 +444,14 @@ class TestNifti:
     def test_nothing_is_printed(self, tmp_path, capfd, suffix):
         path = write_nifti(tmp_path / f"a{suffix}")
         path = patched(path, 76, "<f", 0.0) if suffix == ".nii" else path  # no qfac, which stands for 1
-        assert_is(ct.read(path), HU, SCAN.affine)
-        ct.write(SCAN, path)
+        assert_is(files.read(path), HU, SCAN.affine)
+        files.write(SCAN, path)
         assert capfd.readouterr() == ("", "")
 
     def test_a_volume_that_nifti_cannot_hold(self, tmp_path):
         sheared = Volume(HU, direction=(1, 0.3, 0, 0, 1, 0, 0, 0, 1))
         with pytest.raises(InputError, match="write NRRD"):
-            ct.write(sheared, tmp_path / "a.nii")
+            files.write(sheared, tmp_path / "a.nii")
         assert not list(tmp_path.iterdir())
 
 
@@ -474,14 +474,14 @@ def write_meta(path: Path, data: bytes = RAW, **changes: str | None) -> Path:
 class TestMetaImage:
     def test_as_itk_has_it(self, tmp_path):
         path = write_meta(tmp_path / "a.mha")
-        assert_is(ct.read(path), HU, SCAN.affine)
+        assert_is(files.read(path), HU, SCAN.affine)
         image = sitk.ReadImage(str(path))
         np.testing.assert_allclose(image.GetDirection(), DIRECTION)
         for changes in ({"TransformMatrix": None}, {"ElementSpacing": None, "ElementSize": "2 3 4"},
                         {"ElementSpacing": None}, {"Offset": None, "Position": "1 2 3"}, {"BinaryData": None},
                         {"BinaryDataByteOrderMSB": None, "ElementByteOrderMSB": "True"}):  # fmt: skip
             path = write_meta(tmp_path / "a.mha", **changes)
-            image, ours = sitk.ReadImage(str(path)), ct.read(path)
+            image, ours = sitk.ReadImage(str(path)), files.read(path)
             np.testing.assert_array_equal(ours.array, sitk.GetArrayFromImage(image))
             np.testing.assert_allclose(ours.spacing, image.GetSpacing())
             np.testing.assert_allclose(ours.direction, image.GetDirection())
@@ -509,11 +509,11 @@ class TestMetaImage:
             path = write_meta(tmp_path / "a.mhd", b"", ElementDataFile="b c.raw", **changes)
         else:
             path = write_meta(tmp_path / "a.mha", data, **changes)
-        assert_is(ct.read(path), HU, SCAN.affine)
+        assert_is(files.read(path), HU, SCAN.affine)
 
     def test_rescale(self, tmp_path):
         changes = {"ElementToIntensityFunctionSlope": "1", "ElementToIntensityFunctionOffset": "-1024"}
-        volume = ct.read(write_meta(tmp_path / "a.mha", **changes))
+        volume = files.read(write_meta(tmp_path / "a.mha", **changes))
         np.testing.assert_array_equal(volume.array, HU - 1024)
         assert volume.array.dtype == np.int16
         refused(write_meta(tmp_path / "a.mha", ElementToIntensityFunctionSlope="0"), "Slope")
@@ -522,7 +522,7 @@ class TestMetaImage:
     def test_header_of_the_data_file(self, tmp_path, skip):
         (tmp_path / "b.raw").write_bytes(b"nine byte" + RAW)
         path = write_meta(tmp_path / "a.mhd", b"", HeaderSize=skip, ElementDataFile="b.raw")
-        assert_is(ct.read(path), HU, SCAN.affine)
+        assert_is(files.read(path), HU, SCAN.affine)
 
     @pytest.mark.parametrize(
         "named", ["LIST\ns1.raw\ns2.raw\ns3.raw", "s%d.raw 1 3 1", "LIST 2D\ns1.raw\ns2.raw\ns3.raw"]
@@ -531,14 +531,14 @@ class TestMetaImage:
         for index in range(3):
             (tmp_path / f"s{index + 1}.raw").write_bytes(HU[index].tobytes())
         path = write_meta(tmp_path / "a.mhd", b"", ElementDataFile=named.format("s1.raw\ns2.raw\ns3.raw"))
-        assert_is(ct.read(path), HU, SCAN.affine)
+        assert_is(files.read(path), HU, SCAN.affine)
         np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), HU)
         (tmp_path / "s3.raw").unlink()
         refused(path, r"s3\.raw.*No such file")
 
     @pytest.mark.parametrize(("unit", "mm"), [("mm", 1), ("cm", 10), ("um", 1e-3), ("?", 1)])
     def test_units(self, tmp_path, unit, mm):
-        volume = ct.read(write_meta(tmp_path / "a.mha", DistanceUnits=unit))
+        volume = files.read(write_meta(tmp_path / "a.mha", DistanceUnits=unit))
         assert_is(volume, HU, np.diag([mm, mm, mm, 1]) @ SCAN.affine, 1e-3)
 
     @pytest.mark.parametrize(
@@ -588,7 +588,7 @@ CHECKED = ["a.nrrd", "a.nii.gz", "a.mha", "a.mhd"]
 
 @pytest.mark.parametrize("name", [*CHECKED, "a.nii"])
 def test_written_files_are_what_others_read(tmp_path, name):
-    path = ct.write(SCAN, tmp_path / name)
+    path = files.write(SCAN, tmp_path / name)
     image = sitk.ReadImage(str(path))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), HU)
     np.testing.assert_allclose(image.GetSpacing(), SCAN.spacing, atol=1e-6)
@@ -604,7 +604,7 @@ def test_written_files_are_what_others_read(tmp_path, name):
 @pytest.mark.parametrize("damage", ["zeros", "flip", "cut", "last", "more"])
 def test_damage_of_compressed_voxels_is_seen_wherever_it_is(tmp_path, name, damage):
     scan = Volume(np.random.default_rng(0).normal(0, 100, (20, 40, 40)).astype(np.int16))
-    path = ct.write(scan, tmp_path / name)
+    path = files.write(scan, tmp_path / name)
     target = path.with_suffix(".zraw") if name == "a.mhd" else path
     data = target.read_bytes()
     start = max(data.find(b"\n\n"), data.find(b"LOCAL"), 0) + 400
@@ -623,7 +623,7 @@ def test_damage_of_compressed_voxels_is_seen_wherever_it_is(tmp_path, name, dama
 
 @pytest.mark.parametrize("name", ["a.nrrd", "a.nii", "a.mha", "a.mhd"])
 def test_length_of_plain_voxels(tmp_path, name):
-    path = ct.write(SCAN, tmp_path / name, compress=False)
+    path = files.write(SCAN, tmp_path / name, compress=False)
     target = path.with_suffix(".raw") if name == "a.mhd" else path
     data = target.read_bytes()
     for spoilt in (
@@ -637,7 +637,7 @@ def test_length_of_plain_voxels(tmp_path, name):
         target.write_bytes(spoilt)
         refused(path, "cut short|more data")
     target.write_bytes(data + b"\n")  # an editor's
-    np.testing.assert_array_equal(ct.read(path).array, HU)
+    np.testing.assert_array_equal(files.read(path).array, HU)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
@@ -657,7 +657,7 @@ def test_data_in_a_pipe(tmp_path):
 @pytest.mark.parametrize("name", ["x" * 300 + ".nrrd", "x" * 5000, "a\0b.nrrd"])
 def test_names_that_no_file_can_have(tmp_path, name):
     with pytest.raises(InputError, match=r"too long|null") as caught:
-        ct.read(tmp_path / name)
+        files.read(tmp_path / name)
     assert "\n" not in str(caught.value)
 
 
@@ -669,13 +669,13 @@ def test_names_that_are_not_utf8(tmp_path, suffix):
     except OSError:
         pytest.skip("names are UTF-8 here")
     path = folder / os.fsdecode(b"\xe4." + suffix.encode())
-    np.testing.assert_array_equal(ct.read(ct.write(SCAN, path)).array, HU)
+    np.testing.assert_array_equal(files.read(files.write(SCAN, path)).array, HU)
 
 
 def test_a_folder_with_a_suffix_is_a_folder(tmp_path):
-    series = ct.write(SCAN, f"{tmp_path / 'scan.nrrd'}/")
+    series = files.write(SCAN, f"{tmp_path / 'scan.nrrd'}/")
     assert sorted(path.name for path in series.iterdir()) == ["0001.dcm", "0002.dcm", "0003.dcm"]
-    np.testing.assert_array_equal(ct.read(series).array, HU)
+    np.testing.assert_array_equal(files.read(series).array, HU)
 
 
 @pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read everything")

@@ -10,7 +10,8 @@ import pytest
 from dicom_samples import HU, write_scan
 from IPv2Lib.cli.console import Console
 from IPv2Lib.errors import InputNote
-from IPv2Lib.io import ct, dicom
+from IPv2Lib.io import dicom, files
+from IPv2Lib.io.volume import Volume
 
 
 @pytest.mark.parametrize("json_lines", [False, True])
@@ -20,7 +21,7 @@ def test_a_command_shows_notes(tmp_path, capsys, json_lines):
 
     def command() -> None:
         for _ in range(2):  # each time, although Python shows a warning once
-            np.testing.assert_array_equal(ct.read(scan).array, HU)
+            np.testing.assert_array_equal(files.read(scan).array, HU)
 
     assert Console(json_lines).run("ipv2 denoise", command) == 0
     printed = capsys.readouterr()
@@ -38,8 +39,8 @@ def test_notes_of_several_threads(tmp_path):
     (noted / "blob").write_bytes(bytes(range(256)))
 
     def use(number: int) -> tuple[list[str], list[str]]:
-        dicom.write_series(ct.Volume(HU), made(tmp_path / f"out {number}"), "", None)
-        return ct.read_here(plain)[1], ct.read_noted(noted)[1]
+        dicom.write_series(Volume(HU), made(tmp_path / f"out {number}"), "", None)
+        return files.read_here(plain)[1], files.read_noted(noted)[1]
 
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(use, range(12)))
@@ -53,7 +54,7 @@ def test_warnings_of_several_threads(tmp_path):
     (noted / "blob").write_bytes(bytes(range(256)))
     with warnings.catch_warnings(record=True) as caught, ThreadPoolExecutor(2) as pool:
         warnings.simplefilter("always")
-        list(pool.map(ct.read, [noted] * 4))
+        list(pool.map(files.read, [noted] * 4))
     assert [each.category for each in caught] == [InputNote] * 4
 
 
@@ -66,4 +67,4 @@ def test_a_script_gets_a_warning(tmp_path):
     scan = write_scan(tmp_path / "scan")
     (scan / "blob").write_bytes(bytes(range(256)))
     with pytest.warns(InputNote, match=r"blob \(not DICOM\)"):
-        ct.read(scan)
+        files.read(scan)

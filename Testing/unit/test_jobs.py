@@ -16,10 +16,12 @@ import psutil
 import pytest
 from children import children
 from IPv2Lib.errors import InputError
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume, same_grid
 from IPv2Lib.simulation import phantom
 from IPv2SlicerLib.jobs import job_runner
 from IPv2SlicerLib.jobs.job_runner import JobRunner, JobState, Task
+from IPv2SlicerLib.jobs.logs import default_log_folder
 from IPv2SlicerLib.jobs.processes import end_process_tree
 
 LIBRARY_PARENT = Path(job_runner.__file__).resolve().parents[2]
@@ -49,13 +51,13 @@ def runner(temporary, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def chest() -> ct.Volume:
+def chest() -> Volume:
     volume = phantom.chest(size=64, slices=3)
     return volume.with_array(np.rint(volume.array).astype(np.int16))
 
 
 @pytest.fixture(scope="module")
-def tall_chest(chest) -> ct.Volume:
+def tall_chest(chest) -> Volume:
     """Takes some ten seconds to denoise."""
     return chest.with_array(np.repeat(chest.array, 1000, axis=0))
 
@@ -82,15 +84,20 @@ def poll_until(runner: JobRunner, condition, timeout: float = 60.0) -> None:
         time.sleep(0.005)
 
 
-def denoising(volume: ct.Volume, results: list) -> Task:
+def denoising(volume: Volume, results: list) -> Task:
     """Denoise a volume; the result ends up in a list."""
 
     def prepare(folder: Path) -> list:
-        return ["denoise", ct.write(volume, folder / "in.nrrd", compress=False), folder / "out.nrrd", "--no-compress"]
+        return [
+            "denoise",
+            files.write(volume, folder / "in.nrrd", compress=False),
+            folder / "out.nrrd",
+            "--no-compress",
+        ]
 
-    def collect(folder: Path, result: dict) -> ct.Volume:
+    def collect(folder: Path, result: dict) -> Volume:
         assert result["output"] == "out.nrrd"
-        return ct.read(folder / "out.nrrd")
+        return files.read(folder / "out.nrrd")
 
     return Task("Denoise", prepare, collect, results.append)
 
@@ -127,7 +134,7 @@ def test_a_job_ends_with_its_result_and_complete_progress(runner, chest):
     assert runner.state is JobState.STARTING
     assert runner.wait(60) is JobState.COMPLETED, runner.error
     (denoised,) = results
-    assert ct.same_grid(denoised, chest)
+    assert same_grid(denoised, chest)
     assert not np.array_equal(denoised.array, chest.array)
     states = [told["state"] for told in runner.told]
     assert list(dict.fromkeys(states)) == [
@@ -515,8 +522,8 @@ time.sleep(600 if sys.argv[4] == "wait" else 0)
 """
 
 
-def application(volume: ct.Volume, python: Path, temporary: Path, then: str) -> subprocess.Popen:
-    scan = ct.write(volume, temporary / "in.nrrd", compress=False)
+def application(volume: Volume, python: Path, temporary: Path, then: str) -> subprocess.Popen:
+    scan = files.write(volume, temporary / "in.nrrd", compress=False)
     environment = {**os.environ, "PYTHONPATH": str(LIBRARY_PARENT)}
     arguments = [sys.executable, "-c", APPLICATION, scan, python, temporary / "logs", then]
     process = subprocess.Popen(list(map(str, arguments)), env=environment, stdout=subprocess.PIPE, text=True)
@@ -586,7 +593,7 @@ def test_logs_are_by_default_in_a_folder_of_the_user(temporary):
     runner = JobRunner()
     runner.start(quick_task([]))
     assert runner.wait(30) is JobState.COMPLETED
-    assert runner.log_path.parent == job_runner.default_log_folder()
+    assert runner.log_path.parent == default_log_folder()
     assert runner.log_path.parents[1] == temporary
     if os.name == "posix":
         assert runner.log_path.parent.stat().st_mode & 0o077 == 0

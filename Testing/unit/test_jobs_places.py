@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from IPv2Lib.io import ct
-from IPv2SlicerLib.jobs import job_runner, processes
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume, same_grid
+from IPv2SlicerLib.jobs import processes
 from IPv2SlicerLib.jobs.job_runner import JobRunner, JobState, Task
+from IPv2SlicerLib.jobs.logs import LOGS_KEPT
 
 posix = pytest.mark.skipif(os.name != "posix", reason="scripts and signals of POSIX")
 
@@ -83,8 +85,8 @@ def arguments_of(temporary, tmp_path, script):
 
 
 @pytest.fixture
-def volume() -> ct.Volume:
-    return ct.Volume(np.random.default_rng(0).normal(-500, 200, (2, 16, 16)).astype(np.int16))
+def volume() -> Volume:
+    return Volume(np.random.default_rng(0).normal(-500, 200, (2, 16, 16)).astype(np.int16))
 
 
 # --- names ------------------------------------------------------------------------------------------------------
@@ -97,7 +99,7 @@ def test_a_job_works_in_a_folder_of_any_name(runner, temporary, volume, name):
 
     def prepare(folder: Path) -> list:
         assert folder.parent == temporary / name
-        assert ct.same_grid(ct.read(ct.write(volume, folder / "in.nrrd")), volume)
+        assert same_grid(files.read(files.write(volume, folder / "in.nrrd")), volume)
         return ["models"]
 
     runner.start(models(prepare=prepare, results=results))
@@ -117,7 +119,7 @@ def test_files_of_a_job_go_to_the_worker_by_plain_names_and_those_of_the_user_as
     def prepare(folder: Path) -> list:
         return [
             "denoise",
-            ct.write(volume, folder / "in.nrrd"),
+            files.write(volume, folder / "in.nrrd"),
             user / "out.nrrd",
             "--model",
             folder / "deep" / "model",
@@ -205,7 +207,7 @@ def test_a_system_without_a_temporary_folder(monkeypatch):
 def test_a_folder_that_vanishes_while_inputs_are_written(runner, temporary, volume):
     def prepare(folder: Path) -> list:
         shutil.rmtree(temporary)
-        return ["denoise", ct.write(volume, folder / "in.nrrd"), folder / "out.nrrd"]
+        return ["denoise", files.write(volume, folder / "in.nrrd"), folder / "out.nrrd"]
 
     runner.start(models(prepare=prepare))
     failure(runner)
@@ -217,9 +219,9 @@ def test_a_folder_that_vanishes_before_the_worker_starts(runner, temporary):
 
 
 def test_a_folder_that_vanishes_before_results_are_read(runner, temporary):
-    def collect(folder: Path, result: dict) -> ct.Volume:
+    def collect(folder: Path, result: dict) -> Volume:
         shutil.rmtree(temporary)
-        return ct.read(folder / "out.nrrd")
+        return files.read(folder / "out.nrrd")
 
     runner.start(Task("Models", lambda folder: ["models"], collect, lambda _: None))
     assert "could not be read" in failure(runner)
@@ -245,13 +247,13 @@ def test_the_log_of_a_long_job_is_not_pushed_out_by_later_ones(runner, temporary
     runner.start(models("Train for a week"))
     poll_until(runner, lambda: runner.state is JobState.RUNNING)
     other = JobRunner(python=tmp_path / "none", temporary_folder=temporary, log_folder=tmp_path / "logs")
-    for _ in range(job_runner.LOGS_KEPT + 5):
+    for _ in range(LOGS_KEPT + 5):
         spoken = runner.log_path.stat().st_mtime_ns
         other.start(models())
         other.wait(30)
         poll_until(runner, lambda: runner.log_path.stat().st_mtime_ns > spoken)  # noqa: B023 (called at once)
     assert runner.log_path.exists()
-    assert len(list((tmp_path / "logs").iterdir())) == job_runner.LOGS_KEPT
+    assert len(list((tmp_path / "logs").iterdir())) == LOGS_KEPT
 
 
 # --- going away -------------------------------------------------------------------------------------------------

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 from IPv2Lib.datasets.cases import Case
-from IPv2Lib.datasets.preparation import prepare, recorded_contents
+from IPv2Lib.datasets.contents import recorded_contents
+from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.datasets.shards import PurifiedDataset
 from IPv2Lib.errors import BundleError, InputError
 from IPv2Lib.evaluation import comparison
-from IPv2Lib.io import ct, dicom_file, payload
+from IPv2Lib.io import dicom_file, files, payload
 from IPv2Lib.io.file_names import within
 from IPv2Lib.io.json_files import read_object
 from IPv2Lib.models import bundle
@@ -57,7 +58,7 @@ def test_a_link_may_not_lead_elsewhere(tmp_path):
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("untrusted")
-    ct.write(phantom.chest(size=48, slices=2), folder / "n.nrrd")
+    files.write(phantom.chest(size=48, slices=2), folder / "n.nrrd")
     prepare([Case("a", ndct=folder / "n.nrrd", split="train")], folder / "data")
     return folder / "data"
 
@@ -296,7 +297,7 @@ def test_a_header_may_not_ask_for_more_voxels_than_a_ct_has(tmp_path):
         f"NRRD0004\ntype: uchar\ndimension: 3\nsizes: {side} {side} {side}\nencoding: bzip2\n\n".encode() + bytes(10**6)
     )
     with pytest.raises(InputError, match=f"{payload.MOST_VOXELS} are the limit"):
-        ct.read(tmp_path / "n.nrrd")
+        files.read(tmp_path / "n.nrrd")
 
 
 def test_a_part_of_a_comparison_that_is_a_bomb_is_measured_again(tmp_path, monkeypatch):

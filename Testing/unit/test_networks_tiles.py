@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from IPv2Lib.inference.denoise import denoise
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
 from IPv2Lib.networks import registry
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from IPv2Lib.errors import InputError, IPv2Error, OutputError
-from IPv2Lib.io import ct, outputs
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io import files, outputs
 from IPv2Lib.io.file_names import is_folder
+from IPv2Lib.io.volume import Volume
 
 HU = np.random.default_rng(0).integers(-1000, 1000, (3, 6, 5)).astype(np.int16)
 SCAN = Volume(HU, (0.75, 0.5, 2.5))
@@ -44,32 +44,32 @@ class TestNames:
     )  # fmt: skip
     def test_folders(self, tmp_path, name):
         assert is_folder(f"{tmp_path}/{name}")
-        source = ct.write(SCAN, tmp_path / "source.nrrd")
+        source = files.write(SCAN, tmp_path / "source.nrrd")
         save(f"{tmp_path}/{name}", source)
         assert len(list((tmp_path / name).glob("*.dcm"))) == 3
-        np.testing.assert_array_equal(ct.read(tmp_path / name).array, HU)
+        np.testing.assert_array_equal(files.read(tmp_path / name).array, HU)
         assert outputs.sidecar_path(f"{tmp_path}/{name}").is_file()
 
     @pytest.mark.parametrize("name", ["a.nrrd", "A.NII.GZ", "a.v2.mha", "4: Thorax 1.0 B31f.nii", "a.mhd"])
     def test_files(self, tmp_path, name):
         assert not is_folder(tmp_path / name)
         save(tmp_path / name, tmp_path / "source.nrrd")
-        np.testing.assert_array_equal(ct.read(tmp_path / name).array, HU)
+        np.testing.assert_array_equal(files.read(tmp_path / name).array, HU)
 
     @pytest.mark.parametrize(
         "name",
         ["a.png", "a.dcm", "a.DCM", "a.tif", "a.gz", "a.nhdr", "a.raw", "a.nii.zip", "a.jp2", "a.h5", "a.7z", "a.IMA"],
     )
     def test_other_formats(self, tmp_path, name):
-        for function in (lambda path: save(path, tmp_path / "source"), lambda path: ct.write(SCAN, path)):
+        for function in (lambda path: save(path, tmp_path / "source"), lambda path: files.write(SCAN, path)):
             with pytest.raises(IPv2Error, match=r"end the name in \.nrrd.*or in a slash for the folder"):
                 function(tmp_path / name)
         (tmp_path / name).mkdir()
         save(tmp_path / name, tmp_path / "source.nrrd")
-        np.testing.assert_array_equal(ct.read(tmp_path / name).array, HU)
+        np.testing.assert_array_equal(files.read(tmp_path / name).array, HU)
 
     def test_too_long(self, tmp_path):
-        source = ct.write(SCAN, tmp_path / "source.nrrd")
+        source = files.write(SCAN, tmp_path / "source.nrrd")
         save(tmp_path / f"{'x' * 245}.nrrd", source)
         for name in (f"{'x' * 246}.nrrd", "x" * 251, "ä" * 130, "x" * 5000):
             with pytest.raises(InputError, match="too long"):
@@ -89,7 +89,7 @@ class TestOwnFilesOnly:
             save(tmp_path / "scan.mhd", tmp_path / "scan.nhdr", compress=False)
 
     def test_data_of_the_input_under_the_name_of_the_output(self, tmp_path, kept):
-        ct.write(SCAN, tmp_path / "m.mhd")
+        files.write(SCAN, tmp_path / "m.mhd")
         (tmp_path / "in.mhd").write_bytes((tmp_path / "m.mhd").read_bytes())
         (tmp_path / "m.mhd").unlink()
         kept()
@@ -99,7 +99,7 @@ class TestOwnFilesOnly:
     @pytest.mark.parametrize("link", [os.symlink, os.link])
     def test_data_of_the_input_behind_a_link(self, tmp_path, kept, link):
         (tmp_path / "in").mkdir()
-        source = ct.write(SCAN, tmp_path / "in" / "scan.mhd", compress=False)
+        source = files.write(SCAN, tmp_path / "in" / "scan.mhd", compress=False)
         link(tmp_path / "in" / "scan.raw", tmp_path / "out.raw")
         kept()
         with pytest.raises(InputError, match=r"scan\.raw, which belongs to the input"):
@@ -107,16 +107,16 @@ class TestOwnFilesOnly:
 
     @pytest.mark.parametrize("name", ["out.raw", "out.zraw"])
     def test_data_of_somebody_else(self, tmp_path, kept, name):
-        source = ct.write(SCAN, tmp_path / "source.nrrd")
+        source = files.write(SCAN, tmp_path / "source.nrrd")
         (tmp_path / name).write_bytes(b"precious")
         kept()
         with pytest.raises(OutputError, match=f"would replace {name}, which is not its own"):
             outputs.check_output(tmp_path / "out.mhd", source)
         with pytest.raises(OutputError, match=f"would replace {name}, which is not its own"):
-            ct.write(SCAN, tmp_path / "out.mhd")
+            files.write(SCAN, tmp_path / "out.mhd")
 
     def test_data_that_come_while_the_work_goes_on(self, tmp_path, kept):
-        source = ct.write(SCAN, tmp_path / "source.nrrd")
+        source = files.write(SCAN, tmp_path / "source.nrrd")
         outputs.check_output(tmp_path / "out.mhd", source)
         (tmp_path / "out.zraw").write_bytes(b"precious")
         kept()
@@ -125,16 +125,16 @@ class TestOwnFilesOnly:
         assert not (tmp_path / "out.mhd.json").exists()
 
     def test_its_own_are_replaced(self, tmp_path):
-        source = ct.write(SCAN, tmp_path / "source.nrrd")
+        source = files.write(SCAN, tmp_path / "source.nrrd")
         for compress in (True, True, False, False):
             save(tmp_path / "out.mhd", source, compress)
-            np.testing.assert_array_equal(ct.read(tmp_path / "out.mhd").array, HU)
+            np.testing.assert_array_equal(files.read(tmp_path / "out.mhd").array, HU)
             assert len(list(tmp_path.glob("out.*raw"))) == 1
 
     @pytest.mark.parametrize("link", [os.symlink, os.link])
     @pytest.mark.parametrize("name", ["out.nrrd", "series"])
     def test_the_input_behind_a_link(self, tmp_path, kept, link, name):
-        source = ct.write(SCAN, tmp_path / "source.nrrd")
+        source = files.write(SCAN, tmp_path / "source.nrrd")
         link(source, tmp_path / name)
         kept()
         with pytest.raises(InputError, match="is the input"):
@@ -143,7 +143,7 @@ class TestOwnFilesOnly:
             outputs.save(SCAN, tmp_path / name, FACTS, source, "test")
 
     def test_the_input_as_the_sidecar(self, tmp_path, kept):
-        source = ct.write(SCAN, tmp_path / "a.nrrd")
+        source = files.write(SCAN, tmp_path / "a.nrrd")
         source = source.rename(tmp_path / "out.nrrd.json")
         kept()
         with pytest.raises(InputError):
@@ -152,7 +152,7 @@ class TestOwnFilesOnly:
     @pytest.mark.parametrize("content", ["{}", "[]", "text", '{"note": "mine"}', '{"versions": 3}', "[" * 100_000, ""])
     @pytest.mark.parametrize("name", ["out.nrrd", "series"])
     def test_a_foreign_sidecar(self, tmp_path, kept, content, name):
-        source = ct.write(SCAN, tmp_path / "source.nrrd")
+        source = files.write(SCAN, tmp_path / "source.nrrd")
         (tmp_path / f"{name}.json").write_text(content)
         kept()
         with pytest.raises(InputError, match=rf"{name}\.json.*something else"):
@@ -174,7 +174,7 @@ class TestOwnFilesOnly:
 
     @pytest.mark.parametrize("inside", ["out.nrrd", "deeper", "sub/out.nrrd", "sub/series"])
     def test_inside_of_the_input(self, tmp_path, kept, inside):
-        source = ct.write(SCAN, tmp_path / "scan")
+        source = files.write(SCAN, tmp_path / "scan")
         (source / "sub").mkdir()
         kept()
         with pytest.raises(InputError, match="lies in the folder of the input"):
@@ -188,7 +188,7 @@ class TestOwnFilesOnly:
 
 class TestFolders:
     def test_behind_a_link(self, tmp_path):
-        source = ct.write(SCAN, tmp_path / "source.nrrd")
+        source = files.write(SCAN, tmp_path / "source.nrrd")
         (tmp_path / "there").mkdir()
         (tmp_path / "link").symlink_to("there")
         save(tmp_path / "link", source)
@@ -196,7 +196,7 @@ class TestFolders:
         assert len(list((tmp_path / "there").glob("*.dcm"))) == 3
 
     def test_the_one_that_one_is_in(self, tmp_path, monkeypatch):
-        source = ct.write(SCAN, tmp_path / "source.nrrd")
+        source = files.write(SCAN, tmp_path / "source.nrrd")
         (tmp_path / "here").mkdir()
         monkeypatch.chdir(tmp_path / "here")
         number = os.stat(".").st_ino
@@ -234,9 +234,9 @@ class TestFolders:
         def fail(*arguments):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(ct.os, "rename", fail)
+        monkeypatch.setattr(files.os, "rename", fail)
         with pytest.raises(OutputError, match="the disk is full"):
-            ct.write(SCAN, tmp_path / "there")
+            files.write(SCAN, tmp_path / "there")
         assert not list((tmp_path / "there").iterdir())
 
 
@@ -247,7 +247,7 @@ def test_names_that_are_not_utf8(tmp_path):
     except OSError:
         pytest.skip("names are UTF-8 here")
     outputs.save(SCAN, output, FACTS | {"input": output.name}, tmp_path / "source.nrrd", "test")
-    np.testing.assert_array_equal(ct.read(output).array, HU)
+    np.testing.assert_array_equal(files.read(output).array, HU)
     assert rb"Th\udcf6rax" in outputs.sidecar_path(output).read_bytes()
 
 
@@ -255,7 +255,7 @@ class TestExistingFiles:
     """Nothing is replaced but an earlier output."""
 
     def test_a_scan_is_not(self, tmp_path):
-        source, scan = ct.write(SCAN, tmp_path / "a.nrrd"), ct.write(SCAN, tmp_path / "b.nrrd")
+        source, scan = files.write(SCAN, tmp_path / "a.nrrd"), files.write(SCAN, tmp_path / "b.nrrd")
         before = scan.read_bytes()
         with pytest.raises(InputError, match="no earlier output"):
             save(scan, source)
@@ -263,14 +263,14 @@ class TestExistingFiles:
         outputs.check_output(scan, source, overwrite=True)
 
     def test_an_output_is(self, tmp_path):
-        source, output = ct.write(SCAN, tmp_path / "a.nrrd"), tmp_path / "b.nrrd"
+        source, output = files.write(SCAN, tmp_path / "a.nrrd"), tmp_path / "b.nrrd"
         for _ in range(2):
             save(output, source)
         assert outputs.read_sidecar(output)["output_sha256"] == SCAN.sha256()
 
     @pytest.mark.parametrize("there", [False, True])
     def test_a_failure_leaves_what_was_there(self, tmp_path, monkeypatch, there):
-        source, output = ct.write(SCAN, tmp_path / "a.nrrd"), tmp_path / "b.nrrd"
+        source, output = files.write(SCAN, tmp_path / "a.nrrd"), tmp_path / "b.nrrd"
         if there:
             save(output, source)
         before = everything(tmp_path)
@@ -278,7 +278,7 @@ class TestExistingFiles:
         def fail(*arguments):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(ct.os, "replace", fail)
+        monkeypatch.setattr(files.os, "replace", fail)
         with pytest.raises(OutputError):
             save(output, source)
         monkeypatch.undo()

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from IPv2Lib.analysis.regions import Region, outside_field_of_view, segment
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.regions import outside_field_of_view, segment
 from IPv2Lib.errors import InputError
 from IPv2Lib.simulation.phantom import LARGEST_BREATH_MM, chest, nodules, pair
 from scipy import ndimage

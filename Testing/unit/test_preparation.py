@@ -14,19 +14,21 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from IPv2Lib.analysis.noise import noise_sigma
-from IPv2Lib.analysis.regions import Region
+from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.cli.commands import main
-from IPv2Lib.datasets import preparation
+from IPv2Lib.datasets import shard_making
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.owner_files import read_cases
 from IPv2Lib.datasets.patients import hidden
 from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.datasets.shards import PurifiedDataset, is_dataset
 from IPv2Lib.errors import Cancelled, InputError
-from IPv2Lib.io import atomic, ct
-from IPv2Lib.io.ct import Volume
-from IPv2Lib.purification.purification import IPV2, purify
+from IPv2Lib.io import atomic, files
+from IPv2Lib.io.volume import Volume
+from IPv2Lib.progress import Progress
+from IPv2Lib.purification.purification import purify
 from IPv2Lib.purification.stage_files import export_stages
+from IPv2Lib.purification.strategies import IPV2
 from IPv2Lib.simulation import phantom
 from IPv2Lib.simulation.dose import simulate
 
@@ -39,17 +41,17 @@ def scans(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("scans")
     for seed in range(4):
         pair = phantom.pair(seed=seed, size=SIZE, slices=SLICES)
-        ct.write(pair.ndct, folder / f"n{seed}.nrrd")
+        files.write(pair.ndct, folder / f"n{seed}.nrrd")
         if seed == 0:
-            ct.write(pair.uldct, folder / "u0.nrrd")
+            files.write(pair.uldct, folder / "u0.nrrd")
             far = Volume(pair.uldct.array, pair.uldct.spacing, (5000.0, 0.0, 0.0))
-            ct.write(far, folder / "far.nrrd")
+            files.write(far, folder / "far.nrrd")
     rng = np.random.default_rng(0)
     belly = np.where(np.hypot(*np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]) < 0.7, 40.0, -1000.0)
     spacing = (5.5, 5.5, 5.0)
-    ct.write(Volume(belly + rng.normal(0, 10, (SLICES, SIZE, SIZE)), spacing), folder / "belly.nrrd")
-    ct.write(Volume(rng.integers(0, 900, (SLICES, SIZE, SIZE)).astype(np.int16), spacing), folder / "mri.nrrd")
-    ct.write(phantom.chest(size=SIZE, slices=1), folder / "one.nrrd")
+    files.write(Volume(belly + rng.normal(0, 10, (SLICES, SIZE, SIZE)), spacing), folder / "belly.nrrd")
+    files.write(Volume(rng.integers(0, 900, (SLICES, SIZE, SIZE)).astype(np.int16), spacing), folder / "mri.nrrd")
+    files.write(phantom.chest(size=SIZE, slices=1), folder / "one.nrrd")
     return folder
 
 
@@ -73,7 +75,7 @@ def test_a_simulated_pair_is_breath_then_dose_then_purification(scans, tmp_path)
     (case,) = alone(scans, 1, dose=0.05, breath_mm=25.0)
     prepare([case], tmp_path / "data")
     shard = only_shard(tmp_path / "data")
-    ndct = ct.read(scans / "n1.nrrd")
+    ndct = files.read(scans / "n1.nrrd")
     assert np.array_equal(shard.ndct, np.rint(ndct.array))
     moved = np.abs(shard.truth - shard.ndct) > 50
     assert 0.005 < moved.mean() < 0.2
@@ -95,7 +97,7 @@ def test_a_simulated_pair_is_breath_then_dose_then_purification(scans, tmp_path)
 
 def test_the_facts_say_how_a_shard_was_made(scans, tmp_path):
     (case,) = alone(scans, 1, kernel="matched", patient="Q", seed=5)
-    sharp = ct.read(scans / "n1.nrrd")
+    sharp = files.read(scans / "n1.nrrd")
     (prepared,) = prepare([replace(case, kernel="ramp")], tmp_path / "data")
     shard = only_shard(tmp_path / "data")
     assert (shard.key,) == prepared.keys and shard.key.startswith("p1-0-")
@@ -130,14 +132,14 @@ def test_pieces_of_a_scan_are_what_they_are_in_the_whole(scans, tmp_path, monkey
     volume = phantom.chest(seed=2, size=SIZE, slices=7)
     blank = volume.array.copy()
     blank[-2:] = -1024  # nothing was scanned there
-    ct.write(volume.with_array(blank), tmp_path / "n.nrrd")
+    files.write(volume.with_array(blank), tmp_path / "n.nrrd")
     shifted = (*volume.origin[:2], volume.origin[2] + 3 * volume.spacing[2] + 1.5)
-    ct.write(Volume(volume.array, volume.spacing, shifted), tmp_path / "shifted.nrrd")
+    files.write(Volume(volume.array, volume.spacing, shifted), tmp_path / "shifted.nrrd")
     cases = [
         Case("a", ndct=tmp_path / "n.nrrd"), Case("b", ndct=tmp_path / "shifted.nrrd", uldct=tmp_path / "n.nrrd"),
     ]  # fmt: skip
     prepare(cases, tmp_path / "whole", split_projections=True)
-    monkeypatch.setattr(preparation, "_BLOCK_PIXELS", 2 * SIZE * SIZE)
+    monkeypatch.setattr(shard_making, "_BLOCK_PIXELS", 2 * SIZE * SIZE)
     prepare(cases, tmp_path / "pieces", split_projections=True)
     names = ("uldct", "truth", "ndct", "simulated", "weak", "masks", "regions", "half_a")
     for whole, pieces in zip(
@@ -151,9 +153,9 @@ def test_pieces_of_a_scan_are_what_they_are_in_the_whole(scans, tmp_path, monkey
 
 
 def test_a_pair_and_its_stages_make_the_same_shard(scans, tmp_path):
-    uldct, ndct = ct.read(scans / "u0.nrrd"), ct.read(scans / "n0.nrrd")
+    uldct, ndct = files.read(scans / "u0.nrrd"), files.read(scans / "n0.nrrd")
     narrow = Volume(ndct.array[:, :, 20:], ndct.spacing, (ndct.origin[0] + 20 * ndct.spacing[0], *ndct.origin[1:]))
-    ct.write(narrow, tmp_path / "narrow.nrrd")
+    files.write(narrow, tmp_path / "narrow.nrrd")
     export_stages(purify(uldct, narrow), tmp_path / "stages")
     prepare([Case("p", ndct=tmp_path / "narrow.nrrd", uldct=scans / "u0.nrrd")], tmp_path / "pair")
     prepare([Case("p", stages=tmp_path / "stages")], tmp_path / "from stages")
@@ -241,7 +243,7 @@ def test_settings_and_contents_decide_the_key(scans, tmp_path):
 
 
 def nrrd(folder: Path, volume: Volume) -> Path:
-    return ct.write(volume, folder / "n.nrrd")
+    return files.write(volume, folder / "n.nrrd")
 
 
 def nrrd_and_data(folder: Path, volume: Volume, suffix: str = ".nhdr") -> Path:
@@ -253,13 +255,13 @@ def nrrd_and_data(folder: Path, volume: Volume, suffix: str = ".nhdr") -> Path:
 def meta_image_and_data(folder: Path, volume: Volume, suffix: str = ".mhd") -> Path:
     for left in folder.glob("n.raw"):  # of the header that was renamed
         left.unlink()
-    ct.write(volume, folder / "n.mhd", compress=False)
+    files.write(volume, folder / "n.mhd", compress=False)
     return (folder / "n.mhd").replace(folder / f"n{suffix}")
 
 
 def dicom(folder: Path, volume: Volume) -> Path:
     shutil.rmtree(folder / "series", ignore_errors=True)
-    return ct.write(volume, folder / "series")
+    return files.write(volume, folder / "series")
 
 
 @pytest.mark.parametrize(
@@ -272,7 +274,7 @@ def dicom(folder: Path, volume: Volume) -> Path:
 def test_a_scan_that_was_replaced_with_its_time_kept_is_purified_again(scans, tmp_path, write):
     place, data = tmp_path / "scans", tmp_path / "data"
     place.mkdir()
-    one, other = (ct.read(scans / f"n{number}.nrrd") for number in (1, 2))
+    one, other = (files.read(scans / f"n{number}.nrrd") for number in (1, 2))
 
     def put(volume: Volume) -> Case:
         path = write(place, volume)
@@ -288,14 +290,14 @@ def test_a_scan_that_was_replaced_with_its_time_kept_is_purified_again(scans, tm
 
 
 def test_stages_whose_labels_were_replaced_are_purified_again(scans, tmp_path):
-    export_stages(purify(ct.read(scans / "u0.nrrd"), ct.read(scans / "n0.nrrd")), tmp_path / "stages")
+    export_stages(purify(files.read(scans / "u0.nrrd"), files.read(scans / "n0.nrrd")), tmp_path / "stages")
     case, labels = Case("p", stages=tmp_path / "stages"), tmp_path / "stages" / "labels.nrrd"
     prepare([case], tmp_path / "data")
     assert not (only_shard(tmp_path / "data").masks[:, :, :20] & 4).all()
-    volume = ct.read(labels)
+    volume = files.read(labels)
     array = volume.array.copy()
     array[:, :, :20] = 0
-    ct.write(volume.with_array(array), labels)
+    files.write(volume.with_array(array), labels)
     assert prepare([case], tmp_path / "data")[0].status == "purified"
     assert (only_shard(tmp_path / "data").masks[:, :, :20] & 4).all()
 
@@ -309,7 +311,7 @@ def test_a_scan_that_is_replaced_meanwhile_makes_no_shard_under_the_name_of_the_
             shutil.copyfile(scans / "n2.nrrd", file)
 
     with pytest.raises(InputError, match="'p': its files were changed while"):
-        prepare([Case("p", ndct=file)], tmp_path / "data", progress=replace_it)
+        prepare([Case("p", ndct=file)], tmp_path / "data", progress=Progress(replace_it))
 
 
 def test_what_cannot_be_read_stops_no_other_case(scans, tmp_path):
@@ -320,7 +322,7 @@ def test_what_cannot_be_read_stops_no_other_case(scans, tmp_path):
 
 def test_a_series_of_another_patient_in_the_place_of_an_earlier_one(scans, tmp_path):
     def put(seed: int, patient: str) -> None:
-        for path in dicom(tmp_path, ct.read(scans / f"n{seed}.nrrd")).iterdir():
+        for path in dicom(tmp_path, files.read(scans / f"n{seed}.nrrd")).iterdir():
             dataset = pydicom.dcmread(path)
             dataset.PatientID = patient
             dataset.save_as(path)
@@ -349,7 +351,7 @@ def test_a_run_that_was_stopped_goes_on(scans, tmp_path):
             done.append(text)
 
     with pytest.raises(Cancelled):
-        prepare(cases, tmp_path, progress=stop_in_the_second, cancelled=lambda: bool(done))
+        prepare(cases, tmp_path, progress=Progress(stop_in_the_second, lambda: bool(done)))
     assert done
     before = times(tmp_path)
     assert {name.split("/")[1].split("-")[0] for name in before} == {"p1"}
@@ -360,7 +362,7 @@ def test_a_run_that_was_stopped_goes_on(scans, tmp_path):
 
 def test_a_stop_before_the_first_shard_leaves_nothing(scans, tmp_path):
     with pytest.raises(Cancelled):
-        prepare(alone(scans, 1), tmp_path / "data", cancelled=lambda: True)
+        prepare(alone(scans, 1), tmp_path / "data", progress=Progress(cancelled=lambda: True))
     assert not (tmp_path / "data").exists()
 
 

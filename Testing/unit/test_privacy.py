@@ -20,7 +20,7 @@ from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.datasets.shards import PurifiedDataset
 from IPv2Lib.errors import InputError, OutputError
 from IPv2Lib.evaluation.comparison import compare
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from IPv2Lib.models import bundle
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.run_folder import read_run
@@ -43,7 +43,7 @@ def archive(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("SMITH-archive")
     for seed in range(3):
         series = folder / f"SMITH_JOHN-{seed}"
-        ct.write(phantom.chest(seed=seed, size=SIZE, slices=SLICES), f"{series}/")
+        files.write(phantom.chest(seed=seed, size=SIZE, slices=SLICES), f"{series}/")
         for path in series.iterdir():
             dataset = pydicom.dcmread(path)
             dataset.PatientID, dataset.PatientName, dataset.PatientBirthDate = (
@@ -57,8 +57,8 @@ def archive(tmp_path_factory) -> Path:
 
 def said(folder: Path, *leave_out: str) -> dict[str, bytes]:
     """Names and content of the files of a folder that hold no images."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".npy", ".png", ".pt"))
-    found = {path.relative_to(folder).as_posix(): path for path in files}
+    texts = (path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".npy", ".png", ".pt"))
+    found = {path.relative_to(folder).as_posix(): path for path in texts}
     return {name: path.read_bytes() for name, path in found.items() if not name.startswith(leave_out or ("\0",))}
 
 

@@ -10,11 +10,17 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from IPv2Lib.analysis import regions
+from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.errors import Cancelled, InputError
-from IPv2Lib.io import ct
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.hounsfield import window_8bit
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume, same_grid
+from IPv2Lib.progress import Progress
 from IPv2Lib.purification import purification
-from IPv2Lib.purification.purification import ABLATION, IPV1, IPV2, Settings, background, dark_mask, purify
+from IPv2Lib.purification.masks import background, dark_mask, otsu_threshold
+from IPv2Lib.purification.purification import purify
+from IPv2Lib.purification.stages import BACKGROUND, LABELS, LUNG, OUTSIDE
+from IPv2Lib.purification.strategies import ABLATION, IPV1, IPV2, Settings
 from IPv2Lib.purification.weak_denoiser import weak_denoise
 from IPv2Lib.simulation import dose
 
@@ -66,11 +72,11 @@ def published_background(mask: np.ndarray) -> np.ndarray:
 
 def assert_as_published(low: np.ndarray, normal: np.ndarray) -> None:
     for index in range(len(low)):
-        grey = [ct.window_8bit(array[index]) for array in (low, normal)]
+        grey = [window_8bit(array[index]) for array in (low, normal)]
         expected = [published_dark(image) for image in grey]
         found = [dark_mask(array[index : index + 1])[0] for array in (low, normal)]
         for image, one, other in zip(grey, found, expected, strict=True):
-            assert purification.otsu_threshold(image) == cv2.threshold(image, 0, 255, cv2.THRESH_OTSU)[0]
+            assert otsu_threshold(image) == cv2.threshold(image, 0, 255, cv2.THRESH_OTSU)[0]
             np.testing.assert_array_equal(one, other)
         union = expected[0] | expected[1]
         np.testing.assert_array_equal(background(union[None])[0], published_background(union))
@@ -82,7 +88,7 @@ def test_masks_are_those_of_opencv(pair):
 
 def test_masks_are_those_of_opencv_on_real_slices(data_folder):
     for name in ("lungdx_A0001", "nlst_101287"):
-        array = ct.read(data_folder / f"{name}.nrrd").array
+        array = files.read(data_folder / f"{name}.nrrd").array
         slices = array[np.linspace(1, len(array) - 2, 3).astype(int)]
         assert_as_published(noisy(slices, 80.0), slices)
 
@@ -97,16 +103,14 @@ def test_masks_are_those_of_opencv_on_real_slices(data_folder):
 )
 def test_any_8bit_slice_as_opencv(grey):
     hu = grey[None] * (1400 / 255) - 1000
-    np.testing.assert_array_equal(ct.window_8bit(hu)[0], grey)
+    np.testing.assert_array_equal(window_8bit(hu)[0], grey)
     assert_as_published(hu, hu)
 
 
 def test_published_setting_is_the_published_cm2(pair):
     stages = purify(*pair, replace(MASKS_ONLY, drop_enclosed_air=False))
     for index in range(len(stages.cm2)):
-        union = published_dark(ct.window_8bit(pair[0].array[index])) | published_dark(
-            ct.window_8bit(pair[1].array[index])
-        )
+        union = published_dark(window_8bit(pair[0].array[index])) | published_dark(window_8bit(pair[1].array[index]))
         np.testing.assert_array_equal(stages.cm2[index], union & ~published_background(union))
 
 
@@ -135,7 +139,7 @@ def test_ipv2_is_its_formula(pair):
     np.testing.assert_array_equal(stages.training_input.array, np.where(inside, simulated, uldct.array))
     np.testing.assert_array_equal(stages.test_label.array, np.where(inside, weak, ndct.array))
     for name in ("uldct", "ndct", "training_input", "test_label", "simulated", "weakly_denoised"):
-        assert ct.same_grid(getattr(stages, name), uldct)
+        assert same_grid(getattr(stages, name), uldct)
 
 
 @pytest.mark.parametrize("name", list(ABLATION))
@@ -160,12 +164,12 @@ def test_blend_of_one_gives_the_ndct_outside_the_mask(pair):
 def test_both_breaths_are_in_the_lung_mask(pair):
     stages = purify(*pair, MASKS_ONLY)
     for array in (chest(3), chest(0)):
-        lung = regions.segment(array, SPACING) == regions.Region.LUNG
+        lung = regions.segment(array, SPACING) == Region.LUNG
         assert stages.cm2[lung].mean() > 0.95
     assert not stages.cm2[chest() == -1000].any()
-    assert {value for value, _, _ in purification.LABELS} == {0, 1, 2, 3}
-    np.testing.assert_array_equal(stages.labels == purification.LUNG, stages.cm2)
-    np.testing.assert_array_equal(stages.labels == purification.BACKGROUND, stages.background)
+    assert {value for value, _, _ in LABELS} == {0, 1, 2, 3}
+    np.testing.assert_array_equal(stages.labels == LUNG, stages.cm2)
+    np.testing.assert_array_equal(stages.labels == BACKGROUND, stages.background)
 
 
 def test_masks_do_not_move_the_input(pair):
@@ -240,7 +244,7 @@ def test_padding_is_background_and_does_not_move_the_lung_mask(padding):
     padded[:, outside] = padding
     stages = purify(Volume(padded, SPACING), Volume(padded, SPACING), MASKS_ONLY)
     assert not stages.cm2[:, outside].any()
-    assert (stages.labels[:, outside] == purification.OUTSIDE).mean() > 0.98
+    assert (stages.labels[:, outside] == OUTSIDE).mean() > 0.98
     lung = chest() == -850
     assert stages.cm2[lung].mean() > 0.95
     assert not stages.cm2[~lung & (chest() < -900)].any()
@@ -284,7 +288,7 @@ def test_ndct_on_another_grid_is_resampled(pair):
     x, y, z = (-1.0, -1.0, 0.0)
     ndct = Volume(fine, (2.0, 2.0, 5.0), origin=(x, y, z))
     stages = purify(uldct, ndct, MASKS_ONLY)
-    assert ct.same_grid(stages.ndct, uldct)
+    assert same_grid(stages.ndct, uldct)
     np.testing.assert_allclose(stages.ndct.array, chest(), atol=1e-2)
 
 
@@ -292,8 +296,8 @@ def test_where_the_ndct_ends_there_is_no_pair(pair):
     uldct, ndct = pair
     shorter = replace(ndct, array=ndct.array[:1])
     stages = purify(uldct, shorter, MASKS_ONLY)
-    assert (stages.labels[1] == purification.OUTSIDE).all() and not stages.cm2[1].any()
-    assert (stages.labels[0] != purification.OUTSIDE).all()
+    assert (stages.labels[1] == OUTSIDE).all() and not stages.cm2[1].any()
+    assert (stages.labels[0] != OUTSIDE).all()
     np.testing.assert_array_equal(stages.training_input.array[1], uldct.array[1])
 
 
@@ -351,12 +355,12 @@ def test_a_slice_is_no_volume():
 
 def test_cancel(pair):
     with pytest.raises(Cancelled):
-        purify(*pair, cancelled=lambda: True)
+        purify(*pair, progress=Progress(cancelled=lambda: True))
 
 
 def test_progress_rises_to_one(pair):
     seen = []
-    purify(*pair, progress=lambda fraction, text: seen.append(fraction))
+    purify(*pair, progress=Progress(lambda fraction, text: seen.append(fraction)))
     assert seen == sorted(seen) and seen[0] == 0 and seen[-1] == 1
 
 

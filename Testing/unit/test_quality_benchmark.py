@@ -21,8 +21,8 @@ import quality_limits
 import quality_measures
 import quality_methods
 import quality_nodules
-from IPv2Lib.analysis.regions import Region
-from IPv2Lib.io import ct
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.simulation import phantom
 from IPv2Lib.simulation.dose import simulate
 from quality_cache import Cache
@@ -194,7 +194,7 @@ def test_resampling_keeps_the_field_of_view_and_the_means(chest):
 
 
 def test_slices_of_the_phantom_that_are_trained_on_are_not_scored(monkeypatch):
-    volume = ct.Volume(np.arange(94, dtype=np.float32)[:, None, None] * np.ones((1, 8, 8), np.float32))
+    volume = Volume(np.arange(94, dtype=np.float32)[:, None, None] * np.ones((1, 8, 8), np.float32))
     monkeypatch.setattr(quality_cases, "scan_volume", lambda scan, size: volume)
     tested = quality_cases.block("fda_phantom", 6)
     assert tested.clean.array.min() >= quality_cases.TRAINED_UP_TO

@@ -11,15 +11,15 @@ import numpy as np
 import psutil
 import pytest
 from IPv2Lib.errors import InputError
-from IPv2Lib.io import ct, reading
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io import files, reading
+from IPv2Lib.io.volume import Volume
 
 HU = np.random.default_rng(0).integers(-1000, 1000, (3, 16, 20)).astype(np.int16)
 
 
 @pytest.fixture
 def series(tmp_path) -> Path:
-    return ct.write(Volume(HU, (0.7, 0.8, 2.5), (-10, 20, 30)), tmp_path / "series")
+    return files.write(Volume(HU, (0.7, 0.8, 2.5), (-10, 20, 30)), tmp_path / "series")
 
 
 @pytest.fixture
@@ -52,15 +52,15 @@ def sabotage(tmp_path, monkeypatch):
 
 
 def test_gives_what_reading_here_gives(series, reader):
-    here, there = ct.read_here(series)[0], ct.read(series)
+    here, there = files.read_here(series)[0], files.read(series)
     assert there.sha256() == here.sha256()
     assert there.array.flags.writeable and there.array.flags.owndata
 
 
 def test_the_process_is_kept(series, reader):
-    ct.read(series)
+    files.read(series)
     pid = reader._process.pid
-    ct.read(series / "0001.dcm")
+    files.read(series / "0001.dcm")
     assert reader._process.pid == pid
 
 
@@ -77,7 +77,7 @@ def test_the_process_is_kept(series, reader):
 def test_whatever_happens_is_one_line(series, reader, sabotage, capfd, body, words):
     sabotage(f"print('noise', file=sys.stderr); print('more'); os.write(2, b'raw'); {body}")
     with pytest.raises(InputError, match=words) as caught:
-        ct.read(series)
+        files.read(series)
     assert "\n" not in str(caught.value)
     assert str(caught.value) == "a b" or str(series) in str(caught.value)
     assert capfd.readouterr() == ("", "")
@@ -88,8 +88,8 @@ def test_reads_on_after_a_crash(series, reader, sabotage, tmp_path):
     sabotage("os.abort() if path.name == 'crash' else None; return original(path)")
     for _ in range(2):
         with pytest.raises(InputError, match="crash"):
-            ct.read(tmp_path / "crash")
-        np.testing.assert_array_equal(ct.read(series).array, HU)
+            files.read(tmp_path / "crash")
+        np.testing.assert_array_equal(files.read(series).array, HU)
 
 
 @pytest.mark.parametrize("body", ["time.sleep(600)", "ctypes.PyDLL(None).sleep(600)"])  # the latter keeps the GIL
@@ -100,7 +100,7 @@ def test_no_end_is_an_error(series, reader, sabotage, monkeypatch, body):
     monkeypatch.setattr(reading, "SECONDS", 0.2)
     monkeypatch.setattr(reading, "_START_SECONDS", 3.0)
     with pytest.raises(InputError, match=f"cannot read {series}: no end after 3 s"):
-        ct.read(series)
+        files.read(series)
     assert reader._process is None
 
 
@@ -109,7 +109,7 @@ def test_computing_without_an_end_is_an_error_soon(series, reader, sabotage, mon
     sabotage("while True: pass")
     monkeypatch.setattr(reading, "WORK_SECONDS", 0.1)
     with pytest.raises(InputError, match=f"cannot read {series}: no end after 0 s of computing"):
-        ct.read(series)
+        files.read(series)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit of the time that a process computes")
@@ -117,7 +117,7 @@ def test_the_limit_of_computing_is_that_of_each_series(series, reader, sabotage,
     sabotage("end = time.process_time() + 0.8\n    while time.process_time() < end: pass\n    return original(path)")
     monkeypatch.setattr(reading, "WORK_SECONDS", 1.5)
     for _ in range(4):
-        np.testing.assert_array_equal(ct.read(series).array, HU)
+        np.testing.assert_array_equal(files.read(series).array, HU)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
@@ -125,7 +125,7 @@ def test_ctrl_c_stops_it_at_once(series, reader, sabotage):
     sabotage("ctypes.PyDLL(None).sleep(600)")
     threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
-        ct.read(series)
+        files.read(series)
     assert reader._process is None
 
 
@@ -137,14 +137,17 @@ def test_ends_with_the_process_that_asked(series, sabotage, body, end):
     sabotage(body)
     script = (
         "import sys, time, threading\n"
-        "from IPv2Lib.io import ct, reading\n"
-        "threading.Thread(target=ct.read, args=(sys.argv[1],), daemon=True).start()\n"
+        "from IPv2Lib.io import files, reading\n"
+        "threading.Thread(target=files.read, args=(sys.argv[1],), daemon=True).start()\n"
         "while reading._reader._process is None: time.sleep(0.01)\n"
         "time.sleep(2)\n"
         "print(reading._reader._process.pid, flush=True)\n"
         f"{'time.sleep(600)' if end else ''}"
     )
-    environment = {**os.environ, "PYTHONPATH": f"{os.environ['PYTHONPATH']}{os.pathsep}{Path(ct.__file__).parents[2]}"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{os.environ['PYTHONPATH']}{os.pathsep}{Path(files.__file__).parents[2]}",
+    }
     parent = subprocess.Popen(
         [sys.executable, "-c", script, str(series)], stdout=subprocess.PIPE, text=True, env=environment
     )
@@ -160,7 +163,7 @@ def test_is_usable_from_threads(series, reader):
 
     def read() -> None:
         try:
-            found.append(ct.read(series).sha256())
+            found.append(files.read(series).sha256())
         except Exception as error:
             errors.append(error)
 
@@ -174,20 +177,20 @@ def test_is_usable_from_threads(series, reader):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_forked_process_starts_its_own(series, reader, monkeypatch):
-    ct.read(series)
+    files.read(series)
     pid = reader._process.pid
     os.register_at_fork(after_in_child=reader.forget)  # as for the one of the library
     forked = os.fork()
     if forked == 0:
         code = 1
         try:
-            same = np.array_equal(ct.read(series).array, HU) and reader._process.pid != pid
+            same = np.array_equal(files.read(series).array, HU) and reader._process.pid != pid
             reader._end()
             code = 0 if same else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]) == 0
-    np.testing.assert_array_equal(ct.read(series).array, HU)
+    np.testing.assert_array_equal(files.read(series).array, HU)
     assert reader._process.pid == pid
 
 
@@ -195,28 +198,28 @@ def test_a_module_beside_the_files_is_not_taken_for_pythons_own(series, reader, 
     for name in ("json", "numpy", "pydicom", "SimpleITK", "queue"):
         (series.parent / f"{name}.py").write_text("raise SystemExit(9)")
     monkeypatch.chdir(series.parent)
-    np.testing.assert_array_equal(ct.read("series").array, HU)
+    np.testing.assert_array_equal(files.read("series").array, HU)
 
 
 def test_relative_paths_follow_the_working_directory(series, reader, monkeypatch):
     monkeypatch.chdir(series.parent)
-    ct.read(series)
+    files.read(series)
     monkeypatch.chdir(series)
-    np.testing.assert_array_equal(ct.read(".").array, HU)
+    np.testing.assert_array_equal(files.read(".").array, HU)
     with pytest.raises(InputError, match=r"^nothing does not exist"):
-        ct.read("nothing")
+        files.read("nothing")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 there")
 def test_names_that_are_not_utf8(series, reader, tmp_path, monkeypatch):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/Th\xf6rax"))
     series.rename(folder)
-    np.testing.assert_array_equal(ct.read(folder).array, HU)
+    np.testing.assert_array_equal(files.read(folder).array, HU)
     (folder / "0001.dcm").rename(os.fsdecode(os.fsencode(folder) + b"/\xe41.dcm"))
-    np.testing.assert_array_equal(ct.read(folder).array, HU)
-    np.testing.assert_array_equal(ct.read(next(folder.glob("*1.dcm"))).array, HU)
+    np.testing.assert_array_equal(files.read(folder).array, HU)
+    np.testing.assert_array_equal(files.read(next(folder.glob("*1.dcm"))).array, HU)
     monkeypatch.chdir(folder)
-    np.testing.assert_array_equal(ct.read(".").array, HU)
+    np.testing.assert_array_equal(files.read(".").array, HU)
 
 
 @pytest.mark.parametrize(
@@ -234,14 +237,14 @@ def test_the_interpreter_in_and_outside_of_slicer(monkeypatch, executable, found
 
 
 def test_image_files_start_no_process(tmp_path, reader):
-    path = ct.write(Volume(HU), tmp_path / "a.nrrd")
-    np.testing.assert_array_equal(ct.read(path).array, HU)
+    path = files.write(Volume(HU), tmp_path / "a.nrrd")
+    np.testing.assert_array_equal(files.read(path).array, HU)
     assert reader._process is None
 
 
 def test_reading_needs_no_dicom_library_here(series):
-    code = f"import sys; from IPv2Lib.io import ct; ct.read({str(series)!r}); print('pydicom' in sys.modules)"
+    code = f"import sys; from IPv2Lib.io import files; files.read({str(series)!r}); print('pydicom' in sys.modules)"
     out = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(ct.__file__).parents[2], stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "-c", code], cwd=Path(files.__file__).parents[2], stdout=subprocess.PIPE, text=True, check=True
     ).stdout
     assert out.strip() == "False"

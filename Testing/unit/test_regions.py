@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from IPv2Lib.analysis.regions import (
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.region_statistics import (
     MOST_SLICES,
-    Region,
     StrengthStatistics,
     denoising_statistics,
-    outside_field_of_view,
-    segment,
     statistics,
     strength_statistics,
 )
+from IPv2Lib.analysis.regions import outside_field_of_view, segment
 from IPv2Lib.errors import InputError
 from IPv2Lib.simulation import phantom
 from scipy import ndimage

@@ -4,7 +4,7 @@ import base64
 from html.parser import HTMLParser
 
 import pytest
-from IPv2Lib.analysis.regions import Region
+from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.cli.report import Picture, page
 from IPv2Lib.evaluation.agreement import Evaluation, RegionScore
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from IPv2Lib.analysis.regions import Region
+from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.evaluation.distances import load_features
 from IPv2Lib.evaluation.scores import MEASURES, Origin, Pool, Reference, spread
 from scipy import ndimage

@@ -16,7 +16,7 @@ from IPv2Lib.evaluation.ablation import Budget
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
 from IPv2Lib.io import settings_file
 from IPv2Lib.networks import registry
-from IPv2Lib.purification.purification import IPV1, IPV2, Settings
+from IPv2Lib.purification.strategies import IPV1, IPV2, Settings
 from IPv2Lib.training.losses import LOSSES
 from IPv2Lib.training.settings import PAIRS, PRECISIONS, Ranges, TrainingSettings, read_settings, write_settings
 
@@ -117,7 +117,7 @@ class Told(InputError):
 
 def told(command: list[str], function: str) -> mock.Mock:
     """The call of a function of the library that a command leads to."""
-    reading = mock.patch("IPv2Lib.cli.commands.read", return_value=(mock.Mock(), []))
+    reading = mock.patch("IPv2Lib.cli.purify.read", return_value=(mock.Mock(), []))
     with mock.patch(f"IPv2Lib.{function}", side_effect=Told("that is all")) as called, reading:
         assert commands.main([str(word) for word in command]) == commands.BAD_INPUT
     assert called.call_count == 1

@@ -12,15 +12,17 @@ from pathlib import Path
 import IPv2Lib
 import numpy as np
 import pytest
-from IPv2Lib.analysis.regions import Region, outside_field_of_view
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.regions import outside_field_of_view
 from IPv2Lib.datasets import shards
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.datasets.shards import PurifiedDataset, Shard, is_dataset
 from IPv2Lib.errors import InputError
-from IPv2Lib.io import ct
-from IPv2Lib.io.ct import Volume
-from IPv2Lib.purification.purification import ABLATION, IPV1, Settings, purify
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume
+from IPv2Lib.purification.purification import purify
+from IPv2Lib.purification.strategies import ABLATION, IPV1, Settings
 from IPv2Lib.simulation import phantom
 
 WINDOW = np.s_[1:3, 10:50, 20:64]
@@ -32,9 +34,9 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     pair = phantom.pair(size=64, slices=4)
     shifted = Volume(pair.ndct.array[:, :, 2:], pair.ndct.spacing, (pair.ndct.origin[0] + 9, *pair.ndct.origin[1:]))
-    ct.write(pair.uldct, folder / "uldct.nrrd")
-    ct.write(shifted, folder / "ndct.nrrd")
-    ct.write(pair.ndct, folder / "alone.nrrd")
+    files.write(pair.uldct, folder / "uldct.nrrd")
+    files.write(shifted, folder / "ndct.nrrd")
+    files.write(pair.ndct, folder / "alone.nrrd")
     cases = [
         Case("pair", ndct=folder / "ndct.nrrd", uldct=folder / "uldct.nrrd", split="train"),
         Case("alone", ndct=folder / "alone.nrrd", split="test", dose=0.05, kernel="ramp"),
@@ -65,7 +67,7 @@ def again(dataset: PurifiedDataset, shard: Shard, settings: Settings):
     settings = replace(own, **{name: getattr(settings, name) for name in modules})
     uldct = Volume(shard.uldct, shard.spacing, shard.facts["origin"], shard.facts["direction"])
     folder = dataset.folder.parent
-    ndct = ct.read(folder / ("ndct.nrrd" if shard.case == "pair" else "alone.nrrd"))
+    ndct = files.read(folder / ("ndct.nrrd" if shard.case == "pair" else "alone.nrrd"))
     return purify(uldct, ndct.with_array(np.rint(ndct.array)), settings)
 
 

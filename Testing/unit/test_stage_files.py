@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from IPv2Lib.cli import commands
 from IPv2Lib.errors import InputError
-from IPv2Lib.io import ct
-from IPv2Lib.purification.purification import IPV1, IPV2, Settings, purify
+from IPv2Lib.io import files
+from IPv2Lib.purification.purification import purify
 from IPv2Lib.purification.stage_files import export_stages, read_stages, stage_file
+from IPv2Lib.purification.strategies import IPV1, IPV2, Settings
 from IPv2Lib.simulation import phantom
 
 
@@ -41,7 +42,7 @@ def test_stages_come_back_as_they_were_written(pair, settings, compress, tmp_pat
 
 def test_the_folder_of_the_command_is_read(pair, tmp_path, monkeypatch):
     for name in ("uldct", "ndct"):
-        ct.write(getattr(pair, name), tmp_path / f"{name}.nrrd")
+        files.write(getattr(pair, name), tmp_path / f"{name}.nrrd")
     monkeypatch.chdir(tmp_path)
     assert commands.main(["purify", "uldct.nrrd", "ndct.nrrd", "stages", "--dose", "0.1", "--seed", "3"]) == 0
     stages = read_stages(tmp_path / "stages")
@@ -79,7 +80,7 @@ def test_a_damaged_folder_is_refused(pair, tmp_path, damage, message):
 
 def test_stages_of_different_grids_are_refused(pair, tmp_path):
     folder = export_stages(purify(pair.uldct, pair.ndct, Settings(add_noise=False)), tmp_path / "stages")
-    ct.write(replace(pair.ndct, spacing=(1, 1, 1)), folder / "ndct.nrrd")
+    files.write(replace(pair.ndct, spacing=(1, 1, 1)), folder / "ndct.nrrd")
     with pytest.raises(InputError, match=r"ndct\.nrrd does not lie on the grid"):
         read_stages(folder)
 

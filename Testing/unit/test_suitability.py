@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 from IPv2Lib.analysis.suitability import concerns
-from IPv2Lib.io import ct
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
 from IPv2Lib.networks import registry
 from IPv2Lib.simulation import phantom
@@ -114,7 +114,7 @@ def test_nothing_is_refused(array):
 
 def test_real_scans_raise_none_but_for_thick_slices(data_folder):
     for name in ("lungdx_A0002", "nlst_101287", "acrin_042"):
-        volume = ct.read(data_folder / f"{name}.nrrd")
+        volume = files.read(data_folder / f"{name}.nrrd")
         concerns(volume, CARD)
         began = time.perf_counter()
         found = concerns(volume, CARD)

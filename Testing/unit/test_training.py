@@ -11,6 +11,7 @@ from IPv2Lib.datasets.shards import STRATEGIES
 from IPv2Lib.errors import Cancelled, InputError, OutputError
 from IPv2Lib.inference.denoise import denoise
 from IPv2Lib.models import bundle
+from IPv2Lib.progress import Progress
 from IPv2Lib.simulation import phantom
 from IPv2Lib.simulation.breathing import breathe
 from IPv2Lib.training.learner import load_network
@@ -223,7 +224,7 @@ def test_resumed_equals_uninterrupted(chest, tmp_path):
     whole = train([chest], tmp_path / "whole", settings(), workers=0)
     count = iter(range(100))
     with pytest.raises(Cancelled, match="resume"):
-        train([chest], tmp_path / "cut", settings(), workers=0, cancelled=lambda: next(count) == 7)
+        train([chest], tmp_path / "cut", settings(), workers=0, progress=Progress(cancelled=lambda: next(count) == 7))
     train([chest], tmp_path / "cut", resume=True, workers=0)
     a, b = (torch.load(run / "checkpoint.pt", weights_only=True) for run in (whole, tmp_path / "cut"))
     assert a["step"] == b["step"] == 12

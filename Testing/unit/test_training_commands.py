@@ -6,7 +6,7 @@ import pytest
 from IPv2Lib.cli.commands import main
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from IPv2Lib.models import bundle
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.run_folder import read_run
@@ -21,7 +21,7 @@ SMALL = (
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    ndct = ct.write(phantom.chest(seed=0, size=48, slices=2), folder / "ndct.nrrd")
+    ndct = files.write(phantom.chest(seed=0, size=48, slices=2), folder / "ndct.nrrd")
     prepare([Case("p0", ndct=ndct, patient="p0", split="train")], folder / "dataset")
     return folder
 

@@ -15,9 +15,11 @@ from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.datasets.shards import STRATEGIES, PurifiedDataset
 from IPv2Lib.errors import Cancelled, InputError, IPv2Error, OutputError
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from IPv2Lib.io.locks import owned
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
+from IPv2Lib.progress import Progress
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.batches import drawn_batch, hold
 from IPv2Lib.training.distributed import Processes
@@ -41,8 +43,8 @@ def scans(tmp_path_factory):
     cases = []
     for seed, split in enumerate(("train", "train", "validation")):
         pair = phantom.pair(seed=seed, size=SIZE, slices=2)
-        ndct = ct.write(pair.ndct, folder / f"{seed}.nrrd")
-        uldct = ct.write(pair.uldct, folder / f"{seed}-uldct.nrrd") if seed == 0 else None
+        ndct = files.write(pair.ndct, folder / f"{seed}.nrrd")
+        uldct = files.write(pair.uldct, folder / f"{seed}-uldct.nrrd") if seed == 0 else None
         cases.append(Case(f"p{seed}", ndct=ndct, uldct=uldct, patient=f"p{seed}", seed=seed, split=split, dose=0.005))
     return cases
 
@@ -173,7 +175,7 @@ def test_batch_number_n_is_the_same_wherever_one_begins_and_whoever_makes_it(fol
 
 
 def test_some_drawn_patches_are_cut_by_the_edge_of_the_field_of_view():
-    tissue = ct.Volume(np.random.default_rng(0).normal(-10, 5, (3, SIZE, SIZE)).astype(np.float32), (8.0, 8.0, 2.0))
+    tissue = Volume(np.random.default_rng(0).normal(-10, 5, (3, SIZE, SIZE)).astype(np.float32), (8.0, 8.0, 2.0))
     drawn = settings(batch=200, pairs="drawn", pool=1, ranges=Ranges(zoom=(1.0, 1.0), dose=(0.1, 0.1)))
     [(x, target)] = batches(open_source([tissue], drawn, workers=0), [0])
     outside = (x == -1).all(1, keepdim=True)
@@ -236,7 +238,7 @@ def test_the_slice_that_is_shown_is_one_of_the_validation_case(folder):
 
 def test_a_run_keeps_its_log_its_validations_and_the_best_weights(folder, tmp_path):
     told = []
-    run = train(folder, tmp_path / "run", settings(steps=20), progress=lambda *what: told.append(what))
+    run = train(folder, tmp_path / "run", settings(steps=20), progress=Progress(lambda *what: told.append(what)))
     state = read_run(run)
     assert (state.state, state.step, state.steps, state.fraction) == ("completed", 20, 20, 1.0)
     assert state.log["step"].tolist() == [10, 20] and state.validation["step"].tolist() == [4, 8, 12, 16, 20]
@@ -264,7 +266,13 @@ def test_resumed_equals_uninterrupted_to_the_last_line(folder, tmp_path):
     whole = train(folder, tmp_path / "whole", settings(steps=20), workers=0)
     count = iter(range(100))
     with pytest.raises(Cancelled, match="paused at step 13; resume"):
-        train(folder, tmp_path / "cut", settings(steps=20), workers=0, cancelled=lambda: next(count) == 13)
+        train(
+            folder,
+            tmp_path / "cut",
+            settings(steps=20),
+            workers=0,
+            progress=Progress(cancelled=lambda: next(count) == 13),
+        )
     assert read_run(tmp_path / "cut").state == "paused"
     train(None, tmp_path / "cut", resume=True, workers=0)
     first, second = (read_run(run) for run in (whole, tmp_path / "cut"))
@@ -293,7 +301,7 @@ def test_a_run_obeys_what_it_is_asked(folder, tmp_path, word):
         return False
 
     def obeyed():
-        train(folder, run, settings(steps=1000), workers=0, cancelled=ask)
+        train(folder, run, settings(steps=1000), workers=0, progress=Progress(cancelled=ask))
 
     if word == "pause":
         with pytest.raises(Cancelled, match="paused at step 6"):
@@ -359,7 +367,7 @@ def test_networks_with_running_means_or_an_error_of_their_own(folder, tmp_path, 
 def test_a_run_can_be_resumed_on_another_device(folder, tmp_path):
     count = iter(range(100))
     with pytest.raises(Cancelled):
-        train(folder, tmp_path / "run", settings(), workers=0, cancelled=lambda: next(count) == 2)
+        train(folder, tmp_path / "run", settings(), workers=0, progress=Progress(cancelled=lambda: next(count) == 2))
     gone = json.loads((tmp_path / "run" / "settings.json").read_text()) | {"device": "cuda:77"}
     (tmp_path / "run" / "settings.json").write_text(json.dumps(gone))
     with pytest.raises(InputError, match="'cuda:77' is absent"):
@@ -373,7 +381,7 @@ def test_a_checkpoint_of_a_gpu_goes_on_without_one(folder, tmp_path, fused):
     """Its optimiser has other ways there, which are not taken over."""
     count = iter(range(100))
     with pytest.raises(Cancelled):
-        train(folder, tmp_path / "run", settings(), workers=0, cancelled=lambda: next(count) == 2)
+        train(folder, tmp_path / "run", settings(), workers=0, progress=Progress(cancelled=lambda: next(count) == 2))
     path = tmp_path / "run" / "checkpoint.pt"
     state = torch.load(path, weights_only=True)
     for group in state["optimizer"]["param_groups"]:
@@ -452,7 +460,7 @@ def test_a_run_keeps_its_cases_when_the_data_set_grows_or_moves(scans, tmp_path)
     whole = train(folder, tmp_path / "whole", settings(), workers=0)
     count = iter(range(100))
     with pytest.raises(Cancelled):
-        train(folder, tmp_path / "cut", settings(), workers=0, cancelled=lambda: next(count) == 5)
+        train(folder, tmp_path / "cut", settings(), workers=0, progress=Progress(cancelled=lambda: next(count) == 5))
     prepare(scans, folder)
     moved = folder.rename(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="'p1', which the run trains on, is not in"):
@@ -469,7 +477,13 @@ def test_a_run_in_a_data_set_finds_it_wherever_both_are_moved(scans, tmp_path):
     prepare(scans[1:], folder)
     count = iter(range(100))
     with pytest.raises(Cancelled):
-        train(folder, folder / "runs" / "cut", settings(), workers=0, cancelled=lambda: next(count) == 5)
+        train(
+            folder,
+            folder / "runs" / "cut",
+            settings(),
+            workers=0,
+            progress=Progress(cancelled=lambda: next(count) == 5),
+        )
     moved = folder.rename(tmp_path / "elsewhere")
     train(None, moved / "runs" / "cut", resume=True, workers=0)
     assert read_run(moved / "runs" / "cut").state == "completed"
@@ -481,12 +495,12 @@ def test_a_run_on_scans_is_resumed_from_their_files(scans, folder, tmp_path):
     whole = train(ndcts, tmp_path / "whole", small, workers=0)
     count = iter(range(100))
     with pytest.raises(Cancelled):
-        train(ndcts, tmp_path / "cut", small, workers=0, cancelled=lambda: next(count) == 3)
+        train(ndcts, tmp_path / "cut", small, workers=0, progress=Progress(cancelled=lambda: next(count) == 3))
     with pytest.raises(InputError, match="trains on volumes"):
         train(folder, tmp_path / "cut", resume=True)
     train(None, tmp_path / "cut", resume=True, workers=0)
     assert (whole / "best.safetensors").read_bytes() == (tmp_path / "cut" / "best.safetensors").read_bytes()
-    run = train([ct.read(ndcts[0])], tmp_path / "volumes", dataclasses.replace(small, steps=1), workers=0)
+    run = train([files.read(ndcts[0])], tmp_path / "volumes", dataclasses.replace(small, steps=1), workers=0)
     with pytest.raises(InputError, match="give them again"):
         train(None, run, resume=True)
 
@@ -496,7 +510,14 @@ def test_a_run_does_not_go_on_with_another_scan_in_the_place_of_the_first(scans,
     ndcts = [Path(shutil.copy(case.ndct, tmp_path / f"{number}.nrrd")) for number, case in enumerate(scans[:2])]
     count = iter(range(100))
     with pytest.raises(Cancelled):
-        train(ndcts, tmp_path / "cut", small, targets=ndcts, workers=0, cancelled=lambda: next(count) == 3)
+        train(
+            ndcts,
+            tmp_path / "cut",
+            small,
+            targets=ndcts,
+            workers=0,
+            progress=Progress(cancelled=lambda: next(count) == 3),
+        )
     time = ndcts[1].stat()
     shutil.copy(ndcts[0], ndcts[1])
     os.utime(ndcts[1], ns=(time.st_atime_ns, time.st_mtime_ns))
@@ -508,7 +529,7 @@ def test_a_run_does_not_go_on_with_another_scan_in_the_place_of_the_first(scans,
     ):  # fmt: skip
         with pytest.raises(InputError, match=words):
             train(given, tmp_path / "cut", resume=True, targets=targets)
-    train([ct.read(path) for path in ndcts], tmp_path / "cut", resume=True, targets=ndcts, workers=0)
+    train([files.read(path) for path in ndcts], tmp_path / "cut", resume=True, targets=ndcts, workers=0)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------
@@ -588,7 +609,7 @@ def test_what_people_know_goes_before_what_the_run_says_but_for_its_settings(fol
 def test_weights_that_are_not_there_yet_are_not_published(folder, tmp_path):
     count = iter(range(100))
     with pytest.raises(Cancelled):
-        train(folder, tmp_path / "run", settings(), workers=0, cancelled=lambda: next(count) == 2)
+        train(folder, tmp_path / "run", settings(), workers=0, progress=Progress(cancelled=lambda: next(count) == 2))
     with pytest.raises(InputError, match="no best weights yet"):
         publish(tmp_path / "run", tmp_path / "model")
     assert publish(tmp_path / "run", tmp_path / "model", last=True).card["training"]["settings"]["steps"] == 2

@@ -6,14 +6,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from IPv2Lib.analysis.noise import noise_sigma
-from IPv2Lib.analysis.regions import Region
+from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.analysis.suitability import concerns
 from IPv2Lib.cli.commands import main
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.datasets.shards import OUTSIDE, PurifiedDataset
 from IPv2Lib.errors import BundleError
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.loop import train
@@ -58,7 +59,7 @@ def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("noise")
     cases = []
     for seed, dose in enumerate((0.002, 0.5)):
-        ndct = ct.write(phantom.chest(seed=seed, size=160, slices=2), folder / f"{seed}.nrrd")
+        ndct = files.write(phantom.chest(seed=seed, size=160, slices=2), folder / f"{seed}.nrrd")
         cases.append(Case(f"case{seed}", ndct=ndct, patient=f"p{seed}", dose=dose, split="train", seed=seed))
     prepare(cases, folder / "dataset")
     return PurifiedDataset.read(folder / "dataset")
@@ -77,7 +78,7 @@ def test_a_published_model_says_what_it_was_trained_on_and_warns_of_more_and_les
     model = publish(run, tmp_path / "model")
     assert model.card["noise_hu"] == [low, high] == bundle.load(model.folder).card["noise_hu"]
     for shard, sigma in zip(dataset.shards, sigmas, strict=True):
-        volume = ct.Volume(np.array(shard.uldct), (0.8, 0.8, 2.0))
+        volume = Volume(np.array(shard.uldct), (0.8, 0.8, 2.0))
         assert not [text for text in concerns(volume, model.card) if "noise" in text]
         noise = np.random.default_rng(0).normal(0, 2.2 * high, volume.array.shape)
         (said,) = [text for text in concerns(volume.with_array(volume.array + noise), model.card) if "noise" in text]

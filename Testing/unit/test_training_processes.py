@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from IPv2Lib.models import bundle
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.run_folder import read_run, request
@@ -77,7 +77,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     cases = []
     for seed, split in enumerate(("train", "validation")):
-        ndct = ct.write(phantom.chest(seed=seed, size=48, slices=2), folder / f"{seed}.nrrd")
+        ndct = files.write(phantom.chest(seed=seed, size=48, slices=2), folder / f"{seed}.nrrd")
         cases.append(Case(f"p{seed}", ndct=ndct, patient=f"p{seed}", split=split, dose=0.005))
     prepare(cases, folder / "dataset")
     return folder / "dataset"

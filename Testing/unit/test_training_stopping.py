@@ -18,7 +18,7 @@ from IPv2Lib.cli.commands import main
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.errors import InputError, OutputError
-from IPv2Lib.io import atomic, ct
+from IPv2Lib.io import atomic, files
 from IPv2Lib.io.locks import lock_files, owned
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training import run_folder
@@ -74,7 +74,7 @@ def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     cases = []
     for seed, split in enumerate(("train", "validation")):
-        ndct = ct.write(phantom.chest(seed=seed, size=48, slices=2), folder / f"{seed}.nrrd")
+        ndct = files.write(phantom.chest(seed=seed, size=48, slices=2), folder / f"{seed}.nrrd")
         cases.append(Case(f"p{seed}", ndct=ndct, patient=f"p{seed}", split=split, dose=0.005))
     prepare(cases, folder / "dataset")
     return folder / "dataset"

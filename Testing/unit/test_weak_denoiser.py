@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from IPv2Lib.analysis.regions import outside_field_of_view
 from IPv2Lib.errors import InputError
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io.volume import Volume
+from IPv2Lib.progress import Progress
 from IPv2Lib.purification.weak_denoiser import weak_denoise
 from scipy.ndimage import gaussian_filter1d
 
@@ -77,7 +78,7 @@ def test_padding_and_geometry_come_back():
 
 def test_progress_ends_at_one():
     seen = []
-    weak_denoise(Volume(slab()[1]), progress=lambda fraction, text: seen.append(fraction))
+    weak_denoise(Volume(slab()[1]), progress=Progress(lambda fraction, text: seen.append(fraction)))
     assert seen == [0.5, 1.0]
 
 

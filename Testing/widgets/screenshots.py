@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "IPv2Denoise")]
 
 from host import Host  # noqa: E402
-from IPv2Lib.io import ct  # noqa: E402
+from IPv2Lib.io import files  # noqa: E402
 from IPv2Lib.simulation import phantom  # noqa: E402
 from IPv2Lib.training.run_folder import COMPLETED, is_run, read_run  # noqa: E402
 from IPv2SlicerLib.scene import volume_nodes  # noqa: E402
@@ -35,7 +35,7 @@ def states(host: Host, scan: Path | None, size: int, slices: int) -> Iterator[st
     import slicer
 
     pair = phantom.pair(size=size, slices=slices)
-    input_volume = ct.read(scan) if scan else pair.uldct
+    input_volume = files.read(scan) if scan else pair.uldct
     chest = volume_nodes.volume_to_node(input_volume, scan.stem if scan else "Chest")
     slicer.util.setSliceViewerLayers(background=chest, fit=True)
     widget = host.load_module(MODULE)

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from children import children
 from IPv2Lib.errors import InputError
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io.volume import Volume
 from IPv2SlicerLib.jobs.job_runner import JobState
 from IPv2SlicerLib.scene import volume_nodes
 from panel import expand, finish_job, node_names, open_panel

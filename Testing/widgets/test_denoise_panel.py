@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from IPv2Lib.analysis.regions import Region, RegionResponse, StrengthStatistics
-from IPv2Lib.io import ct
+from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.region_statistics import RegionResponse, StrengthStatistics
+from IPv2Lib.io import files
 from IPv2Lib.models import bundle
 from IPv2SlicerLib.scene import blending, result_nodes, volume_nodes
 from panel import MODULE, expand, finish_job, node_names, open_panel, view_names
@@ -125,12 +126,12 @@ def test_from_click_to_result(host, tmp_path):
     assert ui.denoiseButton.text() == "Cancel" and not ui.saveButton.isEnabled()
     finish_job(host, widget)
     assert ui.denoiseStatusLabel.text() == f"Written: {tmp_path / 'out.nrrd'}"
-    np.testing.assert_array_equal(ct.read(tmp_path / "out.nrrd").array, slicer.util.arrayFromVolume(nodes.denoised))
+    np.testing.assert_array_equal(files.read(tmp_path / "out.nrrd").array, slicer.util.arrayFromVolume(nodes.denoised))
     assert json.loads((tmp_path / "out.nrrd.json").read_text())["strength"] == 0.5
     host.answers.extend([True, tmp_path])  # without patient: this volume is not from DICOM
     host.click(ui.exportDicomButton)
     finish_job(host, widget)
-    series = ct.read(tmp_path / "CTChest denoised")
+    series = files.read(tmp_path / "CTChest denoised")
     assert np.abs(series.array - slicer.util.arrayFromVolume(nodes.denoised)).max() <= 0.5
     host.answers.append(tmp_path / "out.jpg")
     host.click(ui.saveButton)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from host.dicom import export_tags
 from IPv2Lib.errors import InputError, IPv2Error
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from IPv2SlicerLib.scene import volume_nodes
 from IPv2SlicerLib.scene.result_nodes import kind_of, newest_result, nodes_of
 from panel import MODULE, expand, finish_job, node_names
@@ -78,11 +78,11 @@ def test_every_order(two, order, tmp_path):
         assert {each.StudyInstanceUID for each in written} == {export_tags(node)["StudyInstanceUID"]}
         assert len(written) == 4 and ":" not in series.name
         result = volume_nodes.node_to_volume(newest_result(node).denoised)
-        assert np.abs(ct.read(series).array - result.array).max() <= 0.5
+        assert np.abs(files.read(series).array - result.array).max() <= 0.5
         host.answers.append(tmp_path / f"{number}.nii.gz")
         host.click(widget.ui.saveButton)
         finish_job(host, widget)
-        np.testing.assert_array_equal(ct.read(tmp_path / f"{number}.nii.gz").array, result.array)
+        np.testing.assert_array_equal(files.read(tmp_path / f"{number}.nii.gz").array, result.array)
     # each run replaces the earlier result of its input
     kinds = [kind_of(node) for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
     assert sorted(kinds) == ["", "", *["denoised"] * 2, *["difference"] * 2, *["network output"] * 2]

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from IPv2Lib.errors import InputError
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from IPv2Lib.purification import purification, stage_files
+from IPv2Lib.purification.strategies import MATCHED, Settings
 from IPv2SlicerLib.scene import stage_nodes, volume_nodes
 from panel import MODULE, expand, finish_job, open_panel, small_pair, view_names
 from patients import write_patient
@@ -92,7 +93,7 @@ def test_stages_are_stepped_through_by_keys_and_by_the_list(opened):
 def test_a_preview_has_the_values_that_the_slice_has_in_the_whole(host):
     widget, uldct, ndct = open_panel(host)
     pair = small_pair()
-    settings = purification.Settings(dose=0.1, seed=3)
+    settings = Settings(dose=0.1, seed=3)
     whole = purification.purify(pair.uldct, pair.ndct, settings)
     heard = []
     found = widget.logic.previewSlice(
@@ -128,7 +129,7 @@ def test_the_inputs_of_a_preview_are_a_few_slices():
     pair = small_pair(slices=12)
     uldct, ndct, first = purification.needed_for_slice(pair.uldct, pair.ndct, 7)
     assert (len(uldct.array), first) == (1, 7) and len(ndct.array) <= 4
-    matched = purification.Settings(kernel=purification.MATCHED)
+    matched = Settings(kernel=MATCHED)
     assert purification.needed_for_slice(pair.uldct, pair.ndct, 7, matched)[1] is pair.ndct
 
 
@@ -183,7 +184,7 @@ def test_purify_the_volume_and_export(opened, tmp_path):
     finish_job(host, widget)
     assert host.messages == [] and widget.ui.purifyButton.text() == "Purify volume"
     pair = small_pair()
-    settings = purification.Settings(threshold_hu=-300.0, dose=0.1)
+    settings = Settings(threshold_hu=-300.0, dose=0.1)
     expected = purification.purify(pair.uldct, pair.ndct, settings)
     (found,) = stage_nodes.find_stages(slicer.mrmlScene)
     assert stage_nodes.stages_of(found).settings == settings
@@ -202,8 +203,8 @@ def test_purify_the_volume_and_export(opened, tmp_path):
 def test_load_a_file_a_dicom_folder_and_the_sample_pair(opened, tmp_path):
     host, widget = opened
     pair = small_pair()
-    ct.write(pair.uldct, tmp_path / "low.nrrd")
-    ct.write(pair.ndct, tmp_path / "series")
+    files.write(pair.uldct, tmp_path / "low.nrrd")
+    files.write(pair.ndct, tmp_path / "series")
     host.answers.extend([tmp_path / "low.nrrd", tmp_path / "series"])
     host.click(widget.ui.uldctFileButton)
     host.click(widget.ui.ndctDicomButton)

@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from host.dicom import export_tags
 from IPv2Lib.errors import InputError, IPv2Error
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from IPv2SlicerLib.scene import volume_nodes
 from IPv2SlicerLib.scene.result_nodes import kind_of, newest_result
 from IPv2SlicerLib.scene.sequences import browser_of, data_nodes, frames, sequence_of, shown
@@ -124,12 +124,12 @@ def test_save_writes_a_file_for_each_frame_with_the_strength_that_was_chosen_las
         host.click(widget.ui.saveButton)
         finish_job(host, widget)
     assert sorted(path.name for path in out.iterdir()) == ["Thorax 1.0", "Thorax 1.0 2"]
-    files = sorted(path for path in (out / "Thorax 1.0").iterdir() if path.suffix == ".gz")
-    assert [path.name for path in files] == [f"4_ Thorax 1.0 B31f denoised {n:02d}.nii.gz" for n in (1, 2, 3)]
+    images = sorted(path for path in (out / "Thorax 1.0").iterdir() if path.suffix == ".gz")
+    assert [path.name for path in images] == [f"4_ Thorax 1.0 B31f denoised {n:02d}.nii.gz" for n in (1, 2, 3)]
     hashes = set()
-    for number, path in enumerate(files):
+    for number, path in enumerate(images):
         np.testing.assert_array_equal(
-            ct.read(path).array, volume_nodes.node_to_volume(frames(nodes.denoised)[number]).array
+            files.read(path).array, volume_nodes.node_to_volume(frames(nodes.denoised)[number]).array
         )
         facts = json.loads((path.parent / f"{path.name}.json").read_text())
         assert facts["strength"] == 0.4 and facts["sequence"]["frame"] == number + 1
@@ -166,7 +166,7 @@ def test_export_writes_each_frame_as_a_series_of_its_own_of_the_right_source(fou
         uids = set()
         for number, place in enumerate(series):
             result = volume_nodes.node_to_volume(frames(nodes.denoised)[number])
-            assert np.abs(ct.read(place).array - result.array).max() <= 0.5
+            assert np.abs(files.read(place).array - result.array).max() <= 0.5
             written = headers(place)
             uids |= {each.SeriesInstanceUID for each in written}
             assert {str(each.PatientName) for each in written} == {f"{who}^TEST"}

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from host import HostError
-from IPv2Lib.io import ct
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume
 from IPv2SlicerLib.scene import volume_nodes
 
 
@@ -45,12 +45,12 @@ def test_a_scene_is_saved_cleared_and_loaded(host, volume, tmp_path, file):
 def test_volumes_are_loaded_and_saved(host, volume, tmp_path):
     import slicer
 
-    node = slicer.util.loadVolume(str(ct.write(volume, tmp_path / "a.nrrd")), {"name": "given"})
+    node = slicer.util.loadVolume(str(files.write(volume, tmp_path / "a.nrrd")), {"name": "given"})
     assert node.GetName() == "given"
     assert slicer.util.saveNode(node, str(tmp_path / "b.nrrd"))
     assert slicer.util.exportNode(node, str(tmp_path / "c.nrrd"))
     for name in "bc":
-        assert (ct.read(tmp_path / f"{name}.nrrd").array == volume.array).all()
+        assert (files.read(tmp_path / f"{name}.nrrd").array == volume.array).all()
     assert node.GetStorageNode().GetFileName() == str(tmp_path / "b.nrrd")
     with pytest.raises(RuntimeError, match="Failed to load"):
         slicer.util.loadVolume(str(tmp_path / "missing.nrrd"))
@@ -121,7 +121,7 @@ def test_sample_data_is_registered_and_loaded(host, volume, tmp_path):
     import SampleData
 
     logic = SampleData.SampleDataLogic()
-    path = ct.write(volume, tmp_path / "scan.nrrd")
+    path = files.write(volume, tmp_path / "scan.nrrd")
     made = []
     for _ in range(2):
         logic.registerCustomSampleDataSource(

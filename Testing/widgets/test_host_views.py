@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from example_module import PATH
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io.volume import Volume
 from IPv2SlicerLib.scene import volume_nodes
 
 
@@ -53,9 +53,9 @@ def test_another_layout_hides_views(host):
 
 def test_a_loaded_volume_is_shown(host, ramp, tmp_path):
     import slicer
-    from IPv2Lib.io import ct
+    from IPv2Lib.io import files
 
-    node = slicer.util.loadVolume(str(ct.write(ramp, tmp_path / "scan.nrrd")))
+    node = slicer.util.loadVolume(str(files.write(ramp, tmp_path / "scan.nrrd")))
     host.process_events(0.1)
     composite = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
     assert composite.GetBackgroundVolumeID() == node.GetID()

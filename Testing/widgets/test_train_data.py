@@ -7,7 +7,8 @@ import pytest
 from IPv2Lib.datasets import cases
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.shards import PurifiedDataset
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume, same_grid
 from IPv2Lib.purification.purification import purify
 from IPv2Lib.purification.stage_files import export_stages
 from IPv2Lib.simulation import phantom
@@ -95,7 +96,7 @@ def test_from_scans_to_a_data_set(host, tmp_path):
 
 def test_folders_of_dicom_series_and_of_stages(host, tmp_path):
     pair = phantom.pair(size=48, slices=2)
-    series = ct.write(pair.ndct, tmp_path / "series")
+    series = files.write(pair.ndct, tmp_path / "series")
     export_stages(purify(pair.uldct, pair.ndct), tmp_path / "stages")
     widget = open_panel(host)
     host.answers.append(series)
@@ -126,18 +127,18 @@ def test_volumes_of_the_scene_become_files_of_the_data_set(host, tmp_path):
     host.click(add)
     assert column(widget, 4) == {"My NDCT": "scan", "My NDCT-2": "simulated"}
     assert len(set(column(widget, 3).values())) == 1, "one scan is of one patient"
-    files = list((tmp_path / "data" / "scans").iterdir())
-    assert all(file.name.startswith("scan-") for file in files), "no name of a node"
-    (written,) = (each for each in map(ct.read, files) if np.array_equal(each.array, pair.ndct.array))
-    assert ct.same_grid(written, pair.ndct)
+    scans = list((tmp_path / "data" / "scans").iterdir())
+    assert all(file.name.startswith("scan-") for file in scans), "no name of a node"
+    (written,) = (each for each in map(files.read, scans) if np.array_equal(each.array, pair.ndct.array))
+    assert same_grid(written, pair.ndct)
     purify_all(host, widget)
     assert set(states(widget).values()) == {"purified"}
 
 
 def write_small(folder: Path, *names: str) -> list[Path]:
     """Files for tests that look at nothing but their names."""
-    volume = ct.Volume(np.zeros((1, 2, 2), np.int16))
-    return [ct.write(volume, folder / f"{name}.nrrd") for name in names]
+    volume = Volume(np.zeros((1, 2, 2), np.int16))
+    return [files.write(volume, folder / f"{name}.nrrd") for name in names]
 
 
 def test_a_patient_moves_as_a_whole_and_the_seed_decides(host, tmp_path):
@@ -208,16 +209,16 @@ def test_bad_tables_are_refused_and_named(host, tmp_path):
 
 def test_bad_scans_are_named_and_the_others_are_purified(host, tmp_path):
     good, single, no_lung = write_scans(tmp_path / "scans", 3, size=48, slices=2, paired=())
-    one = ct.read(single.ndct)
-    ct.write(one.with_array(one.array[:1]), single.ndct)
-    flat = ct.read(no_lung.ndct)
+    one = files.read(single.ndct)
+    files.write(one.with_array(one.array[:1]), single.ndct)
+    flat = files.read(no_lung.ndct)
     is_lung = (flat.array > -960) & (flat.array < -200)
-    ct.write(flat.with_array(np.where(is_lung, np.int16(40), flat.array)), no_lung.ndct)
+    files.write(flat.with_array(np.where(is_lung, np.int16(40), flat.array)), no_lung.ndct)
     grey = tmp_path / "scans" / "photograph.nrrd"
-    ct.write(flat.with_array((np.arange(flat.array.size, dtype=np.int16) % 256).reshape(flat.array.shape)), grey)
+    files.write(flat.with_array((np.arange(flat.array.size, dtype=np.int16) % 256).reshape(flat.array.shape)), grey)
     apart = tmp_path / "scans" / "elsewhere.nrrd"
-    shifted = ct.read(good.ndct)
-    ct.write(ct.Volume(shifted.array, shifted.spacing, (5000.0, 0.0, 0.0), shifted.direction), apart)
+    shifted = files.read(good.ndct)
+    files.write(Volume(shifted.array, shifted.spacing, (5000.0, 0.0, 0.0), shifted.direction), apart)
 
     widget = open_panel(host)
     choose_dataset(host, widget, tmp_path / "data")

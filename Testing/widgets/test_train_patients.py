@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from IPv2Lib.datasets.patients import hidden, patient_label
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.run_folder import read_run
 from IPv2SlicerLib.scene import volume_nodes
@@ -118,7 +118,7 @@ def test_two_scans_of_one_name_are_of_two_patients(host, panel, tmp_path):
     for seed in range(2):
         (tmp_path / str(seed)).mkdir()
         chest = phantom.chest(seed=seed, size=48, slices=2)
-        paths.append(Path(ct.write(chest, tmp_path / str(seed) / "ndct.nrrd")))
+        paths.append(Path(files.write(chest, tmp_path / str(seed) / "ndct.nrrd")))
         add(host, panel, new_volume("CT", 10 + seed))
     for path in paths:
         host.answers.append([str(path)])
@@ -155,7 +155,7 @@ def test_a_pair_of_two_patients_is_refused(host, panel, tmp_path):
 
 def test_neutral_names_are_an_option_and_names_of_files_are_warned_of(host, panel, tmp_path):
     for seed in range(2):
-        ct.write(phantom.chest(seed=seed, size=48, slices=2), tmp_path / f"SMITH-{seed}.nrrd")
+        files.write(phantom.chest(seed=seed, size=48, slices=2), tmp_path / f"SMITH-{seed}.nrrd")
         host.answers.append([str(tmp_path / f"SMITH-{seed}.nrrd")])
         host.click(panel.ui.addFilesButton)
         assert ("Names are those of files" in panel.ui.purifyStatusLabel.text()) == (seed == 0)

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import slicer
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io.volume import Volume
 from IPv2SlicerLib.scene import layout_node, layouts, volume_nodes
 from panel import expand, finish_job, open_panel, view_names
 

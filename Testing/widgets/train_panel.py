@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from IPv2Lib.datasets import cases, preparation
-from IPv2Lib.io import ct
+from IPv2Lib.io import files
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training import loop
 from IPv2Lib.training.settings import TrainingSettings
@@ -33,8 +33,8 @@ def write_scans(folder: Path, patients: int = 4, *, size: int = 64, slices: int 
     for number in range(patients):
         pair = phantom.pair(seed=number, size=size, slices=slices)
         name = f"patient{number}"
-        ndct = ct.write(pair.ndct, folder / f"{name}-ndct.nrrd")
-        uldct = ct.write(pair.uldct, folder / f"{name}-uldct.nrrd") if number in paired else None
+        ndct = files.write(pair.ndct, folder / f"{name}-ndct.nrrd")
+        uldct = files.write(pair.uldct, folder / f"{name}-uldct.nrrd") if number in paired else None
         found.append(cases.Case(name, ndct=ndct, uldct=uldct, patient=name, seed=number))
     return found
 

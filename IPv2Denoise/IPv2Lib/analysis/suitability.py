@@ -1,7 +1,7 @@
 """Whether a volume is what a model was made for: questions that are asked before the model runs.
 
 Owns the sentences that warn and the limits behind them. What cannot be denoised at all is refused by
-`ct.check_ct`; nothing here refuses, though `unusable` says why training data should be.
+`volume.check_ct`; nothing here refuses, though `unusable` says why training data should be.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..io.ct import Volume, check_ct
+from ..io.volume import Volume, check_ct
 from .noise import noise_sigma
-from .regions import Region, outside_field_of_view, segment
+from .region_labels import Region
+from .regions import outside_field_of_view, segment
 
 NOISE_HU = (10.0, 300.0)
 """σ of the noise in soft tissue that a model knows whose card has no `noise_hu`."""

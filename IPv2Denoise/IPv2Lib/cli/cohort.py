@@ -29,7 +29,7 @@ def denoise_cohort(options: argparse.Namespace, how: Options, model: Bundle, con
     try:
         scans = cohort.denoise_cohort(
             options.inputs, options.output, model, how, **runner(options),
-            progress=console.progress, cancelled=console.cancelled,
+            progress=console.progress,
         )  # fmt: skip
     except KeyboardInterrupt:
         raise Cancelled("stopped; finished scans stay, run it again to go on") from None

@@ -63,7 +63,7 @@ def _compare_options(command: argparse.ArgumentParser) -> None:
 
 
 def _compare(options: argparse.Namespace, console: Console) -> None:
-    console.progress(0.0, LOADING)
+    console.progress.report(0.0, LOADING)
     from ..evaluation.comparison import compare
     from ..evaluation.settings import ComparisonSettings
 
@@ -71,7 +71,7 @@ def _compare(options: argparse.Namespace, console: Console) -> None:
     try:
         found = compare(
             options.dataset, options.models, options.out, **asdict(settings),
-            progress=console.progress, cancelled=console.cancelled,
+            progress=console.progress,
         )  # fmt: skip
     except KeyboardInterrupt:
         raise Cancelled("stopped; the same command again goes on with what was measured") from None
@@ -116,7 +116,7 @@ def _ablation_options(command: argparse.ArgumentParser) -> None:
 
 
 def _ablation(options: argparse.Namespace, console: Console) -> None:
-    console.progress(0.0, LOADING)
+    console.progress.report(0.0, LOADING)
     from ..evaluation.ablation import Budget, ablate
     from ..evaluation.settings import AblationSettings
 
@@ -128,7 +128,7 @@ def _ablation(options: argparse.Namespace, console: Console) -> None:
     found = ablate(
         options.dataset, options.out, strategies=settings.strategies, network_names=settings.networks,
         arguments=settings.arguments, seeds=settings.seeds, budget=budget, split=settings.split,
-        slices_per_case=settings.slices_per_case, progress=console.progress, cancelled=console.cancelled,
+        slices_per_case=settings.slices_per_case, progress=console.progress,
         late=console.leave,
     )  # fmt: skip
     for note in found.comparison.notes:

@@ -13,7 +13,7 @@ from ..io.file_names import is_folder
 from .options import INPUT, OUTPUT, add_no_compress, add_overwrite
 
 if TYPE_CHECKING:
-    from ..io.ct import Volume
+    from ..io.volume import Volume
     from .console import Console
 
 
@@ -43,7 +43,7 @@ def _options(command: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:
-    from ..io import ct, dicom
+    from ..io import dicom, files
 
     outputs.check_output(options.output, options.input, options.overwrite)
     if options.like and not is_folder(options.output):
@@ -51,10 +51,10 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     for path in options.like or []:
         if not path.is_dir() and not dicom.is_dicom(path):
             raise InputError(f"{path} is not DICOM: give --like the series that {options.input} was computed from")
-    console.progress(0.0, "reading")
-    volume = ct.read(options.input)
+    console.progress.report(0.0, "reading")
+    volume = files.read(options.input)
     facts = history(options.input, volume, console)
-    console.progress(0.3, "writing")
+    console.progress.report(0.3, "writing")
     text = options.description or description(facts)
     facts = outputs.save(
         volume, options.output, facts, options.input, text, options.compress, template=_template(options.like)
@@ -87,9 +87,9 @@ def description(facts: dict[str, Any]) -> str:
 def _template(paths: Sequence[Path] | None) -> Path | list[Path] | None:
     if not paths or len(paths) == 1:
         return paths[0] if paths else None
-    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
-    return [file for file in files if file.is_file()]
+    every_file = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return [file for file in every_file if file.is_file()]
 
 
 COMMANDS = {"convert": ("write a volume in another format", _options, _run)}
-"""As `cli._COMMANDS`."""
+"""Name: one line of help, function that adds the options, function that runs the command."""

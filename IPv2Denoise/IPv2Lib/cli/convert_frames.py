@@ -57,15 +57,15 @@ def _options(command: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:
-    from ..io import ct
+    from ..io import files
 
     frames = _read_list(options.list)
     written, history = [], []
     with outputs.new_folder(options.folder, "convert-frames", False) as folder:
         for number, frame in enumerate(frames, 1):
-            console.progress((number - 1) / len(frames), f"writing frame {number} of {len(frames)}")
+            console.progress.report((number - 1) / len(frames), f"writing frame {number} of {len(frames)}")
             source = Path(frame.input)
-            volume = ct.read(source)
+            volume = files.read(source)
             facts = cli_convert.history(source, volume, console)
             # With a slash every name is a folder's, also one with a dot.
             output = folder / frame.name
@@ -112,4 +112,4 @@ def _join_study(first: Path, series: Path) -> None:
 
 
 COMMANDS = {"convert-frames": ("write the frames of a sequence in another format", _options, _run)}
-"""As `cli._COMMANDS`."""
+"""Name: one line of help, function that adds the options, function that runs the command."""

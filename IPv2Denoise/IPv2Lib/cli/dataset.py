@@ -15,8 +15,8 @@ from .options import LOADING, add_runner, add_settings, given, whole_number, wit
 
 if TYPE_CHECKING:
     from ..datasets.cases import Case
-    from ..datasets.preparation import Prepared
     from ..datasets.preparation_settings import PreparationSettings
+    from ..datasets.record import Prepared
 
 
 def _prepare_options(command: argparse.ArgumentParser) -> None:
@@ -92,7 +92,7 @@ def _prepare_options(command: argparse.ArgumentParser) -> None:
 
 
 def _prepare(options: argparse.Namespace, console: Console) -> None:
-    console.progress(0.0, LOADING)
+    console.progress.report(0.0, LOADING)
     from ..datasets.preparation import prepare, unused_shards
     from ..datasets.shards import SHARDS_FOLDER, read_shard
 
@@ -104,7 +104,7 @@ def _prepare(options: argparse.Namespace, console: Console) -> None:
             cases, options.out, settings.purification, fractions=settings.fractions, seed=settings.seed,
             split_projections=settings.split_projections, keep_patient_names=settings.keep_patient_names,
             workers=settings.workers, scheduler=with_certificates(options, settings.scheduler),
-            retries=settings.retries, progress=console.progress, cancelled=console.cancelled,
+            retries=settings.retries, progress=console.progress,
         )  # fmt: skip
     except KeyboardInterrupt:
         raise Cancelled("stopped; finished cases stay, run it again to go on") from None
@@ -197,7 +197,7 @@ def _added(have: list[Case], found: list[Case], folder: Path) -> list[Case]:
 
     Unless the files were replaced meanwhile by those of another patient.
     """
-    from ..datasets.preparation import recorded_contents
+    from ..datasets.contents import recorded_contents
 
     places = {tuple(path.resolve() for path in case.sources): index for index, case in enumerate(have)}
     result = list(have)
@@ -218,8 +218,8 @@ def _added(have: list[Case], found: list[Case], folder: Path) -> list[Case]:
 def _is_of_another_patient(case: Case, earlier: Case, recorded: dict[str, dict[str, str]]) -> bool:
     """Whether other files lie in the place of a case and say that they are of another patient."""
     from ..datasets.cases import patient_id
+    from ..datasets.contents import contents
     from ..datasets.patients import hidden
-    from ..datasets.preparation import contents
 
     own = patient_id(case)
     return own not in ("", hidden(earlier.patient)) and recorded.get(earlier.name) != contents(earlier)

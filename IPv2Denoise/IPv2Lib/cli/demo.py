@@ -5,23 +5,24 @@ Owns the order and the words of the demonstration; every step is the function th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..evaluation import agreement
 from ..inference.denoise import denoise
-from ..io import ct
-from ..purification.purification import IPV2, purify
+from ..io import files
+from ..progress import NO_PROGRESS, Progress
+from ..purification.purification import purify
+from ..purification.strategies import IPV2
 from ..simulation import phantom
 from . import report
 
 if TYPE_CHECKING:
     from ..evaluation.agreement import Evaluation
-    from ..io.ct import Volume
+    from ..io.volume import Volume
     from ..models.bundle import Bundle
-    from ..purification.purification import Stages
+    from ..purification.stages import Stages
 
 DOSE = 0.02
 BREATH_MM = 8.0
@@ -59,8 +60,7 @@ def run(
     *,
     seed: int = 0,
     device: str = "auto",
-    progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> Demonstration:
     """Run the demonstration; write `report.html`, its pictures and the volumes into an existing folder.
 
@@ -72,8 +72,7 @@ def run(
         Of the chest and its noise.
     device : str
         As for `denoise.choose_device`.
-    progress, cancelled
-        Called with (fraction, text); polled.
+    progress : Progress
 
     Raises
     ------
@@ -82,28 +81,27 @@ def run(
     OutputError
         If something cannot be written.
     Cancelled
-        If `cancelled` returned True.
+        If `progress` was cancelled.
     """
-    tell = progress or (lambda fraction, text: None)
-    tell(0.0, "scanning a synthetic chest twice")
+    progress.report(0.0, "scanning a synthetic chest twice")
     pair = phantom.pair(seed=seed, size=SIZE, slices=SLICES, dose=DOSE, breath=BREATH_MM)
-    stages = purify(pair.uldct, pair.ndct, IPV2, progress=_part(tell, 0.35, 0.6), cancelled=cancelled)
-    result = denoise(pair.uldct, model, device=device, progress=_part(tell, 0.6, 0.8), cancelled=cancelled)
+    stages = purify(pair.uldct, pair.ndct, IPV2, progress=progress.part(0.35, 0.6))
+    result = denoise(pair.uldct, model, device=device, progress=progress.part(0.6, 0.8))
 
-    tell(0.8, "scoring against the truth")
+    progress.report(0.8, "scoring against the truth")
     candidates = {INPUT: pair.uldct, WEAK: stages.weakly_denoised, model.name: result.volume}
     scores = {name: agreement.compare(volume, pair.truth, pair.labels) for name, volume in candidates.items()}
-    tell(0.88, "drawing")
+    progress.report(0.88, "drawing")
     pictures, notes = _draw(folder, stages, candidates, pair.truth)
-    tell(0.95, "writing")
+    progress.report(0.95, "writing")
     volumes = {"uldct": pair.uldct, "ndct": pair.ndct, "truth": pair.truth, "denoised": result.volume}
     for name, volume in volumes.items():
-        ct.write(volume, folder / f"{name}.nrrd")
+        files.write(volume, folder / f"{name}.nrrd")
     provenance = {"seed": seed, "dose": DOSE, "breath_mm": BREATH_MM, "purification": asdict(IPV2)}
     provenance |= result.provenance
     page = report.page("IPv2: a demonstration", _words(scores, model), list(scores.items()), pictures, provenance)
     (folder / "report.html").write_text(page, encoding="utf-8")
-    tell(1.0, "done")
+    progress.report(1.0, "done")
     return Demonstration(scores, provenance, notes)
 
 
@@ -169,7 +167,3 @@ def _words(scores: dict[str, Evaluation], model: Bundle) -> list[str]:
         f"The error inside the body went from {number(before)} HU to {number(after)} HU. A phantom is simpler than "
         "a patient: this shows how the parts work together, not how good the model is on real scans.",
     ]
-
-
-def _part(tell: Callable[[float, str], None], start: float, end: float) -> Callable[[float, str], None]:
-    return lambda fraction, text: tell(start + (end - start) * fraction, text)

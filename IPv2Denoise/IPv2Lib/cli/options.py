@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..io import settings_file
 
 if TYPE_CHECKING:
-    from ..io.ct import Volume
+    from ..io.volume import Volume
     from ..models.bundle import Bundle
     from ..parallel.cluster import Scheduler
     from .console import Console
@@ -52,7 +52,7 @@ def add_prefer(command: argparse.ArgumentParser) -> None:
 @contextlib.contextmanager
 def preferred(place: str | None) -> Iterator[None]:
     """Read NIfTI files as `add_prefer` let the user say, here and in processes that are started meanwhile."""
-    from ..io.ct import PREFER_VARIABLE
+    from ..io.files import PREFER_VARIABLE
 
     before = os.environ.get(PREFER_VARIABLE)
     if place is not None:
@@ -195,21 +195,18 @@ def read(path: Path, notes: Notes | None, card: Mapping[str, Any] | None = None)
         It cannot be read, or is no CT. The library checks every volume again, but cannot name the file.
     """
     from ..analysis import suitability
-    from ..io import ct
+    from ..io import files
+    from ..io.volume import check_ct
 
-    volume, told = ct.read_noted(path)
+    volume, told = files.read_noted(path)
     try:
-        ct.check_ct(volume)
+        check_ct(volume)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     concerns = [*told, *(suitability.value_concerns(volume) if card is None else suitability.concerns(volume, card))]
     if notes:
         notes.say(path, concerns)
     return volume, concerns
-
-
-def with_prefix(tell: Callable[[float, str], None], prefix: str) -> Callable[[float, str], None]:
-    return lambda fraction, message: tell(fraction, prefix + message)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -21,14 +21,16 @@ from IPv2SlicerLib.scene.volume_nodes import (
     render_slice,
 )
 
-from ..analysis.regions import Region, segment
+from ..analysis.region_labels import Region
+from ..analysis.regions import segment
 from ..errors import InputError
 from ..hounsfield import LUNG_LEVEL, LUNG_WINDOW
-from ..io.ct import Volume, same_grid
-from ..purification.purification import BACKGROUND_ENTRIES, CM1_ENTRIES, CM2_ENTRIES, DARK_ENTRIES
+from ..io.volume import Volume, same_grid
+from ..purification.stages import BACKGROUND_ENTRIES, CM1_ENTRIES, CM2_ENTRIES, DARK_ENTRIES
 
 if TYPE_CHECKING:
-    from ..purification.purification import Settings, Stages
+    from ..purification.stages import Stages
+    from ..purification.strategies import Settings
 
 _PAPER, _INK, _FAINT_INK = (22, 24, 27), (240, 240, 240), (175, 180, 186)
 _GAP, _ROW_GAP = 12, 26  # pixels between panels, and from a key to the title below
@@ -59,7 +61,7 @@ def stages_picture(stages: Stages, *, slice_index: int | None = None, width: int
 
     Parameters
     ----------
-    stages : purification.Stages
+    stages : stages.Stages
     slice_index : int, optional
         Default: the slice with the largest lung.
     width : int

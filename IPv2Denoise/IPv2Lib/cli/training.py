@@ -157,8 +157,8 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
 def _train(options: argparse.Namespace, console: Console) -> None:
     with _first_speaks():
         processes = of_environment()
-        tell = console.progress if processes.leads else lambda fraction, text: None
-        tell(0.0, LOADING)
+        progress = console.progress if processes.leads else console.progress.silent()
+        progress.report(0.0, LOADING)
         settings = _training_settings(options)
         source = _source(options)
         card = _card(options)
@@ -166,10 +166,10 @@ def _train(options: argparse.Namespace, console: Console) -> None:
             _check_places(options, card)
         from ..training import loop as training
 
-        tell(0.0, "reading")
+        progress.report(0.0, "reading")
         run = training.train(
             source, options.out, settings, resume=options.resume, workers=options.workers,
-            device=options.device, progress=tell, cancelled=console.cancelled, late=console.leave,
+            device=options.device, progress=progress, late=console.leave,
         )  # fmt: skip
         if processes.leads:
             _say_trained(run, options.model_out, card, console)
@@ -335,7 +335,7 @@ def _publish_options(command: argparse.ArgumentParser) -> None:
 
 
 def _publish(options: argparse.Namespace, console: Console) -> None:
-    console.progress(0.0, LOADING)
+    console.progress.report(0.0, LOADING)
     from ..models import bundle
     from ..training.publishing import publish
 

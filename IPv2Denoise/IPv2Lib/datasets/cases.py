@@ -42,7 +42,7 @@ class Case:
     name : str
         Unique.
     ndct : Path or None
-        File or DICOM folder, as for `ct.read`.
+        File or DICOM folder, as for `files.read`.
     uldct : Path or None
         Likewise; None: simulated from the NDCT, after a breath.
     stages : Path or None
@@ -483,7 +483,7 @@ def _check_sources(case: Case) -> None:
 
 
 def _check_values(case: Case) -> None:
-    from ..purification.purification import MATCHED
+    from ..purification.strategies import MATCHED
     from ..simulation.projection import kernel
 
     if not 0 < case.dose <= 1:

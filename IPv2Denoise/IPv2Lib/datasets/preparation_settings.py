@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..errors import InputError
-from ..purification.purification import IPV2, Settings
+from ..purification.strategies import IPV2, Settings
 from .cases import FRACTIONS, check_fractions
 
 
@@ -19,7 +19,7 @@ class PreparationSettings:
     seed : of the split, and of the breath and noise of cases that bring no seed of their own
     split_projections : keep each simulated uLDCT from half of the views, too, for noise2inverse
     keep_patient_names : leave patients as a table names them; otherwise labels hide who they are
-    drop_enclosed_air, low_hu, high_hu, threshold_hu, weak_strength : see `purification.Settings`; the rest of those is
+    drop_enclosed_air, low_hu, high_hu, threshold_hu, weak_strength : see `strategies.Settings`; the rest of those is
         the case's, or chosen when the data are read
     workers : processes of this machine
     scheduler : address of a Dask scheduler whose workers do it instead; None: this machine

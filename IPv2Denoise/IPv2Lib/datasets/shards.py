@@ -158,7 +158,7 @@ class Shard:
 
     @cached_property
     def regions(self) -> np.ndarray:
-        """Values of `regions.Region` in the truth where there is one, else in N; 0 outside the field of view."""
+        """Values of `Region` in the truth where there is one, else in N; 0 outside the field of view."""
         return self._array("regions")
 
     def has(self, image: str) -> bool:
@@ -292,7 +292,7 @@ class PurifiedDataset:
     ----------
     folder : Path
     settings : dict
-        Of the purification (`purification.Settings`); dose, kernel, method and seed are those of each shard.
+        Of the purification (`strategies.Settings`); dose, kernel, method and seed are those of each shard.
     shards : tuple of Shard
     """
 

@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ..io.ct import window_8bit
+from ..hounsfield import window_8bit
 from .shards import CM2, Shard
 
 WINDOW_HU = (-1200.0, 400.0)

@@ -29,6 +29,7 @@ from ..errors import Cancelled, InputError
 from ..io import atomic, outputs
 from ..io.locks import exclusive
 from ..networks import registry
+from ..progress import NO_PROGRESS, Progress
 from ..training.run_folder import COMPLETED, is_run, read_run
 from . import ablation_plot
 from .comparison import Comparison, check_packages, compare, scans_to_score
@@ -112,8 +113,7 @@ def ablate(
     budget: Budget | None = None,
     split: str = "test",
     slices_per_case: int | None = 10,
-    progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NO_PROGRESS,
     late: Callable[[str], None] | None = None,
 ) -> Ablation:
     """Train every network by every strategy with seeds 0, 1, ..., and compare.
@@ -141,8 +141,7 @@ def ablate(
         To score on.
     slices_per_case : int, optional
         As for `comparison.compare`; None: all slices.
-    progress, cancelled
-        Called with (fraction, text), and polled.
+    progress : Progress
     late
         As for `training.train`.
 
@@ -151,23 +150,22 @@ def ablate(
     InputError
         What `training.train` and `comparison.compare` refuse; a folder that holds something else.
     Cancelled
-        If `cancelled` returned True.
+        If `progress` was cancelled.
     """
     from ..training.loop import train
 
     check_packages()
-    report = progress or (lambda fraction, text: None)
-    ask = cancelled or (lambda: False)
     folder = Path(folder)
     budget = budget or Budget()
     dataset = dataset if isinstance(dataset, PurifiedDataset) else PurifiedDataset.read(dataset)
     scans_to_score(dataset, split)
     plan = _plan(dataset, network_names, strategies, seeds, budget, arguments or {})
     _begin(folder, dataset, budget, arguments or {}, split)
+    training = progress.part(0.0, _TRAINED)
     for place, (name, settings) in enumerate(plan.items()):
         run = folder / name
         text = f"training {name} ({place + 1} of {len(plan)})"
-        report(_TRAINED * place / len(plan), text)
+        training.report(place / len(plan), text)
         if is_run(run):
             _check_run(run, settings, dataset)
             if read_run(run).state == COMPLETED:
@@ -175,7 +173,7 @@ def ablate(
         try:
             train(
                 dataset, run, settings, resume=is_run(run),
-                progress=_part(report, _TRAINED * place / len(plan), _TRAINED / len(plan), text), cancelled=ask,
+                progress=training.part(place / len(plan), (place + 1) / len(plan), text),
                 late=late,
             )  # fmt: skip
         except Cancelled as stop:
@@ -183,7 +181,7 @@ def ablate(
     found = compare(
         dataset, [INPUT, *(folder / name for name in plan)], folder / "comparison", split=split,
         slices_per_case=slices_per_case, bootstrap=0, device=budget.device,
-        progress=_part(report, _TRAINED, 1 - _TRAINED, "comparing"), cancelled=ask,
+        progress=progress.part(_TRAINED, 1.0, "comparing"),
     )  # fmt: skip
     rows = _rows(found, plan)
     return _written(folder, rows, found, plan)
@@ -280,10 +278,6 @@ def _check_run(run: Path, settings: TrainingSettings, dataset: PurifiedDataset) 
         keys = sorted(entry["shard"] for entry in data.get(split, []))
         if keys != sorted(shard.key for shard in dataset.split(split)):
             raise InputError(f"{run} was trained on other data than {dataset.folder}: give another folder")
-
-
-def _part(report: Callable[[float, str], None], start: float, length: float, text: str) -> Callable[[float, str], None]:
-    return lambda fraction, detail: report(start + length * fraction, f"{text}: {detail}")
 
 
 def _rows(found: Comparison, plan: dict[str, TrainingSettings]) -> list[dict[str, Any]]:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..analysis import regions
-from ..analysis.regions import Region
+from ..analysis.region_labels import Region
+from ..analysis.region_statistics import statistics
 from ..errors import InputError
-from ..io import ct
-from ..io.ct import Volume
+from ..io.volume import Volume, check_ct, same_grid
 from .measures import WINDOW_HU, psnr, ssim, windowed
 
 BODY = (Region.LUNG, Region.SOFT_TISSUE, Region.BONE)
@@ -35,7 +35,7 @@ class RegionScore:
     bias : float
         Mean of result − reference, not clipped.
     sigma : float
-        Noise of the result, as `regions.statistics` measures it.
+        Noise of the result, as `region_statistics.statistics` measures it.
     sigma_reference : float
         Noise of the reference, measured the same way.
     """
@@ -95,7 +95,7 @@ def compare(result: Volume, reference: Volume, labels: np.ndarray | None = None)
 
     RMSE, PSNR and SSIM use values clipped to `WINDOW_HU` and a data range of 1624 HU. PSNR and SSIM are
     scikit-image's; SSIM is taken slice by slice with its default 7×7 window and averaged. Bias and σ come
-    from `regions.statistics` and are not clipped.
+    from `region_statistics.statistics` and are not clipped.
 
     Parameters
     ----------
@@ -123,8 +123,8 @@ def compare(result: Volume, reference: Volume, labels: np.ndarray | None = None)
     >>> round(compare(result, reference, labels).body_rmse, 2)
     10.0
     """
-    ct.check_ct(result)
-    ct.check_ct(reference)
+    check_ct(result)
+    check_ct(reference)
     _check_same_grid(result, reference)
     if labels is None:
         labels = regions.segment(reference.array, reference.spacing)
@@ -135,7 +135,6 @@ def compare(result: Volume, reference: Volume, labels: np.ndarray | None = None)
         )
     window_result, window_reference = windowed(result.array), windowed(reference.array)
     squared_error = np.square(window_result - window_reference)
-    statistics = regions.statistics(labels, reference.array, result.array)
     return Evaluation(
         body_rmse=_root_mean(squared_error[np.isin(labels, BODY)]),
         psnr=psnr(window_reference, window_result),
@@ -149,7 +148,7 @@ def compare(result: Volume, reference: Volume, labels: np.ndarray | None = None)
                 sigma=float(item.sigma_after),
                 sigma_reference=float(item.sigma_before),
             )
-            for item in statistics
+            for item in statistics(labels, reference.array, result.array)
             if item.region != Region.OUTSIDE and item.voxels > 0
         ),
     )
@@ -190,10 +189,10 @@ def number(value: float, digits: int = 1) -> str:
 
 
 def _check_same_grid(result: Volume, reference: Volume) -> None:
-    if not ct.same_grid(result, reference):
+    if not same_grid(result, reference):
         raise InputError(
             f"result and reference lie on different grids, {_describe(result)} and {_describe(reference)}: "
-            "compare volumes of one scan, or resample one onto the other first (IPv2Lib.io.ct.resample_onto)"
+            "compare volumes of one scan, or resample one onto the other first (IPv2Lib.io.volume.resample_onto)"
         )
 
 

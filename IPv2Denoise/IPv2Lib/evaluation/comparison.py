@@ -13,7 +13,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..datasets.shards import PURIFIED, SHARDS_FOLDER, PurifiedDataset, Shard
-from ..errors import Cancelled, InputError, OutputError
+from ..errors import InputError, OutputError
 from ..io import atomic, outputs
 from ..io.locks import exclusive
+from ..progress import NO_PROGRESS, Progress
 from . import comparison_files
 from .comparison_files import OWN
 from .methods import Method, find_methods
@@ -92,8 +93,7 @@ def compare(
     bootstrap: int = 1000,
     seed: int = 0,
     device: str = "auto",
-    progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> Comparison:
     """Denoise the scans of a split with each method, measure what came out, and write it into a folder.
 
@@ -124,8 +124,8 @@ def compare(
         Of the resamples.
     device : str
         As for `denoise.choose_device`.
-    progress, cancelled
-        Called with (fraction, text), and polled. What was measured before a stop is kept.
+    progress : Progress
+        What was measured before a stop is kept.
 
     Raises
     ------
@@ -137,14 +137,12 @@ def compare(
     IPv2Error
         As `denoise.denoise`.
     Cancelled
-        If `cancelled` returned True.
+        If `progress` was cancelled.
     """
     from ..inference.denoise import choose_device
     from .distances import load_features
 
     check_packages()
-    report = progress or (lambda fraction, text: None)
-    ask = cancelled or (lambda: False)
     folder = Path(folder)
     dataset = dataset if isinstance(dataset, PurifiedDataset) else PurifiedDataset.read(dataset)
     shards = scans_to_score(dataset, split)
@@ -167,10 +165,10 @@ def compare(
         _begin(folder, options)
         scans = [_Scan(shard, references, slices_per_case, label_strategy, network) for shard in shards]
         results: dict[str, list[dict[str, SliceSums]]] = {}
-        for part, scan, method in _all(scans, found, report, ask):
-            sums = scan.measured(method, folder / _PARTS, device, part, ask)
+        for part, scan, method in _all(scans, found, progress.part(0.0, 0.97)):
+            sums = scan.measured(method, folder / _PARTS, device, part)
             results.setdefault(OWN if method is None else method.name, []).append(sums)
-    report(0.97, "intervals and picture")
+    progress.report(0.97, "intervals and picture")
     pools = _pools(results, scans, references, bootstrap, seed)
     data = {
         "folder": dataset.folder.resolve().name,
@@ -180,7 +178,7 @@ def compare(
     facts = options | {"dataset": data, "methods": {method.name: method.facts for method in found}}
     with atomic.changed_folder(folder) as changed:  # no table of one comparison beside the scores of another
         rows, notes = comparison_files.write(changed, pools, facts)
-    report(1.0, "compared")
+    progress.report(1.0, "compared")
     return Comparison(folder, rows, comparison_files.paths(folder), notes)
 
 
@@ -224,8 +222,7 @@ class _Scan:
         method: Method | None,
         parts: Path,
         device: str,
-        progress: Callable[[float, str], None],
-        cancelled: Callable[[], bool],
+        progress: Progress,
     ) -> dict[str, SliceSums]:
         """What a method, or the reference itself, gives by reference; read where it was measured before."""
         path = parts / f"{self._key(method)}.npz"
@@ -234,7 +231,7 @@ class _Scan:
             if method is None:
                 sums = {name: reference.measure(reference.image) for name, reference in self._prepared.items()}
             else:
-                result = method.denoise(self.shard, self.slices, device=device, progress=progress, cancelled=cancelled)
+                result = method.denoise(self.shard, self.slices, device=device, progress=progress)
                 sums = {name: reference.measure(result) for name, reference in self._prepared.items()}
             _write_part(path, sums)
         return sums
@@ -276,24 +273,18 @@ def _begin(folder: Path, options: dict[str, Any]) -> None:
 def _all(
     scans: Sequence[_Scan],
     methods: Sequence[Method],
-    report: Callable[[float, str], None],
-    cancelled: Callable[[], bool],
-) -> Iterator[tuple[Callable[[float, str], None], _Scan, Method | None]]:
-    """Every method on every scan, the reference itself first; with a callback for the progress of each."""
+    progress: Progress,
+) -> Iterator[tuple[Progress, _Scan, Method | None]]:
+    """Every method on every scan, the reference itself first; with the share of the progress of each."""
     whole = len(scans) * (len(methods) + 1)
     for number, scan in enumerate(scans):
         for place, method in enumerate([None, *methods]):
-            if cancelled():
-                raise Cancelled("stopped; the same command again goes on with what was measured")
+            progress.check("stopped; the same command again goes on with what was measured")
             done = number * (len(methods) + 1) + place
             text = f"{OWN if method is None else method.name}, {scan.shard.case} ({number + 1} of {len(scans)})"
-            report(0.97 * done / whole, text)
-            yield _part(report, done / whole, 1 / whole, text), scan, method
+            progress.report(done / whole, text)
+            yield progress.part(done / whole, (done + 1) / whole, text), scan, method
         scan.release()
-
-
-def _part(report: Callable[[float, str], None], start: float, length: float, text: str) -> Callable[[float, str], None]:
-    return lambda fraction, detail: report(0.97 * (start + length * fraction), f"{text}: {detail}")
 
 
 def _pools(

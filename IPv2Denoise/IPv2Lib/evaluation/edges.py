@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from ..analysis.regions import Region
+from ..analysis.region_labels import Region
 from ..errors import InputError
 
 FREQUENCIES = np.arange(101) * 0.02

@@ -6,7 +6,7 @@ Owns how a name becomes something that denoises, and the key by which its result
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from ..io import outputs
 from ..models import bundle
 from ..models.bundle import Bundle
 from ..networks import registry
+from ..progress import NO_PROGRESS, Progress
 from ..training.run_folder import is_run
 
 if TYPE_CHECKING:
@@ -61,8 +62,7 @@ class Method:
         slices: Sequence[int],
         *,
         device: str = "auto",
-        progress: Callable[[float, str], None] | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        progress: Progress = NO_PROGRESS,
     ) -> np.ndarray:
         """The result for some slices of a shard's scan, float32 HU (slices, rows, columns).
 
@@ -74,10 +74,10 @@ class Method:
         if self.model is None:
             return shard.scan(list(slices))
         from ..inference.denoise import denoise
-        from ..io.ct import Volume
+        from ..io.volume import Volume
 
         scan = Volume(shard.scan(np.s_[:]), shard.spacing)
-        result = denoise(scan, self.model, device=device, slices=slices, progress=progress, cancelled=cancelled)
+        result = denoise(scan, self.model, device=device, slices=slices, progress=progress)
         return result.network_output.array[list(slices)]
 
 

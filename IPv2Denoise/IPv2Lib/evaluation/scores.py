@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..analysis.noise import homogeneous_places
-from ..analysis.regions import Region, statistics
+from ..analysis.region_labels import Region
+from ..analysis.region_statistics import statistics
 from ..hounsfield import AIR_HU
 from . import edges, measures
 from .agreement import number

@@ -6,19 +6,20 @@ Owns what is written beside and about a result, what decides it, and whether it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, IPv2Error, OutputError
-from ..io import ct, outputs
+from ..io import files, outputs
 from ..io.locks import exclusive
 from ..parallel import cluster
+from ..progress import NO_PROGRESS, Progress
 from .cohort_folder import REPORT_FILE, CohortFolder, named_place, place_of
 
 if TYPE_CHECKING:
-    from ..io.ct import Volume
+    from ..io.volume import Volume
     from ..models.bundle import Bundle
 
 DENOISED, KEPT, FAILED, NOT_BEGUN = "denoised", "done earlier", "failed", "not begun"
@@ -66,7 +67,7 @@ def deciding(input_sha256: str, model: Bundle, options: Options) -> dict[str, An
     Parameters
     ----------
     input_sha256 : str
-        Of the scan, see `ct.Volume.sha256`.
+        Of the scan, see `Volume.sha256`.
     model : Bundle
     options : Options
     """
@@ -85,8 +86,7 @@ def denoise_to_file(
     options: Options,
     *,
     concerns: Sequence[str],
-    progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> dict[str, Any]:
     """Denoise a volume that was read from `source`; write the result and the file beside it that says how.
 
@@ -94,24 +94,22 @@ def denoise_to_file(
     ----------
     volume, source, output, model, options
     concerns : sequence of str
-        What there is to know about the scan, see `ct.read_noted` and `suitability.concerns`; kept with the result.
-    progress, cancelled
-        Called with (fraction, text); polled.
+        What there is to know about the scan, see `files.read_noted` and `suitability.concerns`; kept with the result.
+    progress : Progress
 
     Returns
     -------
     dict
-        ``provenance`` and, where asked for, ``statistics`` (`regions.StrengthStatistics.as_dict`).
+        ``provenance`` and, where asked for, ``statistics`` (`StrengthStatistics.as_dict`).
 
     Raises
     ------
     InputError, OutputError, Cancelled
         As `denoise.denoise` and `outputs.save`.
     """
-    from ..analysis import regions
+    from ..analysis.region_statistics import denoising_statistics
     from .denoise import denoise
 
-    tell = progress or (lambda fraction, text: None)
     end = 0.8 if options.statistics else 0.95
     result = denoise(
         volume,
@@ -121,8 +119,7 @@ def denoise_to_file(
         keep_outside_body=options.keep_outside_body,
         kept_noise_hu=options.kept_noise_hu,
         self_ensemble=options.self_ensemble,
-        progress=lambda fraction, text: tell(0.02 + (end - 0.02) * fraction, text),
-        cancelled=cancelled,
+        progress=progress.part(0.02, end),
     )
     facts = outputs.provenance(
         "denoise",
@@ -133,10 +130,10 @@ def denoise_to_file(
     )
     measured: dict[str, Any] = {}
     if options.statistics:
-        tell(end, "measuring noise and means by region")
-        found = regions.denoising_statistics(volume.array, result.network_output.array, volume.spacing)
+        progress.report(end, "measuring noise and means by region")
+        found = denoising_statistics(volume.array, result.network_output.array, volume.spacing)
         measured = {"statistics": found.as_dict()}
-    tell(0.95, "writing")
+    progress.report(0.95, "writing")
     description = f"IPv2 {model.name} strength {options.strength:g}"
     written = outputs.save(result.volume, output, facts | measured, source, description, compress=options.compress)
     return _told(written)
@@ -152,8 +149,7 @@ def denoise_cohort(
     workers: int = 1,
     scheduler: str | None = None,
     retries: int = 1,
-    progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> list[Scan]:
     """Denoise many scans into one folder, each as NAME.nrrd. Scans that fail stop no others.
 
@@ -164,15 +160,14 @@ def denoise_cohort(
     Parameters
     ----------
     sources : sequence of Path
-        As for `ct.read`. One that is given twice counts once.
+        As for `files.read`. One that is given twice counts once.
     folder : Path
         New, empty, or with results of earlier calls.
     model : Bundle
     options : Options
     workers, scheduler, retries
         See `cluster.run`.
-    progress, cancelled
-        Called with (fraction, text); polled.
+    progress : Progress
 
     Returns
     -------
@@ -186,13 +181,12 @@ def denoise_cohort(
     OutputError
         The folder cannot be written.
     Cancelled
-        If `cancelled` returned True; what was finished stays.
+        If `progress` was cancelled; what was finished stays.
     """
     folder = Path(folder).absolute()
     places = list(dict.fromkeys(place_of(source) for source in sources))
     earlier = CohortFolder(folder)
     _check_folder(folder, places, earlier)
-    tell = progress or (lambda fraction, text: None)
     with cluster.crew(min(workers, len(places)) if workers > 1 else workers, scheduler, retries) as crew:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -203,9 +197,7 @@ def denoise_cohort(
         def contents(unknown: Sequence[Path]) -> dict[Path, str]:
             nonlocal start
             start = _LOOKED
-            looked = crew.run(
-                _content, unknown, progress=lambda fraction, text: tell(_LOOKED * fraction, text), cancelled=cancelled
-            )
+            looked = crew.run(_content, unknown, progress=progress.part(0.0, _LOOKED))
             return {outcome.item: outcome.value for outcome in looked if not outcome.error}
 
         names = earlier.names(places, contents)
@@ -239,7 +231,7 @@ def denoise_cohort(
         write_report()
         crew.run(
             _denoise_scan, [_Work(scan, model.folder.absolute(), options) for scan in scans], finished=finished,
-            progress=lambda fraction, text: tell(start + (1 - start) * fraction, text), cancelled=cancelled,
+            progress=progress.part(start, 1.0),
         )  # fmt: skip
     if all(scan.status == FAILED for scan in scans):
         raise InputError(
@@ -259,24 +251,24 @@ class _Work:
         return self.scan.source.name
 
 
-def _content(place: Path, *, progress, cancelled) -> str:
-    progress(0.0, f"{place.name}: looking whether it was denoised before")
-    return ct.read_noted(place)[0].sha256()
+def _content(place: Path, *, progress: Progress) -> str:
+    progress.report(0.0, f"{place.name}: looking whether it was denoised before")
+    return files.read_noted(place)[0].sha256()
 
 
-def _denoise_scan(work: _Work, *, progress, cancelled) -> tuple[bool, dict[str, Any]]:
+def _denoise_scan(work: _Work, *, progress: Progress) -> tuple[bool, dict[str, Any]]:
     """Whether an earlier result was kept, and what there is to say about the result."""
     from ..analysis import suitability
     from ..models import bundle
 
-    progress(0.0, f"{work}: reading")
-    (volume, told), model = ct.read_noted(work.scan.source), bundle.load(work.model)
+    progress.report(0.0, f"{work}: reading")
+    (volume, told), model = files.read_noted(work.scan.source), bundle.load(work.model)
     if kept := _kept(work.scan, deciding(volume.sha256(), model, work.options), work.options.statistics):
         return True, kept
     return False, denoise_to_file(
         volume, work.scan.source, work.scan.output, model, work.options,
         concerns=[*told, *suitability.concerns(volume, model.card)],
-        progress=lambda fraction, text: progress(fraction, f"{work}: {text}"), cancelled=cancelled,
+        progress=progress.part(0.0, 1.0, str(work)),
     )  # fmt: skip
 
 
@@ -288,7 +280,7 @@ def _kept(scan: Scan, wanted: dict[str, Any], statistics: bool) -> dict[str, Any
     if statistics and "statistics" not in facts:
         return None
     try:
-        if ct.read_noted(scan.output)[0].sha256() != facts.get("output_sha256"):
+        if files.read_noted(scan.output)[0].sha256() != facts.get("output_sha256"):
             return None
     except (IPv2Error, OSError):
         return None

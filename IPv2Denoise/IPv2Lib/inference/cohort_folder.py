@@ -66,7 +66,7 @@ class CohortFolder:
         places : sequence of Path
             See `place_of`; no two are the same.
         contents : callable
-            Gives `ct.Volume.sha256` of inputs, but for those that cannot be read. Called if there are inputs without an
+            Gives `Volume.sha256` of inputs, but for those that cannot be read. Called if there are inputs without an
             output, and outputs without an input.
         """
         by_digest: dict[str, str] = {}

@@ -17,9 +17,8 @@ to 5 HU at 2 % dose; with all layers at its finest scale in float32 0.5 HU remai
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -29,11 +28,13 @@ import numpy as np
 from scipy import ndimage
 
 from .. import __version__
-from ..errors import Cancelled, InputError, IPv2Error
+from ..errors import InputError, IPv2Error
 from ..hounsfield import AIR_HU
-from ..io.ct import Volume, check_ct
+from ..io.volume import Volume, check_ct
 from ..models.bundle import Bundle
 from ..networks.registry import HU_PER_UNIT
+from ..parallel.threads import over_slices
+from ..progress import NO_PROGRESS, Progress
 from .torch_device import choose_device
 
 if TYPE_CHECKING:
@@ -115,8 +116,7 @@ def denoise(
     kept_noise_hu: float | None = None,
     self_ensemble: bool = False,
     slices: Sequence[int] | None = None,
-    progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> Result:
     """Denoise a chest CT.
 
@@ -139,7 +139,7 @@ def denoise(
         Pixels per side of the tiles into which slices are cut (rounded up to what the network needs; overlap is
         added); whole slices if not given, unless they are very large.
     keep_outside_body : bool
-        HU outside the body (`regions.Region.BACKGROUND` of the input: room air, table, clothes) come back exactly.
+        HU outside the body (`Region.BACKGROUND` of the input: room air, table, clothes) come back exactly.
     kept_noise_hu : float, optional
         Standard deviation of the noise that stays of what the network would remove: all of it where that is less, the
         same fraction of everything where it is more. Keeps the texture of the scan. That of the bundle if not given.
@@ -148,9 +148,7 @@ def denoise(
         eight times the time.
     slices : sequence of int, optional
         Only these are denoised, as they would be in the whole volume; the others come back as they are.
-    progress : callable, optional
-        Gets the fraction done, 0 to 1, and what is being done.
-    cancelled : callable, optional
+    progress : Progress
         Asked whenever the network runs.
 
     Raises
@@ -159,7 +157,7 @@ def denoise(
         If the volume is not a CT in HU, a parameter is out of range, the device is absent, or the bundle is
         damaged (`BundleError`).
     Cancelled
-        When `cancelled()` is true.
+        When `progress` is cancelled.
     IPv2Error
         If memory does not suffice even for small tiles on the CPU, or the model returns values that are not finite.
     """
@@ -171,13 +169,11 @@ def denoise(
     kept_noise_hu = noise_to_keep(bundle, kept_noise_hu)
     chosen = _chosen(slices, len(volume.array))
     began = time.perf_counter()
-    report = progress or (lambda fraction, text: None)
-    ask = cancelled or (lambda: False)
     device = choose_device(device)
-    report(0.0, f"loading {bundle.name}")
+    progress.report(0.0, f"loading {bundle.name}")
     first = _first_plan(device, volume.array.shape[1:])
     plan = Plan(device, batch or first.batch, tile or first.tile)
-    runner = _Runner(bundle.network(), plan, self_ensemble, report, ask)
+    runner = _Runner(bundle.network(), plan, self_ensemble, progress)
 
     array = volume.array
     output = np.empty_like(array) if slices is None else array.copy()
@@ -191,7 +187,7 @@ def denoise(
         behind = None
         for number, indices in enumerate(batches):
             runner.fraction = number / len(batches)
-            report(runner.fraction, f"denoising slice {indices[0] + 1} of {len(array)}")
+            progress.report(runner.fraction, f"denoising slice {indices[0] + 1} of {len(array)}")
             stack = ahead.result()
             if number + 1 < len(batches):
                 ahead = helper.submit(source.stack, batches[number + 1])
@@ -203,7 +199,7 @@ def denoise(
 
     network_output = volume.with_array(output)
     result = blend(volume, network_output, strength)
-    report(1.0, "denoised")
+    progress.report(1.0, "denoised")
     seconds = time.perf_counter() - began
     facts = _provenance(bundle, runner, strength, keep_outside_body, kept_noise_hu, seconds)
     return Result(result, network_output, facts)
@@ -278,8 +274,7 @@ def blend_into(
         if removed is not None:
             _store(removed[index], np.subtract(before[index], blended[index], dtype=np.float32))
 
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
-        list(threads.map(work, range(len(before))))
+    over_slices(work, len(before))
 
 
 class _Source:
@@ -332,7 +327,8 @@ class _Source:
                 self._keep_background(index, output)
 
     def _keep_background(self, index: int, output: np.ndarray) -> None:
-        from ..analysis.regions import Region, segment
+        from ..analysis.region_labels import Region
+        from ..analysis.regions import segment
 
         background = segment(self.array[index : index + 1], self.spacing)[0] == Region.BACKGROUND
         output[index][background] = self.array[index][background]
@@ -363,14 +359,12 @@ class _Runner:
         network: torch.nn.Module,
         plan: Plan,
         self_ensemble: bool,
-        report: Callable[[float, str], None],
-        cancelled: Callable[[], bool],
+        progress: Progress,
     ):
         self.network = network
         self.plan = plan
         self.self_ensemble = self_ensemble
-        self.report = report
-        self.cancelled = cancelled
+        self.progress = progress
         self.fraction = 0.0
         self.seconds = 0.0
         self._place()
@@ -425,8 +419,7 @@ class _Runner:
             views, x = VIEWS, pad_to_multiple(x, getattr(self.network, "multiple", 1))
         total = 0.0
         for mirrored, turns in views:
-            if self.cancelled():
-                raise Cancelled("denoising was cancelled")
+            self.progress.check("denoising was cancelled")
             seen = torch.rot90(x.flip(-1) if mirrored else x, turns, (-2, -1))
             if self.plan.device != "mps":
                 seen = seen.contiguous(memory_format=torch.channels_last)
@@ -468,7 +461,7 @@ class _Runner:
                 f"not enough memory for slices of {shape[0]}×{shape[1]} pixels, even in tiles of "
                 f"{self.plan.tile} pixels on the CPU: close other programs"
             )
-        self.report(self.fraction, f"not enough memory ({self.plan}); going on with {smaller}")
+        self.progress.report(self.fraction, f"not enough memory ({self.plan}); going on with {smaller}")
         moves = smaller.device != self.plan.device
         self.plan = smaller
         if moves:
@@ -485,7 +478,9 @@ class _Runner:
         except RuntimeError as error:
             if self.plan.device == "cpu" or not _is_out_of_memory(error):
                 raise
-            self.report(self.fraction, f"not enough memory on {self.plan.device} for the network; using the CPU")
+            self.progress.report(
+                self.fraction, f"not enough memory on {self.plan.device} for the network; using the CPU"
+            )
             self.plan = Plan("cpu", 1)
             self.network = self.network.to("cpu").to(memory_format=torch.channels_last)
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import Cancelled, IPv2Error
-from ..io.ct import Volume
+from ..io.volume import Volume
 from ..models.bundle import Bundle
+from ..progress import NO_PROGRESS, Progress
 from .denoise import choose_device, denoise
 
 SLICE = 512
@@ -48,8 +49,7 @@ class Device:
 def survey(
     choose: Callable[[str], Bundle],
     *,
-    progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> tuple[list[Device], list[str]]:
     """Try every device: one slice to warm up, then one that counts.
 
@@ -57,8 +57,8 @@ def survey(
     ----------
     choose : callable
         Gives the model for a device.
-    progress, cancelled
-        Called with (fraction, text); polled now and then.
+    progress : Progress
+        Asked now and then.
 
     Returns
     -------
@@ -72,17 +72,16 @@ def survey(
     BundleError
         If a model is damaged.
     Cancelled
-        When `cancelled()` is true.
+        When `progress` is cancelled.
     """
-    tell = progress or (lambda fraction, text: None)
     devices, problems = [], []
     names = _present()
     for index, device in enumerate(names):
-        tell(index / len(names), f"measuring {device}")
+        progress.report(index / len(names), f"measuring {device}")
         name, free, total = _describe(device)
         model = choose(device)
         try:
-            seconds = seconds_per_slice(device, model, cancelled)
+            seconds = seconds_per_slice(device, model, progress.silent())
         except Cancelled:
             raise
         except (RuntimeError, IPv2Error) as error:  # RuntimeError: a driver or GPU that torch cannot use
@@ -91,7 +90,7 @@ def survey(
             problems.append(f"{device} ({name}) does not work: {(str(error).splitlines() or ['?'])[0]}")
         else:
             devices.append(Device(device, name, free, total, seconds))
-    tell(1.0, "measured")
+    progress.report(1.0, "measured")
     return devices, problems
 
 
@@ -137,19 +136,19 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def seconds_per_slice(device: str, bundle: Bundle, cancelled: Callable[[], bool] | None = None) -> float:
+def seconds_per_slice(device: str, bundle: Bundle, progress: Progress = NO_PROGRESS) -> float:
     """Time of the network for a slice of `SLICE`² on a device, after another one to warm up.
 
     Raises
     ------
     Cancelled
-        When `cancelled()` is true.
+        When `progress` is cancelled.
     IPv2Error
         If the memory of the device does not suffice.
     """
     noise = np.random.default_rng(0).normal(-500.0, 100.0, (1, SLICE, SLICE))
     for _ in range(2):
-        result = denoise(Volume(noise), bundle, device=device, cancelled=cancelled)
+        result = denoise(Volume(noise), bundle, device=device, progress=progress)
         if result.provenance["device"] != device:
             raise IPv2Error("its memory does not suffice; close other programs that use it")
     return result.provenance["network_seconds"]

@@ -1,6 +1,6 @@
 """DICOM series of CT slices: the way in and out.
 
-Used through `ct.read` and `ct.write`. `dicom_file` reads one file, `dicom_series` finds and checks the slices,
+Used through `files.read` and `files.write`. `dicom_file` reads one file, `dicom_series` finds and checks the slices,
 `dicom_pixels` makes HU of them, `dicom_write` writes a series.
 """
 
@@ -13,10 +13,10 @@ import numpy as np
 
 from ..errors import InputError
 from . import dicom_write
-from .ct import Volume
 from .dicom_file import Elements, guard, is_dicom, quiet, read_dataset
 from .dicom_pixels import stored_values
 from .dicom_series import find_series
+from .volume import Volume
 
 __all__ = ["is_dicom", "patient_id", "read_series", "write_series"]
 
@@ -56,7 +56,7 @@ def read_series(source: Path | Sequence[Path]) -> tuple[Volume, list[str]]:
     Raises
     ------
     InputError
-        See `ct.read`. Also for a file that is damaged, or that is named like a slice and is none: no slice is
+        See `files.read`. Also for a file that is damaged, or that is named like a slice and is none: no slice is
         left out.
     """
     series = find_series(source)

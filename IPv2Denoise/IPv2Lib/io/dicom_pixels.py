@@ -7,6 +7,9 @@ interpretation: MONOCHROME1 says how to display values, not what they mean.
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +24,6 @@ from ..errors import InputError
 from ..hounsfield import AIR_HU, NO_DATA_HU
 from . import dicom_codestream
 from .atomic import temporary_folder
-from .ct import itk_errors
 from .dicom_file import Elements, check_nothing_follows, guard, save
 
 _NATIVE = {"", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"}
@@ -289,7 +291,7 @@ def _decoded(codestream: bytes, form: PixelFormat, syntax: str, path: Path) -> n
         reader = sitk.ImageFileReader()
         reader.SetImageIO("GDCMImageIO")
         reader.SetFileName(str(file))
-        with itk_errors(InputError, f"{path} has damaged or unsupported pixel data"):
+        with _itk_errors(f"{path} has damaged or unsupported pixel data"):
             plane = sitk.GetArrayFromImage(reader.Execute())
     if plane.size != form.rows * form.columns:
         raise InputError(f"{path} has damaged pixel data (an image of another size): export it again")
@@ -331,3 +333,22 @@ def _as_stored(value: int, bits: int, signed: bool) -> int:
     """Files name padding by its bits (63536) or by its value (-2000), whatever their pixels are."""
     value %= 1 << bits
     return value - (1 << bits) if signed and value >= 1 << (bits - 1) else value
+
+
+@contextlib.contextmanager
+def _itk_errors(what: str) -> Iterator[None]:
+    """Turn ITK's errors into one line, and keep its warnings off stderr meanwhile."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    except RuntimeError as error:
+        raise InputError(f"{what}: {_last_line(error)}") from error
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+def _last_line(error: RuntimeError) -> str:
+    """Of an ITK error: the others name ITK's own files and objects."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return re.sub(r"^(.*ERROR: )?(\w+\(0x\w+\): )?", "", lines[-1])

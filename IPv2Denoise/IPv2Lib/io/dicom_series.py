@@ -15,9 +15,9 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from ..errors import InputError
-from .ct import Volume
 from .dicom_file import ENHANCED_CT, Elements, guard, read_header, sop_class_uid, starts_as_dicom
 from .dicom_pixels import PixelFormat, pixel_format
+from .volume import Volume
 
 PLACE_TOLERANCE_MM = 0.1
 """Every slice lies so close to the place that even steps from the first to the last slice give it: positions are

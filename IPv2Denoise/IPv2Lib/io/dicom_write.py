@@ -18,10 +18,10 @@ from pydicom.valuerep import DSfloat
 
 from .. import __version__
 from ..errors import InputError, InputNote
-from .ct import Volume, same_grid
 from .dicom_file import ENHANCED_CT, Elements, guard, quiet, read_dataset, save, sop_class_uid
 from .dicom_pixels import HIGHEST_HU, LOSSY, PixelFormat, embedded_overlays, stored_values
 from .dicom_series import Series, Slice, find_series
+from .volume import Volume, same_grid
 
 DERIVATIONS = {"Smoothing": "113087", "Pixel by pixel addition": "113042"}
 """What may have been done to the pixels: terms of DICOM's context group 7203 with their codes."""

@@ -19,13 +19,11 @@ from .payload import Damaged, reason
 from .places import Place
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk
-
-    from .ct import Volume
+    from .volume import Volume
 
 
 def read(path: Path, prefer: str | None = None) -> tuple[np.ndarray, Place]:
-    """HU, shape (slices, rows, columns), and their place. See `ct.read`.
+    """HU, shape (slices, rows, columns), and their place. See `files.read`.
 
     Raises
     ------
@@ -110,14 +108,3 @@ def write(volume: Volume, path: Path, folder: Path, compress: bool) -> dict[Path
         written = {voxels: folder / "voxels", **written}
         metaimage.write(volume, written[path], compress, (voxels.name, written[voxels]))
     return written
-
-
-def to_image(volume: Volume) -> sitk.Image:
-    """For ITK."""
-    import SimpleITK as sitk
-
-    image = sitk.GetImageFromArray(volume.array)
-    image.SetSpacing(volume.spacing)
-    image.SetOrigin(volume.origin)
-    image.SetDirection(volume.direction)
-    return image

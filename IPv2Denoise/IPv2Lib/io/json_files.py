@@ -40,3 +40,11 @@ def read_object(path: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError("no JSON object")
     return content
+
+
+def read_if_sound(path: Path) -> dict[str, Any]:
+    """The object in a file; an empty one where the file is missing or damaged."""
+    try:
+        return read_object(path)
+    except (OSError, ValueError):
+        return {}

@@ -19,7 +19,7 @@ from .payload import Damaged, Part, shown, whole_numbers
 from .places import Place
 
 if TYPE_CHECKING:
-    from .ct import Volume
+    from .volume import Volume
 
 _TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",

@@ -18,7 +18,7 @@ from .places import Place, farthest
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
 
-    from .ct import Volume
+    from .volume import Volume
 
 # sform and qform are one where no voxel is off by more than this part of the smallest spacing: quaternions in
 # single precision are off by a tenth of a millimetre at the end of a scan.

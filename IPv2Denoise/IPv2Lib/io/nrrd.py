@@ -21,7 +21,7 @@ from .payload import Damaged, Part, shown, whole_numbers
 from .places import Place
 
 if TYPE_CHECKING:
-    from .ct import Volume
+    from .volume import Volume
 
 _ENCODINGS = {name: name for name in ("raw", "gzip", "bzip2", "hex", "ascii")}
 _ENCODINGS |= {"gz": "gzip", "bz2": "bzip2", "text": "ascii", "txt": "ascii"}

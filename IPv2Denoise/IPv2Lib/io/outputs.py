@@ -1,6 +1,6 @@
 """Where the commands write: checks before any long work, results that appear complete or not at all, provenance.
 
-Owns the rules for output files and folders and for the JSON beside them. How a volume becomes a file is in `ct`.
+Owns the rules for output files and folders and for the JSON beside them. How a volume becomes a file is in `files`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .file_names import SUFFIXES as SUFFIXES  # where others look for it
 from .locks import owned
 
 if TYPE_CHECKING:
-    from .ct import Volume
+    from .volume import Volume
 
 PROVENANCE_FILE = "provenance.json"
 """In a folder of results: the command that made it, and from what."""
@@ -282,7 +282,7 @@ def save(
     dict
         What the sidecar says: `facts`, and as ``output_sha256`` the hash of what is read from the output.
     """
-    from . import ct
+    from . import files
 
     sidecar = sidecar_path(output)
     if is_folder(output):
@@ -292,11 +292,11 @@ def save(
     earlier = sidecar.read_bytes() if sidecar.exists() else None
     try:
         # Of the sidecar something is there first, so that after a stop in between the image is known to be ours.
-        ct.write(
+        files.write(
             volume, output, template or source, description, compress, derivation,
             before=lambda image: write_json(sidecar, facts | {"output_sha256": ""}),
         )  # fmt: skip
-        facts = facts | {"output_sha256": ct.read_here(output)[0].sha256()}  # some formats round values or places
+        facts = facts | {"output_sha256": files.read_here(output)[0].sha256()}  # some formats round values or places
         write_json(sidecar, facts)
     except BaseException:
         if earlier is not None:
@@ -318,20 +318,20 @@ def _save_series(
     template: Path | Sequence[Path] | None,
 ) -> dict[str, Any]:
     """As `save`. The sidecar comes first: without the series it is in nobody's way, the series without it would be."""
-    from . import ct
+    from . import files
 
     sidecar = sidecar_path(output)
     told = dict(facts)
     is_new = not sidecar.exists()
 
     def before(series: Path) -> None:
-        told["output_sha256"] = ct.read_here(series)[0].sha256()
+        told["output_sha256"] = files.read_here(series)[0].sha256()
         write_json(sidecar, told)
 
     check_source_is_kept(Path(output), source)  # again: the work may have taken hours
     check_sidecar(Path(output))
     try:
-        ct.write(volume, output, template or source, description, derivation=derivation, before=before)
+        files.write(volume, output, template or source, description, derivation=derivation, before=before)
     except BaseException:
         if is_new and not (Path(output).is_dir() and atomic.contents(Path(output))):
             sidecar.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ _LONGEST_MM = 1e5
 
 @dataclass(frozen=True)
 class Place:
-    """Spacing (mm), origin (mm) and direction (columns x, y, z) in LPS, as in `ct.Volume`."""
+    """Spacing (mm), origin (mm) and direction (columns x, y, z) in LPS, as in `Volume`."""
 
     spacing: tuple[float, float, float]
     origin: tuple[float, float, float]

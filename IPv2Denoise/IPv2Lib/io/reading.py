@@ -1,7 +1,7 @@
 """Reading DICOM where a crash or an endless loop of a decoder hurts nobody: in a process of its own.
 
 Owns that process: it is started when it is first needed, kept for the next series, replaced after a crash, and ends
-with this process, however that ends. What is read there, `ct.read_here` says. Headers and compressed pixels of DICOM
+with this process, however that ends. What is read there, `files.read_here` says. Headers and compressed pixels of DICOM
 go through large native libraries; image files are read by `image_files`, which cannot crash.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from .ct import Volume
+    from .volume import Volume
 
 # How long a series may take, and how long its decoders may compute: far more than the slowest disk and decoder need.
 SECONDS, SECONDS_PER_MB = 30.0, 1.0
@@ -35,13 +35,13 @@ _POLL_SECONDS = 0.1
 
 
 def read(paths: Path | Sequence[Path]) -> tuple[Volume, list[str]]:
-    """`ct.read_here` in the reading process. May be called from several threads; one is served after the other.
+    """`files.read_here` in the reading process. May be called from several threads; one is served after the other.
 
     Raises
     ------
     InputError
-        As `ct.read_here`; also where the reading process died, took longer than half a minute and a second per MB, or
-        computed for longer than 10 s and what the size makes likely.
+        As `files.read_here`; also where the reading process died, took longer than half a minute and a second per
+        MB, or computed for longer than 10 s and what the size makes likely.
     """
     return _reader.read(paths)
 
@@ -65,7 +65,7 @@ class _Reader:
         self._answers: queue.SimpleQueue = queue.SimpleQueue()
 
     def read(self, paths: Path | Sequence[Path]) -> tuple[Volume, list[str]]:
-        from .ct import Volume
+        from .volume import Volume
 
         several = not isinstance(paths, Path)
         named = f"{paths[0]} and {len(paths) - 1} more files" if several else str(paths)

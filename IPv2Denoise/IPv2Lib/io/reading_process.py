@@ -69,11 +69,11 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview | None]
 
 
 def _read(paths: Path | Sequence[Path]):
-    from . import ct
+    from . import files
 
     with _memory_limit(paths), _unicode_names(paths) as (readable, names):
         try:
-            volume, notes = ct.read_here(readable)
+            volume, notes = files.read_here(readable)
             return volume, [_with_names(note, names) for note in notes]
         except InputError as error:
             raise InputError(_with_names(str(error), names)) from error
@@ -90,17 +90,17 @@ def _unicode_names(paths: Path | Sequence[Path]) -> Iterator[tuple[Path | Sequen
     """The same files under names that are UTF-8, which is all that ITK takes; and the names that they stand for."""
     several = not isinstance(paths, Path)
     folder = None if several else paths if paths.is_dir() else paths.parent
-    files = list(paths) if several else []
+    slices = list(paths) if several else []
     if folder is not None:
         with contextlib.suppress(OSError):  # which reading will name
-            files = [item for item in folder.iterdir() if item.is_file()]
-    if all(map(_is_unicode, [*files, Path.cwd()])):
+            slices = [item for item in folder.iterdir() if item.is_file()]
+    if all(map(_is_unicode, [*slices, Path.cwd()])):
         yield paths, {}
         return
     with temporary_folder() as folder_of_links:
         temporary = str(folder_of_links)
         links = {}
-        for index, file in enumerate(files):
+        for index, file in enumerate(slices):
             name = file.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\\", "")
             links[file] = Path(temporary, f"{index}-{name}" if several or (Path(temporary) / name).exists() else name)
             links[file].symlink_to(file.absolute())

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import Cancelled, InputError, IPv2Error, OutputError
+from ..progress import NO_PROGRESS, Progress
 from .local_workers import Died, LocalWorkers, local_workers
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _POLL_SECONDS = 0.1
 class Work(Protocol):
     """What is done with one item: a function at file scope of a module that every worker can import."""
 
-    def __call__(self, item: Any, *, progress: Callable[[float, str], None], cancelled: Callable[[], bool]) -> Any:
+    def __call__(self, item: Any, *, progress: Progress) -> Any:
         """Return something that can be pickled. Progress is seen, and cancelling works within an item, only where
         the item is done in the calling process."""
 
@@ -84,8 +85,7 @@ def run(
     scheduler: str | Scheduler | None = None,
     retries: int = 1,
     finished: Callable[[Outcome], None] | None = None,
-    progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> list[Outcome]:
     """Call a function for every item. No failure stops the others.
 
@@ -104,8 +104,7 @@ def run(
         same input fails again, and a full disk stays full.
     finished
         Called with each outcome as soon as there is one, in the calling thread.
-    progress, cancelled
-        Called with (fraction, text); polled.
+    progress : Progress
 
     Returns
     -------
@@ -120,13 +119,13 @@ def run(
     OutputError
         The scheduler has ended meanwhile.
     Cancelled
-        If `cancelled` returned True. Outcomes up to then were given to `finished`.
+        If `progress` was cancelled. Outcomes up to then were given to `finished`.
     """
     if not items:
         _check(workers, retries)
         return []
     with crew(min(workers, len(items)) if workers > 1 else workers, scheduler, retries) as hired:
-        return hired.run(function, items, finished=finished, progress=progress, cancelled=cancelled)
+        return hired.run(function, items, finished=finished, progress=progress)
 
 
 @contextmanager
@@ -160,13 +159,11 @@ class Crew:
         items: Sequence[Any],
         *,
         finished: Callable[[Outcome], None] | None = None,
-        progress: Callable[[float, str], None] | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        progress: Progress = NO_PROGRESS,
     ) -> list[Outcome]:
         """As the function `run`."""
-        tell, stop = progress or (lambda fraction, text: None), cancelled or (lambda: False)
         outcomes: list[Outcome | None] = [None] * len(items)
-        for index, outcome in self._work(function, items, tell, stop):
+        for index, outcome in self._work(function, items, progress):
             outcomes[index] = outcome
             if outcome.details:
                 logging.getLogger(__name__).error("%s\n%s", outcome.item, outcome.details)
@@ -174,36 +171,30 @@ class Crew:
                 finished(outcome)
         return outcomes
 
-    def _here(self, function, items, tell, stop) -> Iterator[tuple[int, Outcome]]:
+    def _here(self, function, items, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         for index, item in enumerate(items):
+            progress.check(_CANCELLED)
+            part = progress.part(index / len(items), (index + 1) / len(items))
+            part.report(0.0, str(item))
+            yield index, _attempted(function, item, self._retries, part)
 
-            def part(fraction: float, text: str, index: int = index) -> None:
-                tell((index + fraction) / len(items), text)
-
-            if stop():
-                raise Cancelled(_CANCELLED)
-            part(0.0, str(item))
-            yield index, _attempted(function, item, self._retries, part, stop)
-
-    def _beside(self, function, items, tell, stop) -> Iterator[tuple[int, Outcome]]:
-        def idle() -> None:
-            if stop():
-                raise Cancelled(_CANCELLED)
-
-        tell(0.0, f"0 of {len(items)} done")
+    def _beside(self, function, items, progress: Progress) -> Iterator[tuple[int, Outcome]]:
+        progress.report(0.0, f"0 of {len(items)} done")
         jobs = [(function, item, self._retries) for item in items]
-        for done, (index, answer) in enumerate(self._hands.run(_attempted, jobs, idle), 1):
+        for done, (index, answer) in enumerate(
+            self._hands.run(_attempted, jobs, lambda: progress.check(_CANCELLED)), 1
+        ):
             yield index, answer if isinstance(answer, Outcome) else self._lost(items[index], answer)
-            tell(done / len(items), f"{done} of {len(items)} done, {items[index]}")
+            progress.report(done / len(items), f"{done} of {len(items)} done, {items[index]}")
 
-    def _there(self, function, items, tell, stop) -> Iterator[tuple[int, Outcome]]:
+    def _there(self, function, items, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         futures = {
             index: self._hands.submit(_attempted, function, item, self._retries, pure=False)
             for index, item in enumerate(items)
         }
-        tell(0.0, f"0 of {len(items)} done")
+        progress.report(0.0, f"0 of {len(items)} done")
         while futures:
-            if stop():
+            if progress.cancelled():
                 self._hands.cancel(list(futures.values()))
                 raise Cancelled(_CANCELLED)
             ready = [index for index, future in futures.items() if future.done()]
@@ -212,7 +203,7 @@ class Crew:
             for index in ready:
                 yield index, self._answer(futures.pop(index), items[index])
                 done = len(items) - len(futures)
-                tell(done / len(items), f"{done} of {len(items)} done, {items[index]}")
+                progress.report(done / len(items), f"{done} of {len(items)} done, {items[index]}")
 
     def _answer(self, future: Future, item: Any) -> Outcome:
         from distributed import KilledWorker
@@ -246,15 +237,12 @@ def _check(workers: int, retries: int) -> None:
 _CANCELLED = "stopped; what was finished stays"
 
 
-def _attempted(function, item, retries, progress=None, cancelled=None) -> Outcome:
+def _attempted(function, item, retries, progress: Progress = NO_PROGRESS) -> Outcome:
     """Runs where the work is done; its errors come back as text, since not every one can be pickled."""
     outcome = Outcome(item)
     for attempt in range(1, retries + 2):
         try:
-            value = function(
-                item, progress=progress or (lambda fraction, text: None), cancelled=cancelled or (lambda: False)
-            )
-            return Outcome(item, value, attempts=attempt)
+            return Outcome(item, function(item, progress=progress), attempts=attempt)
         except Cancelled:
             raise
         except (InputError, OutputError) as error:

@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from ..errors import InputError
+from ..progress import Progress
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """What asks a command to stop."""
@@ -59,7 +60,7 @@ class LocalWorkers:
     def run(
         self, function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], idle: Callable[[], None]
     ) -> Iterator[tuple[int, Any]]:
-        """Call a function with the arguments of each job, and with `cancelled`, which is true once all is to end.
+        """Call a function with the arguments of each job, and with `progress`, which is cancelled once all is to end.
 
         Parameters
         ----------
@@ -232,7 +233,7 @@ def _serve(pipe: Connection) -> None:
     while there.acquire() and (job := jobs.popleft()) is not None:
         function, arguments = job
         try:
-            answer = function(*arguments, cancelled=stopped.is_set)
+            answer = function(*arguments, progress=Progress(cancelled=stopped.is_set))
         except Exception as error:
             answer = error
         try:
@@ -243,5 +244,5 @@ def _serve(pipe: Connection) -> None:
             pipe.send(TypeError(f"its result cannot be sent: {error}"))
 
 
-def _raise(error: Exception, *, cancelled: Callable[[], bool]) -> None:
+def _raise(error: Exception, *, progress: Progress) -> None:
     raise error

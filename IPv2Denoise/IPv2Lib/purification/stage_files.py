@@ -1,21 +1,22 @@
 """The stages of a purification as a folder of files: what `ipv2 purify` writes and a dataset item is.
 
-Owns the names of the files. Each volume is written and read by `ct`.
+Owns the names of the files. Each volume is written and read by `io.files`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError
-from ..io import ct, outputs
-from ..io.ct import Volume, same_grid
-from .purification import Settings, Stages
+from ..io import files, outputs
+from ..io.volume import Volume, same_grid
+from ..progress import NO_PROGRESS, Progress
+from .stages import Stages
+from .strategies import Settings
 
 _MASKS = ("dark_uldct", "dark_ndct", "cm1", "background", "cm2")
 _IMAGES = ("uldct", "ndct", "simulated", "weakly_denoised", "training_input", "test_label")
@@ -23,7 +24,7 @@ _OPTIONAL = {"simulated": "add_noise", "weakly_denoised": "remove_noise"}
 
 
 def stage_file(name: str) -> str:
-    """File name of a stage, given the name of its attribute of `purification.Stages`.
+    """File name of a stage, given the name of its attribute of `stages.Stages`.
 
     Slicer takes a file whose name has "label" as a word for a label map.
 
@@ -43,7 +44,7 @@ def write_stages(
     folder: Path,
     *,
     compress: bool = True,
-    progress: Callable[[float, str], None] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> dict[str, str]:
     """Write every stage that was made into an existing folder.
 
@@ -60,10 +61,9 @@ def write_stages(
     titles = {}
     steps = list(stages.steps())
     for index, (name, title, image) in enumerate(steps):
-        if progress:
-            progress(index / len(steps), f"writing {title}")
+        progress.report(index / len(steps), f"writing {title}")
         volume = image if isinstance(image, Volume) else stages.uldct.with_array(image)
-        ct.write(volume, folder / stage_file(name), compress=compress)
+        files.write(volume, folder / stage_file(name), compress=compress)
         titles[stage_file(name)] = title
     return titles
 
@@ -90,8 +90,8 @@ def export_stages(stages: Stages, folder: Path, *, compress: bool = True, **fact
     """
     folder = Path(folder)
     with outputs.new_folder(folder, "purify", False) as fresh:
-        files = write_stages(stages, fresh, compress=compress)
-        provenance = outputs.provenance("purify", settings=asdict(stages.settings), files=files, **facts)
+        written = write_stages(stages, fresh, compress=compress)
+        provenance = outputs.provenance("purify", settings=asdict(stages.settings), files=written, **facts)
         outputs.write_json(fresh / outputs.PROVENANCE_FILE, provenance)
     return folder
 
@@ -106,8 +106,8 @@ def read_stages(folder: str | Path) -> Stages:
     """
     folder = Path(folder)
     settings = _read_settings(folder / outputs.PROVENANCE_FILE)
-    images = {name: ct.read(folder / stage_file(name)) for name in _IMAGES if _was_made(name, settings)}
-    masks = {name: ct.read(folder / stage_file(name)) for name in (*_MASKS, "labels")}
+    images = {name: files.read(folder / stage_file(name)) for name in _IMAGES if _was_made(name, settings)}
+    masks = {name: files.read(folder / stage_file(name)) for name in (*_MASKS, "labels")}
     for name, volume in {**images, **masks}.items():
         if not same_grid(volume, images["uldct"]):
             raise InputError(f"{folder / stage_file(name)} does not lie on the grid of the uLDCT: purify again")

@@ -8,9 +8,6 @@ it is in `Testing/benchmarks/weak_denoiser.md`. It makes reference images for sc
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from scipy import ndimage
@@ -19,7 +16,9 @@ from ..analysis.noise import noise_sigma
 from ..analysis.regions import outside_field_of_view
 from ..errors import InputError
 from ..hounsfield import AIR_HU
-from ..io.ct import Volume, check_ct
+from ..io.volume import Volume, check_ct
+from ..parallel.threads import over_slices
+from ..progress import NO_PROGRESS, Progress
 
 TISSUE_HU = -300.0
 """A local mean above this is tissue, where the noise is measured: room air is often clipped."""
@@ -34,9 +33,7 @@ ITERATIONS = 10
 """50 bring no smaller error, a larger shift of HU in the lung, and take five times as long."""
 
 
-def weak_denoise(
-    volume: Volume, strength: float = 1.0, *, progress: Callable[[float, str], None] | None = None
-) -> Volume:
+def weak_denoise(volume: Volume, strength: float = 1.0, *, progress: Progress = NO_PROGRESS) -> Volume:
     """Remove part of the noise, slice by slice, by total variation (Chambolle 2004).
 
     Each slice u0 becomes an approximate minimiser of ``TV(u) + |u - u0|² / (2 w)``, w = 0.64 · strength · σ, where
@@ -49,8 +46,7 @@ def weak_denoise(
         (slices, rows, columns), HU.
     strength : float
         0 returns the input as it is, 1 about halves the noise in soft tissue at 2 % dose; more removes more.
-    progress
-        Called with (fraction, text).
+    progress : Progress
 
     Returns
     -------
@@ -60,7 +56,7 @@ def weak_denoise(
     Raises
     ------
     InputError
-        If the strength is negative or not finite, or the volume is not CT (`ct.check_ct`).
+        If the strength is negative or not finite, or the volume is not CT (`volume.check_ct`).
 
     References
     ----------
@@ -83,10 +79,7 @@ def weak_denoise(
     def denoise(index: int) -> None:
         result[index] = _denoised(volume.array[index], strength)
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for done, _ in enumerate(threads.map(denoise, range(len(result))), start=1):
-            if progress:
-                progress(done / len(result), "removing noise")
+    over_slices(denoise, len(result), progress, "removing noise")
     return volume.with_array(result)
 
 

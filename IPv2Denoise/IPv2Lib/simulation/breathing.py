@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from ..analysis.regions import Region, segment
+from ..analysis.region_labels import Region
+from ..analysis.regions import segment
 
 
 def breathe(ndct: np.ndarray, amplitude: float, rng: np.random.Generator, pixel_mm: float = 1.0) -> np.ndarray:

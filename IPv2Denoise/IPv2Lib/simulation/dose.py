@@ -7,15 +7,16 @@ resolution, its HU and its texture, and nothing is stretched to 8 bits on the wa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..analysis.noise import cut, homogeneous_places, noise_power_spectrum
 from ..analysis.regions import outside_field_of_view
-from ..errors import Cancelled, InputError
-from ..io.ct import Volume, check_ct
+from ..errors import InputError
+from ..io.volume import Volume, check_ct
+from ..progress import NO_PROGRESS, Progress
 from .projection import Kernel, back_project, detector_bins, filter_views, project
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ def simulate(
     source_dose: float | None = 1.0,
     first_slice: int = 0,
     device: str = "cpu",
-    progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> Volume:
     """Simulate a scan at a fraction of the dose.
 
@@ -83,8 +83,8 @@ def simulate(
         Number of the first slice in its scan: a part of a scan gets the noise that it has in the whole.
     device : str
         torch device.
-    progress, cancelled
-        Called with (fraction, text); polled between batches of slices.
+    progress : Progress
+        Asked between batches of slices.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def simulate(
     InputError
         For a parameter out of range, a volume that is not CT, or pixels that are not square.
     Cancelled
-        If `cancelled` returned True.
+        If `progress` was cancelled.
 
     References
     ----------
@@ -108,7 +108,7 @@ def simulate(
     _check(ndct, dose, method, seed, photons, views, electronic_variance, source_dose)
     added = dose if source_dose is None else _added_dose(dose, source_dose)
     result = np.array(ndct.array, dtype=np.float32)
-    for part, hu, outside, seeds in _batches(ndct, seed, first_slice, progress, cancelled):
+    for part, hu, outside, seeds in _batches(ndct, seed, first_slice, progress):
         if method == "published":
             noise = _published_noise(hu, dose, seeds, device)
         elif np.isinf(added):
@@ -125,8 +125,7 @@ def simulate(
                 device=device,
             )
         result[part] += np.where(outside, 0.0, noise)
-    if progress:
-        progress(1.0, _DOING)
+    progress.report(1.0, _DOING)
     return ndct.with_array(result)
 
 
@@ -142,8 +141,7 @@ def simulate_halves(
     source_dose: float | None = 1.0,
     first_slice: int = 0,
     device: str = "cpu",
-    progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> tuple[Volume, Volume]:
     """Simulate a low-dose scan twice: from its even views, and from its odd ones.
 
@@ -154,8 +152,8 @@ def simulate_halves(
     ----------
     ndct, dose, seed, kernel, photons, views, electronic_variance, source_dose, first_slice, device
         As for `simulate`.
-    progress, cancelled
-        Called with (fraction, text); polled between batches of slices.
+    progress : Progress
+        Asked between batches of slices.
 
     Returns
     -------
@@ -176,7 +174,7 @@ def simulate_halves(
     _check(ndct, dose, "physical", seed, photons, views, electronic_variance, source_dose)
     added = dose if source_dose is None else _added_dose(dose, source_dose)
     halves = [np.array(ndct.array, dtype=np.float32) for _ in range(2)]
-    for part, hu, outside, seeds in _batches(ndct, seed, first_slice, progress, cancelled):
+    for part, hu, outside, seeds in _batches(ndct, seed, first_slice, progress):
         if np.isinf(added):
             break
         sinogram = _physical_sinogram(hu, ndct.spacing[0], added * photons, views, electronic_variance, seeds, device)
@@ -185,8 +183,7 @@ def simulate_halves(
         even = 2.0 * _reconstructed(sinogram, kernel, hu.shape)
         for half, noise in zip(halves, (even, 2.0 * whole - even), strict=True):
             half[part] += np.where(outside, 0.0, noise * _hu_per_pixel(ndct.spacing[0]))
-    if progress:
-        progress(1.0, _DOING)
+    progress.report(1.0, _DOING)
     return ndct.with_array(halves[0]), ndct.with_array(halves[1])
 
 
@@ -306,15 +303,12 @@ def _batches(
     ndct: Volume,
     seed: int,
     first_slice: int,
-    progress: Callable[[float, str], None] | None,
-    cancelled: Callable[[], bool] | None,
+    progress: Progress,
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray, list[int]]]:
     """A few slices at a time: which, their HU with air as padding, where that is, and a seed for each."""
     for first in range(0, len(ndct.array), _SLICES_AT_ONCE):
-        if cancelled and cancelled():
-            raise Cancelled("the dose simulation was cancelled; nothing was written")
-        if progress:
-            progress(first / len(ndct.array), _DOING)
+        progress.check("the dose simulation was cancelled; nothing was written")
+        progress.report(first / len(ndct.array), _DOING)
         part = slice(first, min(first + _SLICES_AT_ONCE, len(ndct.array)))
         outside = outside_field_of_view(ndct.array[part])
         hu = np.where(outside, -1000.0, ndct.array[part].astype(np.float32)).astype(np.float32)

@@ -15,10 +15,10 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from ..analysis.regions import Region
+from ..analysis.region_labels import Region
 from ..errors import InputError
 from ..hounsfield import NO_DATA_HU
-from ..io.ct import Volume
+from ..io.volume import Volume
 
 FIELD_OF_VIEW_MM = 350.0
 LENGTH_MM = 280.0

@@ -34,7 +34,7 @@ from .distributed import Processes
 if TYPE_CHECKING:
     import torch
 
-    from ..io.ct import Volume
+    from ..io.volume import Volume
     from .on_the_fly import Block
     from .settings import TrainingSettings
 

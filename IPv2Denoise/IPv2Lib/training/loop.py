@@ -21,6 +21,7 @@ from ..errors import Cancelled, InputError, IPv2Error, OutputError
 from ..inference.torch_device import choose_device
 from ..io import atomic
 from ..io.locks import owned
+from ..progress import NO_PROGRESS, Progress
 from . import distributed, run_folder
 from .distributed import Processes, ToldByFirst
 from .learner import Learner
@@ -32,7 +33,7 @@ from .validation import Validation
 if TYPE_CHECKING:
     import torch
 
-    from ..io.ct import Volume
+    from ..io.volume import Volume
 
 _LOG_STEPS = 10
 _PROGRESS_SECONDS = 1.0
@@ -52,8 +53,7 @@ def train(
     resume: bool = False,
     workers: int = 1,
     device: str | None = None,
-    progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NO_PROGRESS,
     late: Callable[[str], None] | None = None,
 ) -> Path:
     """Train a network; return the folder of the run.
@@ -78,11 +78,11 @@ def train(
         Processes that make batches, or simulate blocks, while the network trains.
     device : str, optional
         In place of that of the settings, for a run that is resumed elsewhere.
-    progress, cancelled
-        Called with (fraction, text) about once a second, and polled at every step.
+    progress : Progress
+        Gets a report about once a second, and is asked at every step.
     late
         Called from another thread, with a text, if a step, a validation or the first batch take too long to be waited
-        for after `cancelled` returned True, which is then polled by that thread, too. The checkpoint of the last whole
+        for after `progress` was cancelled, which is then asked by that thread, too. The checkpoint of the last whole
         step was written, and the run may be resumed: this may end the process.
 
     Raises
@@ -92,7 +92,7 @@ def train(
         works on; a run that cannot be resumed; a model to start from that has another network; a device that is absent,
         a batch that the processes cannot share, or too little memory on the GPU.
     Cancelled
-        If `cancelled` returned True, or the run was asked to pause (`run_folder.request`); the checkpoint is written,
+        If `progress` was cancelled, or the run was asked to pause (`run_folder.request`); the checkpoint is written,
         and it can be resumed.
     IPv2Error
         The loss is no number any more, or something cannot be written (`OutputError`); earlier checkpoints stay.
@@ -129,7 +129,7 @@ def train(
             opened = open_source(source if source is not None else [], settings, targets, workers)
             processes.first(lambda: _begin(folder, settings, opened))
         try:
-            _Run(folder, settings, learner, opened, processes, progress, cancelled, late and leave).go_on()
+            _Run(folder, settings, learner, opened, processes, progress, late and leave).go_on()
         finally:
             learner.release()
     return folder
@@ -145,14 +145,12 @@ class _Run:
         learner: Learner,
         source: ShardSource | DrawnSource,
         processes: Processes,
-        progress: Callable[[float, str], None] | None,
-        cancelled: Callable[[], bool] | None,
+        progress: Progress,
         late: Callable[[str], None] | None,
     ):
         self.folder, self.settings, self.learner, self.source = folder, settings, learner, source
         self.processes = processes
-        self.progress = progress or (lambda fraction, text: None)
-        self.cancelled = cancelled or (lambda: False)
+        self.progress = progress
         self.late, self.is_late = late, False
         self.steps = _steps(settings, source.voxels)
         self.validation = None
@@ -201,7 +199,7 @@ class _Run:
         over = threading.Event()
 
         def watch() -> None:
-            while not self.cancelled():
+            while not self.progress.cancelled():
                 if over.wait(_POLL_SECONDS):
                     return
             if over.wait(_STEP_SECONDS if self.processes.leads else _STEP_SECONDS + _OTHERS_SECONDS):
@@ -251,7 +249,7 @@ class _Run:
 
     def _decide(self) -> tuple[float, int]:
         """How much is done, and what is wished for, the same in every process."""
-        wish = _PAUSE if self.cancelled() else _GO
+        wish = _PAUSE if self.progress.cancelled() else _GO
         if not self.processes.leads:
             return self._agreed(0.0, wish)
         asked = {None: _GO, "pause": _PAUSE, "stop": _STOP}[self.writer.asked()]
@@ -314,7 +312,7 @@ class _Run:
             self._validate()
         self._save()
         self._tell(state)
-        self.progress(1.0, f"{self.learner.step} steps done")
+        self.progress.report(1.0, f"{self.learner.step} steps done")
 
     def _tell(self, state: str, message: str = "") -> None:
         if not self.writer or self.is_late:
@@ -341,7 +339,7 @@ class _Run:
         loss = "" if self.loss is None else f", loss {self.loss:.4g}"
         left = self._seconds_left()
         rest = "" if left is None else f", {_duration(left)} left"
-        self.progress(self._fraction(), f"step {self.learner.step}{of_all}{loss}{rest}")
+        self.progress.report(self._fraction(), f"step {self.learner.step}{of_all}{loss}{rest}")
 
     def _seconds(self) -> float:
         return self.learner.seconds + time.monotonic() - self.began

@@ -19,9 +19,10 @@ from ..datasets.shards import check_strategy
 from ..errors import InputError
 from ..hounsfield import AIR_HU
 from ..io.atomic import new_file
-from ..io.ct import Volume
+from ..io.volume import Volume
+from ..purification.masks import common_masks
 from ..purification.mixing import mix_training_input
-from ..purification.purification import ABLATION, IPV1, common_masks
+from ..purification.strategies import ABLATION, IPV1
 from ..simulation.breathing import motion
 from ..simulation.dose import evened, physical_noise
 from ..simulation.projection import kernel, with_band

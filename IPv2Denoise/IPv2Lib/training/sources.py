@@ -26,7 +26,7 @@ from .noise import input_noise
 if TYPE_CHECKING:
     import torch
 
-    from ..io.ct import Volume
+    from ..io.volume import Volume
     from .settings import TrainingSettings
 
     Scans = Sequence[Volume | Path | str]
@@ -261,7 +261,7 @@ def _from_shards(
     }
     if settings.pairs == "purified":
         return ShardSource(train, validation, described, settings, workers)
-    from ..io.ct import Volume
+    from ..io.volume import Volume
 
     # Several uLDCTs were made of one NDCT.
     every = {shard.case: shard for shard in reversed(train)}
@@ -302,24 +302,25 @@ def _zoomed(shape: tuple[int, ...], zoom: float) -> tuple[int, ...]:
 
 
 def _read(scan: Volume | Path | str) -> Volume:
-    from ..io import ct
+    from ..io import files
+    from ..io.volume import Volume, check_ct
 
-    if isinstance(scan, ct.Volume):
-        ct.check_ct(scan)
+    if isinstance(scan, Volume):
+        check_ct(scan)
         return scan
-    volume = ct.read(Path(scan))
+    volume = files.read(Path(scan))
     try:
-        ct.check_ct(volume)
+        check_ct(volume)
     except InputError as error:
         raise InputError(f"{scan}: {error}") from error
     return volume
 
 
 def _check_targets(volumes: Sequence[Volume], targets: Sequence[Volume]) -> None:
-    from ..io import ct
+    from ..io.volume import same_grid
 
     if len(targets) != len(volumes):
         raise InputError(f"there are {len(volumes)} volumes and {len(targets)} targets: give one target for each")
     for number, (volume, target) in enumerate(zip(volumes, targets, strict=True), 1):
-        if not ct.same_grid(volume, target):
+        if not same_grid(volume, target):
             raise InputError(f"target {number} does not lie on the grid of its volume: resample it first")

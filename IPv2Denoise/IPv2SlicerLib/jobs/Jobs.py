@@ -14,7 +14,8 @@ import slicer
 from IPv2Lib.errors import Cancelled, InputError, IPv2Error
 from slicer.i18n import tr as _
 
-from IPv2SlicerLib.jobs.job_runner import JobRunner, JobState, default_log_folder
+from IPv2SlicerLib.jobs.job_runner import JobRunner, JobState
+from IPv2SlicerLib.jobs.logs import default_log_folder
 
 from ..widgets.Timers import singleShot
 

@@ -1,7 +1,7 @@
 """Long work in another process: one job at a time, with progress, cancel, results, and a log that outlives it.
 
-Owns the states of a job, its private folder and its log. The process itself is `processes`' business, what the
-command does `cli`'s. Needs neither Qt nor Slicer nor torch.
+Owns the states of a job. The process itself is `processes`' business, the private folder `job_folder`'s, the log
+`logs`', and what the command does `cli`'s. Needs neither Qt nor Slicer nor torch.
 
 Everything goes on in `JobRunner.poll`, which a timer or `JobRunner.wait` calls: in Slicer, threads get no turn while
 Qt waits for events. Files are written and read in a thread all the same, so that the user interface goes on;
@@ -13,8 +13,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
-import re
-import shutil
 import sys
 import tempfile
 import threading
@@ -25,19 +23,18 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from IPv2Lib import __version__
-from IPv2Lib.cli.console import BAD_INPUT, BUG, SOME_FAILED, STOPPED, SUCCESS
+from IPv2Lib.cli.worker_protocol import BAD_INPUT, BUG, SOME_FAILED, STOPPED, SUCCESS
 from IPv2Lib.errors import InputError, IPv2Error
 from IPv2Lib.io import atomic
-from IPv2Lib.io.locks import lives
 
-from .processes import Worker, end_process_tree
+from .job_folder import clear_away, new_folder, remove_stale
+from .logs import default_log_folder, new_log, open_log
+from .pace import Pace
+from .processes import Worker
 
-LOGS_KEPT = 20
 SILENT_SECONDS = 2.0
 """A worker that has said nothing for so long does not respond: it speaks twice a second."""
 FIRST_WORD_SECONDS = 30.0
@@ -49,8 +46,6 @@ CLOSING_SECONDS = 0.6
 
 _TURN_SECONDS = 0.02  # of a poll that the thread gets; a fifth of the time with a timer of 100 ms
 _PAUSE_SECONDS = 0.02  # between two polls of `wait`
-_STALE_SECONDS = 60.0  # a worker whose owner is gone ends within seconds
-_FOLDER_PREFIX = "ipv2-job-"
 _PREPARED, _COMPUTED = 0.02, 0.98  # parts of the bar: before the first are the inputs, after the second the results
 
 
@@ -125,7 +120,7 @@ class JobRunner:
     temporary_folder : Path, optional
         Where the private folders are made, with any name; by default the system's temporary folder.
     log_folder : Path, optional
-        Where the logs are kept, the newest 20; by default `default_log_folder` of the temporary folder.
+        Where the logs are kept, the newest 20; by default `logs.default_log_folder` of the temporary folder.
     on_change : callable, optional
         Gets the runner when something about it has changed, in the thread that polls.
 
@@ -194,10 +189,10 @@ class JobRunner:
         try:
             temporary = Path(self.temporary_folder or tempfile.gettempdir()).absolute()
             temporary.mkdir(parents=True, exist_ok=True)
-            self.log_path = _new_log(Path(self.log_folder or default_log_folder(temporary)), task.title)
-            _remove_stale_folders(temporary)
-            self._folder = folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-", dir=temporary))
-            self._abandon = weakref.finalize(self, _clear_away, folder, self._pids)
+            self.log_path = new_log(Path(self.log_folder or default_log_folder(temporary)), task.title)
+            remove_stale(temporary)
+            self._folder = folder = new_folder(temporary)
+            self._abandon = weakref.finalize(self, clear_away, folder, self._pids)
             self._helper = _in_thread(lambda: [_argument(given, folder) for given in task.prepare(folder)])
         except OSError as error:
             self._fail(
@@ -399,7 +394,7 @@ class JobRunner:
         self._end(JobState.CANCELLED, f"{what}; nothing was changed")
 
     def _fail_by(self, error: BaseException, what: str) -> None:
-        with contextlib.suppress(OSError), _open_log(self.log_path) as log:
+        with contextlib.suppress(OSError), open_log(self.log_path) as log:
             traceback.print_exception(error, file=log)
         if isinstance(error, IPv2Error):
             reason = str(error)
@@ -414,7 +409,7 @@ class JobRunner:
     def _end(self, state: JobState, message: str) -> None:
         self._close_worker()
         if self._helper and not self._helper.done():  # given up by `close`
-            _clear_away(self._folder, [])
+            clear_away(self._folder, [])
             self._helper.add_done_callback(lambda _, abandon=self._abandon: abandon())
         elif self._abandon:
             self._abandon()
@@ -423,7 +418,7 @@ class JobRunner:
         self.message = message
         self.remaining_seconds = None
         if self.log_path:
-            with contextlib.suppress(OSError), _open_log(self.log_path) as log:
+            with contextlib.suppress(OSError), open_log(self.log_path) as log:
                 log.writelines(f"note: {note}\n" for note in self.notes)
                 log.write(f"{message}\n")
 
@@ -475,7 +470,7 @@ class JobRunner:
         self._doing = "starting"
         self._reason = ""
         self._reason_to_cancel = ""
-        self._pace = _Pace()
+        self._pace = Pace()
         self._shown: tuple = ()
 
 
@@ -485,40 +480,6 @@ _STEPS = {
     JobState.IMPORTING: JobRunner._import,
     JobState.CANCELLING: JobRunner._cancel,
 }
-
-
-class _Pace:
-    """How long the rest of the work takes, judged by the part of it that is done.
-
-    Loading comes before the first progress and tells nothing, so the clock starts with the first step that is seen.
-    """
-
-    LEAST_SECONDS, LEAST_FRACTION = 1.0, 0.01
-
-    def __init__(self):
-        self._first: tuple[float, float] | None = None
-        self._last: tuple[float, float] | None = None
-
-    def add(self, fraction: float) -> None:
-        now = (time.monotonic(), fraction)
-        if fraction > 0 and (self._last is None or fraction > self._last[1]):
-            self._first = self._first or now
-            self._last = now
-
-    def remaining(self) -> float | None:
-        if self._last is None:
-            return None
-        (began, start), (last, fraction) = self._first, self._last
-        if last - began < self.LEAST_SECONDS or fraction - start < self.LEAST_FRACTION:
-            return None
-        whole = (last - began) * (1 - fraction) / (fraction - start)
-        return max(0.0, whole - (time.monotonic() - last))
-
-
-def default_log_folder(temporary: Path | None = None) -> Path:
-    """Where logs are kept unless said otherwise: this user's folder in a temporary folder (default: the system's)."""
-    user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""  # /tmp is everybody's; Windows has one for each user
-    return Path(temporary or tempfile.gettempdir()) / f"IPv2-logs{user}"
 
 
 def _argument(given: str | Path, folder: Path) -> str:
@@ -540,50 +501,3 @@ def _in_thread(function: Callable[..., Any], *arguments: Any) -> Future:
 
     threading.Thread(target=call, name="ipv2-files", daemon=True).start()
     return future
-
-
-def _new_log(folder: Path, title: str) -> Path:
-    """Begin a log, and remove the oldest ones."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    now = datetime.now()
-    name = re.sub(r"[^\w-]+", "-", title, flags=re.ASCII).strip("-")[:40]
-    descriptor, path = tempfile.mkstemp(".log", f"ipv2-{now:%Y%m%d-%H%M%S-%f}-{name}-", folder)
-    with _open_log(descriptor) as log:
-        log.write(f"{title}\n{now:%Y-%m-%d %H:%M:%S}, IPv2 {__version__}\n")
-    for old in sorted(folder.glob("ipv2-*.log"), key=lambda log: (_last_word(log), log.name))[:-LOGS_KEPT]:
-        with contextlib.suppress(OSError):
-            old.unlink()
-    return Path(path)
-
-
-def _open_log(log: Path | int) -> TextIO:
-    """To write at its end; what cannot be encoded, as in names that came from another system, is escaped."""
-    return open(log, "a", encoding="utf-8", errors="backslashreplace")
-
-
-def _last_word(log: Path) -> float:
-    """When something was written last; 0 if another process has just removed it."""
-    try:
-        return log.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _remove_stale_folders(temporary: Path) -> None:
-    """Remove folders of jobs whose process was killed while it wrote the inputs or read the results itself."""
-    for folder in temporary.glob(f"{_FOLDER_PREFIX}*-*"):
-        with contextlib.suppress(OSError, ValueError):
-            owner = int(folder.name.removeprefix(_FOLDER_PREFIX).partition("-")[0])
-            if time.time() - folder.stat().st_mtime > _STALE_SECONDS and not lives(owner, None):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _clear_away(folder: Path, pids: list[int]) -> None:
-    """End what runs and remove a job's folder: at its end, when its runner is forgotten, when Python ends."""
-    for pid in pids:
-        end_process_tree(pid)
-    for _ in range(20):  # Windows lets go of the files of a killed process a little later
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            break
-        time.sleep(0.02)

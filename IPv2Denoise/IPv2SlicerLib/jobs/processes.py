@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import IPv2Lib
-from IPv2Lib.cli.console import JOB_VARIABLE
+from IPv2Lib.cli.worker_protocol import JOB_VARIABLE
 
 if TYPE_CHECKING:
     import psutil

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 
 import slicer
 import vtk
-from IPv2Lib.analysis.regions import RegionStatistics, StrengthStatistics
+from IPv2Lib.analysis.region_statistics import RegionStatistics, StrengthStatistics
 from IPv2Lib.errors import InputError
 from IPv2Lib.inference.denoise import blend_into, check_strength
-from IPv2Lib.io.ct import same_grid
+from IPv2Lib.io.volume import same_grid
 
 from .result_nodes import DenoisedNodes, hidden_output, nodes_of
 from .sequences import content_stamp, data_nodes, frame_name, frame_on_display, is_sequence, update_proxies

@@ -12,11 +12,11 @@ from functools import partial
 
 import slicer
 import vtk
-from IPv2Lib.analysis.regions import StrengthStatistics
+from IPv2Lib.analysis.region_statistics import StrengthStatistics
 from IPv2Lib.errors import InputError
 from IPv2Lib.hounsfield import LUNG_LEVEL, LUNG_WINDOW
 from IPv2Lib.inference.denoise import Blended, blend_and_subtract, check_strength
-from IPv2Lib.io.ct import Volume, same_grid
+from IPv2Lib.io.volume import Volume, same_grid
 
 from .blending import keep_stamp, keep_statistics
 from .changes import place_beside, remove_whole, undoable_step, unique_name

@@ -16,18 +16,11 @@ import numpy as np
 import slicer
 from IPv2Lib.errors import InputError
 from IPv2Lib.hounsfield import LUNG_LEVEL, LUNG_WINDOW
-from IPv2Lib.io.ct import Volume, same_grid
+from IPv2Lib.io.volume import Volume, same_grid
 from IPv2Lib.purification import stage_files
-from IPv2Lib.purification.purification import (
-    BACKGROUND_ENTRIES,
-    CM1_ENTRIES,
-    CM2_ENTRIES,
-    DARK_ENTRIES,
-    LABELS,
-    Settings,
-    Stages,
-)
 from IPv2Lib.purification.stage_files import read_stages
+from IPv2Lib.purification.stages import BACKGROUND_ENTRIES, CM1_ENTRIES, CM2_ENTRIES, DARK_ENTRIES, LABELS, Stages
+from IPv2Lib.purification.strategies import Settings
 
 from .changes import parent_of, remove_whole, subject_hierarchy, undoable_step
 from .volume_nodes import (
@@ -73,7 +66,7 @@ class Stage:
     Attributes
     ----------
     key : str
-        Name of the attribute of `purification.Stages`; "dark" stands for both dark masks.
+        Name of the attribute of `stages.Stages`; "dark" stands for both dark masks.
     title : str
         For people.
     kind : {"image", "mask", "difference"}

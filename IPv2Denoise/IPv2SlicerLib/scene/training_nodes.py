@@ -18,7 +18,7 @@ import slicer
 import vtk
 from IPv2Lib.datasets.shards import Shard
 from IPv2Lib.errors import InputError
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.training.run_folder import RunState
 from vtk.util.numpy_support import numpy_to_vtk
 

@@ -23,7 +23,7 @@ import vtk
 from IPv2Lib.errors import InputError
 from IPv2Lib.hounsfield import LUNG_LEVEL, LUNG_WINDOW
 from IPv2Lib.io import atomic
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.io.volume import Volume
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from .layout_node import remember_layout
@@ -122,7 +122,7 @@ def fill_labels(node: slicer.vtkMRMLLabelMapVolumeNode, labels: np.ndarray, volu
 def node_to_volume(node: slicer.vtkMRMLScalarVolumeNode | None) -> Volume:
     """Copy a volume out of the scene.
 
-    Values are not judged here; `ct.check_ct` does that.
+    Values are not judged here; `volume.check_ct` does that.
 
     Raises
     ------

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from IPv2Lib.errors import InputError, OutputError
-from IPv2Lib.io import ct, image_files
-from IPv2Lib.io.ct import Volume
+from IPv2Lib.hounsfield import window_8bit
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume, check_ct, overlap_fraction, resample_onto, same_grid, to_image
 
 SUFFIXES = [".nrrd", ".nii", ".nii.gz", ".mha", ".mhd"]
 FEW = settings(max_examples=30, deadline=None)
@@ -92,7 +93,7 @@ class TestVolume:
 
     def test_affine_is_what_itk_computes(self):
         volume = example()
-        image = image_files.to_image(volume)
+        image = to_image(volume)
         for index in [(0, 0, 0), (6, 4, 2), (3, 1, 0)]:
             expected = image.TransformIndexToPhysicalPoint(index)
             np.testing.assert_allclose((volume.affine @ [*index, 1])[:3], expected, atol=1e-9)
@@ -102,7 +103,7 @@ class TestCheck:
     @pytest.mark.parametrize("shape", [(1, 2, 2), (1, 64, 64), (5, 2, 9)])
     @pytest.mark.parametrize("dtype", [np.int16, np.float32])
     def test_accepts_ct(self, shape, dtype):
-        ct.check_ct(example(dtype, shape))
+        check_ct(example(dtype, shape))
 
     @pytest.mark.parametrize(
         "values",
@@ -114,7 +115,7 @@ class TestCheck:
         ],
     )
     def test_accepts_unusual_ct(self, values):
-        ct.check_ct(Volume(np.resize(values, (1, 4, 4))))
+        check_ct(Volume(np.resize(values, (1, 4, 4))))
 
     @pytest.mark.parametrize(
         ("volume", "message"),
@@ -144,7 +145,7 @@ class TestCheck:
     )
     def test_refuses_what_is_no_ct(self, volume, message):
         with pytest.raises(InputError, match=message):
-            ct.check_ct(volume)
+            check_ct(volume)
 
     @FEW
     @given(arrays, geometries)
@@ -152,10 +153,10 @@ class TestCheck:
         low, high = float(array.min()), float(array.max())
         acceptable = np.isfinite(array).all() and low != high and low < 0 and max(-low, high) > 10
         if acceptable:
-            ct.check_ct(Volume(array, **geometry))
+            check_ct(Volume(array, **geometry))
         else:
             with pytest.raises(InputError):
-                ct.check_ct(Volume(array, **geometry))
+                check_ct(Volume(array, **geometry))
 
 
 class TestFiles:
@@ -164,35 +165,35 @@ class TestFiles:
     def test_round_trip(self, array, geometry, suffix):
         volume = Volume(array, **geometry)
         with tempfile.TemporaryDirectory() as folder:
-            path = ct.write(volume, Path(folder, f"scan.v1{suffix}"))
+            path = files.write(volume, Path(folder, f"scan.v1{suffix}"))
             assert len(list(Path(folder).iterdir())) == (2 if suffix == ".mhd" else 1)
-            result = ct.read(path)
+            result = files.read(path)
         assert result.array.dtype == array.dtype
         np.testing.assert_array_equal(result.array, array)
         # NIfTI keeps its geometry as float32
         tolerance = 1e-3 if suffix.startswith(".nii") else 1e-6
         assert_same_geometry(result, volume, tolerance)
-        assert ct.same_grid(result, volume) or suffix.startswith(".nii")
+        assert same_grid(result, volume) or suffix.startswith(".nii")
 
     @pytest.mark.parametrize("suffix", [".nrrd", ".nii.gz", ".mha"])
     def test_is_compressed(self, tmp_path, suffix):
         volume = Volume(np.resize(np.arange(-9, 9), (8, 64, 64)))
-        assert ct.write(volume, tmp_path / f"a{suffix}").stat().st_size < volume.array.nbytes / 4
+        assert files.write(volume, tmp_path / f"a{suffix}").stat().st_size < volume.array.nbytes / 4
 
     def test_suffix_in_capitals(self, tmp_path):
-        path = ct.write(example(), tmp_path / "SCAN.NII.GZ")
-        np.testing.assert_array_equal(ct.read(path).array, example().array)
+        path = files.write(example(), tmp_path / "SCAN.NII.GZ")
+        np.testing.assert_array_equal(files.read(path).array, example().array)
 
     def test_writes_a_view_that_is_not_contiguous(self, tmp_path):
         volume = example().with_array(example(shape=(7, 5, 3)).array.transpose(2, 1, 0)[::-1])
-        np.testing.assert_array_equal(ct.read(ct.write(volume, tmp_path / "a.nrrd")).array, volume.array)
+        np.testing.assert_array_equal(files.read(files.write(volume, tmp_path / "a.nrrd")).array, volume.array)
 
     @pytest.mark.parametrize("suffix", SUFFIXES)
     def test_two_dimensional_image_is_one_slice(self, tmp_path, suffix):
         image = sitk.GetImageFromArray(np.arange(-6, 6, dtype=np.int16).reshape(3, 4))
         image.SetSpacing((0.5, 0.75))
         sitk.WriteImage(image, str(tmp_path / f"a{suffix}"))
-        volume = ct.read(tmp_path / f"a{suffix}")
+        volume = files.read(tmp_path / f"a{suffix}")
         assert volume.array.shape == (1, 3, 4)
         assert volume.spacing == (0.5, 0.75, 1.0)
 
@@ -200,7 +201,7 @@ class TestFiles:
     def test_reads_other_types_of_values(self, tmp_path, dtype):
         values = np.arange(24, dtype=dtype).reshape(2, 3, 4)
         sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "a.nrrd"))
-        array = ct.read(tmp_path / "a.nrrd").array
+        array = files.read(tmp_path / "a.nrrd").array
         assert array.dtype == (np.float32 if dtype == np.float64 else np.int16)
         np.testing.assert_array_equal(array, values)
 
@@ -209,12 +210,12 @@ class TestFiles:
         data = bytearray((tmp_path / "a.nii").read_bytes())
         data[112:120] = np.array([1, -1024], "<f4").tobytes()  # scl_slope, scl_inter
         (tmp_path / "a.nii").write_bytes(data)
-        assert (ct.read(tmp_path / "a.nii").array == -1000).all()
+        assert (files.read(tmp_path / "a.nii").array == -1000).all()
 
     def test_real_scan_is_kept_bit_by_bit(self, data_folder, tmp_path):
-        volume = ct.read(data_folder / "lungdx_A0002.nrrd")
-        ct.check_ct(volume)
-        again = ct.read(ct.write(volume, tmp_path / "again.nrrd"))
+        volume = files.read(data_folder / "lungdx_A0002.nrrd")
+        check_ct(volume)
+        again = files.read(files.write(volume, tmp_path / "again.nrrd"))
         assert again.array.dtype == np.int16
         assert again.array.tobytes() == volume.array.tobytes()
         assert_same_geometry(again, volume)
@@ -236,24 +237,24 @@ class TestBadFiles:
         return path
 
     def test_the_nrrd_of_these_tests_is_good(self, tmp_path):
-        assert ct.read(self.write_nrrd(tmp_path / "a.nrrd")).array.shape == (2, 2, 2)
+        assert files.read(self.write_nrrd(tmp_path / "a.nrrd")).array.shape == (2, 2, 2)
 
     @pytest.mark.parametrize("directions", ["(0,0,0) (0,1,0) (0,0,1)", "(1,0,0) (1,0,0) (0,0,1)"])
     def test_geometry_that_cannot_be_inverted(self, tmp_path, directions, capfd):
         with pytest.raises(InputError, match=r"a\.nrrd"):
-            ct.read(self.write_nrrd(tmp_path / "a.nrrd", **{"space directions": directions}))
+            files.read(self.write_nrrd(tmp_path / "a.nrrd", **{"space directions": directions}))
         assert capfd.readouterr().err == ""
 
     def test_too_few_pixels(self, tmp_path):
         with pytest.raises(InputError, match=r"a\.nrrd: 4 slices of 2×1 pixels"):
-            ct.read(self.write_nrrd(tmp_path / "a.nrrd", sizes="1 2 4"))
+            files.read(self.write_nrrd(tmp_path / "a.nrrd", sizes="1 2 4"))
 
     @pytest.mark.parametrize("suffix", SUFFIXES)
     @pytest.mark.parametrize("content", [b"", b"not an image\n" * 100])
     def test_foreign_content(self, tmp_path, suffix, content, capfd):
         (tmp_path / f"a{suffix}").write_bytes(content)
         with pytest.raises(InputError, match="cannot read") as caught:
-            ct.read(tmp_path / f"a{suffix}")
+            files.read(tmp_path / f"a{suffix}")
         assert "\n" not in str(caught.value)
         assert capfd.readouterr().err == ""
 
@@ -261,17 +262,17 @@ class TestBadFiles:
     @pytest.mark.parametrize("dtype", [np.int16, np.float32])
     @pytest.mark.parametrize("lost_bytes", [40, 3000])
     def test_truncated_file(self, tmp_path, suffix, dtype, lost_bytes):
-        path = ct.write(example(dtype, shape=(4, 40, 40)), tmp_path / f"a{suffix}")
+        path = files.write(example(dtype, shape=(4, 40, 40)), tmp_path / f"a{suffix}")
         path.write_bytes(path.read_bytes()[:-lost_bytes])
         with pytest.raises(InputError, match="cannot read") as caught:
-            ct.read(path)
+            files.read(path)
         assert "\n" not in str(caught.value)
 
     def test_missing_data_file(self, tmp_path):
-        ct.write(example(), tmp_path / "a.mhd")
+        files.write(example(), tmp_path / "a.mhd")
         (tmp_path / "a.zraw").unlink()
         with pytest.raises(InputError, match="cannot read"):
-            ct.read(tmp_path / "a.mhd")
+            files.read(tmp_path / "a.mhd")
 
     @pytest.mark.parametrize("suffix", [".nrrd", ".nii.gz", ".mha"])
     def test_colour_and_time(self, tmp_path, suffix):
@@ -279,24 +280,24 @@ class TestBadFiles:
         path = str(tmp_path / f"a{suffix}")
         sitk.WriteImage(sitk.Compose([image] * 3), path)
         with pytest.raises(InputError, match="3 values per voxel"):
-            ct.read(path)
+            files.read(path)
         sitk.WriteImage(sitk.JoinSeries([image] * 5), path)
         with pytest.raises(InputError, match=r"4-D \(4×3×2×5\)"):
-            ct.read(path)
+            files.read(path)
 
     def test_missing_and_unknown(self, tmp_path):
         with pytest.raises(InputError, match=r"nothing\.nrrd does not exist"):
-            ct.read(tmp_path / "nothing.nrrd")
+            files.read(tmp_path / "nothing.nrrd")
         for name in ("notes.txt", "picture.png", "none"):
             (tmp_path / name).write_bytes(b"text")
             with pytest.raises(InputError, match=f"{name} is not an NRRD, NIfTI or MetaImage file, nor DICOM"):
-                ct.read(tmp_path / name)
+                files.read(tmp_path / name)
 
 
 class TestFailingWrites:
     def test_unknown_suffix(self, tmp_path):
         with pytest.raises(OutputError, match=r"end the name in \.nrrd"):
-            ct.write(example(), tmp_path / "a.png")
+            files.write(example(), tmp_path / "a.png")
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("name", ["a.nrrd", "a.nii.gz", "series"])
@@ -304,7 +305,7 @@ class TestFailingWrites:
         (tmp_path / "file").write_bytes(b"")
         for parent in ("missing", "file"):
             with pytest.raises(OutputError, match=f"{parent} is not a folder; create it first"):
-                ct.write(example(), tmp_path / parent / name)
+                files.write(example(), tmp_path / parent / name)
         assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
     @pytest.mark.parametrize("name", [f"a{suffix}" for suffix in SUFFIXES] + ["series"])
@@ -317,11 +318,11 @@ class TestFailingWrites:
         def fail(*_):
             raise error
 
-        monkeypatch.setattr(ct.os, "replace", fail)
-        monkeypatch.setattr(ct.os, "rename", fail)
+        monkeypatch.setattr(files.os, "replace", fail)
+        monkeypatch.setattr(files.os, "rename", fail)
         expected = OutputError if isinstance(error, OSError) else KeyboardInterrupt
         with pytest.raises(expected) as caught:
-            ct.write(example(), tmp_path / name)
+            files.write(example(), tmp_path / name)
         if isinstance(error, OSError):
             assert str(caught.value) == f"cannot write {tmp_path / name}: the disk is full"
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -333,16 +334,17 @@ class TestFailingWrites:
         script = f"""
 import resource, signal
 import numpy as np
-from IPv2Lib.io import ct, image_files
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume
 signal.signal(signal.{signal.Signals.SIGXFSZ.name}, signal.SIG_IGN)
-volume = ct.Volume(np.random.default_rng(0).integers(-1000, 1000, (2, 256, 256)))
+volume = Volume(np.random.default_rng(0).integers(-1000, 1000, (2, 256, 256)))
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 try:
-    ct.write(volume, {str(tmp_path / name)!r})
-except ct.OutputError as error:
+    files.write(volume, {str(tmp_path / name)!r})
+except files.OutputError as error:
     print(error)
 """
-        library = Path(ct.__file__).parents[2]
+        library = Path(files.__file__).parents[2]
         result = subprocess.run(
             [sys.executable, "-c", script], cwd=library, stdout=subprocess.PIPE, text=True, check=True
         )
@@ -353,7 +355,7 @@ except ct.OutputError as error:
     def test_refuses_what_the_format_cannot_hold(self, tmp_path):
         for volume in (Volume(np.zeros((4, 4))), Volume(np.zeros((1, 4, 4)), spacing=(0, 1, 1))):
             with pytest.raises(InputError):
-                ct.write(volume, tmp_path / "a.nrrd")
+                files.write(volume, tmp_path / "a.nrrd")
         assert not list(tmp_path.iterdir())
 
 
@@ -362,38 +364,38 @@ class TestGrids:
         volume = example()
         x, y, z = volume.origin
         dx, dy, dz = volume.spacing
-        assert ct.same_grid(volume, volume.with_array(volume.array.astype(np.float32)))
-        assert ct.same_grid(volume, Volume(volume.array, volume.spacing, (x + 1e-3, y, z), volume.direction))
-        assert not ct.same_grid(volume, Volume(volume.array, volume.spacing, (x + 0.1, y, z), volume.direction))
-        assert not ct.same_grid(volume, Volume(volume.array, (dx, dy, dz * 1.1), (x, y, z), volume.direction))
-        assert not ct.same_grid(volume, Volume(volume.array, volume.spacing, (x, y, z)))
-        assert not ct.same_grid(volume, volume.with_array(volume.array[:2]))
+        assert same_grid(volume, volume.with_array(volume.array.astype(np.float32)))
+        assert same_grid(volume, Volume(volume.array, volume.spacing, (x + 1e-3, y, z), volume.direction))
+        assert not same_grid(volume, Volume(volume.array, volume.spacing, (x + 0.1, y, z), volume.direction))
+        assert not same_grid(volume, Volume(volume.array, (dx, dy, dz * 1.1), (x, y, z), volume.direction))
+        assert not same_grid(volume, Volume(volume.array, volume.spacing, (x, y, z)))
+        assert not same_grid(volume, volume.with_array(volume.array[:2]))
 
     def test_overlap_of_shifted_volumes(self):
         a = Volume(np.zeros((10, 20, 20)), spacing=(0.5, 0.5, 2))
         for shift, expected in [((0, 0, 0), 1), ((5, 0, 0), 0.5), ((0, 0, 10), 0.5), ((0, 0, 40), 0)]:
-            assert ct.overlap_fraction(a, Volume(a.array, a.spacing, shift)) == pytest.approx(expected)
+            assert overlap_fraction(a, Volume(a.array, a.spacing, shift)) == pytest.approx(expected)
 
     def test_overlap_counts_the_first_volume(self):
         large, small = Volume(np.zeros((4, 8, 8))), Volume(np.zeros((2, 4, 4)))
-        assert ct.overlap_fraction(small, large) == 1
-        assert ct.overlap_fraction(large, small) == pytest.approx(1 / 8)
+        assert overlap_fraction(small, large) == 1
+        assert overlap_fraction(large, small) == pytest.approx(1 / 8)
 
     @FEW
     @given(geometries)
     def test_overlap_with_itself(self, geometry):
         volume = Volume(np.zeros((1, 5, 70)), **geometry)
-        assert ct.overlap_fraction(volume, volume) == 1
+        assert overlap_fraction(volume, volume) == 1
 
     def test_resampling_on_the_same_grid_changes_nothing(self):
         volume = example()
-        assert ct.resample_onto(volume, example(np.float32)).array is volume.array
+        assert resample_onto(volume, example(np.float32)).array is volume.array
 
     def test_resampling_a_linear_ramp_is_exact(self):
         z, y, x = np.indices((6, 12, 12))
         ramp = Volume((3 * x - 5 * y + 7 * z).astype(np.int16), spacing=(1, 1, 2))
         grid = Volume(np.zeros((3, 5, 5)), spacing=(0.5, 0.5, 1), origin=(2.25, 3.5, 1.0))
-        result = ct.resample_onto(ramp, grid)
+        result = resample_onto(ramp, grid)
         z, y, x = np.indices(grid.array.shape)
         expected = 3 * (2.25 + 0.5 * x) - 5 * (3.5 + 0.5 * y) + 7 * (1 + z) / 2
         assert result.array.dtype == np.float32
@@ -402,18 +404,18 @@ class TestGrids:
 
     def test_resampling_fills_what_was_not_scanned(self):
         moving = Volume(np.full((1, 4, 4), 40))
-        result = ct.resample_onto(moving, Volume(np.zeros((3, 4, 8)), origin=(0, 0, -1)))
+        result = resample_onto(moving, Volume(np.zeros((3, 4, 8)), origin=(0, 0, -1)))
         assert (result.array[1, :, :4] == 40).all()
         assert (result.array[1, :, 4:] == -1024).all()
         assert (result.array[[0, 2]] == -1024).all()
-        assert (ct.resample_onto(moving, Volume(np.zeros((1, 4, 8))), -2000).array[0, :, 4:] == -2000).all()
+        assert (resample_onto(moving, Volume(np.zeros((1, 4, 8))), -2000).array[0, :, 4:] == -2000).all()
 
 
 class TestWindow:
     @FEW
     @given(hnp.arrays(st.sampled_from([np.int16, np.float32]), (3, 4), elements=st.integers(-3000, 3000)))
     def test_is_rounded_and_monotonic(self, array):
-        grey = ct.window_8bit(array, -1000, 400)
+        grey = window_8bit(array, -1000, 400)
         exact = np.clip((array.astype(float) + 1000) / 1400 * 255, 0, 255)
         assert grey.dtype == np.uint8
         assert np.abs(grey - exact).max() <= 0.5 + 1e-4
@@ -421,9 +423,9 @@ class TestWindow:
 
     def test_does_not_change_its_input(self):
         array = np.array([-2000.0, 0.0], np.float32)
-        ct.window_8bit(array)
+        window_8bit(array)
         assert array.tolist() == [-2000, 0]
 
     def test_refuses_an_empty_window(self):
         with pytest.raises(InputError, match="from 400 to -1000 HU is empty"):
-            ct.window_8bit(np.zeros(3), 400, -1000)
+            window_8bit(np.zeros(3), 400, -1000)

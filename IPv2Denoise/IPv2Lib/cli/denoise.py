@@ -1,0 +1,176 @@
+"""The command `denoise`: one scan, several, or a cohort (see `cohort`)."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..io import outputs
+from ..io.file_names import suffix
+from ..io.locks import owned
+from ..progress import Progress
+from . import cohort
+from .console import Console
+from .options import (
+    INPUT,
+    LOADING,
+    OUTPUT,
+    Notes,
+    add_device,
+    add_model,
+    add_no_compress,
+    add_overwrite,
+    add_runner,
+    aligned,
+    load_model,
+    read,
+)
+
+if TYPE_CHECKING:
+    from ..analysis.region_statistics import RegionStatistics
+    from ..models.bundle import Bundle
+
+
+def _denoise_options(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Remove the noise of a low-dose chest CT. The result has the geometry of the input and its HU; padding\n"
+        f"outside the field of view comes back unchanged. {outputs.RESEARCH}\n"
+        "OUTPUT.json, beside the output, says which model made it, and how.\n"
+        "Several inputs are denoised one after another into the new folder OUTPUT, each as NAME.nrrd.\n"
+        "With --workers, --scheduler or --retries, inputs that fail do not stop the others: OUTPUT/report.csv says\n"
+        "why, and the same command again goes on after a stop."
+    )
+    command.epilog = (
+        "examples:\n"
+        "  ipv2 denoise scan.nrrd denoised.nrrd\n"
+        "  ipv2 denoise dicom-folder denoised-folder       a DICOM series that keeps patient and study\n"
+        "  ipv2 denoise scan.nii.gz half.nii.gz --strength 0.5 --statistics\n"
+        "  ipv2 denoise a.nrrd b.nrrd c.nrrd denoised      denoised/a.nrrd, denoised/b.nrrd, denoised/c.nrrd\n"
+        "  ipv2 denoise cohort/* denoised --workers 4      as many as there are, four at a time"
+    )
+    command.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help=INPUT)
+    # As text: a path would lose the slash at the end.
+    command.add_argument("output", metavar="OUTPUT", help=f"{OUTPUT}; of several inputs, a new folder")
+    add_model(command)
+    command.add_argument(
+        "--strength", type=float, default=1.0, metavar="S",
+        help="0 (the input as it is) to 1 (all noise that the model finds removed) (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument(
+        "--keep-noise", type=float, metavar="HU",
+        help="σ of the noise that is left for its texture, 0 for none (default: what the model's card says)",
+    )  # fmt: skip
+    command.add_argument(
+        "--self-ensemble", action="store_true",
+        help="mean of the results for slices turned and mirrored in all ways: less error, eight times as long",
+    )  # fmt: skip
+    add_device(command)
+    command.add_argument(
+        "--keep-outside-body", action="store_true", help="leave the HU of room, table and clothes exactly as they are"
+    )
+    command.add_argument(
+        "--statistics", action="store_true", help="show mean and noise of lung, soft tissue, bone, air before and after"
+    )
+    add_no_compress(command)
+    add_overwrite(command)
+    add_runner(command)
+
+
+def _denoise(options: argparse.Namespace, console: Console) -> None:
+    console.progress.report(0.0, LOADING)
+    from ..inference.cohort import Options
+    from ..inference.denoise import check_strength, choose_device, noise_to_keep
+
+    if options.scheduler is None:
+        options.device = choose_device(options.device)
+    check_strength(options.strength)
+    model = load_model(options.model, options.device)
+    kept_noise_hu = noise_to_keep(model, options.keep_noise)
+    options.how = Options(
+        options.strength, options.device, options.keep_outside_body, kept_noise_hu, options.self_ensemble,
+        options.statistics, options.compress,
+    )  # fmt: skip
+    if len(options.inputs) > 1 or cohort.is_cohort(options):
+        options.output = Path(options.output)
+    if cohort.is_cohort(options):
+        cohort.denoise_cohort(options, options.how, model, console)
+        return
+    if len(options.inputs) > 1:
+        _denoise_several(options, model, console)
+        return
+    (source,) = options.inputs
+    outputs.check_output(options.output, source, options.overwrite)
+    notes = Notes(console)
+    with owned(Path(options.output), "denoise"):
+        facts, table = _denoise_one(source, options.output, model, options, console.progress, notes)
+    console.result(
+        f"{options.output}: denoised with {model.name} at strength {options.strength:g}{table}",
+        command="denoise", output=str(options.output), sidecar=str(outputs.sidecar_path(options.output)), **facts,
+        notes=notes.texts,
+    )  # fmt: skip
+
+
+def _denoise_several(options: argparse.Namespace, model: Bundle, console: Console) -> None:
+    if suffix(options.output) in outputs.SUFFIXES:
+        raise InputError(f"{options.output} is one file for {len(options.inputs)} inputs: give a new folder's name")
+    names = outputs.unique_names(options.inputs)
+    lines = [f"{options.output}: denoised with {model.name} at strength {options.strength:g}"]
+    notes, concerns, results = Notes(console), [], []
+    with outputs.new_folder(options.output, "denoise", False, *options.inputs) as folder:
+        for index, source in enumerate(options.inputs):  # all are seen before any long work
+            console.progress.report(0.05 * index / len(options.inputs), f"checking {source.name}")
+            concerns.append(read(source, None, model.card)[1])
+        for source, sentences in zip(options.inputs, concerns, strict=True):
+            notes.say(source, sentences)
+        denoising = console.progress.part(0.05, 1.0)
+        for index, (source, name) in enumerate(zip(options.inputs, names, strict=True)):
+            place = f"{index + 1} of {len(names)}, {source.name}"
+            part = denoising.part(index / len(names), (index + 1) / len(names), place)
+            facts, table = _denoise_one(source, folder / f"{name}.nrrd", model, options, part, notes)
+            output = options.output / f"{name}.nrrd"
+            lines.append(f"  {output.name} from {source}{table}")
+            results.append(
+                {"input": str(source), "output": str(output), "sidecar": str(outputs.sidecar_path(output)), **facts}
+            )
+    console.result("\n".join(lines), command="denoise", output=str(options.output), results=results, notes=notes.texts)
+
+
+def _denoise_one(
+    source: Path, output: str | Path, model: Bundle, options: argparse.Namespace,
+    progress: Progress, notes: Notes,
+) -> tuple[dict[str, Any], str]:  # fmt: skip
+    """Read, denoise, write; return provenance and statistics, and the latter as a table for people."""
+    from ..analysis.region_statistics import StrengthStatistics
+    from ..inference.cohort import denoise_to_file
+
+    progress.report(0.0, "reading")
+    volume, concerns = read(source, notes, model.card)
+    facts = denoise_to_file(volume, source, output, model, options.how, concerns=concerns, progress=progress)
+    if not options.statistics:
+        return facts, ""
+    return facts, f"\n{_region_table(StrengthStatistics.from_dict(facts['statistics']).at(options.strength))}"
+
+
+def _region_table(rows: Sequence[RegionStatistics]) -> str:
+    from ..evaluation.agreement import number
+
+    return aligned(
+        [("in HU", "mean before", "after", "σ before", "after", "removed, %")]
+        + [
+            (
+                row.region.label,
+                *map(number, (row.mean_before, row.mean_after, row.sigma_before, row.sigma_after)),
+                number(100 * row.noise_reduction, 0),
+            )
+            for row in rows
+        ]
+    )
+
+
+COMMANDS = {
+    "denoise": ("remove the noise of a low-dose chest CT", _denoise_options, _denoise),
+}
+"""Name: one line of help, function that adds the options, function that runs the command."""

@@ -1,0 +1,53 @@
+"""The command `phantom`: a synthetic chest scanned twice."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..io import outputs
+from .console import Console
+from .options import add_no_compress, whole_number
+
+
+def _phantom_options(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Make a synthetic chest scanned twice, for trying things out: FOLDER gets uldct.nrrd, ndct.nrrd with another\n"
+        "breath, truth.nrrd (the uLDCT without its noise) and provenance.json. No part is from a person."
+    )
+    command.epilog = "examples:\n  ipv2 phantom chest\n  ipv2 phantom chest --size 512 --slices 40 --dose 0.05 --seed 3"
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="new folder for the scans")
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace FOLDER if it holds the phantom of an earlier run"
+    )
+    command.add_argument("--size", type=whole_number, default=256, help="rows and columns (default: %(default)s)")
+    command.add_argument("--slices", type=whole_number, default=24, help="(default: %(default)s)")
+    command.add_argument("--dose", type=float, default=0.02, help="of the uLDCT, above 0 to 1 (default: %(default)s)")
+    command.add_argument("--breath", type=float, default=8.0, metavar="MM", help="-30 to 30 (default: %(default)s)")
+    command.add_argument("--seed", type=whole_number, default=0, help="another number, another chest (default: 0)")
+    add_no_compress(command)
+
+
+def _phantom(options: argparse.Namespace, console: Console) -> None:
+    from ..io import files
+    from ..simulation import phantom
+
+    chosen = {name: getattr(options, name) for name in ("size", "slices", "dose", "breath", "seed")}
+    facts = outputs.provenance("phantom", chosen)
+    with outputs.new_folder(options.folder, "phantom", options.overwrite) as folder:
+        console.progress.report(0.0, "scanning a synthetic chest twice")
+        pair = phantom.pair(**chosen)
+        for index, name in enumerate(("uldct", "ndct", "truth")):
+            console.progress.report(0.8 + 0.2 * index / 3, f"writing {name}")
+            files.write(getattr(pair, name), folder / f"{name}.nrrd", compress=options.compress)
+        outputs.write_json(folder / outputs.PROVENANCE_FILE, facts)
+    console.result(
+        f"{options.folder}: a synthetic chest, uldct.nrrd, ndct.nrrd and truth.nrrd",
+        command="phantom", folder=str(options.folder), provenance=facts,
+    )  # fmt: skip
+
+
+COMMANDS = {
+    "phantom": ("make a synthetic pair of scans", _phantom_options, _phantom),
+}
+"""Name: one line of help, function that adds the options, function that runs the command."""

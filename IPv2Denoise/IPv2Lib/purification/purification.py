@@ -18,6 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..analysis.regions import Region, outside_field_of_view, segment
+from ..colors import BLUE, GREEN, ORANGE, PURPLE
 from ..errors import InputError
 from ..io.ct import Volume, check_ct, overlap_fraction, resample_onto, same_grid, window_8bit
 from ..simulation import dose as dose_simulation
@@ -34,16 +35,14 @@ LABELS = (
 )
 """Value, name and colour (red, green, blue, 0 to 255) of each label of `Stages.labels`."""
 
-# Okabe and Ito's colours, which also colour-blind people tell apart.
-_BLUE, _ORANGE, _GREEN, _PURPLE = (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167)
 DARK_ENTRIES = (
-    (1, "Dark in the uLDCT only", _BLUE),
-    (2, "Dark in the NDCT only", _ORANGE),
-    (3, "Dark in both", _GREEN),
+    (1, "Dark in the uLDCT only", BLUE),
+    (2, "Dark in the NDCT only", ORANGE),
+    (3, "Dark in both", GREEN),
 )
-CM1_ENTRIES = ((1, "Dark in uLDCT or NDCT", _GREEN),)
-BACKGROUND_ENTRIES = ((1, "Background", _PURPLE),)
-CM2_ENTRIES = ((1, "Lungs and airways", _BLUE),)
+CM1_ENTRIES = ((1, "Dark in uLDCT or NDCT", GREEN),)
+BACKGROUND_ENTRIES = ((1, "Background", PURPLE),)
+CM2_ENTRIES = ((1, "Lungs and airways", BLUE),)
 """Value, name and colour of the labels of the masks; the dark masks are D(L) + 2 · D(N)."""
 
 MATCHED = "matched"

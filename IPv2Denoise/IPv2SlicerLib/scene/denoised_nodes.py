@@ -79,7 +79,7 @@ def add_denoised(
     statistics : StrengthStatistics, optional
         For the table.
     provenance : mapping
-        Kept on the denoised node, see `scene.set_provenance`; its key `strength` is set here.
+        Kept on the denoised node, see `volume_nodes.set_provenance`; its key `strength` is set here.
     output_node : vtkMRMLScalarVolumeNode, optional
         Gets the result instead of a new node. Whatever it was before, it belongs to its input from now on: its name,
         its place and all that it says are those of a new one. Of an earlier result of the same input, name,
@@ -98,8 +98,8 @@ def add_denoised(
     Raises
     ------
     InputError
-        The input is no volume (`scene.node_view`), the strength is out of range, the result lies on another grid,
-        or the output node is the input, or no scalar volume.
+        The input is no volume (`volume_nodes.node_view`), the strength is out of range, the result lies on another
+        grid, or the output node is the input, or no scalar volume.
     """
     check_strength(strength)
     before = node_view(input_node)

@@ -155,7 +155,7 @@ def add_stages(stages: Stages, uldct_node: slicer.vtkMRMLScalarVolumeNode, *, na
     Raises
     ------
     InputError
-        The node is no volume (`scene.node_view`).
+        The node is no volume (`volume_nodes.node_view`).
     """
     whole = node_view(uldct_node)
     target = uldct_node.GetScene()

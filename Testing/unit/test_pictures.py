@@ -1,5 +1,6 @@
 """Sheets of slices: nothing is lost, clipped or of another size."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -246,10 +247,19 @@ def test_a_sheet_becomes_the_same_png_every_time(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path):
+def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    figure = pictures.contact_sheet([panel()], 1, (40, 30))
     (tmp_path / "a.png").mkdir()
     with pytest.raises(OutputError, match="cannot be written"):
-        figures.save(pictures.contact_sheet([panel()], 1, (40, 30)), tmp_path / "a.png")
+        figures.save(figure, tmp_path / "a.png")
+
+    def half(path, **_):
+        path.write_bytes(b"half a picture")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(figure, "savefig", half)
+    with pytest.raises(OutputError, match=r"b.png cannot be written \(the disk is full\)"):
+        figures.save(figure, tmp_path / "b.png")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 

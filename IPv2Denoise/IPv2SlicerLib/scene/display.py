@@ -44,7 +44,7 @@ def show_difference(
     """
     check_limit(limit_hu)
     display = node.GetDisplayNode()
-    display.SetAndObserveColorNodeID(_color_table(node.GetScene(), "IPv2 difference", difference_colors()).GetID())
+    display.SetAndObserveColorNodeID(_difference_table(node.GetScene()).GetID())
     display.AutoWindowLevelOff()
     display.SetWindowLevel(2 * limit_hu, 0)
     application_logic(node.GetScene())  # outside of Slicer nobody else tells the scene what a legend is
@@ -280,13 +280,12 @@ def _plane(node, orientation: str | None, slice_index: int | None) -> _Plane:
     )
 
 
-def _aim(view, plane: _Plane, size: tuple[int, int], pixel_mm: float | None = None) -> None:
-    """Let a slice view show a whole plane with square pixels, as large as possible if not of a given size."""
-    pixel = pixel_mm or plane.pixel_mm(size)
+def _aim(view, plane: _Plane, size: tuple[int, int], pixel_mm: float) -> None:
+    """Let a slice view show a plane in its middle."""
     # A slice node puts the corner pixel's centre on the corner of its field of view: half a pixel too far out.
-    center = plane.center + plane.axes[:, :2].sum(axis=1) * pixel / 2
+    center = plane.center + plane.axes[:, :2].sum(axis=1) * pixel_mm / 2
     view.SetDimensions(*size, 1)
-    view.SetFieldOfView(size[0] * pixel, size[1] * pixel, plane.thickness)
+    view.SetFieldOfView(size[0] * pixel_mm, size[1] * pixel_mm, plane.thickness)
     matrix = view.GetSliceToRAS()
     for row in range(3):
         for column in range(3):
@@ -314,8 +313,9 @@ def _place_legend(volume, plane: _Plane, size: tuple[int, int], pixel_mm: float)
     legend.EndModify(state)
 
 
-def _color_table(target, name: str, colors: np.ndarray):
-    """The colour table of this name and these colours, made where it is missing."""
+def _difference_table(target):
+    """The colour table of differences, made where it is missing."""
+    name, colors = "IPv2 difference", difference_colors()
     for node in nodes_of_class(target, "vtkMRMLColorTableNode"):
         if node.GetName() == name and node.GetNumberOfColors() == len(colors):
             return node

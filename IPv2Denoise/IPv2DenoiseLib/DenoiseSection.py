@@ -132,10 +132,10 @@ class DenoiseSection:
         self._cancelWithoutInput()
         if not self._parameterNode:
             return
-        from IPv2SlicerLib.scene import denoised_nodes, volume_nodes
+        from IPv2SlicerLib.scene import denoised_nodes, display, volume_nodes
 
         if volume_nodes.nodes_of_class(slicer.mrmlScene, "vtkMRMLColorLegendDisplayNode"):
-            volume_nodes.refresh_legends(slicer.mrmlScene)  # of what Slicer shows no more since it loaded a volume
+            display.refresh_legends(slicer.mrmlScene)  # of what Slicer shows no more since it loaded a volume
         self._advanced.sceneChanged()
         self._check()
         denoised_nodes.remove_unused_outputs(slicer.mrmlScene)

@@ -98,7 +98,7 @@ def showLegendsOfLoadedScenes() -> None:
 
 def _showLegends(caller, event) -> None:
     if caller.GetNumberOfNodesByClass("vtkMRMLColorLegendDisplayNode"):
-        from IPv2SlicerLib.scene.volume_nodes import refresh_legends
+        from IPv2SlicerLib.scene.display import refresh_legends
 
         refresh_legends(caller)
 

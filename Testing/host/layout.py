@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 import slicer
 import vtk
-from IPv2SlicerLib.scene import volume_nodes as ipv2_scene
+from IPv2SlicerLib.scene import rendering
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Qt, Signal, Slot
 
@@ -92,7 +92,7 @@ class SliceView(QtWidgets.QWidget):
     def _render(self) -> None:
         if self._node.GetScene() is None:
             return
-        self._picture = ipv2_scene.render_view(self._node).copy()
+        self._picture = rendering.render_view(self._node).copy()
         self._legends_picture = self._legends.draw(max(1, self.width()), max(1, self.height()))
         self.renders += 1
         self.update()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from IPv2Lib.colors import nice_limit
 from IPv2Lib.errors import InputError
 from IPv2Lib.hounsfield import LUNG_LEVEL, LUNG_WINDOW
 from IPv2Lib.inference.denoise import blend, blend_and_subtract
@@ -11,7 +12,7 @@ from IPv2Lib.inference.denoise import blend, blend_and_subtract
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 vtk = pytest.importorskip("vtk")
 
-from IPv2SlicerLib.scene import volume_nodes  # noqa: E402
+from IPv2SlicerLib.scene import rendering, volume_nodes  # noqa: E402
 from IPv2SlicerLib.scene.blending import COLUMNS, can_set_strength, fill_region_table, set_strength  # noqa: E402
 from IPv2SlicerLib.scene.changes import subject_hierarchy, undoable_step  # noqa: E402
 from IPv2SlicerLib.scene.denoised_nodes import add_denoised, link_windows, remove_unused_outputs, show_denoised  # noqa: E402
@@ -62,8 +63,8 @@ def test_names_window_provenance_table_and_colors(fresh):
     nodes = add(fresh, 0.5)
     names = [node.GetName() for node in (nodes.input, nodes.denoised, nodes.difference, nodes.table)]
     assert names == ["CT", "CT denoised", "CT difference", "CT regions"]
-    display = nodes.denoised.GetDisplayNode()
-    assert (display.GetWindow(), display.GetLevel(), display.GetAutoWindowLevel()) == (400, 40, 0)
+    look = nodes.denoised.GetDisplayNode()
+    assert (look.GetWindow(), look.GetLevel(), look.GetAutoWindowLevel()) == (400, 40, 0)
     facts = volume_nodes.provenance(nodes.denoised)
     assert facts == {"model": "ipv2-fast", "strength": "0.5", "versions": '{"torch": "2.2"}'}
     assert nodes.table.GetTable().GetColumnName(3) == COLUMNS[3] == "σ before (HU)"
@@ -72,7 +73,7 @@ def test_names_window_provenance_table_and_colors(fresh):
         ["Bone", "400.0", "400.5", "–", "–", "–"],
     ]
     difference = nodes.difference.GetDisplayNode()
-    assert difference.GetLevel() == 0 and difference.GetWindow() / 2 == volume_nodes.nice_limit(array(nodes.difference))
+    assert difference.GetLevel() == 0 and difference.GetWindow() / 2 == nice_limit(array(nodes.difference))
     assert fresh.GetFirstNodeByClass("vtkMRMLColorLegendDisplayNode").GetDisplayableNode() is nodes.difference
 
 
@@ -93,8 +94,8 @@ def test_the_source_need_not_have_been_shown(fresh):
     volume, output = pair()
     node = fresh.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "never shown")
     volume_nodes.fill_volume(node, volume)
-    display = add_denoised(node, output, 1.0, None, {}).denoised.GetDisplayNode()
-    assert (display.GetWindow(), display.GetLevel()) == (LUNG_WINDOW, LUNG_LEVEL)
+    look = add_denoised(node, output, 1.0, None, {}).denoised.GetDisplayNode()
+    assert (look.GetWindow(), look.GetLevel()) == (LUNG_WINDOW, LUNG_LEVEL)
 
 
 def test_results_are_placed_beside_their_source(fresh):
@@ -136,18 +137,18 @@ def test_a_new_strength_is_told_to_the_views_once_and_leaves_the_network_output_
         node.AddObserver(node.ImageDataModifiedEvent, lambda *_: seen.append("image"))
         node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: seen.append("node"))
     views = show_denoised(nodes, slice_index=2)
-    before = [volume_nodes.render_view(view, (64, 48)) for view in views]
+    before = [rendering.render_view(view, (64, 48)) for view in views]
     seen.clear()
     set_strength(nodes.denoised, 0.0)
     assert 2 <= seen.count("image") <= 4 and seen.count("node") <= 4
-    after = [volume_nodes.render_view(view) for view in views]
+    after = [rendering.render_view(view) for view in views]
     np.testing.assert_array_equal(after[0], before[0])
     np.testing.assert_array_equal(after[1], before[0])
     assert (before[1] != after[1]).any() and (before[2] != after[2]).any()
     set_strength(nodes.denoised, 1.0)
     np.testing.assert_array_equal(array(nodes.denoised), pair()[1].array)
     for picture, view in zip(before, views, strict=True):
-        np.testing.assert_array_equal(volume_nodes.render_view(view), picture)
+        np.testing.assert_array_equal(rendering.render_view(view), picture)
 
 
 def test_what_is_true_of_a_file_is_not_kept_on_a_node(fresh):
@@ -323,10 +324,10 @@ def test_a_saved_result_is_found_with_everything_but_the_network_output(fresh, t
     assert volume_nodes.provenance(found.denoised) == volume_nodes.provenance(nodes.denoised)
     assert table_rows(found.table) == table_rows(nodes.table)
     assert found.table.GetTable().GetColumnName(5) == COLUMNS[5]
-    display = found.difference.GetDisplayNode()
-    assert display.GetWindow() == nodes.difference.GetDisplayNode().GetWindow() and display.GetLevel() == 0
+    look = found.difference.GetDisplayNode()
+    assert look.GetWindow() == nodes.difference.GetDisplayNode().GetWindow() and look.GetLevel() == 0
     rgba = np.zeros(4)
-    display.GetColorNode().GetColor(127, rgba)
+    look.GetColorNode().GetColor(127, rgba)
     assert rgba.tolist() == [1, 1, 1, 1]
     assert opened.GetFirstNodeByName("IPv2 network output") is None
     tree = subject_hierarchy(opened)
@@ -370,7 +371,7 @@ def test_a_closed_scene_is_used_again(fresh):
     fresh.Clear(False)
     nodes = add(fresh, 1.0)
     views = show_denoised(nodes)
-    assert [volume_nodes.render_view(view, (40, 30)).any() for view in views] == [True] * 3
+    assert [rendering.render_view(view, (40, 30)).any() for view in views] == [True] * 3
     set_strength(nodes.denoised, 0.5)
 
 
@@ -421,9 +422,9 @@ def test_linked_windows_follow_each_other_without_a_loop(fresh):
     b.GetDisplayNode().SetAutoWindowLevel(True)
     assert windows()[0] == windows()[1]
     volume_nodes.show_window(a, 5, 6)  # another display node, or a new one, is followed too
-    display = fresh.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
-    b.SetAndObserveDisplayNodeID(display.GetID())
-    display.SetWindowLevel(8, 9)
+    look = fresh.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
+    b.SetAndObserveDisplayNodeID(look.GetID())
+    look.SetWindowLevel(8, 9)
     assert windows() == [(8, 9)] * 2
     link.release()
     link.release()
@@ -447,7 +448,7 @@ def test_the_difference_is_white_where_nothing_was_removed(fresh):
     output.array[:, :6] = volume.array[:, :6]
     node = volume_nodes.volume_to_node(volume, "CT", scene=fresh)
     view = show_denoised(add_denoised(node, output, 1.0, None, {}), slice_index=2)[2]
-    picture = volume_nodes.render_view(view, (64, 48))
+    picture = rendering.render_view(view, (64, 48))
     shown = picture.reshape(-1, 3)
     assert (picture == 255).all(axis=2).mean() > 0.3
     redder, bluer = shown[:, 0] > shown[:, 2], shown[:, 0] < shown[:, 2]

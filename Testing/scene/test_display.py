@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from IPv2Lib.errors import InputError, OutputError
+from IPv2Lib.colors import difference_colors
+from IPv2Lib.errors import InputError
 from IPv2Lib.io.volume import Volume
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 
-from IPv2SlicerLib.scene import volume_nodes  # noqa: E402
+from IPv2SlicerLib.scene import display, rendering, volume_nodes  # noqa: E402
 
 ENTRIES = ((1, "Lung", (40, 120, 250)), (2, "Bone", (250, 200, 0)))
 
@@ -31,8 +32,24 @@ def grey(hu, window=1000.0, level=-500.0) -> np.ndarray:
     return np.clip((np.asarray(hu, float) - (level - window / 2)) / window * 255, 0, 255).astype(np.uint8)
 
 
-def draw(volume, **arguments):
-    return volume_nodes.render_slice(volume, window=1000, level=-500, **arguments).astype(int)
+def draw(volume, *, limit_hu=None, labels=None, opacity=1.0, size=None, orientation="axial", slice_index=None):
+    """A volume, or a difference up to a limit, in a slice view; by default a pixel is as wide as a voxel."""
+    target = slicer.vtkMRMLScene()
+    node = volume_nodes.volume_to_node(volume, "CT", scene=target)
+    if limit_hu is None:
+        volume_nodes.show_window(node, 1000, -500)
+    else:
+        display.show_difference(node, limit_hu)
+    where = {"orientation": orientation, "slice_index": slice_index}
+    (view,) = display.show_compare([node], **where)
+    across, up = {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}[orientation]
+    count, mm = volume.array.shape[::-1], volume.spacing
+    view.SetDimensions(*(size or (count[across], round(count[up] * mm[up] / mm[across]))), 1)
+    display.show_compare([node], **where)  # of this size now
+    if labels is not None:
+        mask = volume_nodes.labels_to_node(labels, volume, "mask", ENTRIES, scene=target)
+        display.show_overlay(node, mask, opacity, [view])
+    return rendering.render_view(view).astype(int)
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
@@ -109,17 +126,11 @@ def test_size_fits_the_whole_slice_with_black_around():
     assert (picture[:, -7:] == 0).all()
 
 
-def test_a_small_picture_averages_instead_of_picking_voxels():
-    board = np.indices((1, 64, 64)).sum(axis=0) % 2 * -1000
-    picture = draw(Volume(board), size=(16, 16))[2:-2, 2:-2, 0]
-    np.testing.assert_allclose(picture, 127, atol=2)
-
-
 def test_labels_are_blended_over_the_slice():
     volume = ramp()
     labels = np.zeros(volume.array.shape, np.uint8)
     labels[2, 1:3, 2:4], labels[2, 4, 5] = 1, 2
-    picture = draw(volume, slice_index=2, overlay=volume_nodes.Overlay(labels, ENTRIES, 0.4))
+    picture = draw(volume, slice_index=2, labels=labels, opacity=0.4)
     plain = draw(volume, slice_index=2)
     for value, _, color in ENTRIES:
         here = labels[2] == value
@@ -130,17 +141,17 @@ def test_labels_are_blended_over_the_slice():
 def test_zero_difference_is_white_and_signs_mirror_each_other():
     hu = np.array([0, 0.3, 5, 40, 99, 100, 500], np.float32)
     array = np.stack([hu, -hu])[None].repeat(2, axis=1)
-    picture = volume_nodes.render_slice(Volume(array), window=200, level=0, colors=volume_nodes.difference_colors())
+    picture = draw(Volume(array), limit_hu=100)
     positive, negative = picture[0], picture[-1]
     np.testing.assert_array_equal(negative[:, ::-1], positive)
     assert positive[0].tolist() == positive[1].tolist() == [255, 255, 255]
     assert positive[-1].tolist() == positive[-2].tolist() == [140, 0, 30]
-    whiteness = positive.astype(int).sum(axis=1)
+    whiteness = positive.sum(axis=1)
     assert (np.diff(whiteness)[1:4] < 0).all()
 
 
 def test_the_colors_of_differences_are_symmetric():
-    colors = volume_nodes.difference_colors()
+    colors = difference_colors()
     assert colors.shape == (256, 3)
     np.testing.assert_array_equal(colors[:127], colors[254:127:-1, ::-1])
     assert colors[127].tolist() == [255, 255, 255]
@@ -148,16 +159,16 @@ def test_the_colors_of_differences_are_symmetric():
 
 def test_a_difference_node_has_a_symmetric_range_one_table_and_a_legend(fresh):
     first, second = (volume_nodes.volume_to_node(ramp(), name, scene=fresh) for name in "ab")
-    volume_nodes.show_difference(first, 150)
-    volume_nodes.show_difference(second, 80)
-    volume_nodes.show_difference(second, 90)
-    display = second.GetDisplayNode()
-    assert (display.GetWindow(), display.GetLevel()) == (180, 0)
-    assert display.GetColorNode() is first.GetDisplayNode().GetColorNode()
+    display.show_difference(first, 150)
+    display.show_difference(second, 80)
+    display.show_difference(second, 90)
+    look = second.GetDisplayNode()
+    assert (look.GetWindow(), look.GetLevel()) == (180, 0)
+    assert look.GetColorNode() is first.GetDisplayNode().GetColorNode()
     assert fresh.GetNumberOfNodesByClass("vtkMRMLColorLegendDisplayNode") == 2
     for limit in (0, -5, float("nan"), float("inf")):
         with pytest.raises(InputError, match="positive limit"):
-            volume_nodes.show_difference(first, limit)
+            display.show_difference(first, limit)
 
 
 def test_compare_views_are_linked_and_show_the_same_place(fresh):
@@ -165,7 +176,7 @@ def test_compare_views_are_linked_and_show_the_same_place(fresh):
     nodes = [volume_nodes.volume_to_node(volume, f"volume {n}", scene=fresh) for n, volume in enumerate(volumes)]
     for node in nodes:
         volume_nodes.show_window(node, 1000, -500)
-    views = volume_nodes.show_compare(nodes, slice_index=3)
+    views = display.show_compare(nodes, slice_index=3)
     layout = fresh.GetFirstNodeByClass("vtkMRMLLayoutNode")
     assert layout.GetViewArrangement() > layout.SlicerLayoutUserView
     assert layout.GetCurrentLayoutDescription().count("vtkMRMLSliceNode") == 3
@@ -174,7 +185,7 @@ def test_compare_views_are_linked_and_show_the_same_place(fresh):
     assert all(composite.GetLinkedControl() and composite.GetHotLinkedControl() for composite in composites)
     assert len({view.GetSliceOffset() for view in views}) == len({view.GetFieldOfView() for view in views}) == 1
     for view, volume in zip(views, volumes, strict=True):
-        picture = volume_nodes.render_view(view)
+        picture = rendering.render_view(view)
         height, width = picture.shape[:2]
         columns = ((np.arange(8) + 0.5) * width / 8).astype(int)
         middle = picture[height // 2 + 1, columns, 0].astype(float)
@@ -184,20 +195,20 @@ def test_compare_views_are_linked_and_show_the_same_place(fresh):
 
 def test_compare_again_replaces_the_views_content(fresh):
     nodes = [volume_nodes.volume_to_node(ramp(), name, scene=fresh) for name in "abc"]
-    volume_nodes.show_compare(nodes)
-    views = volume_nodes.show_compare(nodes[::-1][:2], orientation="coronal")
+    display.show_compare(nodes)
+    views = display.show_compare(nodes[::-1][:2], orientation="coronal")
     assert [view.GetName() for view in views] == ["IPv2View1", "IPv2View2"]
     fresh.Clear(False)
     node = volume_nodes.volume_to_node(ramp(), "after the scene was closed", scene=fresh)
-    assert volume_nodes.render_view(volume_nodes.show_compare([node])[0], (40, 30)).any()
+    assert rendering.render_view(display.show_compare([node])[0], (40, 30)).any()
 
 
 def test_volumes_are_compared_in_their_own_slices(fresh):
     coronal = ramp(direction=(1, 0, 0, 0, 0, 1, 0, -1, 0))  # slices one behind the other, rows from head to foot
     node = volume_nodes.volume_to_node(coronal, "coronal", scene=fresh)
     volume_nodes.show_window(node, 1000, -500)
-    (view,) = volume_nodes.show_compare([node], slice_index=4)
-    picture = volume_nodes.render_view(view, (160, 120)).astype(int)
+    (view,) = display.show_compare([node], slice_index=4)
+    picture = rendering.render_view(view, (160, 120)).astype(int)
     expected = grey(coronal.array[4])
     shown = picture[..., 0][picture.any(axis=2)]
     assert expected.min() - 4 <= shown.min() and shown.max() <= expected.max() + 4
@@ -207,14 +218,14 @@ def test_an_overlay_in_the_views_of_the_scene(fresh):
     volume = Volume(np.full((3, 8, 8), -500, np.int16))
     node = volume_nodes.volume_to_node(volume, "CT", scene=fresh)
     labels = volume_nodes.labels_to_node(np.ones((3, 8, 8), bool), volume, "mask", ENTRIES[:1], scene=fresh)
-    views = volume_nodes.show_compare([node, node])
-    volume_nodes.show_overlay(node, labels, 0.5, views[:1])
+    views = display.show_compare([node, node])
+    display.show_overlay(node, labels, 0.5, views[:1])
     volume_nodes.show_window(node, 1000, -500)
-    over, plain = (volume_nodes.render_view(view, (32, 32))[16, 16].astype(int) for view in views)
+    over, plain = (rendering.render_view(view, (32, 32))[16, 16].astype(int) for view in views)
     assert plain.tolist() == [127, 127, 127]
     np.testing.assert_allclose(over, (plain + ENTRIES[0][2]) / 2, atol=1)
-    volume_nodes.show_overlay(node, None)
-    assert volume_nodes.render_view(views[0])[16, 16].tolist() == [127, 127, 127]
+    display.show_overlay(node, None)
+    assert rendering.render_view(views[0])[16, 16].tolist() == [127, 127, 127]
 
 
 @pytest.mark.parametrize(
@@ -223,68 +234,39 @@ def test_an_overlay_in_the_views_of_the_scene(fresh):
         ({"orientation": "oblique"}, "unknown orientation 'oblique'"),
         ({"slice_index": 5}, "no axial slice 5: use 0 to 4"),
         ({"slice_index": -1}, "no axial slice -1"),
-        ({"window": 0}, "window of 0 HU"),
-        ({"overlay": volume_nodes.Overlay(np.zeros((1, 2, 2), np.uint8), ())}, "one grid"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(arguments, message):
+def test_what_cannot_be_shown_is_refused(fresh, arguments, message):
+    node = volume_nodes.volume_to_node(ramp(), "CT", scene=fresh)
     with pytest.raises(InputError, match=message):
-        volume_nodes.render_slice(ramp(), **arguments)
+        display.show_compare([node], **{"orientation": "axial", **arguments})
 
 
 @pytest.mark.parametrize("count", [0, 10])
 def test_too_few_or_too_many_volumes_cannot_be_compared(fresh, count):
     node = volume_nodes.volume_to_node(ramp(), "CT", scene=fresh)
     with pytest.raises(InputError, match="1 to 9"):
-        volume_nodes.show_compare([node] * count)
+        display.show_compare([node] * count)
 
 
-def test_drawing_leaves_the_scene_alone(fresh):
-    node = volume_nodes.volume_to_node(ramp(), "CT", scene=fresh)
-    before = fresh.GetNumberOfNodes()
-    from_node = volume_nodes.render_slice(node)
-    assert fresh.GetNumberOfNodes() == before
-    np.testing.assert_array_equal(from_node, volume_nodes.render_slice(ramp()))
-
-
-def test_png_keeps_every_pixel(tmp_path):
-    sitk = pytest.importorskip("SimpleITK")
-    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    path = volume_nodes.save_png(picture, tmp_path / "a.png")
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), picture)
-    assert path.read_bytes() == volume_nodes.png(picture)
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path):
-    picture = np.zeros((2, 2, 3), np.uint8)
-    (tmp_path / "a.png").mkdir()
-    with pytest.raises(OutputError, match="cannot be written"):
-        volume_nodes.save_png(picture, tmp_path / "a.png")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-
-
-def test_without_display_drawing_says_nothing_and_needs_neither_opengl_nor_torch(tmp_path):
+def test_without_display_drawing_says_nothing_and_needs_neither_opengl_nor_torch():
     code = (
         "import sys, numpy as np\n"
-        "from IPv2Lib.io.volume import Volume\n"
-        "from IPv2SlicerLib.scene import volume_nodes\n"
-        "volume = Volume(np.zeros((2, 8, 8), np.int16))\n"
-        "overlay = volume_nodes.Overlay(np.ones((2, 8, 8), bool), ((1, 'all', (255, 0, 0)),))\n"
-        "volume_nodes.save_png(volume_nodes.render_slice(volume, overlay=overlay), sys.argv[1])\n"
-        "volume_nodes.draw_text('title', 20)\n"
+        "from IPv2Lib.io import ct\n"
+        "from IPv2SlicerLib.scene import display, rendering, volume_nodes\n"
+        "volume = ct.Volume(np.zeros((2, 8, 8), np.int16))\n"
         "node = volume_nodes.volume_to_node(volume, 'CT')\n"
-        "volume_nodes.show_difference(node)\n"
-        "volume_nodes.labels_to_node(np.ones((2, 8, 8), bool), volume, 'mask', overlay.entries)\n"
-        "volume_nodes.render_view(volume_nodes.show_compare([node, node])[1])\n"
+        "display.show_difference(node)\n"
+        "entries = ((1, 'all', (255, 0, 0)),)\n"
+        "labels = volume_nodes.labels_to_node(np.ones((2, 8, 8), bool), volume, 'mask', entries)\n"
+        "views = display.show_compare([node, node])\n"
+        "display.show_overlay(node, labels, views=views)\n"
+        "rendering.render_view(views[1])\n"
         "assert 'torch' not in sys.modules\n"
         "if sys.platform == 'linux':\n"
         "    loaded = open('/proc/self/maps').read()\n"
         "    assert not any(name in loaded for name in ('libEGL', 'libGL.', 'libX11'))\n"
     )
-    library = Path(volume_nodes.__file__).parents[2]
-    environment = {"PYTHONPATH": str(library), "PATH": ""}
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "a.png")], capture_output=True, text=True, env=environment
-    )
+    environment = {"PYTHONPATH": str(Path(volume_nodes.__file__).parents[2]), "PATH": ""}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")

@@ -6,7 +6,7 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 
 from IPv2Lib.inference.denoise import blend  # noqa: E402
-from IPv2SlicerLib.scene import volume_nodes  # noqa: E402
+from IPv2SlicerLib.scene import display, volume_nodes  # noqa: E402
 from IPv2SlicerLib.scene.blending import can_set_strength, set_strength  # noqa: E402
 from IPv2SlicerLib.scene.changes import subject_hierarchy  # noqa: E402
 from IPv2SlicerLib.scene.denoised_nodes import add_denoised  # noqa: E402
@@ -120,7 +120,7 @@ def under_a_transform_with_all_kinds_of_references(target):
     node.SetNodeReferenceID("report", transform.GetID())
     node.SetAttribute("Report.Patient", "ANNA")
     node.SetDescription("Anna")
-    volume_nodes.show_difference(node)
+    display.show_difference(node)
     node.GetDisplayNode().SetApplyThreshold(True)
     return node
 
@@ -147,8 +147,8 @@ def test_a_result_is_its_inputs_whatever_the_volume_was_before(fresh, make, stat
     assert output.GetStorageNode() is None and output.GetTransformNodeID() is None
     assert output.GetDescription() in (None, "") and output.GetNodeReferenceID("report") is None
     assert not [name for name in output.GetAttributeNames() if name.startswith("Report")]
-    display = output.GetDisplayNode()
-    assert (display.GetWindow(), display.GetLevel(), display.GetApplyThreshold()) == (1500, -600, 0)
+    look = output.GetDisplayNode()
+    assert (look.GetWindow(), look.GetLevel(), look.GetApplyThreshold()) == (1500, -600, 0)
     assert output.GetNumberOfDisplayNodes() == 1
     # No other result has a part of it, and no part of a result is left that is not there any more.
     found = [nodes_of(node) for node in volume_nodes.nodes_of_class(fresh, "vtkMRMLScalarVolumeNode")]

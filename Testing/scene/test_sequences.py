@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPv2Lib.analysis.region_statistics import StrengthStatistics
+from IPv2Lib.colors import nice_limit
 from IPv2Lib.errors import InputError
 from IPv2Lib.inference.denoise import blend
 from IPv2Lib.io.volume import Volume
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 
-from IPv2SlicerLib.scene import volume_nodes  # noqa: E402
+from IPv2SlicerLib.scene import rendering, volume_nodes  # noqa: E402
 from IPv2SlicerLib.scene.blending import can_set_strength, set_strength, strength_steps  # noqa: E402
 from IPv2SlicerLib.scene.changes import subject_hierarchy  # noqa: E402
 from IPv2SlicerLib.scene.denoised_nodes import add_denoised_sequence, remove_unused_outputs, show_denoised  # noqa: E402
@@ -136,12 +137,12 @@ def test_colors_have_one_limit_for_all_frames(fresh):
     nodes = add_denoised_sequence(sequence, results, 1.0, None, [PROVENANCE] * 3)
     assert nodes.table is None
     removed = [array(node) for node in frames(nodes.difference)]
-    limit = volume_nodes.nice_limit(*removed)
-    assert limit > volume_nodes.nice_limit(removed[0])
+    limit = nice_limit(*removed)
+    assert limit > nice_limit(removed[0])
     for number in range(3):
         browser_of(sequence).SetSelectedItemNumber(number)
-        display = shown(nodes.difference).GetDisplayNode()
-        assert (display.GetWindow(), display.GetLevel()) == (2 * limit, 0)
+        look = shown(nodes.difference).GetDisplayNode()
+        assert (look.GetWindow(), look.GetLevel()) == (2 * limit, 0)
     legend = fresh.GetFirstNodeByClass("vtkMRMLColorLegendDisplayNode")
     assert legend.GetDisplayableNode() is shown(nodes.difference)
 
@@ -368,10 +369,10 @@ def test_comparison_follows_the_browser(fresh):
     browser_of(nodes.input).SetSelectedItemNumber(1)
     views = show_denoised(nodes, slice_index=2)
     assert len(views) == 3
-    pictures = [volume_nodes.render_view(view, (64, 48)) for view in views]
+    pictures = [rendering.render_view(view, (64, 48)) for view in views]
     browser_of(nodes.input).SetSelectedItemNumber(2)
     for picture, view in zip(pictures, views, strict=True):
-        assert (volume_nodes.render_view(view) != picture).any()
+        assert (rendering.render_view(view) != picture).any()
     shown(nodes.denoised).GetDisplayNode().SetWindowLevel(1000, -300)
     assert shown(nodes.input).GetDisplayNode().GetLevel() == -300
     browser_of(nodes.input).SetSelectedItemNumber(1)

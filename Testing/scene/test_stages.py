@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from IPv2Lib.colors import nice_limit
 from IPv2Lib.errors import InputError, OutputError
 from IPv2Lib.purification.purification import purify, purify_slice
 from IPv2Lib.purification.stages import CM2_ENTRIES, DARK_ENTRIES
@@ -14,7 +15,7 @@ from IPv2Lib.simulation import phantom
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 vtk = pytest.importorskip("vtk")
 
-from IPv2SlicerLib.scene import volume_nodes  # noqa: E402
+from IPv2SlicerLib.scene import display, rendering, volume_nodes  # noqa: E402
 from IPv2SlicerLib.scene.changes import subject_hierarchy  # noqa: E402
 from IPv2SlicerLib.scene.stage_nodes import (  # noqa: E402
     STAGES,
@@ -91,8 +92,8 @@ def test_every_stage_is_a_node_in_a_folder_beside_the_source(fresh, uldct_node, 
         np.testing.assert_allclose(volume_nodes.node_to_volume(node).affine, stages.uldct.affine, atol=1e-9)
     table = nodes.nodes["dark"].GetDisplayNode().GetColorNode()
     assert [table.GetColorName(value) for value in (1, 2, 3)] == [name for _, name, _ in DARK_ENTRIES]
-    display = nodes.nodes["training_input"].GetDisplayNode()
-    assert (display.GetWindow(), display.GetLevel()) == (1000, -500)
+    look = nodes.nodes["training_input"].GetDisplayNode()
+    assert (look.GetWindow(), look.GetLevel()) == (1000, -500)
     assert volume_nodes.provenance(nodes.nodes["cm2"])["settings"].startswith('{"remove_background": true')
 
 
@@ -186,7 +187,7 @@ def test_undo_brings_the_images_of_the_stages_before_back(fresh, uldct_node, pai
 def test_saved_stages_are_found_and_shown(fresh, uldct_node, stages, tmp_path):
     nodes = add_stages(stages, uldct_node)
     show_stage(nodes, "cm2")
-    picture = volume_nodes.render_view(volume_nodes.view_of_name(fresh, "Red"), (80, 60))
+    picture = rendering.render_view(display.view_of_name(fresh, "Red"), (80, 60))
     assert fresh.WriteToMRB(str(tmp_path / "case.mrb"), None)
     opened = slicer.vtkMRMLScene()
     volume_nodes.application_logic(opened)
@@ -199,7 +200,7 @@ def test_saved_stages_are_found_and_shown(fresh, uldct_node, stages, tmp_path):
     assert [stage.key for stage in found.stages] == [stage.key for stage in STAGES]
     same_stages(stages_of(found), stages)
     show_stage(found, "cm2")
-    again = volume_nodes.render_view(volume_nodes.view_of_name(opened, "Red"), (80, 60))
+    again = rendering.render_view(display.view_of_name(opened, "Red"), (80, 60))
     np.testing.assert_allclose(again.astype(int), picture, atol=1)  # geometry is saved as decimal text
     assert ("scan purification", "study") in tree_of(opened)
 
@@ -215,12 +216,12 @@ def colors_of(picture: np.ndarray, plain: np.ndarray, opacity: float) -> np.ndar
 
 def test_a_mask_lies_over_its_image_in_its_colors_at_its_place(fresh, uldct_node, stages):
     nodes = add_stages(stages, uldct_node)
-    red = volume_nodes.view_of_name(fresh, "Red")
+    red = display.view_of_name(fresh, "Red")
     show_stage(nodes, "uldct")
     size = stages.uldct.array.shape[2] * 2, stages.uldct.array.shape[1] * 2
-    plain = volume_nodes.render_view(red, size)
+    plain = rendering.render_view(red, size)
     show_stage(nodes, "cm2", opacity=0.5)
-    picture = volume_nodes.render_view(red)
+    picture = rendering.render_view(red)
     seen = colors_of(picture, plain, 0.5)
     np.testing.assert_allclose(seen.mean(axis=0), CM2_ENTRIES[0][2], atol=3)
     # A view that showed nothing shows the middle, anterior up and right on the left: as the array lies.
@@ -228,16 +229,16 @@ def test_a_mask_lies_over_its_image_in_its_colors_at_its_place(fresh, uldct_node
     masks = [stages.cm2[index].repeat(2, axis=0).repeat(2, axis=1) for index in (1, 2)]
     assert max((there & mask).sum() / (there | mask).sum() for mask in masks) > 0.9
     show_stage(nodes, "cm2", opacity=0)
-    np.testing.assert_array_equal(volume_nodes.render_view(red), plain)
+    np.testing.assert_array_equal(rendering.render_view(red), plain)
 
 
 def test_dark_masks_lie_over_the_ndct(fresh, uldct_node, stages):
     nodes = add_stages(stages, uldct_node)
-    red = volume_nodes.view_of_name(fresh, "Red")
+    red = display.view_of_name(fresh, "Red")
     show_stage(nodes, "ndct")
-    plain = volume_nodes.render_view(red, (192, 192))
+    plain = rendering.render_view(red, (192, 192))
     show_stage(nodes, "dark", opacity=0.5)
-    seen = colors_of(volume_nodes.render_view(red), plain, 0.5)
+    seen = colors_of(rendering.render_view(red), plain, 0.5)
     named = {name: np.abs(seen - color).max(axis=1) < 6 for _, name, color in DARK_ENTRIES}
     assert all(where.sum() > 20 for where in named.values())
     assert sum(named.values()).mean() > 0.95
@@ -247,24 +248,22 @@ def test_differences_are_centred_on_white_and_have_a_legend(fresh, uldct_node, s
     nodes = add_stages(stages, uldct_node)
     for key in ("training_input_difference", "test_label_difference"):
         show_stage(nodes, key)
-        picture = volume_nodes.render_view(volume_nodes.view_of_name(fresh, "Red"), (192, 192))
+        picture = rendering.render_view(display.view_of_name(fresh, "Red"), (192, 192))
         inside = picture.reshape(-1, 3)
         assert (inside == 255).all(axis=1).mean() > 0.2  # outside of the masks nothing differs
         assert (inside[:, 0] > inside[:, 2] + 20).any() and (inside[:, 2] > inside[:, 0] + 20).any()
-        display = nodes.nodes[key].GetDisplayNode()
-        assert display.GetLevel() == 0 and display.GetWindow() == 2 * volume_nodes.nice_limit(
-            getattr(stages, key).array
-        )
+        look = nodes.nodes[key].GetDisplayNode()
+        assert look.GetLevel() == 0 and look.GetWindow() == 2 * nice_limit(getattr(stages, key).array)
         legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(nodes.nodes[key])
         assert legend.GetTitleText() == "Difference (HU)"
     show_stage(nodes, "uldct")  # and no colours are left over
-    picture = volume_nodes.render_view(volume_nodes.view_of_name(fresh, "Red")).astype(int)
+    picture = rendering.render_view(display.view_of_name(fresh, "Red")).astype(int)
     assert (picture[..., 0] == picture[..., 2]).all()
 
 
 def test_stepping_through_stages_keeps_slice_and_zoom(fresh, uldct_node, stages):
     nodes = add_stages(stages, uldct_node)
-    red = volume_nodes.view_of_name(fresh, "Red")
+    red = display.view_of_name(fresh, "Red")
     show_stage(nodes, "uldct")
     red.SetSliceOffset(red.GetSliceOffset() + stages.uldct.spacing[2])
     red.SetFieldOfView(50, 40, 1)
@@ -278,20 +277,20 @@ def test_one_slice_is_shown_where_it_is(fresh, uldct_node, pair):
     add = purify_slice(pair.uldct, pair.ndct, 0)
     nodes = add_stages(add, uldct_node, name="preview")
     assert nodes.nodes["uldct"] is not uldct_node
-    red = volume_nodes.view_of_name(fresh, "Red")
+    red = display.view_of_name(fresh, "Red")
     for start in (None, uldct_node):
         if start is not None:
-            volume_nodes.show_overlay(uldct_node, None, views=[red])
+            display.show_overlay(uldct_node, None, views=[red])
             red.SetSliceOffset(pair.uldct.origin[2] + 3 * pair.uldct.spacing[2])
         show_stage(nodes, "training_input")
-        assert volume_nodes.render_view(red, (96, 96)).any()
+        assert rendering.render_view(red, (96, 96)).any()
         assert red.GetSliceOffset() == pytest.approx(pair.uldct.origin[2], abs=pair.uldct.spacing[2] / 2)
     # Slicer scrolls only as far as a view's volumes reach: elsewhere the uLDCT is seen, and another slice is chosen.
-    one = volume_nodes.render_view(red)
+    one = rendering.render_view(red)
     red.SetSliceOffset(pair.uldct.origin[2] + 3 * pair.uldct.spacing[2])
-    elsewhere = volume_nodes.render_view(red)
-    volume_nodes.show_overlay(uldct_node, None, views=[red])
-    np.testing.assert_array_equal(elsewhere, volume_nodes.render_view(red))
+    elsewhere = rendering.render_view(red)
+    display.show_overlay(uldct_node, None, views=[red])
+    np.testing.assert_array_equal(elsewhere, rendering.render_view(red))
     assert not np.array_equal(one, elsewhere)
 
 
@@ -305,7 +304,7 @@ def test_two_stages_side_by_side_are_linked(fresh, uldct_node, stages):
     assert right.GetBackgroundVolumeID() == nodes.nodes["training_input_difference"].GetID()
     assert right.GetLabelVolumeID() is None
     assert left.GetHotLinkedControl() and right.GetHotLinkedControl()
-    pictures = [volume_nodes.render_view(view, (96, 96)) for view in views]
+    pictures = [rendering.render_view(view, (96, 96)) for view in views]
     assert all(picture.any() for picture in pictures)
     assert views[0].GetSliceOffset() == views[1].GetSliceOffset()
 

@@ -287,7 +287,7 @@ class TestExistingFiles:
 
 @pytest.mark.skipif(os.name != "posix", reason="a killed process is recognised by its number")
 def test_what_a_killed_process_left_makes_no_folder_full(tmp_path):
-    source = ct.write(SCAN, tmp_path / "source.nrrd")
+    source = files.write(SCAN, tmp_path / "source.nrrd")
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
@@ -298,7 +298,7 @@ def test_what_a_killed_process_left_makes_no_folder_full(tmp_path):
     checks = [
         lambda folder: outputs.check_output(f"{folder}/", source),
         lambda folder: outputs.check_folder(folder, "purify", False, source),
-        lambda folder: ct.write(SCAN, folder),
+        lambda folder: files.write(SCAN, folder),
     ]
     for number, check in enumerate(checks):
         folder = tmp_path / str(number) / "out"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from example_module import PATH
 from IPv2Lib.io.volume import Volume
-from IPv2SlicerLib.scene import volume_nodes
+from IPv2SlicerLib.scene import display, volume_nodes
 
 
 def picture(path) -> np.ndarray:
@@ -82,7 +82,7 @@ def test_views_of_a_comparison_are_linked(host, ramp, tmp_path):
     import slicer
 
     nodes = [volume_nodes.volume_to_node(ramp, name) for name in "abc"]
-    views = volume_nodes.show_compare(nodes, slice_index=2)
+    views = display.show_compare(nodes, slice_index=2)
     host.process_events(0.2)
     manager = slicer.app.layoutManager()
     dark = view_picture(host, "IPv2View3", tmp_path / "dark.png")
@@ -124,11 +124,11 @@ def test_a_legend_is_seen_only_where_slicers_own_manager_shows_it(host, ramp, tm
         return colored.max(axis=2) - colored.min(axis=2)
 
     node = volume_nodes.volume_to_node(ramp.with_array(np.zeros_like(ramp.array)), "difference")
-    volume_nodes.show_difference(node)
+    display.show_difference(node)
     slicer.util.setSliceViewerLayers(background=node, fit=True)
     view = slicer.app.layoutManager().sliceWidget("Red").sliceView()
     assert view.legends() == [] and (spread("unnoticed") <= 100).all(), "nobody told the view's manager"
-    volume_nodes.refresh_legends(slicer.mrmlScene)
+    display.refresh_legends(slicer.mrmlScene)
     legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node)
     assert view.legends() == [legend]
     assert (spread("legend") > 100).any(), "the ends of the colour bar are blue and red"

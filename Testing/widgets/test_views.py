@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import slicer
 from IPv2Lib.io.volume import Volume
-from IPv2SlicerLib.scene import layout_node, layouts, volume_nodes
+from IPv2SlicerLib.scene import display, layout_node, layouts, volume_nodes
 from panel import expand, finish_job, open_panel, view_names
 
 FOUR_UP = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
@@ -34,7 +34,7 @@ def arrangement() -> int:
 def difference(host):
     """A node that is a difference, in a scene with another volume."""
     node = volume("difference", 20.0)
-    volume_nodes.show_difference(node, title="Removed (HU)")
+    display.show_difference(node, title="Removed (HU)")
     return node
 
 
@@ -43,32 +43,32 @@ def difference(host):
 
 def test_a_legend_is_beside_every_difference_and_nowhere_else(host, difference):
     ct = volume("CT")
-    volume_nodes.show_compare([ct, difference])  # the legend is older than these views
+    display.show_compare([ct, difference])  # the legend is older than these views
     assert legends() == {"IPv2View2": ["Removed (HU)"]}
-    volume_nodes.show_compare([difference, ct])  # the views know it by now
+    display.show_compare([difference, ct])  # the views know it by now
     assert legends() == {"IPv2View1": ["Removed (HU)"]}
-    volume_nodes.show_compare([ct, ct, ct])
+    display.show_compare([ct, ct, ct])
     assert legends() == {}
     later = volume("another")
-    volume_nodes.show_difference(later, title="Another (HU)")
-    volume_nodes.show_compare([difference, later])  # the legend is younger than the views
+    display.show_difference(later, title="Another (HU)")
+    display.show_compare([difference, later])  # the legend is younger than the views
     assert legends() == {"IPv2View1": ["Removed (HU)"], "IPv2View2": ["Another (HU)"]}
 
 
 def test_a_legend_follows_what_is_laid_over_a_view(host, difference):
     ct = volume("CT")
-    view = volume_nodes.view_of_name(slicer.mrmlScene, "Red")
-    volume_nodes.show_overlay(difference, None, views=[view])
+    view = display.view_of_name(slicer.mrmlScene, "Red")
+    display.show_overlay(difference, None, views=[view])
     assert legends() == {"Red": ["Removed (HU)"]}
-    volume_nodes.show_overlay(ct, None, views=[view], foreground=difference)
+    display.show_overlay(ct, None, views=[view], foreground=difference)
     assert legends() == {"Red": ["Removed (HU)"]}
-    volume_nodes.show_overlay(ct, None, views=[view])
+    display.show_overlay(ct, None, views=[view])
     assert legends() == {}
 
 
 def test_a_legend_goes_when_slicer_puts_a_loaded_volume_into_its_view(host, difference):
     open_panel(host, slices=2)
-    volume_nodes.show_compare([volume("CT"), difference])
+    display.show_compare([volume("CT"), difference])
     host.process_events(0.1)
     assert legends() == {"IPv2View2": ["Removed (HU)"]}
     slicer.util.setSliceViewerLayers(background=volume("loaded"))
@@ -78,13 +78,13 @@ def test_a_legend_goes_when_slicer_puts_a_loaded_volume_into_its_view(host, diff
 
 def test_a_hidden_legend_stays_hidden(host, difference):
     slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(difference).SetVisibility(False)
-    volume_nodes.show_compare([difference])
+    display.show_compare([difference])
     assert legends() == {}
 
 
 def test_refreshing_leaves_no_trace_on_the_views(host, difference):
     ct = volume("CT")
-    volume_nodes.show_compare([ct, difference])
+    display.show_compare([ct, difference])
     composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     assert {each.GetInteractionFlags() for each in composites} == {0}
     shown = {each.GetLayoutName(): each.GetBackgroundVolumeID() for each in composites}
@@ -92,9 +92,9 @@ def test_refreshing_leaves_no_trace_on_the_views(host, difference):
 
 
 def test_a_legend_lies_beside_the_slice_where_the_view_leaves_room(host, difference):
-    volume_nodes.show_compare([difference] * 3)  # high and narrow
+    display.show_compare([difference] * 3)  # high and narrow
     assert slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(difference).GetPosition()[1] > 0.8
-    volume_nodes.show_compare([difference])  # wide
+    display.show_compare([difference])  # wide
     assert slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(difference).GetPosition() == pytest.approx((0.98, 0.5))
 
 
@@ -108,7 +108,7 @@ def test_denoising_shows_the_legend_of_what_was_removed_each_time(host):
 
 def test_legends_come_with_a_scene_that_is_loaded(host, tmp_path, difference):
     open_panel(host)
-    volume_nodes.show_compare([volume("CT"), difference])
+    display.show_compare([volume("CT"), difference])
     path = str(tmp_path / "scene.mrb")
     assert slicer.util.saveScene(path)
     for _ in range(2):
@@ -139,7 +139,7 @@ def test_the_window_need_not_be_wider_than_three_views(make_host):
     nodes = [volume("CT")] * 9
     widths = []
     for count in range(2, 10):
-        volume_nodes.show_compare(nodes[:count])
+        display.show_compare(nodes[:count])
         host.process_events()
         widths.append(host.window.minimumSizeHint().width())
     assert max(widths) == widths[1] < 350 + 3 * BAR + 40
@@ -151,7 +151,7 @@ def test_every_part_of_a_layout_has_its_share_also_after_loading(host, tmp_path,
     table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "many columns")
     for number in range(30):
         table.AddColumn().SetName(f"a column with a long name {number}")
-    volume_nodes.set_layout(slicer.mrmlScene, layout)
+    display.set_layout(slicer.mrmlScene, layout)
     for name in layout.tables:
         slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLTableViewNode").SetTableNodeID(table.GetID())
     open_panel(host)
@@ -201,7 +201,7 @@ def test_the_layout_from_before_comes_back_after_several_of_ours(panel):
     host, widget, nodes = panel
     assert not row(widget).widget.isVisible()
     for shown in (nodes, nodes[:1], nodes + nodes):
-        volume_nodes.show_compare(shown)
+        display.show_compare(shown)
     host.process_events()
     assert row(widget).widget.isVisible()
     host.click(row(widget).restoreButton)
@@ -210,13 +210,13 @@ def test_the_layout_from_before_comes_back_after_several_of_ours(panel):
 
 def test_there_is_nothing_to_restore_once_another_layout_was_chosen(panel):
     host, widget, nodes = panel
-    volume_nodes.show_compare(nodes)
+    display.show_compare(nodes)
     slicer.app.layoutManager().setLayout(FOUR_UP)
     host.process_events()
     assert not row(widget).widget.isVisible() and layout_node.layout_before(slicer.mrmlScene) is None
     layout_node.restore_layout(slicer.mrmlScene)
     assert arrangement() == FOUR_UP
-    volume_nodes.show_compare(nodes)
+    display.show_compare(nodes)
     host.click(row(widget).restoreButton)
     assert arrangement() == FOUR_UP
 
@@ -231,7 +231,7 @@ def test_ours_chosen_from_the_menu_of_layouts_leads_back_too(panel):
 
 def test_the_way_back_is_saved_with_the_scene(panel, tmp_path):
     host, widget, nodes = panel
-    volume_nodes.show_compare(nodes)
+    display.show_compare(nodes)
     path = str(tmp_path / "scene.mrb")
     assert slicer.util.saveScene(path)
     slicer.mrmlScene.Clear()
@@ -245,7 +245,7 @@ def test_the_way_back_is_saved_with_the_scene(panel, tmp_path):
 
 
 def test_a_scene_that_does_not_say_leads_to_slicers_default(host):
-    volume_nodes.set_layout(slicer.mrmlScene, layouts.compare_layout(2))
+    display.set_layout(slicer.mrmlScene, layouts.compare_layout(2))
     node = layout_node.layout_node(slicer.mrmlScene)
     for text in (None, "99999"):
         node.SetAttribute("IPv2LayoutBefore", text)
@@ -255,7 +255,7 @@ def test_a_scene_that_does_not_say_leads_to_slicers_default(host):
 def test_the_layout_comes_back_when_the_module_is_left_if_the_user_wants_it(panel):
     _, widget, nodes = panel
     assert not row(widget).onExitCheckBox.isChecked()
-    volume_nodes.show_compare(nodes)
+    display.show_compare(nodes)
     widget.exit()
     assert layouts.is_ours(arrangement())
     widget.enter()
@@ -263,7 +263,7 @@ def test_the_layout_comes_back_when_the_module_is_left_if_the_user_wants_it(pane
     slicer.util.reloadScriptedModule("IPv2Denoise")  # it is a setting of the user, not of the panel
     widget = slicer.modules.ipv2denoise.widgetRepresentation().self()
     widget.enter()
-    volume_nodes.show_compare(nodes)
+    display.show_compare(nodes)
     widget.exit()
     assert arrangement() == ONE_UP_YELLOW
     widget.enter()
@@ -277,7 +277,7 @@ def test_a_stage_goes_back_to_the_red_view_of_the_layout_before(host):
     widget, uldct, ndct = open_panel(host)
     expand(host, widget.ui.purificationCollapsibleButton)
     before = arrangement()
-    volume_nodes.show_compare([uldct, ndct])
+    display.show_compare([uldct, ndct])
     showRedView()
     assert arrangement() == before and "Red" in view_names()
     slicer.app.layoutManager().setLayout(ONE_UP_YELLOW)

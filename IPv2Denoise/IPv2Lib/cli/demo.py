@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..evaluation import agreement
 from ..inference.denoise import denoise
-from ..io import files
+from ..io import figures, files
 from ..progress import NO_PROGRESS, Progress
-from ..purification.purification import purify
-from ..purification.strategies import IPV2
+from ..purification.purification import IPV2, purify
 from ..simulation import phantom
-from . import report
+from . import pictures, report
 
 if TYPE_CHECKING:
     from ..evaluation.agreement import Evaluation
@@ -28,9 +27,6 @@ DOSE = 0.02
 BREATH_MM = 8.0
 SIZE, SLICES = 320, 24
 """Pixels of 1.1 mm, as in a usual scan: with much larger ones there is little noise to remove."""
-
-NO_PICTURES = "no pictures ({}): install them with 'pip install slicer-core', then run again"
-"""What to say where Slicer's core, which draws the pictures, cannot be imported; takes the reason."""
 
 INPUT, WEAK = "uLDCT (input)", "Weak denoiser"
 
@@ -121,13 +117,6 @@ def _draw(
     folder: Path, stages: Stages, candidates: dict[str, Volume], truth: Volume
 ) -> tuple[list[report.Picture], tuple[str, ...]]:
     """Write the pictures; return them for the report, or none and the reason."""
-    try:
-        from IPv2SlicerLib.scene import volume_nodes
-
-        from . import pictures
-    except ImportError as error:
-        return [], (NO_PICTURES.format(error),)
-
     panels = [(name, volume, "ct") for name, volume in candidates.items()] + [("Truth", truth, "ct")]
     panels += [
         (f"{name} − truth", volume.with_array(volume.array - truth.array), "difference")
@@ -135,24 +124,28 @@ def _draw(
     ]
     before, after = candidates[INPUT], list(candidates.values())[-1]
     panels.append(("What the model removed", before.with_array(before.array - after.array), "difference"))
-    compared = volume_nodes.save_png(
-        pictures.compare_picture(panels, columns=len(candidates) + 1, width=420), folder / "comparison.png"
-    )
-    purified = volume_nodes.save_png(pictures.stages_picture(stages), folder / "stages.png")
+    try:
+        compared = pictures.compare_picture(panels, columns=len(candidates) + 1, width=420)
+        purified = pictures.stages_picture(stages)
+    except ImportError as error:
+        return [], (pictures.NO_PICTURES.format(error),)
+    comparison_file, stages_file = folder / "comparison.png", folder / "stages.png"
+    figures.save(compared, comparison_file)
+    figures.save(purified, stages_file)
     return [
         report.Picture(
             "Input, results and truth",
             "One axial slice. Top: the scan at 2 % dose, the weak denoiser, the model, and the truth without "
             "noise. Bottom: their differences from the truth, and what the model took away. Blue is too dark, red "
             "too bright, white is right.",
-            compared.read_bytes(),
+            comparison_file.read_bytes(),
         ),
         report.Picture(
             "The stages of purification",
             "The two scans, made in different breath, with their dark masks; the common masks of IPv1 and IPv2; the "
             "normal-dose scan with simulated noise; the weakly denoised low-dose scan; and the training input and "
             "test label that are composed of them.",
-            purified.read_bytes(),
+            stages_file.read_bytes(),
         ),
     ], ()
 

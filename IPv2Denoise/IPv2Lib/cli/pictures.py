@@ -1,7 +1,6 @@
 """Sheets of titled CT slices: every stage of purification, or input, result and difference.
 
-Owns layout, titles and keys. Slices and letters come from `scene`, which draws them with Slicer's slice pipeline
-and VTK; `scene.save_png` writes a sheet.
+Owns layout, titles and keys; matplotlib draws. `figures.save` writes a sheet.
 """
 
 from __future__ import annotations
@@ -11,30 +10,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from IPv2SlicerLib.scene.volume_nodes import (
-    Entry,
-    Overlay,
-    check_limit,
-    difference_colors,
-    draw_text,
-    nice_limit,
-    render_slice,
-)
 
-from ..analysis.region_labels import Region
-from ..analysis.regions import segment
+from ..analysis.regions import Region, segment
+from ..colors import Color, Entry, check_limit, difference_colors, nice_limit
 from ..errors import InputError
-from ..hounsfield import LUNG_LEVEL, LUNG_WINDOW
+from ..hounsfield import LUNG_LEVEL, LUNG_WINDOW, window_8bit
+from ..io.figures import new_figure
 from ..io.volume import Volume, same_grid
 from ..purification.stages import BACKGROUND_ENTRIES, CM1_ENTRIES, CM2_ENTRIES, DARK_ENTRIES
 
 if TYPE_CHECKING:
-    from ..purification.stages import Stages
-    from ..purification.strategies import Settings
+    from matplotlib.figure import Figure
 
-_PAPER, _INK, _FAINT_INK = (22, 24, 27), (240, 240, 240), (175, 180, 186)
-_GAP, _ROW_GAP = 12, 26  # pixels between panels, and from a key to the title below
-_TITLE_SIZE, _KEY_SIZE, _SMALLEST_SIZE = 22, 16, 9  # points of text at 72 dpi, so pixels
+    from ..purification.purification import Settings, Stages
+
+NO_PICTURES = "no pictures ({}): run 'pip install matplotlib', then this again"
+"""What to say where matplotlib cannot be imported; takes the reason."""
+
+_PAPER, _INK, _FAINT_INK = "#16181b", "#f0f0f0", "#afb4ba"
+_DPI = 128  # a power of two, so that pixels become inches and pixels again without a rest
+_SMALLEST_SIZE = 9  # of text, pixels
+_GAP, _HAIR = 12, 1e-3  # pixels
+_OPACITY = 0.45  # of labels
 _MARGIN_MM = 8.0  # kept around the body
 
 
@@ -47,16 +44,23 @@ class Panel:
     title : str
         Above the picture; set smaller where it is too wide.
     picture : ndarray of uint8, shape (rows, columns, 3)
-    key : ndarray of uint8, shape (any, up to columns, 3), optional
-        Below the picture: what its colours mean (`text_key`, `swatch_key`, `bar_key`).
+        One pixel per voxel.
+    caption : str
+        Below the picture.
+    swatches : sequence of (name, (red, green, blue))
+        Below the picture: what its colours mean.
+    limit_hu : float, optional
+        Below the picture: the colours of a difference, from -limit_hu to +limit_hu.
     """
 
     title: str
     picture: np.ndarray
-    key: np.ndarray | None = None
+    caption: str = ""
+    swatches: Sequence[tuple[str, Color]] = ()
+    limit_hu: float | None = None
 
 
-def stages_picture(stages: Stages, *, slice_index: int | None = None, width: int = 440) -> np.ndarray:
+def stages_picture(stages: Stages, *, slice_index: int | None = None, width: int = 440) -> Figure:
     """One sheet with every stage of purification that its settings made, cut to the body.
 
     Parameters
@@ -67,59 +71,48 @@ def stages_picture(stages: Stages, *, slice_index: int | None = None, width: int
     width : int
         Pixels of one panel.
 
-    Returns
-    -------
-    ndarray of uint8, shape (rows, columns, 3)
-
     Raises
     ------
     InputError
         No such slice.
+    ImportError
+        matplotlib is not installed.
     """
-    if slice_index is None:
-        slice_index = _largest(stages.cm2)
-    here = _body(stages.ndct, slice_index)
+    view = _View(stages.ndct, _largest(stages.cm2) if slice_index is None else slice_index)
 
-    def picture(volume: Volume, labels: np.ndarray | None = None, entries: Sequence[Entry] = ()) -> np.ndarray:
-        overlay = None if labels is None else Overlay(labels[here].astype(np.uint8), entries)
-        return _panel_picture(volume.with_array(volume.array[here]), width, overlay=overlay)
+    def scan(title: str, volume: Volume | None, caption: str = "") -> list[Panel]:
+        return [] if volume is None else [Panel(title, _grey(view.of(volume.array)), caption or _window_caption())]
 
-    def scan(title: str, volume: Volume | None, formula: str | None = None) -> list[Panel]:
-        if volume is None:
-            return []
-        return [Panel(title, picture(volume), text_key(formula, width) if formula else _window_key(width))]
-
-    def mask(title: str, labels: np.ndarray, *entries: Entry) -> Panel:
-        key = swatch_key([(name, color) for _, name, color in entries], width)
-        return Panel(title, picture(stages.ndct, labels, entries), key)
+    def mask(title: str, labels: np.ndarray, entries: Sequence[Entry], *names: str) -> Panel:
+        picture = _with_labels(_grey(view.of(stages.ndct.array)), view.of(labels), entries)
+        swatches = [(name, color) for name, (_, _, color) in zip(names, entries, strict=True)]
+        return Panel(title, picture, swatches=swatches)
 
     dark = stages.dark_uldct + 2 * stages.dark_ndct.astype(np.uint8)
     training_input, test_label = _formulas(stages.settings)
     panels = [
         *scan("Ultra-low-dose CT  L", stages.uldct),
         *scan("Normal-dose CT  N", stages.ndct),
-        mask("Dark masks  D(L), D(N)", dark, *_renamed(DARK_ENTRIES, "only L", "only N", "both")),
-        mask("Common mask  CM1", stages.cm1, *_renamed(CM1_ENTRIES, "dark in L or N")),
-        mask("Background  B", stages.background, *_renamed(BACKGROUND_ENTRIES, "connected to the border")),
-        mask("Common mask  CM2 = CM1 \\ B", stages.cm2, *_renamed(CM2_ENTRIES, "lungs and airways")),
+        mask("Dark masks  D(L), D(N)", dark, DARK_ENTRIES, "only L", "only N", "both"),
+        mask("Common mask  CM1", stages.cm1, CM1_ENTRIES, "dark in L or N"),
+        mask("Background  B", stages.background, BACKGROUND_ENTRIES, "connected to the border"),
+        mask("Common mask  CM2 = CM1 \\ B", stages.cm2, CM2_ENTRIES, "lungs and airways"),
         *scan("Add noise  S(N)", stages.simulated),
         *scan("Remove noise  W(L)", stages.weakly_denoised),
         *scan("Training input", stages.training_input, training_input),
         *scan("Test label", stages.test_label, test_label),
     ]
-    return contact_sheet(panels, columns=(len(panels) + 1) // 2)
+    return contact_sheet(panels, (len(panels) + 1) // 2, view.size(width))
 
 
 def compare_picture(
     panels: Sequence[tuple[str, Volume, Literal["ct", "difference"]]],
     *,
     slice_index: int | None = None,
-    window: float = LUNG_WINDOW,
-    level: float = LUNG_LEVEL,
     limit_hu: float | None = None,
     columns: int | None = None,
     width: int = 560,
-) -> np.ndarray:
+) -> Figure:
     """One sheet with the same axial slice of several volumes, cut to the body.
 
     Parameters
@@ -128,8 +121,6 @@ def compare_picture(
         On one grid. Kind "ct" is shown in grey, "difference" in blue, white (0 HU) and red.
     slice_index : int, optional
         Default: the slice of the first "ct" volume with the largest lung.
-    window, level : float
-        Of the CT, HU.
     limit_hu : float, optional
         End of the colour range of differences; default: a round number that holds 99 % of the values in view.
     columns : int, optional
@@ -137,14 +128,12 @@ def compare_picture(
     width : int
         Pixels of one panel.
 
-    Returns
-    -------
-    ndarray of uint8, shape (rows, columns, 3)
-
     Raises
     ------
     InputError
-        No panels, an unknown kind, volumes on different grids, no such slice, an empty window or range.
+        No panels, an unknown kind, volumes on different grids, no such slice, an empty range.
+    ImportError
+        matplotlib is not installed.
     """
     if not panels:
         raise InputError("there is nothing to compare: give at least one volume")
@@ -154,39 +143,30 @@ def compare_picture(
             raise InputError(f"'{title}' is of unknown kind {kind!r}: use ct or difference")
         if not same_grid(volume, first):
             raise InputError(f"'{title}' lies on another grid than the other volumes: resample it first")
-    if slice_index is None:
-        slice_index = _lung_slice(first)
-    here = _body(first, slice_index)
-    cut = [(title, volume.with_array(volume.array[here]), kind) for title, volume, kind in panels]
+    view = _View(first, _lung_slice(first) if slice_index is None else slice_index)
     if limit_hu is None:
-        limit_hu = nice_limit(*(volume.array for _, volume, kind in cut if kind == "difference"))
+        limit_hu = nice_limit(*(view.of(volume.array) for _, volume, kind in panels if kind == "difference"))
     check_limit(limit_hu)
 
     def panel(title: str, volume: Volume, kind: str) -> Panel:
+        hu = view.of(volume.array)
         if kind == "ct":
-            picture = _panel_picture(volume, width, window=window, level=level)
-            return Panel(title, picture, _window_key(width, window, level))
-        colors = difference_colors()
-        picture = _panel_picture(volume, width, window=2 * limit_hu, level=0, colors=colors)
-        ends = (f"−{limit_hu:g}", "0", f"+{limit_hu:g} HU")
-        return Panel(title, picture, bar_key(colors, ends, width))
+            return Panel(title, _grey(hu), _window_caption())
+        return Panel(title, _colored(hu, limit_hu), limit_hu=limit_hu)
 
-    return contact_sheet([panel(*each) for each in cut], columns or len(cut))
+    return contact_sheet([panel(*each) for each in panels], columns or len(panels), view.size(width))
 
 
-def contact_sheet(panels: Sequence[Panel], columns: int) -> np.ndarray:
-    """Put panels on one dark sheet, row by row, all of one size, titles above and keys below.
+def contact_sheet(panels: Sequence[Panel], columns: int, size: tuple[int, int]) -> Figure:
+    """Put panels on one dark sheet, row by row, titles above and keys below.
 
     Parameters
     ----------
     panels : sequence of Panel
-        Pictures smaller than the largest are centred.
     columns : int
         Panels in a row.
-
-    Returns
-    -------
-    ndarray of uint8, shape (rows, columns, 3)
+    size : (width, height)
+        Pixels that each picture is drawn with; the letters grow with the width.
 
     Raises
     ------
@@ -195,80 +175,151 @@ def contact_sheet(panels: Sequence[Panel], columns: int) -> np.ndarray:
     """
     if not panels or columns < 1:
         raise InputError(f"{len(panels)} panels in {columns} columns make no sheet: give at least one of each")
-    height = max(panel.picture.shape[0] for panel in panels)
-    width = max(panel.picture.shape[1] for panel in panels)
-    title_height = draw_text("Title", _TITLE_SIZE, _INK, _PAPER).shape[0] + 8
-    key_height = max((panel.key.shape[0] + 8 for panel in panels if panel.key is not None), default=0)
-    cell_height = title_height + height + key_height + _ROW_GAP
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    sheet = _blank(rows * cell_height - _ROW_GAP + 2 * _GAP, columns * (width + _GAP) + _GAP)
+    width, height = size
+    letters = _title_size(width), _key_size(width)
+    above, below = round(1.5 * letters[0]), round(2.6 * letters[1])
+    sheet = _Sheet(columns * (width + _GAP) + _GAP, rows * (above + height + below + _GAP) + _GAP)
     for index, panel in enumerate(panels):
         row, column = divmod(index, columns)
-        top, left = _GAP + row * cell_height, _GAP + column * (width + _GAP)
-        _paste(sheet, _fitted(panel.title, _TITLE_SIZE, width), top, left)
-        rows_free, columns_free = height - panel.picture.shape[0], width - panel.picture.shape[1]
-        _paste(sheet, panel.picture, top + title_height + rows_free // 2, left + columns_free // 2)
-        if panel.key is not None:
-            _paste(sheet, panel.key, top + title_height + height + 8, left)
-    return sheet
+        left, top = _GAP + column * (width + _GAP), _GAP + row * (above + height + below + _GAP)
+        sheet.text(panel.title, left, top, letters[0], width)
+        sheet.picture(panel.picture, left, top + above, size, marked=True)
+        _draw_key(sheet, panel, left, top + above + height + 8, width)
+    return sheet.figure
 
 
-def text_key(text: str, width: int) -> np.ndarray:
-    """A line of small text, at most `width` pixels wide."""
-    return _fitted(text, _KEY_SIZE, width, _FAINT_INK)
+def _draw_key(sheet: _Sheet, panel: Panel, left: int, top: int, width: int) -> None:
+    size = _key_size(width)
+    sheet.text(panel.caption, left, top, size, width, _FAINT_INK)
+    at = left
+    for name, color in panel.swatches:
+        sheet.picture(np.uint8([[color]]), at, top, (size, size))
+        at += round(1.4 * size)
+        at += round(sheet.text(name, at, top, size, left + width - at, _FAINT_INK) + 1.5 * size)
+    if panel.limit_hu is not None:
+        bar = difference_colors()[np.rint(np.linspace(0, 255, width)).astype(int)][None]
+        sheet.picture(bar, left, top, (width, round(0.75 * size)))
+        ends = ((f"−{panel.limit_hu:g}", "left"), ("0", "center"), (f"+{panel.limit_hu:g} HU", "right"))
+        for place, (name, side) in enumerate(ends):
+            sheet.text(name, left + place * width / 2, top + size, size, width / 3, _FAINT_INK, side)
 
 
-def swatch_key(entries: Sequence[tuple[str, tuple[int, int, int]]], width: int) -> np.ndarray:
-    """Names behind squares of their colours, in one line of at most `width` pixels.
+class _Sheet:
+    """A figure to draw on in pixels from its upper left corner."""
+
+    def __init__(self, width: int, height: int):
+        self._size = width, height
+        self.figure = new_figure(width / _DPI, height / _DPI, dpi=_DPI, layout="none")
+        self.figure.set_facecolor(_PAPER)
+
+    def picture(self, pixels: np.ndarray, left: int, top: int, size: tuple[int, int], marked: bool = False) -> None:
+        """Draw an image of a size; the sides of the patient can be marked.
+
+        Enlarged voxels stay sharp, and where there are more of them than pixels they are averaged: that is
+        matplotlib's default.
+        """
+        (width, height), (columns, rows) = self._size, size
+        # A hair smaller than the pixels, because matplotlib rounds sizes up.
+        place = ((left + _HAIR) / width, 1 - (top + rows - _HAIR) / height)
+        axes = self.figure.add_axes((*place, (columns - 2 * _HAIR) / width, (rows - 2 * _HAIR) / height))
+        axes.imshow(pixels, aspect="auto")
+        axes.set_axis_off()
+        size = _key_size(columns)
+        box = {"facecolor": "black", "edgecolor": "none", "pad": _points(size / 4)}
+        for letter, x in (("R", size / 4), ("L", columns - size / 4)) if marked else ():
+            axes.text(
+                x / columns, 0.5, letter, transform=axes.transAxes, fontsize=_points(size), color=_INK,
+                ha="left" if letter == "R" else "right", va="center", bbox=box,
+            )  # fmt: skip
+
+    def text(
+        self, text: str, x: float, top: int, size: int, width: float, ink: str = _INK, side: str = "left"
+    ) -> float:
+        """Write a line no wider than `width`: set smaller if need be, shortened if still too wide. Its width."""
+        across, down = self._size
+        line = self.figure.text(
+            x / across, 1 - top / down, text, color=ink, fontsize=_points(size), ha=side, va="top", parse_math=False
+        )
+
+        def wide() -> float:
+            return line.get_window_extent(self.figure.canvas.get_renderer()).width
+
+        if wide() > width:
+            line.set_fontsize(_points(max(_SMALLEST_SIZE, int(0.98 * size * width / wide()))))
+        while len(text) > 1 and wide() > width:
+            text = text[: min(len(text) - 1, round(len(text) * width / wide()))]
+            line.set_text(text + "…")
+        return wide()
+
+
+class _View:
+    """One axial slice of volumes on one grid, cut to the body, patient right on the viewer's left, front at the top.
 
     Parameters
     ----------
-    entries : sequence of (name, (red, green, blue))
+    volume : Volume
+        Has the grid, and shows where the body is.
+    slice_index : int
+
+    Raises
+    ------
+    InputError
+        No such slice.
     """
-    line = draw_text("Key", _KEY_SIZE, _INK, _PAPER).shape[0]
-    names = [_fitted(name, _KEY_SIZE, width // len(entries) - 3 * line, _FAINT_INK) for name, _ in entries]
-    key = _blank(line, width)
-    left = 0
-    for name, (_, color) in zip(names, entries, strict=True):
-        key[2 : line - 2, left : left + line - 4] = color
-        _paste(key, name, 0, left + line + 2)
-        left += name.shape[1] + 3 * line
-    return key
+
+    def __init__(self, volume: Volume, slice_index: int):
+        self._slice = slice_index
+        self._rows, self._columns = _body(volume, slice_index)
+        x_y = np.reshape(volume.direction, (3, 3))[:2, :2]  # columns: where array columns and rows run
+        self._turned = abs(x_y[0, 1]) > abs(x_y[0, 0])
+        if self._turned:
+            x_y = x_y[:, ::-1]
+        self._flips = np.s_[:: 1 if x_y[1, 1] >= 0 else -1, :: 1 if x_y[0, 0] >= 0 else -1]
+        self._spacing = volume.spacing
+        self._shape = volume.array[slice_index, self._rows, self._columns].shape
+
+    def of(self, array: np.ndarray) -> np.ndarray:
+        """The slice of an array on the grid of the volume, two-dimensional."""
+        image = array[self._slice, self._rows, self._columns]
+        return (image.T if self._turned else image)[self._flips]
+
+    def size(self, width: int) -> tuple[int, int]:
+        """Width and height in pixels that are square in mm."""
+        across, down = self._shape[1] * self._spacing[0], self._shape[0] * self._spacing[1]
+        if self._turned:
+            across, down = down, across
+        return width, max(1, round(width * down / across))
 
 
-def bar_key(colors: np.ndarray, labels: Sequence[str], width: int) -> np.ndarray:
-    """A colour bar from low to high of `width` pixels, labels spread evenly under it.
-
-    Parameters
-    ----------
-    colors : ndarray of uint8, shape (n, 3)
-    labels : sequence of at least 2 str
-    """
-    names = [draw_text(label, _KEY_SIZE, _FAINT_INK, _PAPER) for label in labels]
-    bar = colors[np.rint(np.linspace(0, len(colors) - 1, width)).astype(int)][None].repeat(12, axis=0)
-    key = _blank(12 + 4 + names[0].shape[0], width)
-    _paste(key, bar, 0, 0)
-    for index, name in enumerate(names):
-        tick = round(index * (width - 1) / (len(names) - 1))
-        _paste(key, name, 16, min(max(tick - name.shape[1] // 2, 0), width - name.shape[1]))
-    return key
+def _grey(hu: np.ndarray) -> np.ndarray:
+    half = LUNG_WINDOW / 2
+    return window_8bit(hu, LUNG_LEVEL - half, LUNG_LEVEL + half)[..., None].repeat(3, axis=2)
 
 
-def _panel_picture(volume: Volume, width: int, **display) -> np.ndarray:
-    """The only slice of a volume, `width` pixels wide, with the sides of the patient marked."""
-    _, rows, columns = volume.array.shape
-    height = max(1, round(width * rows * volume.spacing[1] / (columns * volume.spacing[0])))
-    picture = render_slice(volume, slice_index=0, size=(width, height), **display)
-    for letter in "RL":
-        mark = np.pad(draw_text(letter, _KEY_SIZE, _INK, (0, 0, 0)), ((2, 2), (5, 4), (0, 0)))
-        _paste(picture, mark, (height - mark.shape[0]) // 2, 0 if letter == "R" else width - mark.shape[1])
+def _colored(hu: np.ndarray, limit_hu: float) -> np.ndarray:
+    """A difference in colours; 0 HU is white."""
+    return difference_colors()[np.clip((hu / limit_hu + 1) * 127.5, 0, 255).astype(np.uint8)]
+
+
+def _with_labels(picture: np.ndarray, labels: np.ndarray, entries: Sequence[Entry]) -> np.ndarray:
+    for value, _, color in entries:
+        here = labels == value
+        picture[here] = np.rint((1 - _OPACITY) * picture[here] + _OPACITY * np.array(color))
     return picture
 
 
-def _renamed(entries: Sequence[Entry], *names: str) -> list[Entry]:
-    """The same values and colours with names that suit the sheet."""
-    return [(value, name, color) for (value, _, color), name in zip(entries, names, strict=True)]
+def _title_size(width: int) -> int:
+    return max(_SMALLEST_SIZE, round(width / 20))
+
+
+def _key_size(width: int) -> int:
+    return max(_SMALLEST_SIZE, round(width / 27))
+
+
+def _points(pixels: float) -> float:
+    return pixels * 72 / _DPI
 
 
 def _formulas(settings: Settings) -> tuple[str, str]:
@@ -281,8 +332,8 @@ def _formulas(settings: Settings) -> tuple[str, str]:
     )
 
 
-def _window_key(width: int, window: float = LUNG_WINDOW, level: float = LUNG_LEVEL) -> np.ndarray:
-    return text_key(f"Window {window:g} HU, level {level:g} HU".replace("-", "−"), width)
+def _window_caption() -> str:
+    return f"Window {LUNG_WINDOW:g} HU, level {LUNG_LEVEL:g} HU".replace("-", "−")
 
 
 def _lung_slice(volume: Volume) -> int:
@@ -301,39 +352,16 @@ def _largest(masks: np.ndarray) -> int:
     return int(areas.argmax()) if areas.any() else len(masks) // 2
 
 
-def _body(volume: Volume, slice_index: int) -> tuple[slice, slice, slice]:
-    """The part of one slice that holds the body and a margin; the whole slice where there is no body."""
+def _body(volume: Volume, slice_index: int) -> tuple[slice, slice]:
+    """Rows and columns of one slice that hold the body and a margin; all of them where there is no body."""
     if not 0 <= slice_index < len(volume.array):
         raise InputError(f"there is no slice {slice_index}: use 0 to {len(volume.array) - 1}")
-    here = slice(slice_index, slice_index + 1)
-    body = segment(volume.array[here], volume.spacing)[0] >= Region.LUNG
+    body = segment(volume.array[slice_index : slice_index + 1], volume.spacing)[0] >= Region.LUNG
     if not body.any():
-        return here, slice(None), slice(None)
+        return slice(None), slice(None)
     spans = []
     for axis, mm in ((1, volume.spacing[1]), (0, volume.spacing[0])):
         places = np.flatnonzero(body.any(axis=axis))
         margin = round(_MARGIN_MM / mm)
         spans.append(slice(max(0, int(places[0]) - margin), int(places[-1]) + margin + 1))
-    return here, spans[0], spans[1]
-
-
-def _blank(rows: int, columns: int) -> np.ndarray:
-    return np.full((rows, columns, 3), _PAPER, np.uint8)
-
-
-def _paste(sheet: np.ndarray, picture: np.ndarray, top: int, left: int) -> None:
-    """Copy a picture into a sheet; what would lie outside of the sheet is cut off."""
-    room = sheet[top : top + picture.shape[0], left : left + picture.shape[1]]
-    room[...] = picture[: room.shape[0], : room.shape[1]]
-
-
-def _fitted(text: str, size: int, width: int, ink: tuple[int, int, int] = _INK) -> np.ndarray:
-    """A line of text no wider than `width` pixels: set smaller if need be, shortened if still too wide."""
-    for smaller in range(size, _SMALLEST_SIZE - 1, -1):
-        line = draw_text(text, smaller, ink, _PAPER)
-        if line.shape[1] <= width:
-            return line
-    while len(text) > 1 and line.shape[1] > width:
-        text = text[:-1]
-        line = draw_text(text + "…", _SMALLEST_SIZE, ink, _PAPER)
-    return line
+    return spans[0], spans[1]

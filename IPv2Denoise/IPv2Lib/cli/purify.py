@@ -119,16 +119,15 @@ def _purification_settings(options: argparse.Namespace) -> Settings:
 
 
 def _draw_stages(stages: Stages, path: Path, console: Console) -> bool:
-    from .demo import NO_PICTURES
+    from ..io import figures
+    from . import pictures
 
     try:
-        from IPv2SlicerLib.scene import volume_nodes
-
-        from . import pictures
+        sheet = pictures.stages_picture(stages)
     except ImportError as error:
-        console.note(NO_PICTURES.format(error))
+        console.note(pictures.NO_PICTURES.format(error))
         return False
-    volume_nodes.save_png(pictures.stages_picture(stages), path)
+    figures.save(sheet, path)
     return True
 
 

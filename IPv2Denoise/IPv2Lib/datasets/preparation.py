@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
-from ..io import outputs
+from ..io import atomic, outputs
 from ..io.json_files import read_if_sound
 from ..io.locks import exclusive
 from ..parallel import cluster

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .comparison_plot import GREY, clean, heading, new_figure, save, style
+from ..io.figures import new_figure, save
+from .comparison_plot import GREY, clean, heading, style
 from .scores import MEASURES
 
 _PANELS = (

@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..io import atomic
+from ..colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION
+from ..io.figures import new_figure, save
 from .scores import MEASURES, Measure, Pool
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe & Ito's palette, which colour-blind people can tell apart; then again with other line styles."""
+_PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY_BLUE, BLACK)
+COLORS = tuple("#{:02x}{:02x}{:02x}".format(*color) for color in _PALETTE)
+"""Of methods; then again with other line styles."""
 
 STYLES = ("-", "--", ":", "-.")
 
@@ -58,22 +60,6 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]], pools: Mapping[tuple[str
     title = f"Against the {reference}: {of}{bars}; grey: the {reference} itself"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     save(figure, path)
-
-
-def new_figure(width: float, height: float) -> Any:
-    """A figure that needs no screen and leaves matplotlib's global state alone; inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def save(figure: Any, path: Path) -> None:
-    """Write a figure as PNG, all of it or nothing (`OutputError`)."""
-    with atomic.new_file(path) as temporary:
-        figure.savefig(temporary, dpi=130, format="png")
 
 
 def clean(axis: Axes) -> None:

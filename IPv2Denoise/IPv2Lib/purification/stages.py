@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from ..analysis.region_labels import Region
+from ..colors import BLUE, GREEN, ORANGE, PURPLE
 from ..io.volume import Volume
 from .mixing import mix_test_label, mix_training_input
 from .strategies import Settings
@@ -25,16 +26,14 @@ LABELS = (
 )
 """Value, name and colour (red, green, blue, 0 to 255) of each label of `Stages.labels`."""
 
-# Okabe and Ito's colours, which also colour-blind people tell apart.
-_BLUE, _ORANGE, _GREEN, _PURPLE = (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167)
 DARK_ENTRIES = (
-    (1, "Dark in the uLDCT only", _BLUE),
-    (2, "Dark in the NDCT only", _ORANGE),
-    (3, "Dark in both", _GREEN),
+    (1, "Dark in the uLDCT only", BLUE),
+    (2, "Dark in the NDCT only", ORANGE),
+    (3, "Dark in both", GREEN),
 )
-CM1_ENTRIES = ((1, "Dark in uLDCT or NDCT", _GREEN),)
-BACKGROUND_ENTRIES = ((1, "Background", _PURPLE),)
-CM2_ENTRIES = ((1, "Lungs and airways", _BLUE),)
+CM1_ENTRIES = ((1, "Dark in uLDCT or NDCT", GREEN),)
+BACKGROUND_ENTRIES = ((1, "Background", PURPLE),)
+CM2_ENTRIES = ((1, "Lungs and airways", BLUE),)
 """Value, name and colour of the labels of the masks; the dark masks are D(L) + 2 · D(N)."""
 
 

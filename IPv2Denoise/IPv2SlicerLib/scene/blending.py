@@ -1,6 +1,6 @@
 """The strength of a result in the scene, changed at once and without the network; and the table of its regions.
 
-Works frame by frame: a volume is a result of one frame. Who the nodes of a result are is `scene_results`' matter.
+Works frame by frame: a volume is a result of one frame. Who the nodes of a result are is `result_nodes`' matter.
 """
 
 from __future__ import annotations

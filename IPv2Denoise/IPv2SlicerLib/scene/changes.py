@@ -1,7 +1,7 @@
 """Changing the scene in one step that can be undone, and the place of nodes in the subject hierarchy.
 
 Owns what every result in the scene needs: it appears complete or not at all, beside its source. What the nodes hold
-is `scene_denoised`'s and `scene_stages`' matter.
+is `denoised_nodes`'s and `stage_nodes`' matter.
 
 Undo is off in Slicer unless somebody switches it on (`vtkMRMLScene.SetUndoOn`), and then covers the nodes that ask
 for it. The nodes of a step ask for it; the switch is left alone.

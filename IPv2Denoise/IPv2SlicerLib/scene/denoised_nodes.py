@@ -1,8 +1,8 @@
 """A denoised scan in the scene: the result beside its source, what was removed, and the table of its regions.
 
 Owns which nodes make up a result of a volume, or of a sequence (4-D CT), and showing input, result and difference. How
-they find each other is `scene_results`' matter, changing the strength `scene_strength`'s; nodes, colours and views are
-made by `scene`, numbers by `denoise` and `regions`.
+they find each other is `result_nodes`' matter, changing the strength `blending`'s; nodes are made by `volume_nodes`,
+views by `display`, numbers by `denoise` and `regions`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import partial
 import slicer
 import vtk
 from IPv2Lib.analysis.region_statistics import StrengthStatistics
+from IPv2Lib.colors import nice_limit
 from IPv2Lib.errors import InputError
 from IPv2Lib.hounsfield import LUNG_LEVEL, LUNG_WINDOW
 from IPv2Lib.inference.denoise import Blended, blend_and_subtract, check_strength
@@ -20,6 +21,7 @@ from IPv2Lib.io.volume import Volume, same_grid
 
 from .blending import keep_stamp, keep_statistics
 from .changes import place_beside, remove_whole, undoable_step, unique_name
+from .display import show_compare, show_difference
 from .result_nodes import (
     IS_DIFFERENCE,
     IS_OUTPUT,
@@ -47,17 +49,7 @@ from .sequences import (
     leave_browser,
     shown,
 )
-from .volume_nodes import (
-    adopt_volume,
-    fill_volume,
-    nice_limit,
-    node_view,
-    nodes_of_class,
-    set_provenance,
-    show_compare,
-    show_difference,
-    show_window,
-)
+from .volume_nodes import adopt_volume, fill_volume, node_view, nodes_of_class, set_provenance, show_window
 from .volume_nodes import (
     provenance as stored_provenance,
 )
@@ -87,7 +79,7 @@ def add_denoised(
     statistics : StrengthStatistics, optional
         For the table.
     provenance : mapping
-        Kept on the denoised node, see `scene.set_provenance`; its key `strength` is set here.
+        Kept on the denoised node, see `volume_nodes.set_provenance`; its key `strength` is set here.
     output_node : vtkMRMLScalarVolumeNode, optional
         Gets the result instead of a new node. Whatever it was before, it belongs to its input from now on: its name,
         its place and all that it says are those of a new one. Of an earlier result of the same input, name,
@@ -106,8 +98,8 @@ def add_denoised(
     Raises
     ------
     InputError
-        The input is no volume (`scene.node_view`), the strength is out of range, the result lies on another grid,
-        or the output node is the input, or no scalar volume.
+        The input is no volume (`volume_nodes.node_view`), the strength is out of range, the result lies on another
+        grid, or the output node is the input, or no scalar volume.
     """
     check_strength(strength)
     before = node_view(input_node)

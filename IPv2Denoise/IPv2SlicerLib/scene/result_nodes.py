@@ -1,7 +1,7 @@
 """Whose a volume of the scene is: the nodes of a result, how they find each other, and what tells a patient's scan.
 
 Owns the attributes and references behind that, also after the scene was saved and loaded, and taking them from a volume
-that gets another owner; the same for sequences. What a result consists of, and making one, is `scene_denoised`'s
+that gets another owner; the same for sequences. What a result consists of, and making one, is `denoised_nodes`'s
 matter.
 """
 

@@ -2,7 +2,7 @@
 
 Owns the only contact with Slicer's sequences and their browsers. A sequence keeps copies of volumes that are not in
 the scene; a browser selects one of each of its sequences, and shows it by a node that is in the scene, the proxy. What
-the frames of a result hold is `scene_denoised`'s matter.
+the frames of a result hold is `denoised_nodes`'s matter.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def data_nodes(node: slicer.vtkMRMLNode) -> list[slicer.vtkMRMLNode]:
 
 
 def frames(sequence_node: slicer.vtkMRMLSequenceNode | None) -> list[slicer.vtkMRMLScalarVolumeNode]:
-    """The volumes of a sequence in order; `scene.node_to_volume` reads them.
+    """The volumes of a sequence in order; `volume_nodes.node_to_volume` reads them.
 
     Raises
     ------

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import slicer
+from IPv2Lib.colors import Entry, nice_limit
 from IPv2Lib.errors import InputError
 from IPv2Lib.hounsfield import LUNG_LEVEL, LUNG_WINDOW
 from IPv2Lib.io.volume import Volume, same_grid
@@ -23,24 +24,18 @@ from IPv2Lib.purification.stages import BACKGROUND_ENTRIES, CM1_ENTRIES, CM2_ENT
 from IPv2Lib.purification.strategies import Settings
 
 from .changes import parent_of, remove_whole, subject_hierarchy, undoable_step
+from .display import center_view, show_compare, show_difference, show_overlay, view_of_name
 from .volume_nodes import (
-    Entry,
     adopt_labels,
     adopt_volume,
-    center_view,
     fill_labels,
     fill_volume,
-    nice_limit,
     node_array,
     node_view,
     nodes_of_class,
     provenance,
     set_provenance,
-    show_compare,
-    show_difference,
-    show_overlay,
     show_window,
-    view_of_name,
 )
 
 __all__ = [
@@ -153,7 +148,7 @@ def add_stages(stages: Stages, uldct_node: slicer.vtkMRMLScalarVolumeNode, *, na
     Raises
     ------
     InputError
-        The node is no volume (`scene.node_view`).
+        The node is no volume (`volume_nodes.node_view`).
     """
     whole = node_view(uldct_node)
     target = uldct_node.GetScene()

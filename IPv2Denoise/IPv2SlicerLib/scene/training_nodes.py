@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import slicer
 import vtk
+from IPv2Lib.colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION
 from IPv2Lib.datasets.shards import Shard
 from IPv2Lib.errors import InputError
 from IPv2Lib.io.volume import Volume
@@ -23,11 +24,12 @@ from IPv2Lib.training.run_folder import RunState
 from vtk.util.numpy_support import numpy_to_vtk
 
 from .changes import undoable_step, unique_name
+from .display import set_layout, show_compare
 from .layouts import comparison_layout, training_layout
-from .volume_nodes import adopt_volume, fill_volume, nodes_of_class, set_layout, set_provenance, show_compare
+from .volume_nodes import adopt_volume, fill_volume, nodes_of_class, set_provenance
 
-COLORS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (230, 159, 0), (0, 0, 0))
-"""Of curves: told apart by colour-blind people, too (Okabe & Ito)."""
+COLORS = (BLUE, VERMILION, GREEN, PURPLE, SKY_BLUE, ORANGE, BLACK)
+"""Of curves."""
 
 IMAGES = ("input", "output", "label")
 """Of the validation slice, from left to right."""

@@ -68,7 +68,7 @@ def firstVolume():
 
 def showInSliceViews(node) -> None:
     """Show a volume in every slice view, whole."""
-    from IPv2SlicerLib.scene.volume_nodes import refresh_legends
+    from IPv2SlicerLib.scene.display import refresh_legends
 
     slicer.util.setSliceViewerLayers(background=node, foreground=None, label=None, fit=True)
     refresh_legends(slicer.mrmlScene)
@@ -76,12 +76,12 @@ def showInSliceViews(node) -> None:
 
 def showRedView() -> None:
     """Make sure that the Red view is there: in the layout from before ours, or alone."""
-    from IPv2SlicerLib.scene import layout_node, layouts, volume_nodes
+    from IPv2SlicerLib.scene import display, layout_node, layouts
 
     if not isInLayout("Red"):
         layout_node.restore_layout(slicer.mrmlScene)
     if not isInLayout("Red"):
-        volume_nodes.set_layout(slicer.mrmlScene, layouts.red_layout())
+        display.set_layout(slicer.mrmlScene, layouts.red_layout())
 
 
 def isInLayout(name: str) -> bool:

@@ -252,9 +252,9 @@ def test_too_few_or_too_many_volumes_cannot_be_compared(fresh, count):
 def test_without_display_drawing_says_nothing_and_needs_neither_opengl_nor_torch():
     code = (
         "import sys, numpy as np\n"
-        "from IPv2Lib.io import ct\n"
+        "from IPv2Lib.io.volume import Volume\n"
         "from IPv2SlicerLib.scene import display, rendering, volume_nodes\n"
-        "volume = ct.Volume(np.zeros((2, 8, 8), np.int16))\n"
+        "volume = Volume(np.zeros((2, 8, 8), np.int16))\n"
         "node = volume_nodes.volume_to_node(volume, 'CT')\n"
         "display.show_difference(node)\n"
         "entries = ((1, 'all', (255, 0, 0)),)\n"

@@ -21,7 +21,7 @@ from IPv2Lib.io import dicom_file, files, payload
 from IPv2Lib.io.file_names import within
 from IPv2Lib.io.json_files import read_object
 from IPv2Lib.models import bundle
-from IPv2Lib.networks import limits, registry
+from IPv2Lib.networks import ffm, limits, registry
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.settings import TrainingSettings
 from IPv2Lib.training.sources import reopen_source
@@ -201,7 +201,7 @@ def test_looking_at_the_size_changes_no_weights(name):
         pass
     network = registry.build(name)
     torch.set_rng_state(state)
-    again = type(network)(**({} if name != "ffm-published" else registry.ffm.PUBLISHED))
+    again = type(network)(**({} if name != "ffm-published" else ffm.PUBLISHED))
     for one, other in zip(network.state_dict().values(), again.state_dict().values(), strict=True):
         assert torch.equal(one, other)
 

@@ -291,7 +291,7 @@ def test_what_a_killed_process_left_makes_no_folder_full(tmp_path):
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from IPv2Lib import atomic\n"
+        "from IPv2Lib.io import atomic\n"
         "with atomic.private_folder(Path(sys.argv[1])), atomic.private_folder(Path(sys.argv[1]).parent):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -12,9 +12,10 @@ from IPv2Lib.cli import pictures
 from IPv2Lib.colors import difference_colors
 from IPv2Lib.errors import InputError, OutputError
 from IPv2Lib.hounsfield import LUNG_LEVEL, LUNG_WINDOW
-from IPv2Lib.io import figures
+from IPv2Lib.io import figures, files
 from IPv2Lib.io.volume import Volume
-from IPv2Lib.purification import purification
+from IPv2Lib.purification.stages import CM2_ENTRIES, Stages
+from IPv2Lib.purification.strategies import IPV1, IPV2, Settings
 
 
 def chest(shape=(3, 64, 80), spacing=(1.2, 1.2, 5.0)) -> Volume:
@@ -28,11 +29,11 @@ def chest(shape=(3, 64, 80), spacing=(1.2, 1.2, 5.0)) -> Volume:
     return Volume((array + noise).astype(np.float32), spacing)
 
 
-def stages(settings: purification.Settings) -> purification.Stages:
+def stages(settings: Settings) -> Stages:
     volume = chest()
     dark = volume.array < -500
     lung = dark & (np.abs(np.indices(dark.shape)[2] - 40) < 30)
-    return purification.Stages(
+    return Stages(
         uldct=volume,
         ndct=volume,
         dark_uldct=dark,
@@ -96,7 +97,7 @@ def test_a_sheet_needs_panels_and_columns():
             pictures.contact_sheet(panels, columns, (40, 30))
 
 
-@pytest.mark.parametrize(("settings", "count"), [(purification.IPV2, 10), (purification.IPV1, 8)], ids=["ipv2", "ipv1"])
+@pytest.mark.parametrize(("settings", "count"), [(IPV2, 10), (IPV1, 8)], ids=["ipv2", "ipv1"])
 def test_all_stages_are_shown_in_panels_of_one_size(monkeypatch, settings, count):
     sheets = []
     monkeypatch.setattr(pictures, "contact_sheet", lambda *sheet: sheets.append(sheet))
@@ -109,7 +110,7 @@ def test_all_stages_are_shown_in_panels_of_one_size(monkeypatch, settings, count
 
 
 def test_the_slice_with_the_largest_lung_is_chosen():
-    whole = stages(purification.IPV2)
+    whole = stages(IPV2)
     panels = [("CT", chest(), "ct")]
     for draw, what in ((pictures.stages_picture, whole), (pictures.compare_picture, panels)):
         np.testing.assert_array_equal(pixels(draw(what, width=80)), pixels(draw(what, slice_index=1, width=80)))
@@ -155,11 +156,11 @@ def test_enlarged_voxels_are_sharp_and_too_many_are_averaged():
 
 
 def test_labels_lie_over_the_slice_in_the_colors_of_their_key():
-    whole = stages(purification.IPV2)
+    whole = stages(IPV2)
     sheet = pictures.stages_picture(whole, slice_index=1, width=4 * whole.cm2.shape[2])
     sheet, panels = pixels(sheet), shown(sheet)
     ct, marked = panels[1].astype(int), panels[5].astype(int)
-    ((_, _, color),) = purification.CM2_ENTRIES
+    ((_, _, color),) = CM2_ENTRIES
     assert (sheet == color).all(axis=-1).sum() >= 10
     middle = np.s_[120:140, 80:100]  # inside a lung
     np.testing.assert_allclose(marked[middle], 0.55 * ct[middle] + 0.45 * np.array(color), atol=1)
@@ -222,9 +223,7 @@ def test_the_range_of_a_difference_is_a_round_number_that_holds_it(largest, limi
 
 
 def test_pictures_of_a_real_scan(data_folder):
-    from IPv2Lib.io import ct
-
-    volume = ct.read(data_folder / "lungdx_A0002.nrrd")
+    volume = files.read(data_folder / "lungdx_A0002.nrrd")
     some = Volume(volume.array[10:20], volume.spacing, volume.origin, volume.direction)
     difference = some.with_array(np.zeros_like(some.array))
     figure = pictures.compare_picture([("CT", some, "ct"), ("difference", difference, "difference")], width=256)
@@ -267,9 +266,10 @@ def test_drawing_says_nothing_needs_no_display_and_leaves_pyplot_alone(tmp_path)
     code = (
         "import sys, numpy as np\n"
         "from IPv2Lib.cli import pictures\n"
-        "from IPv2Lib.io import ct, figures\n"
+        "from IPv2Lib.io import figures\n"
+        "from IPv2Lib.io.volume import Volume\n"
         "from pathlib import Path\n"
-        "volume = ct.Volume(np.zeros((2, 8, 8), np.int16))\n"
+        "volume = Volume(np.zeros((2, 8, 8), np.int16))\n"
         "figures.save(pictures.compare_picture([('CT', volume, 'ct')]), Path(sys.argv[1]))\n"
         "assert not {'torch', 'matplotlib.pyplot', 'tkinter'} & set(sys.modules)\n"
         "if sys.platform == 'linux':\n"

@@ -12,7 +12,7 @@ from IPv2Lib.training.run_folder import RunWriter, read_run, validation_slice, w
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 
 from IPv2Lib.datasets.shards import PurifiedDataset  # noqa: E402
-from IPv2Lib.evaluation.scores import MEASURES  # noqa: E402
+from IPv2Lib.evaluation.measures import MEASURES  # noqa: E402
 from IPv2SlicerLib.scene import training_nodes, volume_nodes  # noqa: E402
 from IPv2SlicerLib.scene.layouts import comparison_layout, training_layout  # noqa: E402
 

@@ -16,8 +16,8 @@ from IPv2Lib.datasets.shards import PurifiedDataset
 from IPv2Lib.errors import BundleError, Cancelled, InputError, OutputError
 from IPv2Lib.evaluation import comparison_files
 from IPv2Lib.evaluation.comparison import compare
-from IPv2Lib.evaluation.methods import find_methods
-from IPv2Lib.evaluation.scores import MEASURES
+from IPv2Lib.evaluation.measures import MEASURES
+from IPv2Lib.evaluation.methods import find_denoisers
 from IPv2Lib.io import ct
 from IPv2Lib.models import bundle
 from IPv2Lib.networks import registry
@@ -233,10 +233,10 @@ def test_steps_of_flows(folder, dataset, tmp_path):
     flow = make_model(folder / "flow", "ffm", width=16, multipliers=[1, 2])
     for name, steps in (("own", None), ("two", 2), ("three", 3)):
         (tmp_path / name).mkdir()
-        (method,) = find_methods([flow], tmp_path / name, steps)
+        (method,) = find_denoisers([flow], tmp_path / name, steps)
         assert method.model.network().steps == (steps or 4)
-    keys = {find_methods([flow], tmp_path / name, steps)[0].key for name, steps in (("own", 2), ("two", 2), ("own", 3))}
-    assert len(keys) == 2
+    ways = (("own", 2), ("two", 2), ("own", 3))
+    assert len({find_denoisers([flow], tmp_path / name, steps)[0].key for name, steps in ways}) == 2
     with pytest.raises(InputError, match="50"):
         compare(dataset, [flow], tmp_path / "out", flow_steps=51)
 
@@ -249,7 +249,7 @@ def test_features_of_a_users_network(dataset, tmp_path):
 
 def test_names_are_told_apart(model, folder, tmp_path):
     other = make_model(folder / "elsewhere" / "untrained", **TINY)
-    found = find_methods([model, other, "input"], tmp_path)
+    found = find_denoisers([model, other, "input"], tmp_path)
     assert [method.name for method in found] == ["untrained", "untrained-2", "input"]
 
 

@@ -14,7 +14,7 @@ from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.datasets.shards import PurifiedDataset
 from IPv2Lib.errors import BundleError, Cancelled, InputError, OutputError
-from IPv2Lib.evaluation import comparison_files
+from IPv2Lib.evaluation import comparison_files, measures
 from IPv2Lib.evaluation.comparison import compare
 from IPv2Lib.evaluation.measures import MEASURES
 from IPv2Lib.evaluation.methods import find_denoisers
@@ -227,6 +227,30 @@ def test_a_network_that_needs_no_training(dataset, tmp_path):
     found = compare(dataset, ["input", "implicit"], tmp_path, slices_per_case=1, bootstrap=0, reference="truth")
     before, after = (found.row(method, "truth")["sigma_background_hu"] for method in ("input", "implicit"))
     assert after < 0.8 * before
+
+
+def test_filters_are_compared_like_models(dataset, tmp_path):
+    options = {"slices_per_case": 1, "bootstrap": 0, "reference": "truth"}
+    found = compare(dataset, ["input", "tv", "tv:0.2", "median"], tmp_path / "out", **options)
+    errors = {row["method"]: row["sigma_background_hu"] for row in found.rows}
+    assert errors["tv"] < errors["tv 0.2"] < errors["input"]
+    facts = json.loads(found.files["provenance"].read_text(encoding="utf-8"))
+    assert facts["methods"]["tv 0.2"] | {"filter": "tv", "multiple": 0.2} == facts["methods"]["tv 0.2"]
+    before = parts(tmp_path / "out")
+    again = compare(dataset, ["tv:0.2", "tv"], tmp_path / "out", **options)
+    assert parts(tmp_path / "out") == before
+    assert again.row("tv", "truth") == found.row("tv", "truth")
+
+
+def test_what_was_measured_before_there_was_a_measure_is_measured_again(dataset, tmp_path, monkeypatch):
+    options = {"slices_per_case": 1, "bootstrap": 0, "reference": "label"}
+    first = compare(dataset, ["input"], tmp_path / "out", **options)
+    before = parts(tmp_path / "out")
+    monkeypatch.setitem(measures.SUMS, "new", lambda block: block.sums("psnr"))
+    again = compare(dataset, ["input"], tmp_path / "out", **options)
+    after = parts(tmp_path / "out")
+    assert before.keys() == after.keys() and not before.items() & after.items()
+    assert again.rows == first.rows
 
 
 def test_steps_of_flows(folder, dataset, tmp_path):

@@ -563,7 +563,7 @@ def test_purify_without_pictures_and_compression_has_the_same_images(ipv2, scan,
 def test_evaluate_prints_a_table_and_json(ipv2, scan, clean):
     outcome = ipv2("evaluate", scan, clean)
     assert outcome.code == 0
-    assert outcome.out.startswith("Body RMSE")
+    assert outcome.out.startswith("RMSE in the body")
     assert all(region.label in outcome.out for region in Region if region != Region.OUTSIDE)
     scores = ipv2("evaluate", scan, clean, "--json").events[-1]
     assert scores["event"] == "result"

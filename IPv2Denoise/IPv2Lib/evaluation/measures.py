@@ -307,7 +307,7 @@ _ALMOST_ALL = frozenset({EVALUATE, TERMINAL, PLOT})
 
 MEASURES: tuple[Measure, ...] = (
     Measure(
-        "rmse_body_hu", "Body RMSE", "HU", "lower", 1, "squared_error", _body_root_mean, key="body_rmse_hu",
+        "rmse_body_hu", "RMSE in the body", "HU", "lower", 1, "squared_error", _body_root_mean, key="body_rmse_hu",
         shown=_ALMOST_ALL,
     ),
     Measure("psnr_db", "PSNR", "dB", "higher", 2, "psnr", partial(_mean, 0), shown=frozenset({EVALUATE, TERMINAL})),
@@ -345,7 +345,7 @@ def shown_in(place: str) -> tuple[Measure, ...]:
     Examples
     --------
     >>> [measure.title for measure in shown_in(EVALUATE) if measure.region is None]
-    ['Body RMSE', 'PSNR', 'SSIM']
+    ['RMSE in the body', 'PSNR', 'SSIM']
     """
     return tuple(measure for measure in MEASURES if place in measure.shown)
 

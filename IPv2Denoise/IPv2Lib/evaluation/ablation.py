@@ -25,6 +25,7 @@ import numpy as np
 
 from ..datasets.shards import PURIFIED, SHARDS_FOLDER, PurifiedDataset
 from ..errors import Cancelled, InputError
+from ..inference.denoisers import INPUT
 from ..io import outputs
 from ..io.locks import exclusive
 from ..networks import registry
@@ -32,7 +33,6 @@ from ..training.run_folder import COMPLETED, is_run, read_run
 from . import ablation_plot
 from .comparison import Comparison, check_packages, compare, scans_to_score
 from .measures import BY_NAME, MEASURES, spread
-from .methods import INPUT
 
 if TYPE_CHECKING:
     from ..training.settings import TrainingSettings

@@ -17,8 +17,6 @@ from ..io import outputs
 from ..networks import registry
 from ..training.run_folder import is_run
 
-__all__ = ["INPUT", "find_denoisers"]
-
 
 def find_denoisers(
     names: Sequence[str | Path], temporary: Path, flow_steps: int | None = None, device: str = "auto"

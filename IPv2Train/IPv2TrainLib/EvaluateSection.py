@@ -4,6 +4,7 @@ from pathlib import Path
 
 import qt
 import slicer
+from IPv2Lib.inference.filters import FILTERS
 from IPv2Lib.models import bundle
 from IPv2Lib.networks import registry
 from IPv2SlicerLib.jobs.job_runner import JobState
@@ -140,6 +141,9 @@ class EvaluateSection:
             network = registry.summary(name)
             if network.zero_shot:
                 entries[name] = _("{title} (no training, slow)").format(title=network.title)
+        for name, each in FILTERS.items():
+            if each.installed:
+                entries[name] = _("Filter {label}").format(label=each.label)
         chosen = list(self._parameterNode.methods)
         entries |= {method: _("{name} (gone)").format(name=method) for method in chosen if method not in entries}
         self._ui.methodsList.blockSignals(True)

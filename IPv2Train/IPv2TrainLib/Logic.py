@@ -426,15 +426,17 @@ def _withAbsolutePaths(settings):
 
 
 def _absolute(method: str) -> str:
-    """A name of a model or a network as it is; the folder of a run or a model in full, as `find_methods` takes it."""
-    from IPv2Lib.evaluation.methods import INPUT
+    """A name of a model or a network as it is; the folder of a run or a model in full, as `find_denoisers` takes it."""
+    from IPv2Lib.inference.denoisers import INPUT, is_taken
     from IPv2Lib.networks import registry
     from IPv2Lib.training.run_folder import is_run
 
     name, path = str(method), Path(method).expanduser()
     if name == INPUT or not path.is_dir():
         return name
-    if not is_run(path) and (name in registry.names() or any(model.name == name for model in bundle.scan()[0])):
+    if not is_run(path) and (
+        is_taken(name) or name in registry.names() or any(model.name == name for model in bundle.scan()[0])
+    ):
         return name
     return str(path.absolute())
 

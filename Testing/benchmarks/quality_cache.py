@@ -13,7 +13,10 @@ from typing import Any
 import IPv2Lib
 
 _DECIDING = ("anatomy", "cases", "filters", "limits", "measures", "nodules")
-_LIBRARY = ("dose", "edges", "measures", "noise", "phantom", "projection", "regions")
+_LIBRARY = (
+    "analysis/noise", "analysis/regions", "analysis/region_labels", "evaluation/edges", "evaluation/measures",
+    "evaluation/similarity", "inference/filters", "simulation/dose", "simulation/phantom", "simulation/projection",
+)  # fmt: skip
 
 
 @lru_cache(maxsize=1)

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from IPv2Lib.analysis.noise import noise_sigma
-from IPv2Lib.analysis.region_labels import Region
-from IPv2Lib.analysis.regions import segment
+from IPv2Lib.analysis.regions import Region, segment
+from IPv2Lib.evaluation.similarity import rmse
 from IPv2Lib.inference.denoise import denoise
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
 from IPv2Lib.simulation.projection import Kernel
 from quality_anatomy import ANATOMY, Drawn, drawn
 from quality_cases import SYNTHETIC, Block, Case, block, block_of, present, scan_volume
-from quality_measures import excess, mean_bias, rmse, whole_patches
+from quality_measures import excess, mean_bias, whole_patches
 from quality_methods import INPUT, Bench, Method, matched_rmse
 from quality_nodules import compared, threshold_hu
 from quality_parts import photons_for
@@ -124,7 +124,7 @@ def other_scanners(bench: Bench) -> list[Row]:
 
 def _matched(bench: Bench, model: Method, case: Case) -> float:
     return bench.cache.get(
-        ("matched", *model.key, *case.key), lambda: matched_rmse(model.run(case), case.block.truth, case.block.body)
+        ("matched", *model.key, *case.key), lambda: matched_rmse(case.block.truth, model.run(case), case.block.body)
     )
 
 
@@ -145,7 +145,7 @@ def low_noise(bench: Bench) -> list[Row]:
 
 def _changed(bench: Bench, model: Method, case: Case, where: str, note: str) -> Row:
     value = bench.cache.get(
-        ("changed", *model.key, *case.key), lambda: rmse(model.run(case), case.images, case.block.body)
+        ("changed", *model.key, *case.key), lambda: rmse(case.images, model.run(case), case.block.body)
     )
     return Row(6, model.name, "RMSE(result - input) in body", where, value, "HU", Bar(high=5, unit="HU"), note)
 

@@ -1,4 +1,5 @@
-"""What the quality benchmark measures on images: errors, edges, nodules, things invented, texture.
+"""What the quality benchmark measures on images: errors, edges, texture by the product's table of measures, and nodules
+and things invented.
 
 Every function takes arrays in HU and knows nothing of models, filters or bars.
 """
@@ -11,9 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from IPv2Lib.analysis.region_labels import Region
-from IPv2Lib.evaluation import edges
-from IPv2Lib.evaluation.measures import noise_texture, windowed
+from IPv2Lib.analysis.regions import Region
+from IPv2Lib.evaluation import edges, measures
 from quality_cases import Block
 from scipy import ndimage
 
@@ -22,11 +22,6 @@ DISC_MM = 3.0
 """Diameter of the disc whose mean decides whether something looks like a nodule."""
 
 PATCH_PIXELS = 24
-
-
-def rmse(result: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
-    """Root mean square difference in HU where a mask says, in the window [-1024, 600] HU."""
-    return float(np.sqrt(np.mean((windowed(result) - windowed(truth))[where].astype(np.float64) ** 2)))
 
 
 @dataclass(frozen=True)
@@ -67,17 +62,21 @@ class Scores:
 
 def scores(result: np.ndarray, block: Block) -> Scores:
     """Measure the result for the scored slices of a block, shape (slices, rows, columns), HU."""
-    bias = mean_bias(result, block.truth, {tissue.label: block.labels == tissue for tissue in TISSUES})
+    beside = measures.Block(block.truth, result, block.labels, block.spacing_mm, block.places)
+
+    def value(name: str) -> float:
+        return measures.BY_NAME[name].of(beside)
+
     spectra = {name: edge_spectrum(result, borders) for name, borders in block.borders.items()}
-    texture = noise_texture(result, block.places, block.spacing_mm) if len(block.places) else None
+    _, texture = beside.texture or (0, None)
     return Scores(
-        rmse(result, block.truth, block.body),
-        bias,
+        value("rmse_body_hu"),
+        {tissue.label: value(f"bias_{tissue.name.lower()}_hu") for tissue in TISSUES},
         {name: (spectrum.real.tolist(), spectrum.imag.tolist()) for name, spectrum in spectra.items()},
         texture.frequency.tolist() if texture else [],
         texture.power.tolist() if texture else [],
-        math.sqrt(texture.variance) if texture else math.nan,
-        texture.mean_frequency if texture else math.nan,
+        math.sqrt(value("nps_variance_hu2")),
+        value("nps_frequency_per_mm"),
     )
 
 

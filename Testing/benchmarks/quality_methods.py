@@ -17,7 +17,9 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
-from IPv2Lib.inference.denoise import denoise, noise_to_keep
+from IPv2Lib.evaluation.similarity import rmse
+from IPv2Lib.inference import filters
+from IPv2Lib.inference.denoisers import AsItIs, Denoiser, NetworkDenoiser
 from IPv2Lib.models import bundle
 from IPv2Lib.simulation.dose import match_scan
 from IPv2Lib.simulation.projection import Kernel
@@ -34,8 +36,8 @@ from quality_cases import (
     tuning_contents,
     tuning_crops,
 )
-from quality_filters import FILTERS, Tuned, filtered, tune
-from quality_measures import Scores, rmse, scores
+from quality_filters import FILTERS, STRENGTHS, Tuned, filtered, tune
+from quality_measures import Scores, scores
 
 CHECKED_DOSE = 0.02
 """The dose that the bars of part 1 are about."""
@@ -70,21 +72,28 @@ def say(text: str) -> None:
 
 
 REFERENCE = Method("NDCT", "reference", ("reference",), lambda case: case.block.truth)
-INPUT = Method("input", "input", ("input",), lambda case: case.images)
 
 
 def from_bundle(
     model: bundle.Bundle, *, rival: bool = False, kept_noise_hu: float | None = None, self_ensemble: bool = False
 ) -> Method:
     """A trained model as a method; its name decides whether it is the fast or the quality one."""
-    how = {"kept_noise_hu": noise_to_keep(model, kept_noise_hu), "self_ensemble": self_ensemble}
     part = "fast" if "fast" in model.name else "quality" if "quality" in model.name else "model"
+    denoiser = NetworkDenoiser(model.name, model.name, model, {}, "cpu", kept_noise_hu, self_ensemble)
+    return from_denoiser(denoiser, "rival" if rival else part, model)
+
+
+def from_denoiser(denoiser: Denoiser, role: str, model: bundle.Bundle | None = None) -> Method:
+    """Anything that denoises as a method."""
 
     def run(case: Case) -> np.ndarray:
         scored = list(case.block.scored)
-        return denoise(case.noisy, model, device="cpu", slices=scored, **how).volume.array[scored]
+        return denoiser.denoise(case.noisy, slices=scored).array[scored]
 
-    return Method(model.name, "rival" if rival else part, ("model", model.key, *how.values()), run, model)
+    return Method(denoiser.name, role, (role, denoiser.key), run, model)
+
+
+INPUT = from_denoiser(AsItIs(), "input")
 
 
 class Bench:
@@ -176,9 +185,9 @@ class Bench:
 
             def error(strength: float) -> float:
                 result = self.filtered(noisy, name, strength, everywhere)
-                return float(np.mean([rmse(*three) for three in zip(result, truth, body, strict=True)]))
+                return float(np.mean([rmse(*three) for three in zip(truth, result, body, strict=True)]))
 
-            return asdict(tune(FILTERS[name].strengths, error, self._start(name, dose, simulator)))
+            return asdict(tune(STRENGTHS[name], error, self._start(name, dose, simulator)))
 
         tuned = Tuned(**self.cache.get(("tuned", name, dose, simulator, *tuning_contents()), compute))
         self.tuned[f"{name}, {dose:g}, {simulator}"] = asdict(tuned)
@@ -189,7 +198,7 @@ class Bench:
         higher = [known for known in self.doses if known > dose and f"{name}, {known:g}, {simulator}" in self.tuned]
         if not higher:
             return None
-        return FILTERS[name].strengths.index(self.tuned[f"{name}, {min(higher):g}, {simulator}"]["strength"])
+        return STRENGTHS[name].index(self.tuned[f"{name}, {min(higher):g}, {simulator}"]["strength"])
 
     def _start_for(self, name: str, case: Case) -> int:
         """Where to start tuning on a case: at the strength for the dose whose noise is most like it."""
@@ -199,7 +208,7 @@ class Bench:
             return abs(math.log(self.scores(INPUT, case).rmse_hu / usual))
 
         dose = min(self.doses, key=unlike)
-        return FILTERS[name].strengths.index(self.tuning(name, dose, SIMULATORS[0]).strength)
+        return STRENGTHS[name].index(self.tuning(name, dose, SIMULATORS[0]).strength)
 
     def filter(self, name: str, strength: float) -> Method:
         """A filter with a strength as a method."""
@@ -243,9 +252,9 @@ class Bench:
             truth, body = case.block.truth, case.block.body
 
             def error(strength: float) -> float:
-                return measure(self.filtered(case.images, name, strength, body), truth, body)
+                return measure(truth, self.filtered(case.images, name, strength, body), body)
 
-            return asdict(tune(FILTERS[name].strengths, error, self._start_for(name, case)))
+            return asdict(tune(STRENGTHS[name], error, self._start_for(name, case)))
 
         return Tuned(**self.cache.get(("oracle", name, matched, *case.key), compute))
 
@@ -262,14 +271,14 @@ class Bench:
         return self._scores[key]
 
 
-def matched_rmse(result: np.ndarray, truth: np.ndarray, body: np.ndarray) -> float:
+def matched_rmse(truth: np.ndarray, result: np.ndarray, body: np.ndarray) -> float:
     """RMSE in HU after the Gaussian blur that makes it least: against a scan of lower resolution."""
-    blur = FILTERS["Gaussian"]
+    blur = filters.FILTERS["gaussian"]
 
     def error(sigma_pixels: float) -> float:
-        return rmse(np.stack([blur.function(image, sigma_pixels) for image in result]), truth, body)
+        return rmse(truth, np.stack([blur(image, sigma_pixels) for image in result]), body)
 
-    return min(rmse(result, truth, body), tune(blur.strengths, error).error_hu)
+    return min(rmse(truth, result, body), tune(STRENGTHS[blur.label], error).error_hu)
 
 
 @lru_cache(maxsize=1)

@@ -17,12 +17,12 @@ from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.analysis.region_statistics import statistics
 from IPv2Lib.analysis.regions import segment
 from IPv2Lib.inference.denoise import denoise
+from IPv2Lib.inference.filters import FILTERS
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume, same_grid
 from IPv2Lib.models import bundle
 from IPv2Lib.simulation import dose
 from quality_cases import folder
-from quality_filters import FILTERS
 from scipy import ndimage
 
 
@@ -44,7 +44,7 @@ def matching_total_variation(before: np.ndarray, sigma: float, tissue: np.ndarra
     low, high = 0.0, 500.0
     for _ in range(6):
         weight_hu = (low + high) / 2
-        image = np.stack([FILTERS["total variation"].function(x, weight_hu) for x in before])
+        image = np.stack([FILTERS["tv"](x, weight_hu) for x in before])
         low, high = (weight_hu, high) if noise_sigma(image, tissue) > sigma else (low, weight_hu)
     return image
 

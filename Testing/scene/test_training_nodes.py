@@ -12,7 +12,7 @@ from IPv2Lib.training.run_folder import RunWriter, read_run, validation_slice, w
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 
 from IPv2Lib.datasets.shards import PurifiedDataset  # noqa: E402
-from IPv2Lib.evaluation.scores import MEASURES  # noqa: E402
+from IPv2Lib.evaluation.measures import MEASURES  # noqa: E402
 from IPv2SlicerLib.scene import training_nodes, volume_nodes  # noqa: E402
 from IPv2SlicerLib.scene.layouts import comparison_layout, training_layout  # noqa: E402
 
@@ -293,7 +293,8 @@ def test_an_ablation_has_the_spread_of_its_seeds(fresh, tmp_path):
     row = {"network": "unet", "strategy": "ipv1"} | {name: value for name, value in row.items() if name != "method"}
     write_table(tmp_path / "ablation.csv", [row])
     nodes = training_nodes.add_comparison(fresh, tmp_path, "ablation")
-    assert column(nodes.table, "psnr_db") == ["3.00 (3.00 to 99.00)"] and nodes.charts == ()
+    place = [measure.name for measure in MEASURES].index("psnr_db")
+    assert column(nodes.table, "psnr_db") == [f"{3 + place:.2f} (3.00 to 99.00)"] and nodes.charts == ()
 
 
 def test_a_comparison_is_one_step_of_undo_and_a_folder_without_one_is_refused(fresh, tmp_path):

@@ -14,7 +14,7 @@ from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.datasets.shards import PurifiedDataset
 from IPv2Lib.errors import Cancelled, InputError
 from IPv2Lib.evaluation.ablation import ROWS, Ablation, Budget, ablate, verdicts
-from IPv2Lib.evaluation.scores import MEASURES
+from IPv2Lib.evaluation.measures import MEASURES
 from IPv2Lib.io import files
 from IPv2Lib.progress import Progress
 from IPv2Lib.simulation import phantom

@@ -14,10 +14,10 @@ from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.datasets.shards import PurifiedDataset
 from IPv2Lib.errors import BundleError, Cancelled, InputError, OutputError
-from IPv2Lib.evaluation import comparison_files
+from IPv2Lib.evaluation import comparison_files, measures
 from IPv2Lib.evaluation.comparison import compare
-from IPv2Lib.evaluation.methods import find_methods
-from IPv2Lib.evaluation.scores import MEASURES
+from IPv2Lib.evaluation.measures import MEASURES
+from IPv2Lib.evaluation.methods import find_denoisers
 from IPv2Lib.io import files
 from IPv2Lib.models import bundle
 from IPv2Lib.networks import registry
@@ -230,14 +230,38 @@ def test_a_network_that_needs_no_training(dataset, tmp_path):
     assert after < 0.8 * before
 
 
+def test_filters_are_compared_like_models(dataset, tmp_path):
+    options = {"slices_per_case": 1, "bootstrap": 0, "reference": "truth"}
+    found = compare(dataset, ["input", "tv", "tv:0.2", "median"], tmp_path / "out", **options)
+    errors = {row["method"]: row["sigma_background_hu"] for row in found.rows}
+    assert errors["tv"] < errors["tv 0.2"] < errors["input"]
+    facts = json.loads(found.files["provenance"].read_text(encoding="utf-8"))
+    assert facts["methods"]["tv 0.2"] | {"filter": "tv", "multiple": 0.2} == facts["methods"]["tv 0.2"]
+    before = parts(tmp_path / "out")
+    again = compare(dataset, ["tv:0.2", "tv"], tmp_path / "out", **options)
+    assert parts(tmp_path / "out") == before
+    assert again.row("tv", "truth") == found.row("tv", "truth")
+
+
+def test_what_was_measured_before_there_was_a_measure_is_measured_again(dataset, tmp_path, monkeypatch):
+    options = {"slices_per_case": 1, "bootstrap": 0, "reference": "label"}
+    first = compare(dataset, ["input"], tmp_path / "out", **options)
+    before = parts(tmp_path / "out")
+    monkeypatch.setitem(measures.SUMS, "new", lambda block: block.sums("psnr"))
+    again = compare(dataset, ["input"], tmp_path / "out", **options)
+    after = parts(tmp_path / "out")
+    assert before.keys() == after.keys() and not before.items() & after.items()
+    assert again.rows == first.rows
+
+
 def test_steps_of_flows(folder, dataset, tmp_path):
     flow = make_model(folder / "flow", "ffm", width=16, multipliers=[1, 2])
     for name, steps in (("own", None), ("two", 2), ("three", 3)):
         (tmp_path / name).mkdir()
-        (method,) = find_methods([flow], tmp_path / name, steps)
+        (method,) = find_denoisers([flow], tmp_path / name, steps)
         assert method.model.network().steps == (steps or 4)
-    keys = {find_methods([flow], tmp_path / name, steps)[0].key for name, steps in (("own", 2), ("two", 2), ("own", 3))}
-    assert len(keys) == 2
+    ways = (("own", 2), ("two", 2), ("own", 3))
+    assert len({find_denoisers([flow], tmp_path / name, steps)[0].key for name, steps in ways}) == 2
     with pytest.raises(InputError, match="50"):
         compare(dataset, [flow], tmp_path / "out", flow_steps=51)
 
@@ -250,7 +274,7 @@ def test_features_of_a_users_network(dataset, tmp_path):
 
 def test_names_are_told_apart(model, folder, tmp_path):
     other = make_model(folder / "elsewhere" / "untrained", **TINY)
-    found = find_methods([model, other, "input"], tmp_path)
+    found = find_denoisers([model, other, "input"], tmp_path)
     assert [method.name for method in found] == ["untrained", "untrained-2", "input"]
 
 

@@ -1,90 +1,93 @@
-"""PSNR, SSIM, GMSD and noise texture against scikit-image, an independent implementation, and known answers."""
+"""The table of measures: whole, and shown wherever measures are listed after an entry was added to it."""
 
+import csv
+import importlib
 import math
 
 import numpy as np
 import pytest
-from IPv2Lib.errors import InputError
-from IPv2Lib.evaluation import measures
-from scipy import ndimage, signal
+from IPv2Lib.analysis.regions import Region
+from IPv2Lib.evaluation import measures, scores
+from IPv2Lib.evaluation.measures import BY_NAME, EVALUATE, MEASURES, PLOT, SUMS, TERMINAL, Block, Measure, shown_in
 
-EVERYWHERE = np.array([(k, i, j) for k in range(6) for i in range(0, 256, 32) for j in range(0, 256, 32)])
-"""Places of patches in slices of 256 by 256."""
+NAMES = (
+    "psnr_db", "ssim", "gmsd", "rmse_body_hu",
+    *(f"{name}_{region}_hu" for name in ("rmse", "bias", "sigma")
+      for region in ("lung", "soft_tissue", "bone", "background")),
+    "nps_variance_hu2", "nps_frequency_per_mm",
+    *(f"f50_{border}_{what}" for border in ("lung", "bone") for what in ("per_mm", "ratio")), "fid", "kid",
+)  # fmt: skip
+"""Of columns in files that people have."""
 
 
 @pytest.fixture
-def images() -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    reference = ndimage.gaussian_filter(rng.normal(0, 2000, (60, 75)), 3)
-    return reference, reference + rng.normal(0, 60, reference.shape)
+def block() -> Block:
+    labels = np.full((2, 64, 64), Region.SOFT_TISSUE, np.uint8)
+    labels[:, :20] = Region.LUNG
+    reference = np.where(labels == Region.LUNG, -850, 40).astype(np.float32)
+    return Block(reference, reference + 3, labels, 0.7)
 
 
-def gmsd_by_convolution(reference: np.ndarray, result: np.ndarray, data_range: float) -> float:
-    """Xue et al., step by step, on images scaled to 0..255."""
-
-    def magnitude(image: np.ndarray) -> np.ndarray:
-        scaled = image * 255 / data_range
-        mean = signal.convolve2d(scaled, np.full((2, 2), 0.25), mode="valid")[::2, ::2]
-        across = np.array([[1, 0, -1]] * 3) / 3
-        padded = np.pad(mean, 1, mode="edge")
-        return np.sqrt(sum(signal.convolve2d(padded, kernel, mode="valid") ** 2 for kernel in (across, across.T)))
-
-    first, second = magnitude(reference), magnitude(result)
-    return float(np.std((2 * first * second + 170) / (first**2 + second**2 + 170)))
+def test_columns_keep_their_names():
+    assert sorted(BY_NAME) == sorted(NAMES) and len(MEASURES) == len(BY_NAME)
 
 
-@pytest.mark.parametrize("data_range", [255.0, 1624.0])
-def test_gmsd_is_that_of_its_authors(images, data_range):
-    expected = gmsd_by_convolution(*images, data_range)
-    assert measures.gmsd(*images, data_range) == pytest.approx(expected, rel=1e-9)
-    assert expected > 0.02
+def test_each_measure_is_whole():
+    for measure in MEASURES:
+        assert measure.title and measure.better in ("higher", "lower", "reference")
+        assert (measure.sums in SUMS and measure.finish) if measure.sums else measure.between
+        assert not measure.region or (measure.short and measure.key)
 
 
-def test_gmsd_grows_with_noise_and_is_symmetric(images):
-    reference, noisy = images
-    assert measures.gmsd(reference, reference) == 0
-    assert measures.gmsd(reference, noisy) == measures.gmsd(noisy, reference)
-    worse = measures.gmsd(reference, reference + 3 * (noisy - reference))
-    assert worse > measures.gmsd(reference, noisy) > 0
+def test_values_of_a_block(block):
+    assert BY_NAME["rmse_body_hu"].of(block) == pytest.approx(3, abs=1e-4)
+    assert BY_NAME["bias_lung_hu"].of(block) == pytest.approx(3, abs=1e-4)
+    assert math.isnan(BY_NAME["rmse_bone_hu"].of(block))
+    assert BY_NAME["psnr_db"].of(block) == pytest.approx(20 * math.log10(1624 / 3), abs=1e-3)
 
 
-@pytest.mark.parametrize("shape", [(4, 4), (5, 9), (3, 20), (2, 2)])
-def test_small_slices(shape):
-    image = np.arange(math.prod(shape), dtype=float).reshape(shape)
-    assert math.isnan(measures.gmsd(image, image)) == (min(shape) < 4)
-    assert math.isnan(measures.ssim(image, image)) == (min(shape) < 7)
+def test_numbers_for_people():
+    assert BY_NAME["rmse_body_hu"].text(12.34) == "12.3 HU" and BY_NAME["ssim"].text(0.98765) == "0.988"
+    assert BY_NAME["psnr_db"].text(math.inf) == "∞ dB" and BY_NAME["ssim"].text(None) == "–"
 
 
-def test_psnr_and_ssim_of_known_errors():
-    flat = np.zeros((32, 32), np.float32)
-    assert measures.psnr(flat, flat + 16.24) == pytest.approx(40)
-    assert measures.psnr(flat, flat) == math.inf
-    c = (0.01 * 1624) ** 2
-    assert measures.ssim(flat, flat + 100) == pytest.approx(c / (100**2 + c), rel=1e-5)
+def test_what_is_shown_is_in_the_order_of_the_table():
+    assert [measure.name for measure in shown_in(EVALUATE)][:3] == ["rmse_body_hu", "psnr_db", "ssim"]
+    assert {measure.name for measure in shown_in(PLOT)} == {
+        "rmse_body_hu", "rmse_lung_hu", "ssim", "gmsd", "sigma_lung_hu", "sigma_background_hu", "f50_lung_ratio", "fid",
+    }  # fmt: skip
 
 
-def test_windowed_clips():
-    assert measures.windowed(np.array([-3000, 0, 3000])).tolist() == [-1024, 0, 600]
+def test_a_new_entry_is_shown_everywhere(block, tmp_path, monkeypatch):
+    # Adding a measure touches the table alone: its sums are measured, its column is written, its panel drawn.
+    mean = Measure(
+        "mae_hu", "Mean absolute error", "HU", "lower", 1, "absolute", lambda sums: sums[..., 0] / sums[..., 1],
+        shown=frozenset({EVALUATE, TERMINAL, PLOT}),
+    )  # fmt: skip
+    monkeypatch.setattr(measures, "MEASURES", (*MEASURES, mean))
+    monkeypatch.setitem(SUMS, "absolute", lambda b: np.array([abs(b.result - b.reference).sum(), b.result.size]))
+    from IPv2Lib.cli import comparison, demo, report
+    from IPv2Lib.evaluation import agreement, comparison_files
+    from IPv2Lib.io.volume import Volume
 
-
-@pytest.mark.parametrize(("blur_mm", "spacing"), [(0.7, 0.5), (1.0, 0.7)])
-def test_mean_frequency_of_blurred_noise(blur_mm, spacing):
-    noise = np.random.default_rng(1).normal(40, 300, (6, 256, 256))
-    noise = ndimage.gaussian_filter(noise, (0, blur_mm / spacing, blur_mm / spacing), mode="wrap")
-    texture = measures.noise_texture(noise, EVERYWHERE[: 64 * len(noise)], spacing)
-    # ∫ f exp(-(2π s f)²) df / ∫ exp(-(2π s f)²) df
-    assert texture.mean_frequency == pytest.approx(1 / (2 * math.pi**1.5 * blur_mm), rel=0.07)
-    assert texture.variance == pytest.approx(noise.var(), rel=0.1)
-
-
-def test_white_noise_has_its_variance_and_a_flat_spectrum():
-    noise = np.random.default_rng(2).normal(40, 25, (2, 256, 256)).astype(np.float32)
-    texture = measures.noise_texture(noise, EVERYWHERE[: 64 * len(noise)], 0.8)
-    assert texture.variance == pytest.approx(625, rel=0.03)
-    assert np.allclose(texture.power[2:], 625 * 0.8**2, rtol=0.1)
-    assert texture.frequency[[1, -1]] == pytest.approx([1 / 32 / 0.8, 0.5 / 0.8])
-
-
-def test_without_homogeneous_tissue_there_is_no_texture():
-    with pytest.raises(InputError, match="homogeneous"):
-        measures.noise_texture(np.zeros((1, 64, 64)), np.zeros((0, 3), int), 1.0)
+    try:
+        for module in (agreement, comparison_files, report, demo):
+            importlib.reload(module)
+        volumes = [Volume(array, (0.7, 0.7, 1.0)) for array in (block.result, block.reference)]
+        found = agreement.compare(*volumes, block.labels)
+        assert found.as_dict()["mae_hu"] == pytest.approx(3)
+        for text in (agreement.table(found), demo.table({"a": found}), report.page("t", [], [("a", found)], [], {})):
+            assert "Mean absolute error" in text and "3.0" in text
+        sums = scores.Reference(block.reference, block.labels, 0.7).measure(block.result)
+        pool = scores.Pool([sums], [scores.Origin("case", "patient", "key", (0, 1))], 10)
+        facts = {"features": "random-conv"}
+        (tmp_path / "out").mkdir()
+        rows, _ = comparison_files.write(tmp_path / "out", {("reference", "truth"): pool, ("a", "truth"): pool}, facts)
+        assert rows[0]["mae_hu"] is None and rows[1]["mae_hu"] == pytest.approx(3)
+        with open(tmp_path / "out" / "table.csv", encoding="utf-8") as file:
+            assert {"mae_hu", "mae_hu low", "mae_hu high"} <= set(next(csv.reader(file)))
+        assert "Mean absolute error, HU" in comparison._comparison_text(rows)
+    finally:
+        monkeypatch.undo()
+        for module in (agreement, comparison_files, report, demo):
+            importlib.reload(module)

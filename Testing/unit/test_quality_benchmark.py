@@ -21,7 +21,8 @@ import quality_limits
 import quality_measures
 import quality_methods
 import quality_nodules
-from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.analysis.regions import Region
+from IPv2Lib.evaluation.similarity import rmse
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.simulation import phantom
 from IPv2Lib.simulation.dose import simulate
@@ -139,17 +140,17 @@ def test_filters_are_tuned_to_an_optimum_inside_their_grid(name, chest):
 
     def error(strength: float) -> float:
         result = quality_filters.filtered(noisy, name, strength, chest.body[0])
-        return quality_measures.rmse(result, chest.truth[0], chest.body[0])
+        return rmse(chest.truth[0], result, chest.body[0])
 
-    tuned = quality_filters.tune(quality_filters.FILTERS[name].strengths, error)
+    tuned = quality_filters.tune(quality_filters.STRENGTHS[name], error)
     assert tuned.inside
-    assert tuned.error_hu < 0.75 * quality_measures.rmse(noisy, chest.truth[0], chest.body[0])
+    assert tuned.error_hu < 0.75 * rmse(chest.truth[0], noisy, chest.body[0])
 
 
 def test_a_sharper_result_is_blurred_before_it_is_compared(chest):
     truth = ndimage.gaussian_filter(chest.truth, (0, 1.2, 1.2))
-    assert quality_measures.rmse(chest.truth, truth, chest.body) > 20
-    assert quality_methods.matched_rmse(chest.truth, truth, chest.body) < 3
+    assert rmse(truth, chest.truth, chest.body) > 20
+    assert quality_methods.matched_rmse(truth, chest.truth, chest.body) < 3
     assert quality_methods.matched_rmse(truth, truth, chest.body) == 0
 
 

@@ -6,10 +6,12 @@ from html.parser import HTMLParser
 import pytest
 from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.cli.report import Picture, page
-from IPv2Lib.evaluation.agreement import Evaluation, RegionScore
+from IPv2Lib.evaluation.agreement import Evaluation
 
 PNG = b"\x89PNG not really"
-SCORES = Evaluation(12.34, 30.5, 0.9876, (RegionScore(Region.LUNG, 10, 9.0, -3.21, 4.5, 0.0),))
+VALUES = {"rmse_body_hu": 12.34, "psnr_db": 30.5, "ssim": 0.9876}
+LUNG = {"rmse_lung_hu": 9.0, "bias_lung_hu": -3.21, "sigma_lung_hu": 4.5}
+SCORES = Evaluation(VALUES | LUNG, {"sigma_lung_hu": 0.0}, {Region.LUNG: 10})
 
 
 class Checker(HTMLParser):
@@ -51,7 +53,7 @@ def test_texts_are_shown_as_they_are(checked):
 def test_numbers_are_in_the_table(checked):
     text = [piece.strip() for piece in checked.text]
     assert [piece for piece in text if piece in {"12.3", "30.50", "30.5", "0.988", "4.5", "−3.2"}] == [
-        "12.3", "30.5", "0.988", "4.5", "−3.2"
+        "12.3", "30.50", "0.988", "−3.2", "4.5"
     ]  # fmt: skip
     headers = [attributes for tag, attributes in checked.tags if tag == "th"]
     assert headers and all(attributes.get("scope") for attributes in headers)

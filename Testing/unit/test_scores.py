@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.evaluation.distances import load_features
-from IPv2Lib.evaluation.scores import MEASURES, Origin, Pool, Reference, spread
+from IPv2Lib.evaluation.measures import BY_NAME, MEASURES, spread
+from IPv2Lib.evaluation.scores import Origin, Pool, Reference
 from scipy import ndimage
 
-BY_NAME = {measure.name: measure for measure in MEASURES}
 SPACING_MM = 0.7
 
 

@@ -36,8 +36,8 @@ def test_a_comparison_with_its_table_and_files(host, dataset, tmp_path):
     expand(host, ui.evaluateCollapsibleButton)
     assert not ui.compareButton.isEnabled() and not ui.showComparisonButton.isEnabled()
     assert ui.compareButton.toolTip() == ui.compareStatusLabel.text() == "Nothing is ticked: choose what to compare."
-    tick(widget, "Input, as it is", "Run finished")
-    assert list(widget._parameterNode.methods) == ["input", str(dataset / "runs" / "finished")]
+    tick(widget, "Input, as it is", "Run finished", "Filter total variation")
+    assert sorted(widget._parameterNode.methods) == sorted(["input", str(dataset / "runs" / "finished"), "tv"])
     widget._parameterNode.slicesPerCase = 1
     host.click(ui.compareButton)
     finish(host, widget.logic)
@@ -47,7 +47,7 @@ def test_a_comparison_with_its_table_and_files(host, dataset, tmp_path):
         methods = [row["method"] for row in csv.DictReader(file)]
     node = slicer.util.getNode("comparison-1")
     assert [node.GetCellText(row, 0) for row in range(node.GetNumberOfRows())] == methods
-    assert {"input", "finished"} <= set(methods)
+    assert {"input", "finished", "tv"} <= set(methods)
     assert host.app.layoutManager().tableWidget(0).mrmlTableViewNode().GetTableNode() is node
     layout = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
     assert layout.GetViewArrangement() == comparison_layout().number

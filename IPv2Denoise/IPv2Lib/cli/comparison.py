@@ -10,14 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Cancelled
+from ..inference.filters import FILTERS
 from .console import Console
 from .options import LOADING, add_device, add_settings, aligned, given, whole_number, with_file
-
-SHOWN = (
-    "psnr_db", "ssim", "gmsd", "rmse_body_hu", "rmse_lung_hu", "sigma_lung_hu", "sigma_background_hu",
-    "nps_frequency_per_mm", "f50_lung_ratio", "fid",
-)  # fmt: skip
-"""Measures that a terminal shows; table.csv has all."""
 
 _SPLITS = ("train", "validation", "test")
 _DATASET = "a purified data set that 'ipv2 prepare' made"
@@ -25,21 +20,24 @@ _DATASET = "a purified data set that 'ipv2 prepare' made"
 
 def _compare_options(command: argparse.ArgumentParser) -> None:
     command.description = (
-        "Score models on the test scans of a purified data set: against the scan before its dose was lowered (truth)\n"
-        "where that is known, and against the test label of the purification. FOLDER gets table.csv with 95 %\n"
-        "intervals, scores.csv with every slice, noise power spectra, task transfer functions and plot.png.\n"
+        "Score models and filters on the test scans of a purified data set: against the scan before its dose was\n"
+        "lowered (truth) where that is known, and against the test label of the purification. FOLDER gets table.csv\n"
+        "with 95 % intervals, scores.csv with every slice, noise power spectra, task transfer functions and plot.png.\n"
         "The same command again goes on after a stop, and measures only models that are new."
     )
     command.epilog = (
         "examples:\n"
         "  ipv2 compare dataset --models input runs/ipv1 runs/ipv2 --out comparison\n"
-        "  ipv2 compare dataset --models ipv2-fast implicit --slices 10 --out quick"
+        "  ipv2 compare dataset --models ipv2-fast implicit --slices 10 --out quick\n"
+        "  ipv2 compare dataset --models input tv nlm:0.8 ipv2-fast --out filters"
     )
     command.add_argument("dataset", type=Path, metavar="DATASET", help=_DATASET)
     command.add_argument(
         "--models", nargs="+", required=True, metavar="NAME|FOLDER",
         help="'input' (the scan as it is), an installed model or a model's folder, the folder of a training run (its "
-        "best weights), or a network that needs no training (implicit)",
+        "best weights), a network that needs no training (implicit), or a filter, as strong as the noise asks for: "
+        f"{', '.join(FILTERS)}; tv:0.8 takes 0.8 times that strength. bm3d needs the package of that name, whose "
+        "licence allows non-commercial use only",
     )  # fmt: skip
     command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new, or of an earlier comparison")
     add_settings(command)
@@ -150,9 +148,9 @@ def _add_slices(command: argparse.ArgumentParser, default: str) -> None:
 def _comparison_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """The main measures, a block for each reference."""
     from ..evaluation.comparison_plot import counted
-    from ..evaluation.scores import MEASURES, spread
+    from ..evaluation.measures import TERMINAL, shown_in, spread
 
-    measures = [measure for measure in MEASURES if measure.name in SHOWN]
+    measures = shown_in(TERMINAL)
     blocks = []
     for reference in dict.fromkeys(row["reference"] for row in rows):
         own = [row for row in rows if row["reference"] == reference]
@@ -170,9 +168,9 @@ def _comparison_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _ablation_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Mean and range over seeds of the main measures, a block for each reference."""
-    from ..evaluation.scores import MEASURES, spread
+    from ..evaluation.measures import TERMINAL, shown_in, spread
 
-    measures = [measure for measure in MEASURES if measure.name in SHOWN]
+    measures = shown_in(TERMINAL)
     several = len({row["network"] for row in rows if row["network"]}) > 1
     blocks = []
     for reference in dict.fromkeys(row["reference"] for row in rows):
@@ -189,7 +187,7 @@ def _ablation_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 COMMANDS = {
-    "compare": ("score models on the test scans of a data set", _compare_options, _compare),
+    "compare": ("score models and filters on the test scans of a data set", _compare_options, _compare),
     "ablation": ("train and score each module of the purification", _ablation_options, _ablation),
 }
 """Name: one line of help, function that adds the options, function that runs the command."""

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..evaluation import agreement
+from ..evaluation.agreement import OVERALL
+from ..evaluation.measures import BY_NAME
 from ..inference.denoise import denoise
 from ..io import figures, files
 from ..progress import NO_PROGRESS, Progress
 from ..purification.purification import IPV2, purify
 from ..simulation import phantom
 from . import pictures, report
+from .options import aligned
 
 if TYPE_CHECKING:
     from ..evaluation.agreement import Evaluation
@@ -102,15 +105,10 @@ def run(
 
 
 def table(scores: dict[str, Evaluation]) -> str:
-    """Body RMSE, PSNR and SSIM of each candidate, one aligned line each, for a terminal."""
-    number = agreement.number
-    width = max(map(len, scores))
-    lines = [f"{'':{width}}  body RMSE    PSNR   SSIM"]
-    lines += [
-        f"{name:{width}}  {number(score.body_rmse):>6} HU  {number(score.psnr):>4} dB  {number(score.ssim, 3)}"
-        for name, score in scores.items()
-    ]
-    return "\n".join(lines)
+    """The measures of the whole volume of each candidate, one aligned line each, for a terminal."""
+    rows = [["", *(measure.title for measure in OVERALL)]]
+    rows += [[name, *(measure.text(score[measure.name]) for measure in OVERALL)] for name, score in scores.items()]
+    return aligned(rows)
 
 
 def _draw(
@@ -151,12 +149,12 @@ def _draw(
 
 
 def _words(scores: dict[str, Evaluation], model: Bundle) -> list[str]:
-    before, after = scores[INPUT].body_rmse, scores[model.name].body_rmse
-    number = agreement.number
+    error = BY_NAME["rmse_body_hu"]
+    before, after = (error.text(scores[name][error.name]) for name in (INPUT, model.name))
     return [
         f"A synthetic chest was scanned at {100 * DOSE:g} % of the dose and, after a breath of {BREATH_MM:g} mm, at "
         "the full dose. The pair was purified as IPv2 does for training and testing, and the low-dose scan was "
         f"denoised with the model {model.name} ({model.card['title']}).",
-        f"The error inside the body went from {number(before)} HU to {number(after)} HU. A phantom is simpler than "
+        f"The error inside the body went from {before} to {after}. A phantom is simpler than "
         "a patient: this shows how the parts work together, not how good the model is on real scans.",
     ]

@@ -155,7 +155,7 @@ def _denoise_one(
 
 
 def _region_table(rows: Sequence[RegionStatistics]) -> str:
-    from ..evaluation.agreement import number
+    from ..evaluation.measures import number
 
     return aligned(
         [("in HU", "mean before", "after", "σ before", "after", "removed, %")]

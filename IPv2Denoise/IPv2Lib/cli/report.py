@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from ..evaluation.agreement import Evaluation, number
+from ..evaluation.agreement import OVERALL, Evaluation, of_region
+from ..evaluation.measures import REPORT, Measure
 
 
 @dataclass(frozen=True)
@@ -76,18 +77,16 @@ def page(
 
 
 def _table(scores: Sequence[tuple[str, Evaluation]]) -> str:
-    regions = [score.region for score in scores[0][1].regions]
-    first = ["Body RMSE<br><small>HU</small>", "PSNR<br><small>dB</small>", "SSIM"]
-    head = "".join(f'<th scope="col" rowspan="2">{text}</th>' for text in first)
-    head += "".join(f'<th scope="colgroup" colspan="2">{escape(region.label)}</th>' for region in regions)
-    second = '<th scope="col">σ <small>HU</small></th><th scope="col">bias <small>HU</small></th>' * len(regions)
+    regions = {region: [each for each in of_region(region) if REPORT in each.shown] for region in scores[0][1].voxels}
+    head = "".join(f'<th scope="col" rowspan="2">{_titled(each.title, each, "<br>")}</th>' for each in OVERALL)
+    second = ""
+    for region, measures in regions.items():
+        head += f'<th scope="colgroup" colspan="{len(measures)}">{escape(region.label)}</th>'
+        second += "".join(f'<th scope="col">{_titled(each.short, each, " ")}</th>' for each in measures)
+    shown = [*OVERALL, *(measure for measures in regions.values() for measure in measures)]
     rows = []
     for name, evaluation in scores:
-        cells = [number(evaluation.body_rmse), number(evaluation.psnr), number(evaluation.ssim, 3)]
-        found = {score.region: score for score in evaluation.regions}
-        for region in regions:
-            cells += [number(found[region].sigma), number(found[region].bias)]
-        numbers = "".join(f"<td>{cell}</td>" for cell in cells)
+        numbers = "".join(f"<td>{measure.number(evaluation[measure.name])}</td>" for measure in shown)
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{numbers}</tr>')
     return (
         '<div class="wide" tabindex="0" role="region" aria-label="Scores"><table>'
@@ -96,6 +95,10 @@ def _table(scores: Sequence[tuple[str, Evaluation]]) -> str:
         f'<thead><tr><td rowspan="2"></td>{head}</tr><tr>{second}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _titled(title: str, measure: Measure, between: str) -> str:
+    return escape(title) + (f"{between}<small>{escape(measure.unit)}</small>" if measure.unit else "")
 
 
 def _figure(picture: Picture) -> str:

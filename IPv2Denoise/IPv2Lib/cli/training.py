@@ -351,13 +351,13 @@ def _publish(options: argparse.Namespace, console: Console) -> None:
 
 def _check_name(folder: Path) -> None:
     """Refuse a name in the folder of the user's own models that already stands for something else."""
-    from ..evaluation.methods import INPUT
+    from ..inference.denoisers import is_taken
     from ..models import bundle
 
     name, folder = folder.name, folder.resolve()
     if folder.parent != bundle.user_folder().resolve():
         return
-    if name == INPUT or (name in registry.names() and registry.summary(name).zero_shot):
+    if is_taken(name):
         raise InputError(f"{name!r} means something else in 'ipv2 compare': give another name")
     for model in bundle.available():
         if model.name == name and model.folder.resolve() != folder:

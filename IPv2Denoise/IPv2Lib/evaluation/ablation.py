@@ -26,6 +26,7 @@ import numpy as np
 
 from ..datasets.shards import PURIFIED, SHARDS_FOLDER, PurifiedDataset
 from ..errors import Cancelled, InputError
+from ..inference.denoisers import INPUT
 from ..io import atomic, outputs
 from ..io.locks import exclusive
 from ..networks import registry
@@ -33,8 +34,7 @@ from ..progress import NO_PROGRESS, Progress
 from ..training.run_folder import COMPLETED, is_run, read_run
 from . import ablation_plot
 from .comparison import Comparison, check_packages, compare, scans_to_score
-from .methods import INPUT
-from .scores import MEASURES, spread
+from .measures import BY_NAME, MEASURES, spread
 
 if TYPE_CHECKING:
     from ..training.settings import TrainingSettings
@@ -78,7 +78,7 @@ class Ablation:
     ----------
     folder : Path
     rows : list of dict
-        As in ablation.csv: network, strategy, reference, seeds; and for each of `scores.MEASURES` its name (the mean
+        As in ablation.csv: network, strategy, reference, seeds; and for each of `measures.MEASURES` its name (the mean
         over seeds), name + " min" and name + " max". None where nothing could be measured.
     verdicts : list of str
         The order that was found by each of `JUDGED`, as measured, and whether it is the paper's.
@@ -196,15 +196,14 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> list[str]:
         Of an ablation; those of the first reference count.
     """
     reference = rows[0]["reference"]
-    measures = {measure.name: measure for measure in MEASURES}
     found = []
     for network in dict.fromkeys(row["network"] for row in rows if row["network"]):
         own = [row for row in rows if (row["network"], row["reference"]) == (network, reference)]
         for name in JUDGED:
             known = sorted((row for row in own if row[name] is not None), key=lambda row: row[name])
             if len(known) > 1:
-                order = ", ".join(f"{row['strategy']} {spread(row, measures[name], ' min', ' max')}" for row in known)
-                head = f"{network}, {measures[name].title_with_unit}, against the {reference}"
+                order = ", ".join(f"{row['strategy']} {spread(row, BY_NAME[name], ' min', ' max')}" for row in known)
+                head = f"{network}, {BY_NAME[name].title_with_unit}, against the {reference}"
                 found.append(f"{head}, best first: {order}. {_judged(known, name)}.")
     return found
 
@@ -326,7 +325,8 @@ def _written(
     cells = (["" if row[c] is None else _rounded(row[c]) for c in columns] for row in rows)
     outputs.write_csv(files["table"], columns, cells)
     seeds = {(s.network, s.strategy, s.seed): name for name, s in plan.items()}
-    ablation_plot.draw(files["plot"], rows, {key: found.row(n, rows[0]["reference"]) for key, n in seeds.items()})
+    runs = {key: found.row(n, rows[0]["reference"]) for key, n in seeds.items()}
+    ablation_plot.draw(files["plot"], rows, runs, JUDGED)
     before = json.loads(files["provenance"].read_text(encoding="utf-8"))
     more = {"runs": list(plan), "verdicts": judged, "notes": found.notes}
     outputs.write_json(files["provenance"], before | more)

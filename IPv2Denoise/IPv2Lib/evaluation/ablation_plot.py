@@ -7,12 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..io.figures import new_figure, save
-from .comparison_plot import GREY, clean, heading, style
-from .scores import MEASURES
-
-_PANELS = (
-    "sigma_background_hu", "rmse_lung_hu", "rmse_body_hu", "ssim", "gmsd", "fid", "sigma_lung_hu", "f50_lung_ratio",
-)  # fmt: skip
+from .comparison_plot import ACROSS, GREY, clean, heading, rows_of, style
+from .measures import PLOT, shown_in
 
 TITLES = {
     "none": "not purified",
@@ -25,7 +21,12 @@ TITLES = {
 }
 
 
-def draw(path: Path, rows: Sequence[Mapping[str, Any]], runs: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> None:
+def draw(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    runs: Mapping[tuple[str, str, int], Mapping[str, Any]],
+    first: Sequence[str] = (),
+) -> None:
     """Draw an ablation into a PNG.
 
     Parameters
@@ -35,19 +36,25 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]], runs: Mapping[tuple[str,
         Of the table; those of the first reference are drawn.
     runs : mapping
         Rows of single runs against that reference, by network, strategy and seed.
+    first : sequence of str
+        Names of measures that have the first panels.
     """
     reference = rows[0]["reference"]
     shown = [row for row in rows if row["reference"] == reference and row["network"]]
     scan = next(row for row in rows if row["reference"] == reference and not row["network"])
     several = len({row["network"] for row in shown}) > 1
     colors = {strategy: style(place)["color"] for place, strategy in enumerate(TITLES)}
-    measures = {measure.name: measure for measure in MEASURES}
+    measures = sorted(shown_in(PLOT), key=lambda each: first.index(each.name) if each.name in first else len(first))
     height = 0.9 + 0.26 * len(shown)
-    figure = new_figure(12, 2 * height + 0.3)
-    for place, axis in enumerate(figure.subplots(2, 4, sharey=True).ravel()):
-        name = _PANELS[place]
+    across = rows_of(len(measures))
+    figure = new_figure(12, across * height + 0.3)
+    axes = figure.subplots(across, ACROSS, sharey=True, squeeze=False).ravel()
+    for axis in axes[len(measures) :]:
+        axis.set_visible(False)
+    for axis, measure in zip(axes, measures, strict=False):
+        name = measure.name
         clean(axis)
-        axis.set_title(heading(measures[name]), fontsize=8, loc="left")
+        axis.set_title(heading(measure), fontsize=8, loc="left")
         for line, row in enumerate(shown):
             color = colors.get(row["strategy"], GREY)
             if row[name] is None:
@@ -56,8 +63,8 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]], runs: Mapping[tuple[str,
             values = [run[name] for key, run in runs.items() if key[:2] == (row["network"], row["strategy"])]
             dots = [value for value in values if value is not None]
             axis.plot(dots, [line] * len(dots), "o", color=color, markersize=4, alpha=0.7)
-        if scan[name] is not None and name in ("sigma_background_hu", "sigma_lung_hu"):
-            axis.set_xlabel(f"before denoising: {scan[name]:.1f}", fontsize=7, color=GREY)
+        if scan[name] is not None and measure.sums == "sigma":
+            axis.set_xlabel(f"before denoising: {measure.number(scan[name])}", fontsize=7, color=GREY)
         titles = [_title(row, several) for row in shown]
         axis.set_yticks(range(len(shown)), titles)
         axis.set_ylim(len(shown) - 0.5, -0.5)

@@ -1,101 +1,81 @@
 """Scores of a result against a reference of the same anatomy: error in the body, PSNR, SSIM, and by region.
 
-Owns which numbers are reported, over which voxels and in which window. What a region is belongs to `regions`;
-simulation, purification and drawing belong elsewhere.
+Owns the door of `ipv2 evaluate`: what can be compared, and the scores as text and as JSON. Which measures there are and
+how each is computed says `measures`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..analysis import regions
 from ..analysis.region_labels import Region
-from ..analysis.region_statistics import statistics
 from ..errors import InputError
 from ..io.volume import Volume, check_ct, same_grid
-from .measures import WINDOW_HU, psnr, ssim, windowed
+from .measures import EVALUATE, Block, Measure, shown_in
+from .similarity import WINDOW_HU
 
-BODY = (Region.LUNG, Region.SOFT_TISSUE, Region.BONE)
-"""The regions that make up the body, everything inside the skin."""
+OVERALL = tuple(measure for measure in shown_in(EVALUATE) if measure.region is None)
+"""The measures of a whole volume."""
 
 
-@dataclass(frozen=True)
-class RegionScore:
-    """How a result differs from the reference inside one region; all in HU.
-
-    Attributes
-    ----------
-    region : Region
-    voxels : int
-    rmse : float
-        Root mean square error of the values clipped to `WINDOW_HU`.
-    bias : float
-        Mean of result − reference, not clipped.
-    sigma : float
-        Noise of the result, as `region_statistics.statistics` measures it.
-    sigma_reference : float
-        Noise of the reference, measured the same way.
-    """
-
-    region: Region
-    voxels: int
-    rmse: float
-    bias: float
-    sigma: float
-    sigma_reference: float
+def of_region(region: Region) -> tuple[Measure, ...]:
+    """The measures of one region."""
+    return tuple(measure for measure in shown_in(EVALUATE) if measure.region == region)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one result against one reference.
+    """Scores of one result against one reference; `evaluation["rmse_body_hu"]` is one of them.
 
     Attributes
     ----------
-    body_rmse : float
-        RMSE in HU over lung, soft tissue and bone, clipped to `WINDOW_HU`; not a number without a body.
-    psnr : float
-        Peak signal-to-noise ratio in dB over whole slices (infinite for identical volumes).
-    ssim : float
-        Structural similarity, mean over slices; not a number for slices of fewer than 7 rows or columns.
-    regions : tuple of RegionScore
-        The regions that occur in the reference, in the order of `Region`, without the padding.
+    values : mapping of str to float
+        By the name of the measure. Not a number where it cannot be measured: an error without a body, SSIM of slices of
+        fewer than 7 rows or columns, a region that does not occur. PSNR of identical volumes is infinite.
+    own : mapping of str to float
+        Of the reference, measured the same way: its noise.
+    voxels : mapping of Region to int
+        Of the regions that occur in the reference, in the order of `Region`, without the padding.
     """
 
-    body_rmse: float
-    psnr: float
-    ssim: float
-    regions: tuple[RegionScore, ...]
+    values: Mapping[str, float]
+    own: Mapping[str, float]
+    voxels: Mapping[Region, int]
+
+    def __getitem__(self, name: str) -> float:
+        return self.values[name]
 
     def as_dict(self) -> dict:
         """Return plain numbers and texts for JSON; what is not a finite number becomes None."""
         return {
-            "body_rmse_hu": _finite(self.body_rmse),
-            "psnr_db": _finite(self.psnr),
-            "ssim": _finite(self.ssim),
+            **{measure.key or measure.name: _finite(self[measure.name]) for measure in OVERALL},
             "window_hu": list(WINDOW_HU),
             "regions": [
-                {
-                    "region": score.region.label,
-                    "voxels": score.voxels,
-                    "rmse_hu": _finite(score.rmse),
-                    "bias_hu": _finite(score.bias),
-                    "sigma_hu": _finite(score.sigma),
-                    "sigma_reference_hu": _finite(score.sigma_reference),
-                }
-                for score in self.regions
+                {"region": region.label, "voxels": voxels, **self._of_region(region)}
+                for region, voxels in self.voxels.items()
             ],
         }
+
+    def _of_region(self, region: Region) -> dict[str, float | None]:
+        found = {}
+        for measure in of_region(region):
+            found[measure.key] = _finite(self[measure.name])
+            if measure.own:
+                found[measure.key.replace("_hu", "_reference_hu")] = _finite(self.own[measure.name])
+        return found
 
 
 def compare(result: Volume, reference: Volume, labels: np.ndarray | None = None) -> Evaluation:
     """Score a result against a reference on the same grid.
 
-    RMSE, PSNR and SSIM use values clipped to `WINDOW_HU` and a data range of 1624 HU. PSNR and SSIM are
-    scikit-image's; SSIM is taken slice by slice with its default 7×7 window and averaged. Bias and σ come
-    from `region_statistics.statistics` and are not clipped.
+    RMSE, PSNR and SSIM use values clipped to `WINDOW_HU` and a data range of 1624 HU. PSNR is that of whole slices, and
+    of all of them at once; SSIM is taken slice by slice with its default 7×7 window and averaged. Bias and σ (see
+    `regions.statistics`) are not clipped.
 
     Parameters
     ----------
@@ -120,7 +100,7 @@ def compare(result: Volume, reference: Volume, labels: np.ndarray | None = None)
     >>> reference = Volume(np.linspace(-900, 100, 2 * 16 * 16, dtype="float32").reshape(2, 16, 16))
     >>> result = reference.with_array(reference.array + 10)
     >>> labels = np.full((2, 16, 16), Region.SOFT_TISSUE, np.uint8)
-    >>> round(compare(result, reference, labels).body_rmse, 2)
+    >>> round(compare(result, reference, labels)["rmse_body_hu"], 2)
     10.0
     """
     check_ct(result)
@@ -133,59 +113,45 @@ def compare(result: Volume, reference: Volume, labels: np.ndarray | None = None)
             f"the labels have shape {labels.shape}, the volumes {reference.array.shape}: "
             "give one label for each voxel of the reference"
         )
-    window_result, window_reference = windowed(result.array), windowed(reference.array)
-    squared_error = np.square(window_result - window_reference)
+    result_beside, reference_beside = (
+        Block(reference.array, array, labels, reference.spacing[0]) for array in (result.array, reference.array)
+    )
+    counts = {region: int(np.count_nonzero(labels == region)) for region in Region if region != Region.OUTSIDE}
+    measures = shown_in(EVALUATE)
     return Evaluation(
-        body_rmse=_root_mean(squared_error[np.isin(labels, BODY)]),
-        psnr=psnr(window_reference, window_result),
-        ssim=float(np.mean(list(map(ssim, window_reference, window_result)))),
-        regions=tuple(
-            RegionScore(
-                region=Region(item.region),
-                voxels=int(item.voxels),
-                rmse=_root_mean(squared_error[labels == item.region]),
-                bias=float(item.bias),
-                sigma=float(item.sigma_after),
-                sigma_reference=float(item.sigma_before),
-            )
-            for item in statistics(labels, reference.array, result.array)
-            if item.region != Region.OUTSIDE and item.voxels > 0
-        ),
+        values={measure.name: measure.of(result_beside) for measure in measures},
+        own={measure.name: measure.of(reference_beside) for measure in measures if measure.own},
+        voxels={region: count for region, count in counts.items() if count},
     )
 
 
 def table(evaluation: Evaluation) -> str:
     """Return the scores as an aligned text of a few lines, for a terminal."""
-    rows = [("", "RMSE", "bias", "noise σ", "σ of reference")]
-    rows += [
-        (score.region.label, *map(number, (score.rmse, score.bias, score.sigma, score.sigma_reference)))
-        for score in evaluation.regions
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        f"Body RMSE  {number(evaluation.body_rmse)} HU",
-        f"PSNR       {number(evaluation.psnr, 2)} dB",
-        f"SSIM       {number(evaluation.ssim, 4)}",
-        "",
-        "In HU, by region of the reference (bias = mean of result − reference):",
-    ]
-    for name, *numbers in rows:
-        cells = [name.ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    rows = []
+    for region in evaluation.voxels:
+        cells = {"": region.label}
+        for measure in of_region(region):
+            cells[measure.short] = measure.number(evaluation[measure.name])
+            if measure.own:
+                cells[f"{measure.short} of reference"] = measure.number(evaluation.own[measure.name])
+        rows.append(cells)
+    lines = [[*cells.values()] for cells in rows]
+    if rows:
+        lines.insert(0, [*rows[0]])
+    width = max(len(measure.title) for measure in OVERALL)
+    return "\n".join(
+        [
+            *(f"{measure.title:{width}}  {measure.text(evaluation[measure.name])}" for measure in OVERALL),
+            "",
+            "In HU, by region of the reference (bias = mean of result − reference):",
+            *_aligned(lines),
+        ]
+    )
 
 
-def number(value: float, digits: int = 1) -> str:
-    """Return a number for a reader: a true minus sign, ∞, and – for what could not be measured.
-
-    >>> number(-3.14159), number(float("inf")), number(float("nan"))
-    ('−3.1', '∞', '–')
-    """
-    if math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
 
 
 def _check_same_grid(result: Volume, reference: Volume) -> None:
@@ -201,10 +167,6 @@ def _describe(volume: Volume) -> str:
     spacing = " × ".join(f"{value:.4g}" for value in volume.spacing)
     origin = ", ".join(f"{value:.5g}" for value in volume.origin)
     return f"{columns} × {rows} × {slices} voxels of {spacing} mm from ({origin})"
-
-
-def _root_mean(squared_error: np.ndarray) -> float:
-    return math.sqrt(squared_error.mean(dtype=np.float64)) if squared_error.size else math.nan
 
 
 def _finite(value: float) -> float | None:

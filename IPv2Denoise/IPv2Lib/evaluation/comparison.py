@@ -1,4 +1,4 @@
-"""Compare models on the test scans of a purified data set.
+"""Compare denoisers on the test scans of a purified data set.
 
 Owns the order of the work, and what is kept so that an interrupted comparison goes on. What is measured and how it is
 averaged belongs to `scores`, what a name stands for to `methods`, the files to `comparison_files`, the picture to
@@ -25,13 +25,16 @@ from ..datasets.shards import PURIFIED, SHARDS_FOLDER, PurifiedDataset, Shard
 from ..errors import InputError, OutputError
 from ..io import atomic, outputs
 from ..io.locks import exclusive
+from ..io.volume import Volume
 from ..progress import NO_PROGRESS, Progress
 from . import comparison_files
 from .comparison_files import OWN
-from .methods import Method, find_methods
+from .measures import SUMS
+from .methods import find_denoisers
 from .scores import Origin, Pool, Reference, SliceSums
 
 if TYPE_CHECKING:
+    from ..inference.denoisers import Denoiser
     from .distances import Features
 
 REFERENCES = ("truth", "label")
@@ -50,7 +53,7 @@ class Comparison:
     ----------
     folder : Path
     rows : list of dict
-        As in table.csv: method, reference, patients, slices, resampled; and for each of `scores.MEASURES` its name,
+        As in table.csv: method, reference, patients, slices, resampled; and for each of `measures.MEASURES` its name,
         name + " low" and name + " high", the limits of the 95 % interval. None where nothing could be measured.
     files : dict of str to Path
         See `comparison_files`.
@@ -103,7 +106,7 @@ def compare(
     ----------
     dataset : PurifiedDataset or path
     methods : sequence of str or path
-        See `methods.find_methods`.
+        See `methods.find_denoisers`.
     folder : path
         Where the files go; new, empty, or that of an earlier comparison.
     split : str
@@ -161,12 +164,12 @@ def compare(
     }  # fmt: skip
 
     with atomic.temporary_folder() as temporary:
-        found = find_methods(methods, temporary, flow_steps)
+        found = find_denoisers(methods, temporary, flow_steps, device)
         _begin(folder, options)
         scans = [_Scan(shard, references, slices_per_case, label_strategy, network) for shard in shards]
         results: dict[str, list[dict[str, SliceSums]]] = {}
         for part, scan, method in _all(scans, found, progress.part(0.0, 0.97)):
-            sums = scan.measured(method, folder / _PARTS, device, part)
+            sums = scan.measured(method, folder / _PARTS, part)
             results.setdefault(OWN if method is None else method.name, []).append(sums)
     progress.report(0.97, "intervals and picture")
     pools = _pools(results, scans, references, bootstrap, seed)
@@ -219,9 +222,8 @@ class _Scan:
 
     def measured(
         self,
-        method: Method | None,
+        method: Denoiser | None,
         parts: Path,
-        device: str,
         progress: Progress,
     ) -> dict[str, SliceSums]:
         """What a method, or the reference itself, gives by reference; read where it was measured before."""
@@ -231,14 +233,20 @@ class _Scan:
             if method is None:
                 sums = {name: reference.measure(reference.image) for name, reference in self._prepared.items()}
             else:
-                result = method.denoise(self.shard, self.slices, device=device, progress=progress)
-                sums = {name: reference.measure(result) for name, reference in self._prepared.items()}
+                result = method.denoise(self._volume, slices=self.slices, progress=progress)
+                images = result.array[self.slices]
+                sums = {name: reference.measure(images) for name, reference in self._prepared.items()}
             _write_part(path, sums)
         return sums
 
     def release(self) -> None:
         """Forget the images."""
-        vars(self).pop("_prepared", None)
+        for name in ("_prepared", "_volume"):
+            vars(self).pop(name, None)
+
+    @cached_property
+    def _volume(self) -> Volume:
+        return Volume(self.shard.scan(np.s_[:]), self.shard.spacing)
 
     @cached_property
     def _prepared(self) -> dict[str, Reference]:
@@ -251,7 +259,7 @@ class _Scan:
             name: Reference(images[name](), labels, self.shard.spacing[0], self._features) for name in self.references
         }
 
-    def _key(self, method: Method | None) -> str:
+    def _key(self, method: Denoiser | None) -> str:
         facts = [
             _FORMAT, self.shard.key, self.slices, self.references, self._label_strategy, self._features.key,
             OWN if method is None else method.key,
@@ -272,9 +280,9 @@ def _begin(folder: Path, options: dict[str, Any]) -> None:
 
 def _all(
     scans: Sequence[_Scan],
-    methods: Sequence[Method],
+    methods: Sequence[Denoiser],
     progress: Progress,
-) -> Iterator[tuple[Progress, _Scan, Method | None]]:
+) -> Iterator[tuple[Progress, _Scan, Denoiser | None]]:
     """Every method on every scan, the reference itself first; with the share of the progress of each."""
     whole = len(scans) * (len(methods) + 1)
     for number, scan in enumerate(scans):
@@ -323,6 +331,8 @@ def _read_part(path: Path, references: Sequence[str]) -> dict[str, SliceSums] | 
             found = {}
             for name in references:
                 own = {key.removeprefix(f"{name}/"): file[key] for key in file.files if key.startswith(f"{name}/")}
+                if not own.keys() >= SUMS.keys():
+                    return None  # there are more measures now
                 arrays = {key: own.pop(key) for key in ("features", "reference_features", "feature_slices")}
                 found[name] = SliceSums(own, **arrays)
             return found

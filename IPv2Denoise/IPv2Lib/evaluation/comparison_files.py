@@ -23,7 +23,8 @@ import numpy as np
 from ..io import outputs
 from . import comparison_plot
 from .distances import LEAST_PATCHES, RANDOM_CONV
-from .scores import LEAST_PATIENTS, MEASURES, Pool
+from .measures import BORDERS, MEASURES
+from .scores import LEAST_PATIENTS, Pool
 
 FILES = {
     "table": "table.csv",
@@ -37,7 +38,6 @@ FILES = {
 OWN = "reference"
 """Name of the row of the reference itself: its own noise and sharpness."""
 
-_PERFECT = ("psnr", "ssim", "gmsd", "rmse", "bias", "fid", "kid")  # what says nothing of the reference itself
 _HIGHEST = 1.0  # 1/mm, of the curves
 _FEW_PATCHES = 500
 
@@ -78,7 +78,7 @@ def write(
         place["transfer"], ("method", "reference", "border", "frequency_per_mm", "transfer"),
         (
             (*key, border, _cell(f), _cell(t))
-            for key, pool in pools.items() for border in ("lung", "bone") for f, t in _curve(pool.transfer(border))
+            for key, pool in pools.items() for border in BORDERS for f, t in _curve(pool.transfer(border))
         ),
     )  # fmt: skip
     comparison_plot.draw(place["plot"], rows, pools)
@@ -98,7 +98,7 @@ def _row(method: str, reference: str, pool: Pool) -> dict[str, Any]:
         "resampled": pool.resampled,
     }
     for measure in MEASURES:
-        if method == OWN and measure.name.startswith(_PERFECT):
+        if method == OWN and not measure.own:
             row |= {f"{measure.name}{limit}": None for limit in ("", " low", " high")}
             continue
         value = pool.value(measure)
@@ -113,7 +113,7 @@ def _slice_rows(
     """Measures of single slices; those of the whole set, the distances, have no case and no slice."""
     for (method, reference), pool in pools.items():
         for measure in MEASURES:
-            if method == OWN and measure.name.startswith(_PERFECT):
+            if method == OWN and not measure.own:
                 continue
             if not measure.sums:
                 if (whole := rows[method, reference][measure.name]) is not None:

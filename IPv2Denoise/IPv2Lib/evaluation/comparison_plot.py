@@ -5,13 +5,15 @@ Owns layout and colours. One row of dots per method; the reference's own value i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION
 from ..io.figures import new_figure, save
-from .scores import MEASURES, Measure, Pool
+from .measures import BORDERS, PLOT, Measure, shown_in
+from .scores import Pool
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,9 +26,9 @@ STYLES = ("-", "--", ":", "-.")
 
 GREY = "#808080"
 
-_PANELS = (
-    "rmse_body_hu", "rmse_lung_hu", "ssim", "gmsd", "sigma_lung_hu", "sigma_background_hu", "f50_lung_ratio", "fid",
-)  # fmt: skip
+ACROSS = 4
+"""Panels side by side."""
+
 _MOST_CURVES = 14
 
 
@@ -44,17 +46,17 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]], pools: Mapping[tuple[str
     reference = rows[0]["reference"]
     rows = [row for row in rows if row["reference"] == reference]
     own, methods = rows[0], rows[1:]
-    measures = {measure.name: measure for measure in MEASURES}
-    figure, axes = _figure(len(methods))
-    for place, name in enumerate(_PANELS):
-        _dots(axes[place], methods, own, measures[name], labelled=place % 4 == 0)
+    measures = shown_in(PLOT)
+    figure, axes, curves = _figure(len(methods), len(measures), 1 + len(BORDERS))
+    for place, measure in enumerate(measures):
+        _dots(axes[place], methods, own, measure, labelled=place % ACROSS == 0)
     keys = [(row["method"], reference) for row in (own, *methods[:_MOST_CURVES])]
-    _curves(axes[-3], {key[0]: pools[key].spectrum() for key in keys}, "Noise power spectrum, HU² mm²", log=True)
-    for axis, border in ((axes[-2], "lung"), (axes[-1], "bone")):
+    _curves(curves[0], {key[0]: pools[key].spectrum() for key in keys}, "Noise power spectrum, HU² mm²", log=True)
+    for axis, border in zip(curves[1:], BORDERS, strict=True):
         _curves(axis, {key[0]: pools[key].transfer(border) for key in keys}, f"Task transfer, {border} border")
         axis.axhline(0.5, color=GREY, linewidth=0.6)
         axis.set_ylim(0, 1.3)
-    axes[-1].legend(fontsize=7, frameon=False, loc="upper right")
+    curves[-1].legend(fontsize=7, frameon=False, loc="upper right")
     of = f"{counted(own['patients'], 'patient')}, {counted(own['slices'], 'slice')}"
     bars = f"; bars: 95 % intervals over {own['resampled']}" if own["resampled"] else ""
     title = f"Against the {reference}: {of}{bars}; grey: the {reference} itself"
@@ -84,15 +86,24 @@ def heading(measure: Measure) -> str:
     return measure.title_with_unit + {"higher": " ↑", "lower": " ↓"}.get(measure.better, "")
 
 
-def _figure(methods: int) -> tuple[Any, list[Axes]]:
-    height = 0.9 + 0.24 * methods
-    figure = new_figure(12, 2 * height + 3.4)
-    grid = figure.add_gridspec(3, 12, height_ratios=(height, height, 3))
-    axes = [figure.add_subplot(grid[row, 3 * column : 3 * column + 3]) for row in (0, 1) for column in range(4)]
-    axes += [figure.add_subplot(grid[2, 4 * column : 4 * column + 4]) for column in range(3)]
-    for axis in axes:
+def rows_of(panels: int) -> int:
+    """How many rows so many panels need."""
+    return math.ceil(panels / ACROSS)
+
+
+def _figure(methods: int, panels: int, curves: int) -> tuple[Any, list[Axes], list[Axes]]:
+    """The figure, its panels and, below them, its curves."""
+    height, rows = 0.9 + 0.24 * methods, rows_of(panels)
+    figure = new_figure(12, rows * height + 3.4)
+    grid = figure.add_gridspec(rows + 1, ACROSS * curves, height_ratios=(*[height] * rows, 3))
+    above = [
+        figure.add_subplot(grid[place // ACROSS, curves * (place % ACROSS) : curves * (place % ACROSS + 1)])
+        for place in range(panels)
+    ]
+    below = [figure.add_subplot(grid[rows, ACROSS * place : ACROSS * (place + 1)]) for place in range(curves)]
+    for axis in (*above, *below):
         clean(axis)
-    return figure, axes
+    return figure, above, below
 
 
 def _dots(

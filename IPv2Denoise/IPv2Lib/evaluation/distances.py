@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from .measures import DATA_RANGE_HU, WINDOW_HU
+from .similarity import DATA_RANGE_HU, WINDOW_HU
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +34,7 @@ RANDOM_CONV = "random-conv"
 """Name of the default features."""
 
 USER_SIDE = 224
-"""Pixels per side of what a user's network is given: (N, 3, 224, 224), 0 to 1 over `measures.WINDOW_HU`, grey."""
+"""Pixels per side of what a user's network is given: (N, 3, 224, 224), 0 to 1 over `similarity.WINDOW_HU`, grey."""
 
 _RANDOM_FEATURES = 16  # per layer; few, so that some hundred patches suffice for a covariance
 _WEAKEST = 5 / DATA_RANGE_HU  # activation by noise that is hardly there

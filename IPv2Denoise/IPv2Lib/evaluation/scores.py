@@ -1,72 +1,33 @@
-"""Which measures a comparison reports, and how what is measured in single slices becomes one number with an interval.
+"""How what is measured in single slices becomes one number for a test set, with an interval.
 
-Owns the list of measures, the sums that they are made of, and the bootstrap. A measure is a function of sums over
-slices (of squared errors and pixels, of spectra and patches, ...), so that the slices of a test set are pooled, not
-their ratios averaged, and a bootstrap resample is a product with weights. How each thing is measured belongs to
-`measures`, `edges`, `distances`, `noise` and `regions`.
+Owns the reference that results are measured against, the pool of slices and the bootstrap. Which measures there are,
+and what they are made of, says `measures`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..analysis.noise import homogeneous_places
-from ..analysis.region_labels import Region
-from ..analysis.region_statistics import statistics
+from ..analysis.regions import Region
 from ..hounsfield import AIR_HU
-from . import edges, measures
-from .agreement import number
-from .distances import cut_patches, frechet_distance, kernel_distance, patch_places
+from . import edges
+from .distances import cut_patches, patch_places
 from .edges import FREQUENCIES
+from .measures import REGIONS, SUMS, Block, Measure, edge_spectra, find_borders
 
 if TYPE_CHECKING:
     from .distances import Features
 
-REGIONS = (Region.LUNG, Region.SOFT_TISSUE, Region.BONE, Region.BACKGROUND)
-
-
 LEAST_PATIENTS = 5
 """With fewer patients, slices are resampled."""
 
-_BORDERS = {"lung": (Region.LUNG, Region.SOFT_TISSUE), "bone": (Region.SOFT_TISSUE, Region.BONE)}
 _DISTANCE_RESAMPLES = 50
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One column of a comparison.
-
-    Attributes
-    ----------
-    name : str
-        Of the column, with the unit.
-    title, unit : str
-        For people.
-    better : str
-        "higher", "lower", or "reference": the closer to the reference's own, the better.
-    sums : str
-        Which of the sums it is made of; empty for the distances between sets of patches.
-    finish : callable
-        Sums (..., k) to values (...).
-    """
-
-    name: str
-    title: str
-    unit: str
-    better: str
-    sums: str = ""
-    finish: Callable[[np.ndarray], np.ndarray] | None = None
-
-    @property
-    def title_with_unit(self) -> str:
-        """Such as "RMSE in the lung, HU"."""
-        return f"{self.title}, {self.unit}" if self.unit else self.title
 
 
 @dataclass(frozen=True)
@@ -120,10 +81,7 @@ class Reference:
         self.spacing_mm = spacing_mm
         self._features = features
         self._places = homogeneous_places(self.image)
-        self._borders = {
-            name: [edges.find_border(self.image[k], labels[k], spacing_mm, *sides) for k in range(len(labels))]
-            for name, sides in _BORDERS.items()
-        }
+        self._borders = find_borders(self.image, labels, spacing_mm)
         body = np.isin(labels, REGIONS[:3])
         self._patches = [patch_places(inside) for inside in body] if features else []
 
@@ -139,37 +97,13 @@ class Reference:
         )
 
     def _slice(self, index: int, result: np.ndarray) -> dict[str, np.ndarray]:
-        own = self.image[index]
-        reference, windowed = measures.windowed(own), measures.windowed(result)
-        masks = [self.labels[index] == region for region in REGIONS]
-        error = windowed - reference
-        found = {name: _counted(getattr(measures, name)(reference, windowed)) for name in ("psnr", "ssim", "gmsd")}
-        found["squared_error"] = _regional(masks, np.square(error, dtype=np.float64))
-        found["error"] = _regional(masks, (result - own).astype(np.float64))
-        rows = {row.region: row for row in statistics(self.labels[index][None], own[None], result[None])}
-        sigmas = [rows[region].sigma_after if region in rows else np.nan for region in REGIONS]
-        found["sigma"] = np.concatenate([_counted(sigma) for sigma in sigmas])
-        found |= self._noise(index, result)
-        for name, borders in self._borders.items():
-            both = (edges.edge_spectrum(image, borders[index]) for image in (result, own))
-            found[f"{name}_edge"] = np.concatenate([part for one in both for part in (one.real, one.imag)])
-        return found
-
-    def _noise(self, index: int, result: np.ndarray) -> dict[str, np.ndarray]:
-        count = len(FREQUENCIES)
-        places = self._places[self._places[:, 0] == index] * (0, 1, 1)
-        if not len(places):
-            return {"noise": np.zeros(4), "spectrum": np.zeros(2 * count)}
-        texture = measures.noise_texture(result[None], places, self.spacing_mm)
-        weight = len(places)
-        total = texture.power.sum()
-        # At 0 there is nothing: every patch is measured around a plane.
-        power = np.interp(FREQUENCIES, texture.frequency[1:], texture.power[1:], left=np.nan, right=np.nan)
-        known = np.isfinite(power)
-        return {
-            "noise": weight * np.array([texture.variance, 1.0, texture.mean_frequency * total, total]),
-            "spectrum": weight * np.concatenate([np.where(known, power, 0.0), known]),
-        }
+        here = slice(index, index + 1)
+        block = Block(
+            self.image[here], result[None], self.labels[here], self.spacing_mm,
+            self._places[self._places[:, 0] == index] * (0, 1, 1),
+            {name: borders[here] for name, borders in self._borders.items()},
+        )  # fmt: skip
+        return {name: block.sums(name) for name in SUMS}
 
     @cached_property
     def _own_features(self) -> np.ndarray:
@@ -246,7 +180,7 @@ class Pool:
     def value(self, measure: Measure) -> Value:
         """A measure and its interval."""
         if not measure.sums:
-            return self._distance(measure.name)
+            return self._distance(measure)
         sums = self._sums[measure.sums]
         with np.errstate(all="ignore"):
             value = float(measure.finish(self._share @ sums))
@@ -270,8 +204,8 @@ class Pool:
         return FREQUENCIES[known], power[known] / count[known]
 
     def transfer(self, border: str) -> tuple[np.ndarray, np.ndarray]:
-        """Task transfer function at the "lung" or "bone" border, by frequency in 1/mm; empty without one."""
-        values = edges.transfer(_complex(self._share @ self._sums[f"{border}_edge"], 0))
+        """Task transfer function at a border of `measures.BORDERS`, by frequency in 1/mm; empty without one."""
+        values = edges.transfer(edge_spectra(self._share @ self._sums[f"{border}_edge"])[0])
         known = np.isfinite(values)
         return FREQUENCIES[known], values[known]
 
@@ -288,8 +222,8 @@ class Pool:
             times[:, own] = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), self._bootstrap)
         return times
 
-    def _distance(self, name: str) -> Value:
-        between = {"fid": frechet_distance, "kid": partial(kernel_distance, seed=self._seed)}[name]
+    def _distance(self, measure: Measure) -> Value:
+        between = partial(measure.between, seed=self._seed)
         result, reference = (
             np.concatenate([getattr(scan, of) for scan in self._scans]) for of in ("features", "reference_features")
         )
@@ -304,113 +238,3 @@ class Pool:
             drawn.append(between(reference[rows], result[rows]))
         reach = 1.96 * float(np.nanstd(drawn)) if np.isfinite(drawn).any() else np.nan
         return Value(value, value - reach, value + reach)
-
-
-def spread(row: Mapping[str, Any], measure: Measure, low: str, high: str) -> str:
-    """A value with its limits for people, from the columns of a table: "47.1 (45.0 to 49.3)"; – if there is none.
-
-    Parameters
-    ----------
-    row : mapping
-    measure : Measure
-    low, high : str
-        What the columns of the limits have after the measure's name; limits that are not there are left out.
-
-    Examples
-    --------
-    >>> row = {"ssim": 0.9, "ssim low": 0.85, "ssim high": 0.95}
-    >>> spread(row, next(m for m in MEASURES if m.name == "ssim"), " low", " high")
-    '0.900 (0.850 to 0.950)'
-    """
-    value, *limits = (row[f"{measure.name}{which}"] for which in ("", low, high))
-    digits = {"HU": 1, "dB": 2, "HU²": 0}.get(measure.unit, 3)
-    if value is None:
-        return number(math.nan)
-    if None in limits or limits[0] == limits[1]:
-        return number(value, digits)
-    return f"{number(value, digits)} ({' to '.join(number(limit, digits) for limit in limits)})"
-
-
-def _counted(value: float) -> np.ndarray:
-    return np.array([0.0, 0.0]) if np.isnan(value) else np.array([value, 1.0])
-
-
-def _regional(masks: Sequence[np.ndarray], values: np.ndarray) -> np.ndarray:
-    return np.array([number for mask in masks for number in (values[mask].sum(), mask.sum())], float)
-
-
-def _mean(place: int, sums: np.ndarray) -> np.ndarray:
-    return sums[..., 2 * place] / sums[..., 2 * place + 1]
-
-
-def _root_mean(place: int, sums: np.ndarray) -> np.ndarray:
-    return np.sqrt(_mean(place, sums))
-
-
-def _body_root_mean(sums: np.ndarray) -> np.ndarray:
-    return np.sqrt(sums[..., 0:6:2].sum(-1) / sums[..., 1:6:2].sum(-1))
-
-
-def _complex(sums: np.ndarray, place: int) -> np.ndarray:
-    """The spectrum of the result (place 0) or of the reference (place 1)."""
-    count = len(FREQUENCIES)
-    real, imaginary = (sums[..., (2 * place + part) * count : (2 * place + part + 1) * count] for part in (0, 1))
-    return real + 1j * imaginary
-
-
-def _half_frequency(sums: np.ndarray) -> np.ndarray:
-    return edges.half_frequency(_complex(sums, 0))
-
-
-def _half_frequency_ratio(sums: np.ndarray) -> np.ndarray:
-    return _half_frequency(sums) / edges.half_frequency(_complex(sums, 1))
-
-
-def _measures() -> tuple[Measure, ...]:
-    names = {region: region.name.lower() for region in REGIONS}
-    of = {
-        Region.LUNG: "in the lung",
-        Region.SOFT_TISSUE: "in soft tissue",
-        Region.BONE: "in bone",
-        Region.BACKGROUND: "outside the body",
-    }
-    return (
-        Measure("psnr_db", "PSNR", "dB", "higher", "psnr", partial(_mean, 0)),
-        Measure("ssim", "SSIM", "", "higher", "ssim", partial(_mean, 0)),
-        Measure("gmsd", "GMSD", "", "lower", "gmsd", partial(_mean, 0)),
-        Measure("rmse_body_hu", "RMSE in the body", "HU", "lower", "squared_error", _body_root_mean),
-        *(
-            Measure(f"rmse_{names[r]}_hu", f"RMSE {of[r]}", "HU", "lower", "squared_error", partial(_root_mean, place))
-            for place, r in enumerate(REGIONS)
-        ),
-        *(
-            Measure(f"bias_{names[r]}_hu", f"Bias {of[r]}", "HU", "reference", "error", partial(_mean, place))
-            for place, r in enumerate(REGIONS)
-        ),
-        *(
-            Measure(f"sigma_{names[r]}_hu", f"Noise σ {of[r]}", "HU", "reference", "sigma", partial(_mean, place))
-            for place, r in enumerate(REGIONS)
-        ),
-        Measure("nps_variance_hu2", "Noise power", "HU²", "reference", "noise", partial(_mean, 0)),
-        Measure("nps_frequency_per_mm", "Mean frequency of noise", "1/mm", "reference", "noise", partial(_mean, 1)),
-        *(
-            measure
-            for border in _BORDERS
-            for measure in (
-                Measure(
-                    f"f50_{border}_per_mm", f"50 % transfer, {border} border", "1/mm", "reference",
-                    f"{border}_edge", _half_frequency,
-                ),
-                Measure(
-                    f"f50_{border}_ratio", f"Relative sharpness, {border} border", "", "reference",
-                    f"{border}_edge", _half_frequency_ratio,
-                ),
-            )
-        ),
-        Measure("fid", "Fréchet distance", "", "lower"),
-        Measure("kid", "Kernel distance", "", "lower"),
-    )  # fmt: skip
-
-
-MEASURES = _measures()
-"""Every column of a comparison, in order."""

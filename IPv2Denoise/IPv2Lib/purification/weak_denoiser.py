@@ -10,18 +10,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import ndimage
 
-from ..analysis.noise import noise_sigma
+from ..analysis.noise import tissue_sigma
 from ..analysis.regions import outside_field_of_view
 from ..errors import InputError
 from ..hounsfield import AIR_HU
 from ..io.volume import Volume, check_ct
 from ..parallel.threads import over_slices
 from ..progress import NO_PROGRESS, Progress
-
-TISSUE_HU = -300.0
-"""A local mean above this is tissue, where the noise is measured: room air is often clipped."""
 
 WEIGHT_PER_SIGMA = 0.64
 """Halves the noise of soft tissue at 2 % dose (measured, see the comparison)."""
@@ -37,7 +33,7 @@ def weak_denoise(volume: Volume, strength: float = 1.0, *, progress: Progress = 
     """Remove part of the noise, slice by slice, by total variation (Chambolle 2004).
 
     Each slice u0 becomes an approximate minimiser of ``TV(u) + |u - u0|² / (2 w)``, w = 0.64 · strength · σ, where
-    σ is the noise measured in the tissue of that slice (`noise.noise_sigma`). Edges stay, and so does the
+    σ is the noise measured in the tissue of that slice (`noise.tissue_sigma`). Edges stay, and so does the
     mean of a slice without padding, to rounding.
 
     Parameters
@@ -89,14 +85,9 @@ def _denoised(hu: np.ndarray, strength: float) -> np.ndarray:
 
     outside = outside_field_of_view(hu[None])[0]
     image = np.where(outside, np.float32(AIR_HU), hu.astype(np.float32))
-    weight = WEIGHT_PER_SIGMA * strength * _tissue_sigma(image, ~outside)
+    weight = WEIGHT_PER_SIGMA * strength * tissue_sigma(image, ~outside)
     if weight < LEAST_WEIGHT_HU:
         return hu
     # No early stop (eps = 0): a fixed number of iterations makes the result a smooth function of the strength.
     smooth = denoise_tv_chambolle(image, weight, eps=0, max_num_iter=ITERATIONS)
     return np.where(outside, hu, smooth)
-
-
-def _tissue_sigma(image: np.ndarray, inside: np.ndarray) -> float:
-    tissue = (ndimage.uniform_filter(image, 7) > TISSUE_HU) & inside
-    return noise_sigma(image, tissue) or noise_sigma(image, inside)

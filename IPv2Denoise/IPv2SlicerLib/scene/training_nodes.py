@@ -414,15 +414,14 @@ def _cell(text: str) -> float | str | None:
 
 def _fill_scores(node: slicer.vtkMRMLTableNode, rows: Sequence[Mapping[str, float | str | None]]) -> None:
     """A column for each measure; its limits are behind the value, for people."""
-    from IPv2Lib.evaluation.scores import MEASURES, spread
+    from IPv2Lib.evaluation.measures import BY_NAME, spread
 
     limits = next(pair for pair in _LIMITS if any(name.endswith(pair) for name in rows[0]))
-    measures = {measure.name: measure for measure in MEASURES}
-    others = [name for name in rows[0] if name not in measures and not name.endswith(limits)]
+    others = [name for name in rows[0] if name not in BY_NAME and not name.endswith(limits)]
     columns = {name: [_text(row[name]) for row in rows] for name in others}
-    columns |= {name: [spread(row, measures[name], *limits) for row in rows] for name in measures if name in rows[0]}
+    columns |= {name: [spread(row, BY_NAME[name], *limits) for row in rows] for name in BY_NAME if name in rows[0]}
     _fill_table(node, {name: np.array(texts, object) for name, texts in columns.items()})
-    for name, measure in measures.items():
+    for name, measure in BY_NAME.items():
         if name in columns:
             node.SetColumnTitle(name, measure.title)
             node.SetColumnUnitLabel(name, measure.unit)

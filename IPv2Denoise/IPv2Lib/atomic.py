@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from . import locks
 from .errors import OutputError
 from .locks import lives, start_of
 
@@ -214,6 +215,7 @@ def sweep(place: Path) -> None:
             with contextlib.suppress(OSError):
                 _finish(private)
                 shutil.rmtree(private)
+    locks.sweep(place)
 
 
 def contents(folder: Path) -> list[Path]:

@@ -199,3 +199,28 @@ def test_of_many_that_begin_at_once_one_wins(tmp_path, hold):
     lines = [process.stdout.readline() for process in processes]
     assert sum(line == "mine\n" for line in lines) == 1
     assert all("in use" in line for line in lines if line != "mine\n")
+
+
+def test_files_of_dead_owners_are_swept_and_those_of_others_are_not(tmp_path, hold, flock):
+    leave(tmp_path / ".dead.ipv2-lock")
+    living = hold(tmp_path / "alive")
+    assert living.stdout.readline() == "mine\n"
+    with owned(tmp_path / "mine", "test"):
+        locks.sweep(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {".alive.ipv2-lock", ".mine.ipv2-lock"}
+    assert living.poll() is None
+
+
+def test_a_stop_while_a_folder_is_let_go_leaves_nothing(tmp_path, monkeypatch):
+    real, calls = locks._is_still, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:  # the first one is when it is taken
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(locks, "_is_still", interrupted)
+    with pytest.raises(KeyboardInterrupt), owned(tmp_path / "folder", "test"):
+        pass
+    assert len(calls) == 3 and list(tmp_path.iterdir()) == []

@@ -22,7 +22,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+<<<<<<< HEAD:IPv2Denoise/IPv2Lib/io/atomic.py
 from ..errors import OutputError
+=======
+from . import locks
+from .errors import OutputError
+>>>>>>> main:IPv2Denoise/IPv2Lib/atomic.py
 from .locks import lives, start_of
 
 PREFIX = ".ipv2-"
@@ -214,6 +219,7 @@ def sweep(place: Path) -> None:
             with contextlib.suppress(OSError):
                 _finish(private)
                 shutil.rmtree(private)
+    locks.sweep(place)
 
 
 def contents(folder: Path) -> list[Path]:

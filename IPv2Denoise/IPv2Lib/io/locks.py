@@ -104,7 +104,11 @@ def owned(folder: Path | str, command: str) -> Iterator[None]:
         try:
             yield
         finally:
-            _release(path, file, me)
+            try:
+                _release(path, file, me)
+            except BaseException:  # a stop at this very moment
+                _release(path, file, me)
+                raise
     finally:
         with suppress(OSError):  # those that nothing was put into
             for parent in parents:
@@ -131,6 +135,23 @@ def lock_files(folder: Path | str) -> tuple[Path, Path]:
     """Where the owner's file of a folder may lie: beside it, and within it."""
     folder = Path(os.path.realpath(folder))
     return folder.with_name(f".{folder.name}.ipv2-lock"), folder / ".ipv2-lock"
+
+
+def sweep(place: Path) -> None:
+    """Clear away the files of owners that have ended, of all folders in a folder."""
+    for path in place.glob(lock_files("*")[0].name):
+        with suppress(OSError):
+            file = os.open(path, os.O_RDWR | _NO_LINK)
+            try:
+                owner = _read(file)
+                if owner and not owner.lives:
+                    held = _flock(file)
+                    if held and _is_still(path, file):
+                        path.unlink()
+                    elif held is None:
+                        _move_away(path, owner)
+            finally:
+                os.close(file)
 
 
 def lives(pid: int, began: float | None) -> bool:

@@ -75,7 +75,7 @@ def all_uses() -> list[Use]:
 
 
 def module_uses(module: Path) -> list[Use]:
-    """Every use in a module's own files, those that it shares with others, and the library's about the scene."""
+    """Every use in a module's own files and in those that it shares with others."""
     patterns = (f"{module.name}.py", f"{module.name}Lib/*.py", "IPv2SlicerLib/**/*.py")
     files = [path for pattern in patterns for path in module.glob(pattern)]
     return list(uses(files, list(module.glob("Resources/UI/*.ui"))))
@@ -83,7 +83,7 @@ def module_uses(module: Path) -> list[Use]:
 
 def own_names() -> set[str]:
     """What the project and the standard library define and call by such names: no business of Slicer's."""
-    names = {"TemporaryDirectory", "ThreadPoolExecutor", *dir(unittest.TestCase)}
+    names = {"Popen", "Process", "TemporaryDirectory", "Thread", "ThreadPoolExecutor", *dir(unittest.TestCase)}
     for path in (path for module in MODULES for path in module.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)):

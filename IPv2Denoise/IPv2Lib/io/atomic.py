@@ -22,12 +22,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-<<<<<<< HEAD:IPv2Denoise/IPv2Lib/io/atomic.py
 from ..errors import OutputError
-=======
 from . import locks
-from .errors import OutputError
->>>>>>> main:IPv2Denoise/IPv2Lib/atomic.py
 from .locks import lives, start_of
 
 PREFIX = ".ipv2-"

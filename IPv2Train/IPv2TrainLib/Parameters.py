@@ -3,14 +3,14 @@
 import enum
 from typing import Annotated
 
-from IPv2Lib.networks import registry
-from IPv2Lib.training.losses import LOSSES
+from IPv2Lib.training.settings import Ranges, TrainingSettings
+from IPv2SlicerLib.widgets.Options import withOptions
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
-NETWORKS = [name for name in registry.names() if not registry.summary(name).zero_shot]
-"""Names of those that there is something to train of."""
+OPTIONS = TrainingSettings, Ranges
+"""Dataclasses whose options the panel shows."""
 
 
 class Simulator(enum.Enum):
@@ -84,8 +84,9 @@ class Split(enum.Enum):
 
 
 @parameterNodeWrapper
+@withOptions(*OPTIONS)
 class IPv2TrainParameterNode:
-    """Everything that a user can set; saved with the scene.
+    """Everything that a user can set; saved with the scene. The options of the library are added to what is here.
 
     Data:
     dataset - Folder of the purified data set.
@@ -100,7 +101,8 @@ class IPv2TrainParameterNode:
     runsFolder - Folder of the runs; empty: the folder "runs" of the data set.
     run - Name of the run that is shown, in that folder.
     newRun - Name of the run that Start begins; empty: a proposed one.
-    strategy ... compileNetwork - See IPv2Lib.training.settings.TrainingSettings.
+    networkArguments - Keyword arguments of the network as JSON; empty: the usual ones.
+    length, lengthUnit - How long to train: steps, epochs or minutes.
 
     Evaluate:
     testSplit, slicesPerCase, features - See IPv2Lib.evaluation.comparison.compare.
@@ -133,26 +135,11 @@ class IPv2TrainParameterNode:
     runsFolder: str = ""
     run: str = ""
     newRun: str = ""
-    strategy: Strategy = Strategy.IPV2
-    network: Annotated[str, Choice(NETWORKS)] = "unet"
+    strategy: Strategy
+    pairs: Pairs
     networkArguments: str = ""
-    loss: Annotated[str, Choice(list(LOSSES))] = "relative"
-    pairs: Pairs = Pairs.PURIFIED
-    drawnDoseLowPercent: Annotated[float, WithinRange(0.1, 100)] = 1.0
-    drawnDoseHighPercent: Annotated[float, WithinRange(0.1, 100)] = 25.0
-    drawnKernelLow: Annotated[float, WithinRange(-1, 2)] = -1.0
-    drawnKernelHigh: Annotated[float, WithinRange(-1, 2)] = 2.0
     length: Annotated[float, WithinRange(0.1, 10000000)] = 2000.0
     lengthUnit: LengthUnit = LengthUnit.STEPS
-    patch: Annotated[int, WithinRange(8, 512)] = 128
-    batch: Annotated[int, WithinRange(1, 1024)] = 8
-    learningRate: Annotated[float, WithinRange(0.000001, 1)] = 0.001
-    seed: Annotated[int, WithinRange(0, 999999)] = 0
-    startFrom: str = ""
-    device: Annotated[str, Choice(["auto", "cpu", "cuda", "mps"])] = "auto"
-    precision: Annotated[str, Choice(["float32", "bfloat16", "float16"])] = "float32"
-    validateEvery: Annotated[int, WithinRange(1, 1000000)] = 200
-    compileNetwork: bool = False
 
     testSplit: Split = Split.TEST
     methods: list[str]

@@ -6,6 +6,7 @@ from IPv2Lib.errors import InputError
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
 from IPv2Lib.networks import registry
 from IPv2Lib.training.settings import Ranges, TrainingSettings
+from IPv2SlicerLib.widgets.Options import optionsOf
 from slicer.i18n import tr as _
 
 from .Parameters import LengthUnit, Pairs
@@ -66,34 +67,16 @@ def trainingSettings(parameterNode) -> TrainingSettings:
     IPv2Lib.errors.InputError
         For values that are out of range or do not go together.
     """
-    parameters = parameterNode
+    parameters, others = parameterNode, {}
     length = {parameters.lengthUnit.value: parameters.length}
     if parameters.lengthUnit is LengthUnit.STEPS:
         length = {"steps": max(1, round(parameters.length))}
-    given = {
-        **length,
-        "network": parameters.network,
-        "arguments": networkArguments(parameters.networkArguments),
-        "start_from": parameters.startFrom or None,
-        "strategy": parameters.strategy.value,
-        "pairs": parameters.pairs.value,
-        "batch": parameters.batch,
-        "patch": parameters.patch,
-        "learning_rate": parameters.learningRate,
-        "seed": parameters.seed,
-        "device": parameters.device,
-        "precision": parameters.precision,
-        "compile": parameters.compileNetwork,
-        "validate_every": parameters.validateEvery,
-    }
-    if not registry.summary(parameters.network).generative:  # those have a loss of their own
-        given["loss"] = parameters.loss
+    if registry.summary(parameters.network).generative:  # those have a loss of their own
+        others["loss"] = TrainingSettings.loss
     if parameters.pairs is Pairs.DRAWN:
-        given["ranges"] = Ranges(
-            dose=(parameters.drawnDoseLowPercent / 100, parameters.drawnDoseHighPercent / 100),
-            sharpness=(parameters.drawnKernelLow, parameters.drawnKernelHigh),
-        )
-    return TrainingSettings(**given)
+        others["ranges"] = optionsOf(parameters, Ranges)
+    arguments = networkArguments(parameters.networkArguments)
+    return optionsOf(parameters, TrainingSettings, arguments=arguments, **length, **others)
 
 
 def networkArguments(text: str) -> dict:

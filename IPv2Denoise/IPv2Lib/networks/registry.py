@@ -136,7 +136,7 @@ def build(name: str, *, most_weights: int | None = None, **arguments) -> torch.n
     from . import limits
 
     entry = _entry(name)
-    module = importlib.import_module(f".{entry.module}", __name__)
+    module = importlib.import_module(f".{entry.module}", __package__)
     if entry.arguments:
         arguments = getattr(module, entry.arguments) | arguments
     most_weights = limits.MOST_WEIGHTS if most_weights is None else min(most_weights, limits.MOST_WEIGHTS)

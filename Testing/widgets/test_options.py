@@ -1,0 +1,42 @@
+"""Options of the library in the panels: what widgets say of them, and what the parameters mean."""
+
+import dataclasses
+
+import panel
+import pytest
+import train_panel
+from IPv2Lib import options
+
+
+@pytest.fixture(params=["train"])
+def widget(request, host):
+    """An open panel."""
+    return train_panel.open_panel(host) if request.param == "train" else panel.open_panel(host)[0]
+
+
+def test_parameters_and_widgets_are_what_the_library_declares(widget):
+    shown = {each.property("SlicerParameterName"): each for each in vars(widget.ui).values()}
+    checked = 0
+    for called, (kind, name, part) in options.names_of(widget.OPTIONS).items():
+        declared, default = options.declarations(kind)[name], options.default_in_panel(kind, name)
+        value = widget._parameterNode.getValue(called)
+        if default is not None:  # else the panel has a choice of its own beside it
+            assert getattr(value, "value", value) == (default if part is None else default[part]), called
+        if called not in shown:
+            continue
+        checked += 1
+        assert shown[called].toolTip() == options.panel_words(kind, name), called
+        if options.kind_of(kind, name).of in (int, float) and hasattr(shown[called], "setSuffix"):
+            limits = shown[called].minimum(), shown[called].maximum()
+            assert limits == options.panel_limits(declared), called
+            assert shown[called].suffix().strip() == options.panel_unit(declared), called
+    assert checked >= 10
+
+
+def test_what_a_panel_means_is_the_library_s_defaults(widget):
+    from IPv2SlicerLib.widgets.Options import optionsOf
+
+    for kind in widget.OPTIONS:
+        found, usual = optionsOf(widget._parameterNode, kind), kind()
+        for each in dataclasses.fields(kind):
+            assert getattr(found, each.name) == getattr(usual, each.name), each.name

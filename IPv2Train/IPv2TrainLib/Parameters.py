@@ -3,13 +3,16 @@
 import enum
 from typing import Annotated
 
+from IPv2Lib.datasets.cases import Case
+from IPv2Lib.datasets.preparation_settings import PreparationSettings
+from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
 from IPv2Lib.training.settings import Ranges, TrainingSettings
 from IPv2SlicerLib.widgets.Options import withOptions
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-OPTIONS = TrainingSettings, Ranges
+OPTIONS = Case, PreparationSettings, TrainingSettings, Ranges, ComparisonSettings, AblationSettings
 """Dataclasses whose options the panel shows."""
 
 
@@ -93,9 +96,7 @@ class IPv2TrainParameterNode:
     cases - The table of cases as JSON, see CaseTable.casesToText.
     ndctVolume, uldctVolume - What "Add" adds from the scene.
     neutralNames - Name new cases case-001 and so on, not after their files.
-    dosePercent ... realisations - Of new cases, see IPv2Lib.datasets.cases.Case.
-    trainPercent, validationPercent, splitSeed - How patients are split; the rest is the test.
-    splitProjections, workers - See IPv2Lib.datasets.preparation.prepare.
+    trainPercent, validationPercent - How patients are split; the rest is the test.
 
     Train:
     runsFolder - Folder of the runs; empty: the folder "runs" of the data set.
@@ -105,10 +106,8 @@ class IPv2TrainParameterNode:
     length, lengthUnit - How long to train: steps, epochs or minutes.
 
     Evaluate:
-    testSplit, slicesPerCase, features - See IPv2Lib.evaluation.comparison.compare.
     methods - What is compared: "input", models, names or folders of runs.
     comparison - Name of the comparison's folder; empty: a proposed one.
-    ablationSeeds, ablationSteps - See IPv2Lib.evaluation.ablation.
 
     Publish:
     publishedRun - Name of the run.
@@ -120,17 +119,9 @@ class IPv2TrainParameterNode:
     ndctVolume: vtkMRMLScalarVolumeNode
     uldctVolume: vtkMRMLScalarVolumeNode
     neutralNames: bool = False
-    dosePercent: Annotated[float, WithinRange(0.1, 100)] = 2.0
-    doseHighPercent: Annotated[float, WithinRange(0, 100)] = 0.0
-    simulator: Simulator = Simulator.PHYSICAL
-    kernel: Annotated[str, Choice(["soft", "hann", "ramp", "sharp", "matched"])] = "hann"
-    breathMm: Annotated[float, WithinRange(0, 50)] = 6.0
-    realisations: Annotated[int, WithinRange(1, 100)] = 1
+    simulator: Simulator
     trainPercent: Annotated[int, WithinRange(0, 100)] = 70
     validationPercent: Annotated[int, WithinRange(0, 100)] = 15
-    splitSeed: Annotated[int, WithinRange(0, 999999)] = 0
-    splitProjections: bool = False
-    workers: Annotated[int, WithinRange(1, 64)] = 1
 
     runsFolder: str = ""
     run: str = ""
@@ -141,13 +132,9 @@ class IPv2TrainParameterNode:
     length: Annotated[float, WithinRange(0.1, 10000000)] = 2000.0
     lengthUnit: LengthUnit = LengthUnit.STEPS
 
-    testSplit: Split = Split.TEST
+    testSplit: Split
     methods: list[str]
-    slicesPerCase: Annotated[int, WithinRange(0, 10000)] = 0
-    features: str = ""
     comparison: str = ""
-    ablationSeeds: Annotated[int, WithinRange(1, 100)] = 3
-    ablationSteps: Annotated[int, WithinRange(1, 10000000)] = 600
 
     publishedRun: str = ""
     modelName: str = ""

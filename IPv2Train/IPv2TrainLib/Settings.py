@@ -2,11 +2,12 @@
 
 import json
 
+from IPv2Lib.datasets.preparation_settings import PreparationSettings
 from IPv2Lib.errors import InputError
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
 from IPv2Lib.networks import registry
 from IPv2Lib.training.settings import Ranges, TrainingSettings
-from IPv2SlicerLib.widgets.Options import optionsOf
+from IPv2SlicerLib.widgets.Options import optionsOf, valuesOf
 from slicer.i18n import tr as _
 
 from .Parameters import LengthUnit, Pairs
@@ -18,40 +19,27 @@ def fractions(parameterNode) -> tuple[float, float, float]:
     return train / 100, validation / 100, (100 - train - validation) / 100
 
 
-def preparationSettings(parameterNode):
-    """The settings with which "Purify" makes the data set; `preparation_settings.PreparationSettings`."""
-    from IPv2Lib.datasets.preparation_settings import PreparationSettings  # needs SciPy
-
-    return PreparationSettings(
-        fractions=fractions(parameterNode),
-        seed=parameterNode.splitSeed,
-        split_projections=parameterNode.splitProjections,
-        workers=parameterNode.workers,
-    )
+def preparationSettings(parameterNode) -> PreparationSettings:
+    """The settings with which "Purify" makes the data set."""
+    return optionsOf(parameterNode, PreparationSettings, fractions=fractions(parameterNode))
 
 
 def comparisonSettings(parameterNode) -> ComparisonSettings:
     """The settings of the comparison that "Compare" begins."""
-    return ComparisonSettings(
-        split=parameterNode.testSplit.value,
-        slices_per_case=parameterNode.slicesPerCase or None,
-        features=parameterNode.features or None,
-        device=parameterNode.device,
-    )
+    return optionsOf(parameterNode, ComparisonSettings, device=parameterNode.device)
 
 
 def ablationSettings(parameterNode) -> AblationSettings:
     """The settings of "Run ablation": the network and the budget of section Train, and steps of its own."""
-    return AblationSettings(
+    training = valuesOf(parameterNode, TrainingSettings)
+    budget = {name: training[name] for name in ("batch", "patch", "learning_rate", "device")}
+    return optionsOf(
+        parameterNode,
+        AblationSettings,
         networks=(parameterNode.network,),
         arguments=networkArguments(parameterNode.networkArguments),
-        seeds=parameterNode.ablationSeeds,
-        steps=parameterNode.ablationSteps,
-        batch=parameterNode.batch,
-        patch=parameterNode.patch,
-        learning_rate=parameterNode.learningRate,
-        device=parameterNode.device,
-        slices_per_case=parameterNode.slicesPerCase or None,
+        slices_per_case=valuesOf(parameterNode, ComparisonSettings)["slices_per_case"],
+        **budget,
     )
 
 

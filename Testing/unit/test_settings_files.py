@@ -17,9 +17,11 @@ from IPv2Lib.datasets.shards import PURIFIED, SPLITS, STRATEGIES
 from IPv2Lib.errors import InputError
 from IPv2Lib.evaluation.ablation import Budget
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
+from IPv2Lib.inference.options import DenoiseOptions
 from IPv2Lib.io import settings_file
 from IPv2Lib.networks import registry
-from IPv2Lib.purification.purification import IPV1, IPV2, Settings
+from IPv2Lib.parallel.options import Workers
+from IPv2Lib.purification.settings import IPV1, IPV2, Settings
 from IPv2Lib.training.losses import LOSSES
 from IPv2Lib.training.settings import PAIRS, PRECISIONS, Ranges, TrainingSettings, read_settings, write_settings
 
@@ -53,10 +55,11 @@ FIELDS = {
         "strategy": st.sampled_from(STRATEGIES), "blend": st.none() | numbers(0, 1), "pairs": st.sampled_from(PAIRS),
         "ranges": ..., "steps": whole(), "epochs": st.none() | numbers(1e-9, 1e9),
         "minutes": st.none() | numbers(0.1, 1e9),
-        "batch": whole(), "patch": whole(), "learning_rate": numbers(1e-12, 1), "average": numbers(0, 0.9999999),
+        "batch": st.integers(1, 65_536), "patch": st.integers(1, 4096), 
+        "learning_rate": numbers(1e-12, 1), "average": numbers(0, 0.9999999),
         "loss": st.sampled_from(sorted(LOSSES)), "small_error": numbers(1e-9, 9), "bias_weight": numbers(0, 9),
         "variance_weight": numbers(0, 9), "blocks": st.none() | whole(), "keep_blocks": st.none() | TEXTS,
-        "pool": whole(), "steps_per_case": whole(), "seed": whole(0), "device": DEVICES,
+        "pool": st.integers(1, 4096), "steps_per_case": whole(), "seed": whole(0), "device": DEVICES,
         "precision": st.sampled_from(PRECISIONS), "compile": st.booleans(), "validate_every": whole(),
         "checkpoint_minutes": numbers(1e-9, 1e9),
     },
@@ -81,9 +84,17 @@ FIELDS = {
         "features": st.none() | TEXTS, "flow_steps": st.none() | whole(), "bootstrap": whole(0), "seed": whole(0),
         "device": DEVICES,
     },
+    DenoiseOptions: {
+        "strength": numbers(0, 1), "device": DEVICES, "keep_outside_body": st.booleans(),
+        "kept_noise_hu": st.none() | numbers(0, 1000), "self_ensemble": st.booleans(), "statistics": st.booleans(),
+        "compress": st.booleans(), "model": st.none() | TEXTS, "batch": st.none() | whole(),
+        "tile": st.none() | whole(64),
+    },
+    Workers: {"workers": whole(0), "scheduler": st.none() | TEXTS, "retries": whole(0)},
     AblationSettings: {
         "strategies": st.lists(st.sampled_from(STRATEGIES)).map(tuple), "networks": st.lists(TEXTS).map(tuple),
-        "arguments": ARGUMENTS, "seeds": whole(), "steps": whole(), "batch": whole(), "patch": whole(),
+        "arguments": ARGUMENTS, "seeds": whole(), "steps": whole(), "batch": st.integers(1, 65_536),
+        "patch": st.integers(1, 4096),
         "learning_rate": numbers(1e-12, 1), "device": DEVICES, "split": st.sampled_from(SPLITS),
         "slices_per_case": st.none() | whole(),
     },
@@ -101,7 +112,7 @@ def any_of(draw, kind: type):
         assume(False)
 
 
-KINDS = [kind for kind in FIELDS if kind is not Ranges]
+KINDS = [kind for kind in FIELDS if kind not in (Ranges, Workers)]
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 many = settings(
     deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow,
@@ -160,7 +171,17 @@ def of_ablation(words, folder):
     return AblationSettings(**{name: values[name] for name in FIELDS[AblationSettings]})
 
 
+def of_denoise(words, folder):
+    scan = folder / "scan.nrrd"
+    model = mock.patch("IPv2Lib.cli.commands.load_model")
+    device = mock.patch("IPv2Lib.inference.denoise.choose_device", side_effect=lambda name: name)
+    kept = mock.patch("IPv2Lib.inference.denoise.noise_to_keep", side_effect=lambda model, kept: kept)
+    with model, device, kept:
+        return told(["denoise", scan, folder / "out.nrrd", *words], "inference.cohort.denoise_to_file").args[4]
+
+
 COMMANDS = {
+    DenoiseOptions: of_denoise,
     TrainingSettings: of_train,
     Settings: of_purify,
     PreparationSettings: of_prepare,

@@ -8,7 +8,7 @@ import train_panel
 from IPv2Lib import options
 
 
-@pytest.fixture(params=["train"])
+@pytest.fixture(params=["denoise", "train"])
 def widget(request, host):
     """An open panel."""
     return train_panel.open_panel(host) if request.param == "train" else panel.open_panel(host)[0]

@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import __version__
 from ..errors import InputError
+from ..inference.options import DenoiseOptions
 from ..io import outputs
 from ..io.file_names import suffix
 from ..io.locks import owned
+from ..parallel.options import Workers
+from ..purification.settings import IPV1, IPV2, Settings
+from . import arguments, comparison, convert, convert_frames, dataset
 from . import cohort as cli_cohort
-from . import comparison, convert, convert_frames, dataset
 from . import training as cli_training
 from .console import BAD_INPUT, SUCCESS, Console, open_standard_streams
 from .options import (
@@ -31,27 +34,23 @@ from .options import (
     LOADING,
     OUTPUT,
     Notes,
-    add_device,
-    add_model,
-    add_no_compress,
+    add_compress,
     add_overwrite,
     add_prefer,
     add_runner,
-    add_settings,
     aligned,
-    given,
+    compress,
     load_model,
     preferred,
     read,
     whole_number,
-    with_file,
     with_prefix,
 )
 
 if TYPE_CHECKING:
     from ..analysis.regions import RegionStatistics
     from ..models.bundle import Bundle
-    from ..purification.purification import Settings, Stages
+    from ..purification.purification import Stages
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,6 +134,10 @@ def _parser() -> argparse.ArgumentParser:
 # --- demo ---------------------------------------------------------------------------------------------------
 
 
+def _add_model_and_device(command: argparse.ArgumentParser) -> None:
+    arguments.add(command, DenoiseOptions, only=("model", "device"))
+
+
 def _demo_options(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Show the whole method on a synthetic chest, in about a minute and without any data: a scan at 2 % dose\n"
@@ -145,8 +148,7 @@ def _demo_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--out", type=Path, default=Path("ipv2-demo"), metavar="FOLDER", help="where to write (default: %(default)s)"
     )
-    add_model(command)
-    add_device(command)
+    _add_model_and_device(command)
     command.add_argument("--seed", type=whole_number, default=0, help="another number, another chest (default: 0)")
 
 
@@ -155,8 +157,9 @@ def _demo(options: argparse.Namespace, console: Console) -> None:
     from ..inference.denoise import choose_device
     from . import demo
 
-    device = choose_device(options.device)
-    model = load_model(options.model, device)
+    how = arguments.chosen(options, DenoiseOptions())
+    device = choose_device(how.device)
+    model = load_model(how.model, device)
     with outputs.new_folder(options.out, "demo", True) as folder:
         found = demo.run(
             folder, model, seed=options.seed, device=device, progress=console.progress, cancelled=console.cancelled
@@ -195,70 +198,46 @@ def _denoise_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help=INPUT)
     # As text: a path would lose the slash at the end.
     command.add_argument("output", metavar="OUTPUT", help=f"{OUTPUT}; of several inputs, a new folder")
-    add_model(command)
-    command.add_argument(
-        "--strength", type=float, default=1.0, metavar="S",
-        help="0 (the input as it is) to 1 (all noise that the model finds removed) (default: %(default)s)",
-    )  # fmt: skip
-    command.add_argument(
-        "--keep-noise", type=float, metavar="HU",
-        help="σ of the noise that is left for its texture, 0 for none (default: what the model's card says)",
-    )  # fmt: skip
-    command.add_argument(
-        "--self-ensemble", action="store_true",
-        help="mean of the results for slices turned and mirrored in all ways: less error, eight times as long",
-    )  # fmt: skip
-    add_device(command)
-    command.add_argument(
-        "--keep-outside-body", action="store_true", help="leave the HU of room, table and clothes exactly as they are"
-    )
-    command.add_argument(
-        "--statistics", action="store_true", help="show mean and noise of lung, soft tissue, bone, air before and after"
-    )
-    add_no_compress(command)
+    arguments.add_settings(command)
+    arguments.add(command, DenoiseOptions)
     add_overwrite(command)
     add_runner(command)
 
 
 def _denoise(options: argparse.Namespace, console: Console) -> None:
     console.progress(0.0, LOADING)
-    from ..inference.cohort import Options
-    from ..inference.denoise import check_strength, choose_device, noise_to_keep
+    from ..inference.denoise import choose_device, noise_to_keep
 
-    if options.scheduler is None:
-        options.device = choose_device(options.device)
-    check_strength(options.strength)
-    model = load_model(options.model, options.device)
-    kept_noise_hu = noise_to_keep(model, options.keep_noise)
-    options.how = Options(
-        options.strength, options.device, options.keep_outside_body, kept_noise_hu, options.self_ensemble,
-        options.statistics, options.compress,
-    )  # fmt: skip
+    how = arguments.chosen(options, DenoiseOptions())
+    if arguments.given(options, Workers).get("scheduler") is None:
+        how = replace(how, device=choose_device(how.device))
+    model = load_model(how.model, how.device)
+    how = replace(how, kept_noise_hu=noise_to_keep(model, how.kept_noise_hu))
     if len(options.inputs) > 1 or cli_cohort.is_cohort(options):
         options.output = Path(options.output)
     if cli_cohort.is_cohort(options):
-        cli_cohort.denoise_cohort(options, options.how, model, console)
+        cli_cohort.denoise_cohort(options, how, model, console)
         return
     if len(options.inputs) > 1:
-        _denoise_several(options, model, console)
+        _denoise_several(options, how, model, console)
         return
     (source,) = options.inputs
     outputs.check_output(options.output, source, options.overwrite)
     notes = Notes(console)
     with owned(Path(options.output), "denoise"):
-        facts, table = _denoise_one(source, options.output, model, options, console.progress, notes, console)
+        facts, table = _denoise_one(source, options.output, model, how, console.progress, notes, console)
     console.result(
-        f"{options.output}: denoised with {model.name} at strength {options.strength:g}{table}",
+        f"{options.output}: denoised with {model.name} at strength {how.strength:g}{table}",
         command="denoise", output=str(options.output), sidecar=str(outputs.sidecar_path(options.output)), **facts,
         notes=notes.texts,
     )  # fmt: skip
 
 
-def _denoise_several(options: argparse.Namespace, model: Bundle, console: Console) -> None:
+def _denoise_several(options: argparse.Namespace, how: DenoiseOptions, model: Bundle, console: Console) -> None:
     if suffix(options.output) in outputs.SUFFIXES:
         raise InputError(f"{options.output} is one file for {len(options.inputs)} inputs: give a new folder's name")
     names = outputs.unique_names(options.inputs)
-    lines = [f"{options.output}: denoised with {model.name} at strength {options.strength:g}"]
+    lines = [f"{options.output}: denoised with {model.name} at strength {how.strength:g}"]
     notes, concerns, results = Notes(console), [], []
     with outputs.new_folder(options.output, "denoise", False, *options.inputs) as folder:
         for index, source in enumerate(options.inputs):  # all are seen before any long work
@@ -270,7 +249,7 @@ def _denoise_several(options: argparse.Namespace, model: Bundle, console: Consol
             tell = console.part(0.05 + 0.95 * index / len(names), 0.05 + 0.95 * (index + 1) / len(names))
             place = f"{index + 1} of {len(names)}, {source.name}: "
             facts, table = _denoise_one(
-                source, folder / f"{name}.nrrd", model, options, with_prefix(tell, place), notes, console
+                source, folder / f"{name}.nrrd", model, how, with_prefix(tell, place), notes, console
             )
             output = options.output / f"{name}.nrrd"
             lines.append(f"  {output.name} from {source}{table}")
@@ -281,7 +260,7 @@ def _denoise_several(options: argparse.Namespace, model: Bundle, console: Consol
 
 
 def _denoise_one(
-    source: Path, output: str | Path, model: Bundle, options: argparse.Namespace,
+    source: Path, output: str | Path, model: Bundle, how: DenoiseOptions,
     tell: Callable[[float, str], None], notes: Notes, console: Console,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Read, denoise, write; return provenance and statistics, and the latter as a table for people."""
@@ -291,11 +270,11 @@ def _denoise_one(
     tell(0.0, "reading")
     volume, concerns = read(source, notes, model.card)
     facts = denoise_to_file(
-        volume, source, output, model, options.how, concerns=concerns, progress=tell, cancelled=console.cancelled
+        volume, source, output, model, how, concerns=concerns, progress=tell, cancelled=console.cancelled
     )
-    if not options.statistics:
+    if not how.statistics:
         return facts, ""
-    return facts, f"\n{_region_table(StrengthStatistics.from_dict(facts['statistics']).at(options.strength))}"
+    return facts, f"\n{_region_table(StrengthStatistics.from_dict(facts['statistics']).at(how.strength))}"
 
 
 def _region_table(rows: Sequence[RegionStatistics]) -> str:
@@ -339,40 +318,14 @@ def _purify_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--pictures", action=argparse.BooleanOptionalAction, default=True, help="draw stages.png (default: yes)"
     )
-    add_no_compress(command)
-    add_settings(command)
+    add_compress(command)
+    arguments.add_settings(command)
     command.add_argument("--strategy", choices=("ipv1", "ipv2"), default="ipv2", help="(default: %(default)s)")
-    modules = command.add_argument_group("modules, each on or off by itself (default: as the strategy has it)")
-    for name, text in (
-        ("remove-background", "leave the room around the body to the uLDCT"),
-        ("add-noise", "in the lung, train on the NDCT with simulated noise"),
-        ("remove-noise", "in the lung, score against the weakly denoised uLDCT"),
-        ("drop-enclosed-air", "air under table and clothes is background; off: masks exactly as published"),
-    ):
-        modules.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=text)
-    details = command.add_argument_group("details")
-    details.add_argument(
-        "--blend", type=float, metavar="T",
-        help="part of the NDCT outside the mask, 0 to 1 (default: 0.1 for ipv1, 0 for ipv2)",
-    )  # fmt: skip
-    details.add_argument(
-        "--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="HU window of the masks (default: -1000 400)"
-    )
-    details.add_argument("--threshold-hu", type=float, metavar="HU", help="dark is at or below (default: by Otsu)")
-    details.add_argument("--dose", type=float, help="dose fraction of the added noise, above 0 to 1 (default: 0.02)")
-    details.add_argument("--method", choices=("physical", "published"), help="of the added noise (default: physical)")
-    details.add_argument(
-        "--kernel", metavar="NAME",
-        help="look of the noise: soft, hann, ramp, sharp, a number from -1 to 2, or matched (default: hann)",
-    )  # fmt: skip
-    details.add_argument("--seed", type=whole_number, help="of the added noise (default: 0)")
-    details.add_argument(
+    arguments.add(command, Settings)
+    command.add_argument(
         "--first-slice", type=whole_number, metavar="N", default=0,
         help="number of the first slice, where ULDCT is a part of a scan: each has noise of its own (default: 0)",
     )  # fmt: skip
-    details.add_argument(
-        "--weak-strength", type=float, metavar="S", help="of the weak denoiser: 0 is off, 1 is usual (default: 1)"
-    )
 
 
 def _purify(options: argparse.Namespace, console: Console) -> None:
@@ -380,7 +333,7 @@ def _purify(options: argparse.Namespace, console: Console) -> None:
     from ..purification import stage_files
     from ..purification.purification import purify
 
-    settings = _purification_settings(options)
+    settings = arguments.chosen(options, {"ipv1": IPV1, "ipv2": IPV2}[options.strategy])
     check_pair(options.uldct, options.ndct)
     notes = Notes(console)
     with outputs.new_folder(options.folder, "purify", options.overwrite, options.uldct, options.ndct) as folder:
@@ -390,7 +343,7 @@ def _purify(options: argparse.Namespace, console: Console) -> None:
             uldct, ndct, settings, first_slice=options.first_slice,
             progress=console.part(0.05, 0.7), cancelled=console.cancelled,
         )  # fmt: skip
-        files = stage_files.write_stages(stages, folder, compress=options.compress, progress=console.part(0.7, 0.9))
+        files = stage_files.write_stages(stages, folder, compress=compress(options), progress=console.part(0.7, 0.9))
         if options.pictures:
             console.progress(0.9, "drawing")
             if _draw_stages(stages, folder / "stages.png", console):
@@ -406,15 +359,6 @@ def _purify(options: argparse.Namespace, console: Console) -> None:
         f"{options.folder}: purified by {options.strategy}\n{files}",
         command="purify", folder=str(options.folder), provenance=facts, notes=notes.texts,
     )  # fmt: skip
-
-
-def _purification_settings(options: argparse.Namespace) -> Settings:
-    from ..purification.purification import IPV1, IPV2, Settings
-
-    chosen = given(options, Settings)
-    if options.window:
-        chosen["low_hu"], chosen["high_hu"] = options.window
-    return replace(with_file(options, {"ipv1": IPV1, "ipv2": IPV2}[options.strategy]), **chosen)
 
 
 def _draw_stages(stages: Stages, path: Path, console: Console) -> bool:
@@ -457,7 +401,7 @@ def _simulate_options(command: argparse.ArgumentParser) -> None:
         "--match", action="store_true", help="measure look and strength of the noise from the scan itself"
     )
     command.add_argument("--seed", type=whole_number, default=0, help="same seed, same noise (default: %(default)s)")
-    add_device(command)
+    arguments.add(command, DenoiseOptions, only=("device",))
     add_overwrite(command)
 
 
@@ -466,7 +410,7 @@ def _simulate(options: argparse.Namespace, console: Console) -> None:
     from ..inference.denoise import choose_device
     from ..simulation import dose
 
-    device = choose_device(options.device)
+    device = choose_device(arguments.chosen(options, DenoiseOptions()).device)
     outputs.check_output(options.output, options.input, options.overwrite)
     console.progress(0.0, "reading")
     notes = Notes(console)
@@ -602,15 +546,16 @@ def _devices_options(command: argparse.ArgumentParser) -> None:
         "default model of each device if none is named. 'auto' is what --device auto takes."
     )
     command.epilog = "examples:\n  ipv2 devices\n  ipv2 devices --model my-model"
-    add_model(command)
+    arguments.add(command, DenoiseOptions, only=("model",))
 
 
 def _devices(options: argparse.Namespace, console: Console) -> None:
     console.progress(0.0, LOADING)
     from ..inference import devices
 
+    name = arguments.chosen(options, DenoiseOptions()).model
     found, problems = devices.survey(
-        lambda device: load_model(options.model, device), progress=console.progress, cancelled=console.cancelled
+        lambda device: load_model(name, device), progress=console.progress, cancelled=console.cancelled
     )
     for problem in problems:
         console.note(problem)
@@ -646,7 +591,7 @@ def _phantom_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dose", type=float, default=0.02, help="of the uLDCT, above 0 to 1 (default: %(default)s)")
     command.add_argument("--breath", type=float, default=8.0, metavar="MM", help="-30 to 30 (default: %(default)s)")
     command.add_argument("--seed", type=whole_number, default=0, help="another number, another chest (default: 0)")
-    add_no_compress(command)
+    add_compress(command)
 
 
 def _phantom(options: argparse.Namespace, console: Console) -> None:
@@ -660,7 +605,7 @@ def _phantom(options: argparse.Namespace, console: Console) -> None:
         pair = phantom.pair(**chosen)
         for index, name in enumerate(("uldct", "ndct", "truth")):
             console.progress(0.8 + 0.2 * index / 3, f"writing {name}")
-            ct.write(getattr(pair, name), folder / f"{name}.nrrd", compress=options.compress)
+            ct.write(getattr(pair, name), folder / f"{name}.nrrd", compress=compress(options))
         outputs.write_json(folder / outputs.PROVENANCE_FILE, facts)
     console.result(
         f"{options.folder}: a synthetic chest, uldct.nrrd, ndct.nrrd and truth.nrrd",

@@ -106,8 +106,13 @@ def optionsOf(parameterNode, kind: type, **others: Any):
     IPv2Lib.errors.InputError
         For values that are out of range or do not go together.
     """
+    return kind(**valuesOf(parameterNode, kind) | others)
+
+
+def valuesOf(parameterNode, kind: type) -> dict[str, Any]:
+    """The fields of a dataclass of options that a panel shows, as a parameter node means them."""
     values = {called: _plain(parameterNode.getValue(called)) for called in options.parameters(kind)}
-    return kind(**options.values_by_field(kind, values) | others)
+    return options.values_by_field(kind, values)
 
 
 def _plain(value: Any) -> Any:

@@ -55,7 +55,7 @@ FIELDS = {
         "strategy": st.sampled_from(STRATEGIES), "blend": st.none() | numbers(0, 1), "pairs": st.sampled_from(PAIRS),
         "ranges": ..., "steps": whole(), "epochs": st.none() | numbers(1e-9, 1e9),
         "minutes": st.none() | numbers(0.1, 1e9),
-        "batch": st.integers(1, 65_536), "patch": st.integers(1, 4096), 
+        "batch": st.integers(1, 65_536), "patch": st.integers(1, 4096),
         "learning_rate": numbers(1e-12, 1), "average": numbers(0, 0.9999999),
         "loss": st.sampled_from(sorted(LOSSES)), "small_error": numbers(1e-9, 9), "bias_weight": numbers(0, 9),
         "variance_weight": numbers(0, 9), "blocks": st.none() | whole(), "keep_blocks": st.none() | TEXTS,
@@ -449,5 +449,19 @@ def test_every_field_comes_through_a_command_line(kind):
             if options.declarations(kind)[each.name].flag_percent:
                 value = pytest.approx(value)
             assert getattr(found, each.name) == value, each.name
+
+    check()
+
+
+@pytest.mark.parametrize("kind", FIELDS, ids=lambda kind: kind.__name__)
+def test_every_option_of_a_panel_comes_through_its_parameters(kind):
+    @many
+    @given(any_of(kind))
+    def check(wanted):
+        for name, declared in options.declarations(kind).items():
+            if declared.panel and not (name == "threshold_hu" and wanted.threshold_hu is None):  # a choice of its own
+                value = getattr(wanted, name)
+                found = options.from_panel(kind, name, options.panel_value(kind, name, value))
+                assert found == (pytest.approx(value) if declared.percent else value), name
 
     check()

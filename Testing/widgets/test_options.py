@@ -1,6 +1,6 @@
 """Options of the library in the panels: what widgets say of them, and what the parameters mean."""
 
-import dataclasses
+import enum
 
 import panel
 import pytest
@@ -33,10 +33,28 @@ def test_parameters_and_widgets_are_what_the_library_declares(widget):
     assert checked >= 10
 
 
-def test_what_a_panel_means_is_the_library_s_defaults(widget):
-    from IPv2SlicerLib.widgets.Options import optionsOf
+def test_what_a_panel_means_is_what_was_set(widget):
+    """Every option through the parameters of the panel and its widgets, and back."""
+    from IPv2SlicerLib.widgets.Options import valuesOf
 
+    parameters, wanted = widget._parameterNode, {}
+    for called, (kind, name, _part) in options.names_of(widget.OPTIONS).items():
+        declared, value = options.declarations(kind)[name], parameters.getValue(called)
+        if isinstance(value, bool):
+            wanted[called] = not value
+        elif isinstance(value, enum.Enum):
+            wanted[called] = list(type(value))[-1]
+        elif isinstance(value, str):
+            choices = declared.usual or declared.choices
+            wanted[called] = choices[-1] if choices else "something"
+        else:
+            wanted[called] = type(value)(options.panel_limits(declared)[1])
+        parameters.setValue(called, wanted[called])
     for kind in widget.OPTIONS:
-        found, usual = optionsOf(widget._parameterNode, kind), kind()
-        for each in dataclasses.fields(kind):
-            assert getattr(found, each.name) == getattr(usual, each.name), each.name
+        found, pairs = valuesOf(parameters, kind), options.parameters(kind)
+        for called, (name, part) in pairs.items():
+            value = getattr(wanted[called], "value", wanted[called])
+            value = value / 100 if options.declarations(kind)[name].percent else value
+            assert (found[name] if part is None else found[name][part]) == value, called
+    for called, value in wanted.items():
+        assert parameters.getValue(called) == value, called

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Cancelled
-from ..evaluation.settings import AblationSettings, ComparisonSettings
 from . import arguments
 from .console import Console
 from .options import LOADING, aligned
@@ -25,6 +24,8 @@ _DATASET = "a purified data set that 'ipv2 prepare' made"
 
 
 def _compare_options(command: argparse.ArgumentParser) -> None:
+    from ..evaluation.settings import ComparisonSettings
+
     command.description = (
         "Score models on the test scans of a purified data set: against the scan before its dose was lowered (truth)\n"
         "where that is known, and against the test label of the purification. FOLDER gets table.csv with 95 %\n"
@@ -50,6 +51,7 @@ def _compare_options(command: argparse.ArgumentParser) -> None:
 def _compare(options: argparse.Namespace, console: Console) -> None:
     console.progress(0.0, LOADING)
     from ..evaluation.comparison import compare
+    from ..evaluation.settings import ComparisonSettings
 
     settings = arguments.chosen(options, ComparisonSettings())
     try:
@@ -69,6 +71,8 @@ def _compare(options: argparse.Namespace, console: Console) -> None:
 
 
 def _ablation_options(command: argparse.ArgumentParser) -> None:
+    from ..evaluation.settings import AblationSettings
+
     command.description = (
         "Train the same network with the same budget and seeds on the pairs of IPv1, IPv1 with Remove Background,\n"
         "IPv1 with Add noise, and IPv2 (both), and score every run. FOLDER gets ablation.csv with mean and range over\n"
@@ -89,6 +93,7 @@ def _ablation_options(command: argparse.ArgumentParser) -> None:
 def _ablation(options: argparse.Namespace, console: Console) -> None:
     console.progress(0.0, LOADING)
     from ..evaluation.ablation import Budget, ablate
+    from ..evaluation.settings import AblationSettings
 
     settings = arguments.chosen(options, AblationSettings())
     budget = Budget(settings.steps, settings.batch, settings.patch, settings.learning_rate, settings.device)

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..datasets.cases import SIMULATED, Case
-from ..datasets.preparation_settings import PreparationSettings
 from ..errors import Cancelled, InputError
 from ..options import declarations, flags, words
 from . import arguments
@@ -18,10 +16,14 @@ from .console import Console
 from .options import LOADING, add_certificates, with_certificates
 
 if TYPE_CHECKING:
+    from ..datasets.cases import Case
     from ..datasets.preparation import Prepared
 
 
 def _prepare_options(command: argparse.ArgumentParser) -> None:
+    from ..datasets.cases import SIMULATED, Case
+    from ..datasets.preparation_settings import PreparationSettings
+
     command.description = (
         "Make a purified data set for 'ipv2 train' and 'ipv2 compare' in DATASET. An NDCT alone gets a simulated\n"
         "uLDCT: its lungs are moved as a breath would, then its dose is lowered. Patients are drawn for training,\n"
@@ -66,6 +68,7 @@ def _prepare_options(command: argparse.ArgumentParser) -> None:
 def _prepare(options: argparse.Namespace, console: Console) -> None:
     console.progress(0.0, LOADING)
     from ..datasets.preparation import prepare, unused_shards
+    from ..datasets.preparation_settings import PreparationSettings
     from ..datasets.shards import SHARDS_FOLDER, read_shard
 
     settings = arguments.chosen(options, PreparationSettings())
@@ -133,7 +136,7 @@ def _say_names(cases: list[Case], folder: Path, keep_patient_names: bool, consol
 
 
 def _named(options: argparse.Namespace, have: list[Case], seed: int) -> list[Case]:
-    from ..datasets.cases import cases_from_paths, named, read_table
+    from ..datasets.cases import Case, cases_from_paths, named, read_table
 
     tables = [path for path in options.inputs if path.suffix.lower() == ".csv"]
     if options.table is not None:

@@ -18,7 +18,6 @@ from ..errors import InputError, IPv2Error
 from ..io import atomic, outputs
 from ..networks import registry
 from ..training.distributed import ToldByFirst, of_environment
-from ..training.settings import TrainingSettings
 from . import arguments
 from .console import Console
 from .options import INPUT, LOADING, whole_number
@@ -26,11 +25,14 @@ from .options import INPUT, LOADING, whole_number
 if TYPE_CHECKING:
     from ..models.bundle import Bundle
     from ..training.run_folder import RunState
+    from ..training.settings import TrainingSettings
 
 # --- train --------------------------------------------------------------------------------------------------
 
 
 def _train_options(command: argparse.ArgumentParser) -> None:
+    from ..training.settings import TrainingSettings
+
     command.description = (
         "Train a denoiser on a purified data set (see 'ipv2 prepare'), or on normal-dose chest CT, of which low dose,\n"
         "breath and reconstruction kernel are simulated at random, the pairs purified.\n"
@@ -103,6 +105,8 @@ def _first_speaks() -> Iterator[None]:
 
 
 def _training_settings(options: argparse.Namespace) -> TrainingSettings:
+    from ..training.settings import TrainingSettings
+
     if options.resume and (arguments.given(options, TrainingSettings).keys() - {"device"} or options.settings):
         raise InputError("a run that is resumed keeps its settings: leave the others out, or start a new run")
     return arguments.chosen(options, TrainingSettings())
@@ -110,6 +114,8 @@ def _training_settings(options: argparse.Namespace) -> TrainingSettings:
 
 def _device(options: argparse.Namespace) -> str | None:
     """The one that was asked for, which a run that is resumed may have another one of."""
+    from ..training.settings import TrainingSettings
+
     return arguments.given(options, TrainingSettings).get("device")
 
 

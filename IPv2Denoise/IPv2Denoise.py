@@ -6,6 +6,7 @@ are `IPv2DenoiseLib`'s. Opening the module imports no torch.
 
 import slicer
 from IPv2DenoiseLib.Logic import IPv2DenoiseLogic
+from IPv2DenoiseLib.Parameters import OPTIONS
 from IPv2DenoiseLib.SelfTest import IPv2DenoiseTest
 from IPv2SlicerLib.Homepage import documentationLink
 from IPv2SlicerLib.widgets.PanelWidget import PanelWidget
@@ -64,6 +65,8 @@ def onStartupCompleted() -> None:
 
 class IPv2DenoiseWidget(PanelWidget):
     """The panel: sections Denoise and Purification."""
+
+    OPTIONS = OPTIONS
 
     def setup(self) -> None:
         """Called when the user opens the module the first time."""

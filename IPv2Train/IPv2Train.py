@@ -8,6 +8,7 @@ Long work runs in other processes; data sets and runs are folders (`IPv2Lib.data
 from IPv2SlicerLib.Homepage import documentationLink
 from IPv2SlicerLib.widgets.PanelWidget import PanelWidget
 from IPv2TrainLib.Logic import IPv2TrainLogic
+from IPv2TrainLib.Parameters import OPTIONS
 from IPv2TrainLib.SelfTest import IPv2TrainTest
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -54,6 +55,8 @@ class IPv2Train(ScriptedLoadableModule):
 
 class IPv2TrainWidget(PanelWidget):
     """The panel: sections Data, Train, Evaluate, Publish and Log. What is running does not need the scene."""
+
+    OPTIONS = OPTIONS
 
     def setup(self) -> None:
         """Called when the user opens the module the first time."""

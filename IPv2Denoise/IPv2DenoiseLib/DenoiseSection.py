@@ -5,9 +5,11 @@ from functools import partial
 import slicer
 import vtk
 from IPv2Lib.errors import InputError
+from IPv2Lib.inference.options import DenoiseOptions
 from IPv2SlicerLib.jobs.job_runner import JobState
 from IPv2SlicerLib.widgets.JobDisplay import JobDisplay
 from IPv2SlicerLib.widgets.Messages import sentence
+from IPv2SlicerLib.widgets.Options import optionsOf
 from IPv2SlicerLib.widgets.Timers import singleShot
 from slicer.i18n import tr as _
 
@@ -173,26 +175,21 @@ class DenoiseSection:
 
     def _onDenoise(self) -> None:
         parameters, further = self._parameterNode, self._further()
-        options = {
-            "strength": parameters.strengthPercent / 100,
-            "model": parameters.model or None,
-            "device": parameters.device,
-            "keepOutsideBody": parameters.keepOutsideBody,
-            "keptNoiseHu": parameters.keptNoiseHu if parameters.keptNoiseHu >= 0 else None,
-            "selfEnsemble": parameters.selfEnsemble,
+        how = {
+            "options": optionsOf(parameters, DenoiseOptions),
             "onFinished": partial(self._onFinished, parameters.outputVolume, further),
             "wait": False,
         }
         refuse(parameters.inputVolume, parameters.outputVolume, further)
         if parameters.inputVolume.IsA("vtkMRMLSequenceNode"):
-            self._logic.denoise(parameters.inputVolume, earlierResult(parameters.inputVolume), **options)
+            self._logic.denoise(parameters.inputVolume, earlierResult(parameters.inputVolume), **how)
             return
         inputs = [parameters.inputVolume, *further]
         outputs = [earlierResult(node) for node in inputs]
         if parameters.outputVolume:
             outputs[0] = chosenOutput(parameters.outputVolume, parameters.inputVolume)
         agreed = parameters.outputVolume is not None and outputs[0] is parameters.outputVolume
-        self._logic.denoiseVolumes(inputs, outputNodes=outputs, replaceOutput=agreed, **options)
+        self._logic.denoiseVolumes(inputs, outputNodes=outputs, replaceOutput=agreed, **how)
 
     def _onFinished(self, output, further, results) -> None:
         if self._logic.runner.state is JobState.FAILED:

@@ -4,13 +4,13 @@ Importing this file must stay cheap, Slicer does it when it starts: what needs n
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import slicer
 import vtk
 from IPv2Lib.errors import InputError
+from IPv2Lib.inference.options import DenoiseOptions
 from IPv2SlicerLib.jobs.Jobs import Jobs
 from IPv2SlicerLib.jobs.Packages import ensurePackages
 from IPv2SlicerLib.scene.ScenePatients import whyNotOnePatient
@@ -20,18 +20,6 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from .Messages import TITLE
 from .Parameters import IPv2DenoiseParameterNode
-
-
-@dataclass(frozen=True)
-class _Options:
-    """How to denoise; model None is the default one."""
-
-    strength: float
-    model: str | None
-    device: str
-    keepOutsideBody: bool
-    keptNoiseHu: float | None
-    selfEnsemble: bool
 
 
 class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
@@ -78,6 +66,8 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         onProgress: Callable[[float, str], None] | None = None,
         onFinished: Callable[[Any], None] | None = None,
         wait: bool = True,
+        *,
+        options: DenoiseOptions | None = None,
     ):
         """Denoise a volume, or every frame of a sequence.
 
@@ -104,6 +94,8 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             Whether something else may be lost: the output may be the result of another volume, or hold any image.
         onProgress, onFinished, wait
             See `Jobs`.
+        options : IPv2Lib.inference.options.DenoiseOptions, optional
+            Instead of strength, model and all that is said above about how to denoise.
 
         Returns
         -------
@@ -115,7 +107,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             The input cannot be used, the output holds something else, a parameter is out of range, or a job is
             running.
         """
-        options = _Options(strength, model, device, keepOutsideBody, keptNoiseHu, selfEnsemble)
+        options = options or _options(strength, model, device, keepOutsideBody, keptNoiseHu, selfEnsemble)
         if inputNode is not None and inputNode.IsA("vtkMRMLSequenceNode"):
             return self._denoiseSequence(inputNode, outputNode, options, onProgress, onFinished, wait)
         outputs = [outputNode], replaceOutput
@@ -136,6 +128,8 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         onProgress: Callable[[float, str], None] | None = None,
         onFinished: Callable[[Any], None] | None = None,
         wait: bool = True,
+        *,
+        options: DenoiseOptions | None = None,
     ):
         """Denoise several volumes in a row: like `denoise` of each, but the model is loaded once.
 
@@ -145,7 +139,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         -------
         list of IPv2SlicerLib.scene.result_nodes.DenoisedNodes, in the order of the inputs; None without `wait`
         """
-        options = _Options(strength, model, device, keepOutsideBody, keptNoiseHu, selfEnsemble)
+        options = options or _options(strength, model, device, keepOutsideBody, keptNoiseHu, selfEnsemble)
         outputs = [None] * len(inputNodes) if outputNodes is None else list(outputNodes)
         return self._denoise(list(inputNodes), outputs, replaceOutput, options, onProgress, onFinished, wait)
 
@@ -223,20 +217,13 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
 
         from .Tasks import denoiseTask
 
-        if not 0 <= options.strength <= 1:
-            raise InputError(f"strength is {options.strength}; it must be from 0 (input) to 1 (fully denoised)")
         task = denoiseTask(
             _("Denoise {name}").format(name=name),
             volumes,
             [frame_name(node, index) for node in nodes for index in range(len(data_nodes(node)))],
             [node.GetName() for node in nodes for each in data_nodes(node)],
             self.keeping(finish),
-            strength=options.strength,
-            model=options.model,
-            device=options.device,
-            keepOutsideBody=options.keepOutsideBody,
-            keptNoiseHu=options.keptNoiseHu,
-            selfEnsemble=options.selfEnsemble,
+            options,
         )
         self.denoised = {node.GetID(): node.GetName() for node in nodes}
         return self.run("denoise", task, onProgress, onFinished, wait)
@@ -396,7 +383,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         ----------
         uldctNode, ndctNode : vtkMRMLScalarVolumeNode
             Ultra-low-dose and normal-dose CT of one patient, HU.
-        settings : IPv2Lib.purification.strategies.Settings, optional
+        settings : IPv2Lib.purification.settings.Settings, optional
             Default: IPv2 as published.
         onProgress, onFinished, wait
             See `Jobs`.
@@ -405,7 +392,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         -------
         IPv2SlicerLib.scene.stage_nodes.StageNodes; None without `wait`
         """
-        from IPv2Lib.purification.strategies import IPV2
+        from IPv2Lib.purification.settings import IPV2
         from IPv2SlicerLib.scene import stage_nodes
 
         from .Tasks import purifyTask
@@ -449,7 +436,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         IPv2SlicerLib.scene.stage_nodes.StageNodes; None without `wait`
         """
         from IPv2Lib.purification.purification import needed_for_slice
-        from IPv2Lib.purification.strategies import IPV2, MATCHED
+        from IPv2Lib.purification.settings import IPV2, MATCHED
         from IPv2SlicerLib.scene import stage_nodes, volume_nodes
 
         from .Tasks import purifyTask
@@ -502,6 +489,17 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
 
         task = phantomTask(_("Make a sample pair"), self.keeping(finish), size=size, slices=slices)
         return self.run("sample pair", task, onProgress, onFinished, wait)
+
+
+def _options(strength, model, device, keepOutsideBody, keptNoiseHu, selfEnsemble) -> DenoiseOptions:
+    return DenoiseOptions(
+        strength=strength,
+        model=model,
+        device=device,
+        keep_outside_body=keepOutsideBody,
+        kept_noise_hu=keptNoiseHu,
+        self_ensemble=selfEnsemble,
+    )
 
 
 def _first(onFinished: Callable[[Any], None] | None) -> Callable[[Any], None] | None:

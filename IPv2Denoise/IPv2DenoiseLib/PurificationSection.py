@@ -1,15 +1,15 @@
 """The section *Purification*: the pair, the settings, and the stages."""
 
-from dataclasses import replace
-
 import qt
 import slicer
 from IPv2Lib.errors import InputError
+from IPv2Lib.purification.settings import IPV1, IPV2, Settings
 from IPv2SlicerLib.jobs.job_runner import JobState
 from IPv2SlicerLib.scene.Loading import loadScan
 from IPv2SlicerLib.widgets.Clicks import onClick
 from IPv2SlicerLib.widgets.JobDisplay import JobDisplay
 from IPv2SlicerLib.widgets.Messages import sentence
+from IPv2SlicerLib.widgets.Options import optionsOf
 from IPv2SlicerLib.widgets.Views import currentSliceIndex, showInSliceViews
 from slicer.i18n import tr as _
 
@@ -142,8 +142,6 @@ class PurificationSection:
 
     def _onStrategyChosen(self, index=None) -> None:
         """By a person: when a scene is loaded, its settings stay as they are, whatever its strategy."""
-        from IPv2Lib.purification.strategies import IPV1, IPV2
-
         if self._parameterNode:
             settings = {Strategy.IPV1: IPV1, Strategy.IPV2: IPV2}[self._parameterNode.strategy]
             with slicer.util.NodeModify(self._parameterNode.parameterNode):
@@ -211,26 +209,12 @@ def purificationSettings(parameterNode):
 
     Returns
     -------
-    IPv2Lib.purification.strategies.Settings
+    IPv2Lib.purification.settings.Settings
 
     Raises
     ------
     InputError
         For a value out of range.
     """
-    from IPv2Lib.purification.strategies import IPV2
-
-    return replace(
-        IPV2,
-        remove_background=parameterNode.removeBackground,
-        add_noise=parameterNode.addNoise,
-        remove_noise=parameterNode.removeNoise,
-        drop_enclosed_air=parameterNode.dropEnclosedAir,
-        threshold_hu=parameterNode.thresholdHu if parameterNode.thresholdMethod is Threshold.FIXED else None,
-        blend=parameterNode.blendPercent / 100,
-        dose=parameterNode.dosePercent / 100,
-        method=parameterNode.simulator.value,
-        kernel=parameterNode.kernel,
-        seed=parameterNode.seed,
-        weak_strength=parameterNode.weakStrength,
-    )
+    isFixed = parameterNode.thresholdMethod is Threshold.FIXED
+    return optionsOf(parameterNode, Settings, threshold_hu=parameterNode.thresholdHu if isFixed else None)

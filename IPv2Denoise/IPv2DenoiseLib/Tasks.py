@@ -5,18 +5,19 @@ A task gets volumes that were copied out of the scene, and gives volumes to `fin
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from IPv2Lib.analysis.region_statistics import StrengthStatistics
 from IPv2Lib.cli import convert_frames
 from IPv2Lib.inference.denoise import Blended, blend_and_subtract
+from IPv2Lib.inference.options import DenoiseOptions
 from IPv2Lib.io import file_names, files, outputs, settings_file
 from IPv2Lib.io.volume import Volume
+from IPv2Lib.purification.settings import Settings
 from IPv2Lib.purification.stage_files import read_stages
 from IPv2Lib.purification.stages import Stages
-from IPv2Lib.purification.strategies import Settings
 from IPv2SlicerLib.jobs.job_runner import Task
 
 from .Export import Source, checkSource
@@ -38,13 +39,7 @@ def denoiseTask(
     titles: Sequence[str],
     names: Sequence[str],
     finish: Callable[[list[Denoised]], None],
-    *,
-    strength: float,
-    model: str | None,
-    device: str,
-    keepOutsideBody: bool,
-    keptNoiseHu: float | None,
-    selfEnsemble: bool,
+    options: DenoiseOptions,
 ) -> Task:
     """Denoise volumes in a row, at full strength: other strengths follow without the network.
 
@@ -60,18 +55,8 @@ def denoiseTask(
         Of the node of each, for the provenance.
     finish : callable
         Gets one `Denoised` per volume, in their order.
-    strength : float
-        That the results are blended with, 0 to 1.
-    model : str or None
-        Name of a bundle; None: the default one of the device.
-    device : str
-        As for `denoise.choose_device`.
-    keepOutsideBody : bool
-        HU outside the body come back exactly.
-    keptNoiseHu : float or None
-        Noise that is left for its texture; None: as the card of the model says.
-    selfEnsemble : bool
-        Mean of the results for slices turned and mirrored in eight ways.
+    options : DenoiseOptions
+        The results are blended with their strength.
     """
 
     names = [f"{number:04d}.nrrd" for number in range(len(volumes))]
@@ -81,15 +66,9 @@ def denoiseTask(
         for volume, path in zip(volumes, inputs, strict=True):
             files.write(volume, path, compress=False)
         output = _outputs(folder, len(volumes))
-        options = [*_chosen(model)]
-        options += ["--keep-outside-body"] if keepOutsideBody else []
-        options += ["--self-ensemble"] if selfEnsemble else []
-        if keptNoiseHu is not None:
-            options += ["--keep-noise", str(keptNoiseHu)]
-        return [
-            "denoise", *inputs, output[0] if len(volumes) == 1 else output[0].parent,
-            "--device", device, "--statistics", "--no-compress", *options,
-        ]  # fmt: skip
+        asked = replace(options, strength=1.0, statistics=True, compress=False)
+        settings_file.write(asked, folder / "settings.json")
+        return ["denoise", *inputs, output[0] if len(volumes) == 1 else output[0].parent, "--settings", "settings.json"]
 
     def collect(folder: Path, result: dict[str, Any]) -> list[Denoised]:
         found = []
@@ -98,7 +77,7 @@ def denoiseTask(
         ):
             output = files.read(path)
             statistics = StrengthStatistics.from_dict(one["statistics"])
-            blended = blend_and_subtract(volume, output, strength)
+            blended = blend_and_subtract(volume, output, options.strength)
             found.append(Denoised(output, statistics, {**one["provenance"], "input": name}, blended))
         return found
 
@@ -240,11 +219,7 @@ def devicesTask(title: str, finish: Callable[[list[dict[str, Any]]], None], *, m
     """Look for devices and time the model, or the default one of each; `finish` gets what `ipv2 devices` says."""
     return Task(
         title,
-        lambda folder: ["devices", *_chosen(model)],
+        lambda folder: ["devices", *(["--model", model] if model else [])],
         lambda folder, result: result["devices"],
         finish,
     )
-
-
-def _chosen(model: str | None) -> list[str]:
-    return ["--model", model] if model else []

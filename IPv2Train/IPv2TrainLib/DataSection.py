@@ -24,6 +24,7 @@ from IPv2SlicerLib.jobs.job_runner import JobState
 from IPv2SlicerLib.widgets.Clicks import onClick
 from IPv2SlicerLib.widgets.JobDisplay import JobDisplay
 from IPv2SlicerLib.widgets.Messages import sentence
+from IPv2SlicerLib.widgets.Options import valuesOf
 from IPv2SlicerLib.widgets.PathField import PathField
 from slicer.i18n import tr as _
 
@@ -253,17 +254,7 @@ class DataSection:
 
     def _settings(self) -> dict:
         """Of new cases."""
-        parameters = self._parameterNode
-        dose, high = parameters.dosePercent / 100, parameters.doseHighPercent / 100
-        return {
-            "dose": dose,
-            "dose_high": high or None,
-            "method": parameters.simulator.value,
-            "kernel": parameters.kernel,
-            "breath_mm": parameters.breathMm,
-            "realisations": parameters.realisations,
-            "seed": parameters.splitSeed,
-        }
+        return valuesOf(self._parameterNode, Case) | {"seed": self._parameterNode.splitSeed}
 
     def _add(self, found: Sequence[Case]) -> None:
         if not found or not self._parameterNode:

@@ -3,14 +3,17 @@
 import enum
 from typing import Annotated
 
-from IPv2Lib.networks import registry
-from IPv2Lib.training.losses import LOSSES
+from IPv2Lib.datasets.cases import Case
+from IPv2Lib.datasets.preparation_settings import PreparationSettings
+from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
+from IPv2Lib.training.settings import Ranges, TrainingSettings
+from IPv2SlicerLib.widgets.Options import withOptions
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-NETWORKS = [name for name in registry.names() if not registry.summary(name).zero_shot]
-"""Names of those that there is something to train of."""
+OPTIONS = Case, PreparationSettings, TrainingSettings, Ranges, ComparisonSettings, AblationSettings
+"""Dataclasses whose options the panel shows."""
 
 
 class Simulator(enum.Enum):
@@ -84,29 +87,27 @@ class Split(enum.Enum):
 
 
 @parameterNodeWrapper
+@withOptions(*OPTIONS)
 class IPv2TrainParameterNode:
-    """Everything that a user can set; saved with the scene.
+    """Everything that a user can set; saved with the scene. The options of the library are added to what is here.
 
     Data:
     dataset - Folder of the purified data set.
     cases - The table of cases as JSON, see CaseTable.casesToText.
     ndctVolume, uldctVolume - What "Add" adds from the scene.
     neutralNames - Name new cases case-001 and so on, not after their files.
-    dosePercent ... realisations - Of new cases, see IPv2Lib.datasets.cases.Case.
-    trainPercent, validationPercent, splitSeed - How patients are split; the rest is the test.
-    splitProjections, workers - See IPv2Lib.datasets.preparation.prepare.
+    trainPercent, validationPercent - How patients are split; the rest is the test.
 
     Train:
     runsFolder - Folder of the runs; empty: the folder "runs" of the data set.
     run - Name of the run that is shown, in that folder.
     newRun - Name of the run that Start begins; empty: a proposed one.
-    strategy ... compileNetwork - See IPv2Lib.training.settings.TrainingSettings.
+    networkArguments - Keyword arguments of the network as JSON; empty: the usual ones.
+    length, lengthUnit - How long to train: steps, epochs or minutes.
 
     Evaluate:
-    testSplit, slicesPerCase, features - See IPv2Lib.evaluation.comparison.compare.
     methods - What is compared: "input", models, names or folders of runs.
     comparison - Name of the comparison's folder; empty: a proposed one.
-    ablationSeeds, ablationSteps - See IPv2Lib.evaluation.ablation.
 
     Publish:
     publishedRun - Name of the run.
@@ -118,49 +119,22 @@ class IPv2TrainParameterNode:
     ndctVolume: vtkMRMLScalarVolumeNode
     uldctVolume: vtkMRMLScalarVolumeNode
     neutralNames: bool = False
-    dosePercent: Annotated[float, WithinRange(0.1, 100)] = 2.0
-    doseHighPercent: Annotated[float, WithinRange(0, 100)] = 0.0
-    simulator: Simulator = Simulator.PHYSICAL
-    kernel: Annotated[str, Choice(["soft", "hann", "ramp", "sharp", "matched"])] = "hann"
-    breathMm: Annotated[float, WithinRange(0, 50)] = 6.0
-    realisations: Annotated[int, WithinRange(1, 100)] = 1
+    simulator: Simulator
     trainPercent: Annotated[int, WithinRange(0, 100)] = 70
     validationPercent: Annotated[int, WithinRange(0, 100)] = 15
-    splitSeed: Annotated[int, WithinRange(0, 999999)] = 0
-    splitProjections: bool = False
-    workers: Annotated[int, WithinRange(1, 64)] = 1
 
     runsFolder: str = ""
     run: str = ""
     newRun: str = ""
-    strategy: Strategy = Strategy.IPV2
-    network: Annotated[str, Choice(NETWORKS)] = "unet"
+    strategy: Strategy
+    pairs: Pairs
     networkArguments: str = ""
-    loss: Annotated[str, Choice(list(LOSSES))] = "relative"
-    pairs: Pairs = Pairs.PURIFIED
-    drawnDoseLowPercent: Annotated[float, WithinRange(0.1, 100)] = 1.0
-    drawnDoseHighPercent: Annotated[float, WithinRange(0.1, 100)] = 25.0
-    drawnKernelLow: Annotated[float, WithinRange(-1, 2)] = -1.0
-    drawnKernelHigh: Annotated[float, WithinRange(-1, 2)] = 2.0
     length: Annotated[float, WithinRange(0.1, 10000000)] = 2000.0
     lengthUnit: LengthUnit = LengthUnit.STEPS
-    patch: Annotated[int, WithinRange(8, 512)] = 128
-    batch: Annotated[int, WithinRange(1, 1024)] = 8
-    learningRate: Annotated[float, WithinRange(0.000001, 1)] = 0.001
-    seed: Annotated[int, WithinRange(0, 999999)] = 0
-    startFrom: str = ""
-    device: Annotated[str, Choice(["auto", "cpu", "cuda", "mps"])] = "auto"
-    precision: Annotated[str, Choice(["float32", "bfloat16", "float16"])] = "float32"
-    validateEvery: Annotated[int, WithinRange(1, 1000000)] = 200
-    compileNetwork: bool = False
 
-    testSplit: Split = Split.TEST
+    testSplit: Split
     methods: list[str]
-    slicesPerCase: Annotated[int, WithinRange(0, 10000)] = 0
-    features: str = ""
     comparison: str = ""
-    ablationSeeds: Annotated[int, WithinRange(1, 100)] = 3
-    ablationSteps: Annotated[int, WithinRange(1, 10000000)] = 600
 
     publishedRun: str = ""
     modelName: str = ""

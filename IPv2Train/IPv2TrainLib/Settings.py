@@ -2,10 +2,12 @@
 
 import json
 
+from IPv2Lib.datasets.preparation_settings import PreparationSettings
 from IPv2Lib.errors import InputError
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
 from IPv2Lib.networks import registry
 from IPv2Lib.training.settings import Ranges, TrainingSettings
+from IPv2SlicerLib.widgets.Options import optionsOf, valuesOf
 from slicer.i18n import tr as _
 
 from .Parameters import LengthUnit, Pairs
@@ -17,40 +19,27 @@ def fractions(parameterNode) -> tuple[float, float, float]:
     return train / 100, validation / 100, (100 - train - validation) / 100
 
 
-def preparationSettings(parameterNode):
-    """The settings with which "Purify" makes the data set; `preparation_settings.PreparationSettings`."""
-    from IPv2Lib.datasets.preparation_settings import PreparationSettings  # needs SciPy
-
-    return PreparationSettings(
-        fractions=fractions(parameterNode),
-        seed=parameterNode.splitSeed,
-        split_projections=parameterNode.splitProjections,
-        workers=parameterNode.workers,
-    )
+def preparationSettings(parameterNode) -> PreparationSettings:
+    """The settings with which "Purify" makes the data set."""
+    return optionsOf(parameterNode, PreparationSettings, fractions=fractions(parameterNode))
 
 
 def comparisonSettings(parameterNode) -> ComparisonSettings:
     """The settings of the comparison that "Compare" begins."""
-    return ComparisonSettings(
-        split=parameterNode.testSplit.value,
-        slices_per_case=parameterNode.slicesPerCase or None,
-        features=parameterNode.features or None,
-        device=parameterNode.device,
-    )
+    return optionsOf(parameterNode, ComparisonSettings, device=parameterNode.device)
 
 
 def ablationSettings(parameterNode) -> AblationSettings:
     """The settings of "Run ablation": the network and the budget of section Train, and steps of its own."""
-    return AblationSettings(
+    training = valuesOf(parameterNode, TrainingSettings)
+    budget = {name: training[name] for name in ("batch", "patch", "learning_rate", "device")}
+    return optionsOf(
+        parameterNode,
+        AblationSettings,
         networks=(parameterNode.network,),
         arguments=networkArguments(parameterNode.networkArguments),
-        seeds=parameterNode.ablationSeeds,
-        steps=parameterNode.ablationSteps,
-        batch=parameterNode.batch,
-        patch=parameterNode.patch,
-        learning_rate=parameterNode.learningRate,
-        device=parameterNode.device,
-        slices_per_case=parameterNode.slicesPerCase or None,
+        slices_per_case=valuesOf(parameterNode, ComparisonSettings)["slices_per_case"],
+        **budget,
     )
 
 
@@ -66,34 +55,16 @@ def trainingSettings(parameterNode) -> TrainingSettings:
     IPv2Lib.errors.InputError
         For values that are out of range or do not go together.
     """
-    parameters = parameterNode
+    parameters, others = parameterNode, {}
     length = {parameters.lengthUnit.value: parameters.length}
     if parameters.lengthUnit is LengthUnit.STEPS:
         length = {"steps": max(1, round(parameters.length))}
-    given = {
-        **length,
-        "network": parameters.network,
-        "arguments": networkArguments(parameters.networkArguments),
-        "start_from": parameters.startFrom or None,
-        "strategy": parameters.strategy.value,
-        "pairs": parameters.pairs.value,
-        "batch": parameters.batch,
-        "patch": parameters.patch,
-        "learning_rate": parameters.learningRate,
-        "seed": parameters.seed,
-        "device": parameters.device,
-        "precision": parameters.precision,
-        "compile": parameters.compileNetwork,
-        "validate_every": parameters.validateEvery,
-    }
-    if not registry.summary(parameters.network).generative:  # those have a loss of their own
-        given["loss"] = parameters.loss
+    if registry.summary(parameters.network).generative:  # those have a loss of their own
+        others["loss"] = TrainingSettings.loss
     if parameters.pairs is Pairs.DRAWN:
-        given["ranges"] = Ranges(
-            dose=(parameters.drawnDoseLowPercent / 100, parameters.drawnDoseHighPercent / 100),
-            sharpness=(parameters.drawnKernelLow, parameters.drawnKernelHigh),
-        )
-    return TrainingSettings(**given)
+        others["ranges"] = optionsOf(parameters, Ranges)
+    arguments = networkArguments(parameters.networkArguments)
+    return optionsOf(parameters, TrainingSettings, arguments=arguments, **length, **others)
 
 
 def networkArguments(text: str) -> dict:

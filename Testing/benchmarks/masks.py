@@ -25,7 +25,7 @@ from IPv2Lib.analysis.region_labels import Region  # noqa: E402
 from IPv2Lib.io import files  # noqa: E402
 from IPv2Lib.io.volume import Volume  # noqa: E402
 from IPv2Lib.purification import purification  # noqa: E402
-from IPv2Lib.purification.strategies import IPV2  # noqa: E402
+from IPv2Lib.purification.settings import IPV2  # noqa: E402
 from IPv2Lib.simulation import dose  # noqa: E402
 
 MASKS_ONLY = replace(IPV2, add_noise=False, remove_noise=False)

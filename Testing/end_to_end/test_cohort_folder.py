@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from IPv2Lib.inference import cohort
-from IPv2Lib.inference.cohort import DENOISED, FAILED, KEPT, Options, denoise_cohort
+from IPv2Lib.inference.cohort import DENOISED, FAILED, KEPT, denoise_cohort
 from IPv2Lib.inference.cohort_folder import OTHER
 from IPv2Lib.inference.denoise import denoise
+from IPv2Lib.inference.options import DenoiseOptions
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
-from IPv2Lib.progress import Progress
 from small_chest import small_chest
 
 DAY = 86_400
@@ -63,7 +63,7 @@ class Checked:
         self.model, self.folder = model, folder
         self._expected: dict[tuple, np.ndarray] = {}
 
-    def expected(self, volume: Volume, options: Options) -> np.ndarray:
+    def expected(self, volume: Volume, options: DenoiseOptions) -> np.ndarray:
         key = (volume.sha256(), options.strength, options.keep_outside_body)
         if key not in self._expected:
             how = {"strength": options.strength, "keep_outside_body": options.keep_outside_body}
@@ -72,7 +72,7 @@ class Checked:
 
     def __call__(self, *sources: Path, **how: Any) -> list[str]:
         """Denoise, check, and return what became of each input."""
-        options = Options(device="cpu", **how)
+        options = DenoiseOptions(device="cpu", **how)
         scans = denoise_cohort(list(sources), self.folder, self.model, options)
         rows = report(self.folder)
         for scan, row in zip(scans, rows[: len(scans)], strict=True):
@@ -245,38 +245,38 @@ def test_a_model_with_other_weights_or_another_card_under_the_same_name(run, a, 
 
 OTHER_VALUES = {
     "strength": 0.5, "device": "cpu", "keep_outside_body": True, "kept_noise_hu": 5.0, "self_ensemble": True,
-    "statistics": True, "compress": False,
+    "statistics": True, "compress": False, "model": "tiny", "batch": 1, "tile": 64,
 }  # fmt: skip
-SAME_RESULT = {"device", "compress", "statistics"}
+SAME_RESULT = {"device", "compress", "statistics", "model", "batch", "tile"}
 
 
-@pytest.mark.parametrize("name", [each.name for each in dataclasses.fields(Options)])
+@pytest.mark.parametrize("name", [each.name for each in dataclasses.fields(DenoiseOptions)])
 def test_every_option_that_decides_the_result_is_compared(tiny, name):
     """A field that is new must get another value above, and is compared unless it is declared to decide nothing."""
-    options = Options()
+    options = DenoiseOptions()
     other = dataclasses.replace(options, **{name: OTHER_VALUES[name]})
     same = cohort.deciding("0", tiny, options) == cohort.deciding("0", tiny, other)
     assert same == (name in SAME_RESULT)
 
 
-@pytest.mark.parametrize("name", [each.name for each in dataclasses.fields(Options)])
+@pytest.mark.parametrize("name", [each.name for each in dataclasses.fields(DenoiseOptions)])
 def test_a_result_of_other_options_is_not_kept(tiny, a, tmp_path, name):
-    options = Options(device="cpu")
+    options = DenoiseOptions(device="cpu")
     other = dataclasses.replace(options, **{name: OTHER_VALUES[name]})
     folder = tmp_path / "out"
 
-    def status(how: Options) -> str:
+    def status(how: DenoiseOptions) -> str:
         (scan,) = denoise_cohort([a], folder, tiny, how)
         return scan.status
 
     assert [status(options), status(options)] == [DENOISED, KEPT]
-    assert status(other) == (KEPT if name in {"device", "compress"} else DENOISED)
+    assert status(other) == (KEPT if name in SAME_RESULT - {"statistics"} else DENOISED)
     assert status(other) == KEPT
 
 
 def test_an_option_that_is_new_is_compared(tiny):
     @dataclasses.dataclass(frozen=True)
-    class More(Options):
+    class More(DenoiseOptions):
         sharpen: float = 0.0
 
     assert cohort.deciding("0", tiny, More()) != cohort.deciding("0", tiny, More(sharpen=1.0))
@@ -284,7 +284,7 @@ def test_an_option_that_is_new_is_compared(tiny):
 
 def test_a_measured_result_is_kept_with_its_numbers(tiny, a, tmp_path):
     first, second = (
-        denoise_cohort([a], tmp_path / "out", tiny, Options(device="cpu", statistics=True))[0] for _ in range(2)
+        denoise_cohort([a], tmp_path / "out", tiny, DenoiseOptions(device="cpu", statistics=True))[0] for _ in range(2)
     )
     assert (first.status, second.status) == (DENOISED, KEPT)
     assert second.facts["statistics"] == first.facts["statistics"] and second.facts == first.facts
@@ -394,15 +394,11 @@ def test_a_stopped_call_goes_on(run, a, b, tmp_path):
     names = run.outputs()
     put(a, 4), put(b, 5), put(c, 6)
     with pytest.raises(KeyboardInterrupt):
-        denoise_cohort(
-            [c, b, a], run.folder, run.model, Options(device="cpu"), progress=Progress(stop_at("scan.nrrd", 2))
-        )
+        denoise_cohort([c, b, a], run.folder, run.model, DenoiseOptions(device="cpu"), progress=stop_at("scan.nrrd", 2))
     assert [row["status"] for row in report(run.folder)] == [DENOISED, "not begun", "not begun", OTHER, OTHER]
     assert run(a, b, c) == [DENOISED, DENOISED, KEPT] and run.outputs() == names
     with pytest.raises(KeyboardInterrupt):  # before anything
-        denoise_cohort(
-            [a], tmp_path / "new", run.model, Options(device="cpu"), progress=Progress(stop_at("scan.nrrd", 1))
-        )
+        denoise_cohort([a], tmp_path / "new", run.model, DenoiseOptions(device="cpu"), progress=stop_at("scan.nrrd", 1))
     run.folder = tmp_path / "new"
     assert run(b, a) == [DENOISED, DENOISED]
 
@@ -421,7 +417,7 @@ def stop_at(text: str, times: int):
 def test_a_folder_that_holds_an_input_is_refused_also_later(run, a):
     run(a)
     with pytest.raises(cohort.InputError, match="holds an input"):
-        denoise_cohort([run.folder / "scan.nrrd"], run.folder, run.model, Options(device="cpu"))
+        denoise_cohort([run.folder / "scan.nrrd"], run.folder, run.model, DenoiseOptions(device="cpu"))
 
 
 # --- any order of all that --------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ import pytest
 from IPv2Lib.colors import nice_limit
 from IPv2Lib.errors import InputError, OutputError
 from IPv2Lib.purification.purification import purify, purify_slice
+from IPv2Lib.purification.settings import IPV1, Settings
 from IPv2Lib.purification.stages import CM2_ENTRIES, DARK_ENTRIES
-from IPv2Lib.purification.strategies import IPV1, Settings
 from IPv2Lib.simulation import phantom
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")

@@ -14,8 +14,8 @@ from IPv2Lib.errors import InputError, OutputError
 from IPv2Lib.hounsfield import LUNG_LEVEL, LUNG_WINDOW
 from IPv2Lib.io import figures, files
 from IPv2Lib.io.volume import Volume
+from IPv2Lib.purification.settings import IPV1, IPV2, Settings
 from IPv2Lib.purification.stages import CM2_ENTRIES, Stages
-from IPv2Lib.purification.strategies import IPV1, IPV2, Settings
 
 
 def chest(shape=(3, 64, 80), spacing=(1.2, 1.2, 5.0)) -> Volume:

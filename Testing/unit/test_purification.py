@@ -19,8 +19,8 @@ from IPv2Lib.progress import Progress
 from IPv2Lib.purification import purification
 from IPv2Lib.purification.masks import background, dark_mask, otsu_threshold
 from IPv2Lib.purification.purification import purify
+from IPv2Lib.purification.settings import ABLATION, IPV1, IPV2, Settings
 from IPv2Lib.purification.stages import BACKGROUND, LABELS, LUNG, OUTSIDE
-from IPv2Lib.purification.strategies import ABLATION, IPV1, IPV2, Settings
 from IPv2Lib.purification.weak_denoiser import weak_denoise
 from IPv2Lib.simulation import dose
 

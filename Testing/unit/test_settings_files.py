@@ -1,22 +1,27 @@
 """Settings as files: what every field is after the way through a file and a command, and what is refused."""
 
+import argparse
 import dataclasses
 import json
+from decimal import Decimal
 from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from IPv2Lib.cli import commands
+from IPv2Lib import options
+from IPv2Lib.cli import arguments, commands
 from IPv2Lib.datasets.preparation_settings import PreparationSettings
 from IPv2Lib.datasets.shards import PURIFIED, SPLITS, STRATEGIES
 from IPv2Lib.errors import InputError
 from IPv2Lib.evaluation.ablation import Budget
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
+from IPv2Lib.inference.options import DenoiseOptions
 from IPv2Lib.io import settings_file
 from IPv2Lib.networks import registry
-from IPv2Lib.purification.strategies import IPV1, IPV2, Settings
+from IPv2Lib.parallel.options import Workers
+from IPv2Lib.purification.settings import IPV1, IPV2, Settings
 from IPv2Lib.training.losses import LOSSES
 from IPv2Lib.training.settings import PAIRS, PRECISIONS, Ranges, TrainingSettings, read_settings, write_settings
 
@@ -50,10 +55,11 @@ FIELDS = {
         "strategy": st.sampled_from(STRATEGIES), "blend": st.none() | numbers(0, 1), "pairs": st.sampled_from(PAIRS),
         "ranges": ..., "steps": whole(), "epochs": st.none() | numbers(1e-9, 1e9),
         "minutes": st.none() | numbers(0.1, 1e9),
-        "batch": whole(), "patch": whole(), "learning_rate": numbers(1e-12, 1), "average": numbers(0, 0.9999999),
+        "batch": st.integers(1, 65_536), "patch": st.integers(1, 4096),
+        "learning_rate": numbers(1e-12, 1), "average": numbers(0, 0.9999999),
         "loss": st.sampled_from(sorted(LOSSES)), "small_error": numbers(1e-9, 9), "bias_weight": numbers(0, 9),
         "variance_weight": numbers(0, 9), "blocks": st.none() | whole(), "keep_blocks": st.none() | TEXTS,
-        "pool": whole(), "steps_per_case": whole(), "seed": whole(0), "device": DEVICES,
+        "pool": st.integers(1, 4096), "steps_per_case": whole(), "seed": whole(0), "device": DEVICES,
         "precision": st.sampled_from(PRECISIONS), "compile": st.booleans(), "validate_every": whole(),
         "checkpoint_minutes": numbers(1e-9, 1e9),
     },
@@ -78,9 +84,17 @@ FIELDS = {
         "features": st.none() | TEXTS, "flow_steps": st.none() | whole(), "bootstrap": whole(0), "seed": whole(0),
         "device": DEVICES,
     },
+    DenoiseOptions: {
+        "strength": numbers(0, 1), "device": DEVICES, "keep_outside_body": st.booleans(),
+        "kept_noise_hu": st.none() | numbers(0, 1000), "self_ensemble": st.booleans(), "statistics": st.booleans(),
+        "compress": st.booleans(), "model": st.none() | TEXTS, "batch": st.none() | whole(),
+        "tile": st.none() | whole(64),
+    },
+    Workers: {"workers": whole(0), "scheduler": st.none() | TEXTS, "retries": whole(0)},
     AblationSettings: {
         "strategies": st.lists(st.sampled_from(STRATEGIES)).map(tuple), "networks": st.lists(TEXTS).map(tuple),
-        "arguments": ARGUMENTS, "seeds": whole(), "steps": whole(), "batch": whole(), "patch": whole(),
+        "arguments": ARGUMENTS, "seeds": whole(), "steps": whole(), "batch": st.integers(1, 65_536),
+        "patch": st.integers(1, 4096),
         "learning_rate": numbers(1e-12, 1), "device": DEVICES, "split": st.sampled_from(SPLITS),
         "slices_per_case": st.none() | whole(),
     },
@@ -98,7 +112,7 @@ def any_of(draw, kind: type):
         assume(False)
 
 
-KINDS = [kind for kind in FIELDS if kind is not Ranges]
+KINDS = [kind for kind in FIELDS if kind not in (Ranges, Workers)]
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 many = settings(
     deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow,
@@ -124,17 +138,17 @@ def told(command: list[str], function: str) -> mock.Mock:
     return called.call_args
 
 
-def of_train(options, folder):
-    return told(["train", folder / "scan.nrrd", "--out", folder / "run", *options], "training.train").args[2]
+def of_train(words, folder):
+    return told(["train", folder / "scan.nrrd", "--out", folder / "run", *words], "training.loop.train").args[2]
 
 
-def of_purify(options, folder):
+def of_purify(words, folder):
     scan = folder / "scan.nrrd"
-    return told(["purify", scan, scan, folder / "stages", *options], "purification.purify").args[2]
+    return told(["purify", scan, scan, folder / "stages", *words], "purification.purification.purify").args[2]
 
 
-def of_prepare(options, folder):
-    call = told(["prepare", folder / "scan.nrrd", "--out", folder / "data", *options], "preparation.prepare")
+def of_prepare(words, folder):
+    call = told(["prepare", folder / "scan.nrrd", "--out", folder / "data", *words], "datasets.preparation.prepare")
     purification = dataclasses.asdict(call.args[2])
     assert purification == dataclasses.asdict(IPV2) | {
         name: purification[name] for name in ("drop_enclosed_air", "low_hu", "high_hu", "threshold_hu", "weak_strength")
@@ -144,18 +158,30 @@ def of_prepare(options, folder):
     return PreparationSettings(**{name: values[name] for name in FIELDS[PreparationSettings]})
 
 
-def of_compare(options, folder):
-    call = told(["compare", folder, "--models", "input", "--out", folder / "c", *options], "comparison.compare")
+def of_compare(words, folder):
+    call = told(
+        ["compare", folder, "--models", "input", "--out", folder / "c", *words], "evaluation.comparison.compare"
+    )
     return ComparisonSettings(**{name: call.kwargs[name] for name in FIELDS[ComparisonSettings]})
 
 
-def of_ablation(options, folder):
-    values = told(["ablation", folder, "--out", folder / "a", *options], "ablation.ablate").kwargs
+def of_ablation(words, folder):
+    values = told(["ablation", folder, "--out", folder / "a", *words], "evaluation.ablation.ablate").kwargs
     values = values | vars(values["budget"]) | {"networks": values["network_names"]}
     return AblationSettings(**{name: values[name] for name in FIELDS[AblationSettings]})
 
 
+def of_denoise(words, folder):
+    scan = folder / "scan.nrrd"
+    model = mock.patch("IPv2Lib.cli.commands.load_model")
+    device = mock.patch("IPv2Lib.inference.denoise.choose_device", side_effect=lambda name: name)
+    kept = mock.patch("IPv2Lib.inference.denoise.noise_to_keep", side_effect=lambda model, kept: kept)
+    with model, device, kept:
+        return told(["denoise", scan, folder / "out.nrrd", *words], "inference.cohort.denoise_to_file").args[4]
+
+
 COMMANDS = {
+    DenoiseOptions: of_denoise,
     TrainingSettings: of_train,
     Settings: of_purify,
     PreparationSettings: of_prepare,
@@ -203,7 +229,7 @@ def test_budget_and_ablation_agree():
 
 
 @pytest.mark.parametrize(
-    ("kind", "values", "options", "expected"),
+    ("kind", "values", "words", "expected"),
     [
         (
             TrainingSettings,
@@ -232,9 +258,9 @@ def test_budget_and_ablation_agree():
          AblationSettings(slices_per_case=None, networks=("unet", "redcnn"))),
     ],
 )  # fmt: skip
-def test_options_count_more_than_the_file(folder, kind, values, options, expected):
+def test_options_count_more_than_the_file(folder, kind, values, words, expected):
     (folder / "some.json").write_text(json.dumps(values))
-    assert COMMANDS[kind](["--settings", folder / "some.json", *options], folder) == expected
+    assert COMMANDS[kind](["--settings", folder / "some.json", *words], folder) == expected
 
 
 @pytest.mark.parametrize(
@@ -246,7 +272,7 @@ def test_options_count_more_than_the_file(folder, kind, values, options, expecte
         ('{"steps": 2.5}', "steps is 2.5: give a whole number"),
         ('{"steps": true}', "steps is true: give a whole number"),
         ('{"steps": null}', "steps is null: give a whole number"),
-        ('{"steps": 0}', "steps is 0: it must be above 0"),
+        ('{"steps": 0}', "steps is 0: it must be 1 or more"),
         ('{"compile": 1}', "compile is 1: give true or false"),
         ('{"minutes": "long"}', 'minutes is "long": give a number or null'),
         ('{"learning_rate": 1e999}', "learning_rate is Infinity: give a number"),
@@ -337,3 +363,105 @@ def test_a_field_of_a_kind_that_no_file_can_hold_fails_at_once(tmp_path):
         settings_file.write(Later(), tmp_path / "settings.json")
     with pytest.raises(TypeError, match="cannot be in a file"):
         settings_file.from_dict({"new": [1]}, Later())
+
+
+# --- declarations -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", FIELDS, ids=lambda kind: kind.__name__)
+def test_every_field_says_what_it_is_and_what_it_may_be(kind):
+    declared = options.declarations(kind)
+    assert list(declared) == [each.name for each in dataclasses.fields(kind)]
+    for name, its in declared.items():
+        assert len(its.help) > 3 and its.help == its.help.strip(" ."), name
+        of = options.kind_of(kind, name).of
+        if of in (int, float):
+            assert its.unit is not None, f"{name} is a number: declare its unit, or that it has none"
+            assert its.unit or options.limits(its), f"{name} is a number: declare its limits"
+        assert its.help.partition("; ")[0] in options.words(kind, name)
+    assert {row[0].partition(".")[0] for row in options.reference(kind)} == set(declared)
+
+
+def decimal(number: float) -> str:
+    """A number without an exponent, which argparse takes for an option where it is negative."""
+    return format(Decimal(repr(number)), "f")
+
+
+def arguments_of(wanted) -> list[str]:
+    """A command line that says every field of settings that can be said there."""
+    found: list[str] = []
+    said: dict[str, list[str]] = {}
+    for name, declared in options.declarations(type(wanted)).items():
+        value, written = getattr(wanted, name), options.flags(name, declared)
+        if dataclasses.is_dataclass(value):
+            found += arguments_of(value)
+        elif not written or (value is None and not declared.none_flag):
+            continue
+        elif isinstance(value, bool):
+            found.append(written[0] if value else written[0].replace("--", "--no-", 1))
+        elif isinstance(value, dict):
+            found += [word for key, each in value.items() for word in (written[0], f"{key}={json.dumps(each)}")]
+        elif value is None:
+            found += [written[0], str(declared.none_value)]
+        else:
+            values = value if isinstance(value, tuple) else (value,)
+            values = [each * 100 if declared.flag_percent else each for each in values]
+            said.setdefault(written[0], []).extend(each if isinstance(each, str) else decimal(each) for each in values)
+    for flag, values in said.items():
+        found += [f"{flag}={values[0]}"] if len(values) == 1 else [flag, *values]
+    return found
+
+
+def sayable(wanted):
+    """Settings with defaults where a command line cannot say the value."""
+    changes = {}
+    for name, declared in options.declarations(type(wanted)).items():
+        value = getattr(wanted, name)
+        if dataclasses.is_dataclass(value):
+            changes[name] = sayable(value)
+        elif not options.flags(name, declared) or (value is None and not declared.none_flag):
+            changes[name] = getattr(type(wanted)(), name)
+        elif isinstance(value, dict):
+            changes[name] = {key: each for key, each in value.items() if key.isidentifier()}
+        elif isinstance(value, tuple) and not value:
+            changes[name] = getattr(type(wanted)(), name)
+    given = [name for name in ("minutes", "epochs") if changes.get(name, getattr(wanted, name, None)) is not None]
+    if given:  # instead of steps
+        changes["steps"] = type(wanted)().steps
+    return dataclasses.replace(wanted, **changes)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_field_comes_through_a_command_line(kind):
+    parser = argparse.ArgumentParser()
+    arguments.add(parser, kind)
+
+    @many
+    @given(any_of(kind))
+    def check(wanted):
+        wanted = sayable(wanted)
+        words = arguments_of(wanted)
+        if getattr(wanted, "minutes", None) or getattr(wanted, "epochs", None):
+            words = [word for word in words if not word.startswith("--steps=")]
+        found = arguments.chosen(parser.parse_args(words), kind())
+        for each in dataclasses.fields(kind):
+            value = getattr(wanted, each.name)
+            if options.declarations(kind)[each.name].flag_percent:
+                value = pytest.approx(value)
+            assert getattr(found, each.name) == value, each.name
+
+    check()
+
+
+@pytest.mark.parametrize("kind", FIELDS, ids=lambda kind: kind.__name__)
+def test_every_option_of_a_panel_comes_through_its_parameters(kind):
+    @many
+    @given(any_of(kind))
+    def check(wanted):
+        for name, declared in options.declarations(kind).items():
+            if declared.panel and not (name == "threshold_hu" and wanted.threshold_hu is None):  # a choice of its own
+                value = getattr(wanted, name)
+                found = options.from_panel(kind, name, options.panel_value(kind, name, value))
+                assert found == (pytest.approx(value) if declared.percent else value), name
+
+    check()

@@ -22,7 +22,7 @@ from IPv2Lib.errors import InputError
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.purification.purification import purify
-from IPv2Lib.purification.strategies import ABLATION, IPV1, Settings
+from IPv2Lib.purification.settings import ABLATION, IPV1, Settings
 from IPv2Lib.simulation import phantom
 
 WINDOW = np.s_[1:3, 10:50, 20:64]

@@ -45,11 +45,15 @@ def fill_with_long_texts(host: Host, widget) -> None:
     host.process_events(0.2)
 
 
-def controls_without_tooltip(ui_file: Path) -> list[str]:
-    """Names of the widgets of a .ui file that a person works with, or reads, and that do not say what they are."""
+def controls_without_tooltip(ui_file: Path, ui) -> list[str]:
+    """Names of the widgets of a .ui file that a person works with, or reads, and that do not say what they are.
+
+    What is no attribute of the open panel `ui` has to say it in the file.
+    """
     controls = [each for each in ElementTree.parse(ui_file).iter("widget") if each.get("class") not in _NO_CONTROLS]
     assert len(controls) > 35
-    return [each.get("name") for each in controls if not each.findtext("property[@name='toolTip']/string")]
+    silent = [each.get("name") for each in controls if not each.findtext("property[@name='toolTip']/string")]
+    return [name for name in silent if not hasattr(ui, name) or not getattr(ui, name).toolTip()]
 
 
 def contrast(one, other) -> float:

@@ -47,7 +47,7 @@ def test_the_panels_are_as_narrow_on_every_screen(module, scale):
 
 
 def test_every_control_has_a_tooltip(host):
-    assert controls_without_tooltip(MODULE.parent / "Resources" / "UI" / "IPv2Denoise.ui") == []
     widget, *_ = open_panel(host)
+    assert controls_without_tooltip(MODULE.parent / "Resources" / "UI" / "IPv2Denoise.ui", widget.ui) == []
     row = widget._layoutRow
     assert row.restoreButton.toolTip() and row.onExitCheckBox.toolTip()

@@ -5,7 +5,7 @@ import pytest
 from IPv2Lib.errors import InputError
 from IPv2Lib.io import files
 from IPv2Lib.purification import purification, stage_files
-from IPv2Lib.purification.strategies import MATCHED, Settings
+from IPv2Lib.purification.settings import MATCHED, Settings
 from IPv2SlicerLib.scene import stage_nodes, volume_nodes
 from panel import MODULE, expand, finish_job, open_panel, small_pair, view_names
 from patients import write_patient

@@ -85,5 +85,6 @@ def test_thumbnails_use_the_pixels_of_a_high_resolution_screen(dataset):
     assert (pixels, width) == (272, 136)
 
 
-def test_every_control_has_a_tooltip():
-    assert controls_without_tooltip(MODULE.parent / "Resources" / "UI" / "IPv2Train.ui") == []
+def test_every_control_has_a_tooltip(host):
+    widget = open_panel(host)
+    assert controls_without_tooltip(MODULE.parent / "Resources" / "UI" / "IPv2Train.ui", widget.ui) == []

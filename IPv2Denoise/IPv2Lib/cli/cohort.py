@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING
 
 from ..errors import Cancelled
 from ..io import outputs
+from ..parallel.options import Workers
+from . import arguments
 from .console import Console
-from .options import Notes, runner
+from .options import Notes, has_certificates, runner
 
 if TYPE_CHECKING:
-    from ..inference.cohort import Options
+    from ..inference.options import DenoiseOptions
     from ..models.bundle import Bundle
 
 
 def is_cohort(options: argparse.Namespace) -> bool:
     """Whether workers, a scheduler or retries were asked for: then scans that fail do not stop the others."""
-    names = ("workers", "scheduler", "retries", "tls_ca", "tls_cert", "tls_key")
-    return any(getattr(options, name) is not None for name in names)
+    return bool(arguments.given(options, Workers)) or has_certificates(options)
 
 
-def denoise_cohort(options: argparse.Namespace, how: Options, model: Bundle, console: Console) -> None:
+def denoise_cohort(options: argparse.Namespace, how: DenoiseOptions, model: Bundle, console: Console) -> None:
     """Denoise `options.inputs` into the folder `options.output`."""
     from ..inference import cohort
 

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without σ still shows its number
-    parser = _parser()
+    parser = _parser(argv[:1])
     if not argv:
         parser.print_help(sys.stderr)
         return BAD_INPUT
@@ -97,7 +97,8 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see {self.prog} --help")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(only: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands, or one that knows the options of some `only`, which is imported faster."""
     parser = _Parser(
         prog="ipv2",
         description=f"Purify and denoise ultra-low-dose chest CT. {outputs.RESEARCH}",
@@ -108,6 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, (summary, add_options, run) in _COMMANDS.items():
         command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
         command.set_defaults(run=run)
+        if only is not None and name not in only:
+            continue
         add_options(command)
         if name not in _READ_NO_CT:
             add_prefer(command)

@@ -5,20 +5,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..errors import Cancelled
 from ..inference.filters import FILTERS
+from . import arguments
 from .console import Console
-from .options import LOADING, add_device, add_settings, aligned, given, whole_number, with_file
+from .options import LOADING, aligned
 
-_SPLITS = ("train", "validation", "test")
 _DATASET = "a purified data set that 'ipv2 prepare' made"
 
 
 def _compare_options(command: argparse.ArgumentParser) -> None:
+    from ..evaluation.settings import ComparisonSettings
+
     command.description = (
         "Score models and filters on the test scans of a purified data set: against the scan before its dose was\n"
         "lowered (truth) where that is known, and against the test label of the purification. FOLDER gets table.csv\n"
@@ -40,24 +42,8 @@ def _compare_options(command: argparse.ArgumentParser) -> None:
         "licence allows non-commercial use only",
     )  # fmt: skip
     command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new, or of an earlier comparison")
-    add_settings(command)
-    command.add_argument("--split", choices=_SPLITS, help="(default: test)")
-    command.add_argument("--reference", choices=("both", "truth", "label"), help="(default: both)")
-    command.add_argument(
-        "--label-strategy", metavar="NAME", help="whose test label, a row of the ablation (default: ipv2)"
-    )
-    command.add_argument(
-        "--features", metavar="FILE",
-        help="TorchScript network for Fréchet and kernel distances, (N, 3, 224, 224) from 0 to 1 to (N, features); a "
-        "program, so give only what you trust (default: a fixed random one)",
-    )  # fmt: skip
-    command.add_argument("--bootstrap", type=whole_number, metavar="N", help="(default: 1000)")
-    command.add_argument("--seed", type=whole_number, help="of the bootstrap (default: 0)")
-    command.add_argument(
-        "--flow-steps", type=whole_number, metavar="N", help="of networks that go in steps, 1 to 50 (default: theirs)"
-    )
-    _add_slices(command, "all")
-    add_device(command, default=None)
+    arguments.add_settings(command)
+    arguments.add(command, ComparisonSettings)
 
 
 def _compare(options: argparse.Namespace, console: Console) -> None:
@@ -65,7 +51,7 @@ def _compare(options: argparse.Namespace, console: Console) -> None:
     from ..evaluation.comparison import compare
     from ..evaluation.settings import ComparisonSettings
 
-    settings = replace(with_file(options, ComparisonSettings()), **given(options, ComparisonSettings))
+    settings = arguments.chosen(options, ComparisonSettings())
     try:
         found = compare(
             options.dataset, options.models, options.out, **asdict(settings),
@@ -83,6 +69,8 @@ def _compare(options: argparse.Namespace, console: Console) -> None:
 
 
 def _ablation_options(command: argparse.ArgumentParser) -> None:
+    from ..evaluation.settings import AblationSettings
+
     command.description = (
         "Train the same network with the same budget and seeds on the pairs of IPv1, IPv1 with Remove Background,\n"
         "IPv1 with Add noise, and IPv2 (both), and score every run. FOLDER gets ablation.csv with mean and range over\n"
@@ -96,21 +84,8 @@ def _ablation_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("dataset", type=Path, metavar="DATASET", help=_DATASET)
     command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new, or of an earlier ablation")
-    add_settings(command)
-    command.add_argument("--seeds", type=whole_number, metavar="N", help="(default: 3)")
-    command.add_argument(
-        "--strategies", nargs="+", metavar="NAME",
-        help="any of those of 'ipv2 train' (default: ipv1, ipv1+remove-background, ipv1+add-noise, ipv2)",
-    )  # fmt: skip
-    command.add_argument("--networks", "--network", nargs="+", metavar="NAME", help="(default: unet)")
-    budget = command.add_argument_group("budget, the same for every run")
-    budget.add_argument("--steps", type=whole_number, help="optimisation steps (default: 600)")
-    budget.add_argument("--batch", type=whole_number, help="patches per step (default: 8)")
-    budget.add_argument("--patch", type=whole_number, help="side in pixels (default: 64)")
-    budget.add_argument("--lr", type=float, dest="learning_rate", help="(default: 0.001)")
-    command.add_argument("--split", choices=_SPLITS, help="to score on (default: test)")
-    _add_slices(command, "10; 0: all")
-    add_device(command, default=None)
+    arguments.add_settings(command)
+    arguments.add(command, AblationSettings)
 
 
 def _ablation(options: argparse.Namespace, console: Console) -> None:
@@ -118,10 +93,7 @@ def _ablation(options: argparse.Namespace, console: Console) -> None:
     from ..evaluation.ablation import Budget, ablate
     from ..evaluation.settings import AblationSettings
 
-    chosen = given(options, AblationSettings)
-    if options.slices_per_case == 0:
-        chosen["slices_per_case"] = None
-    settings = replace(with_file(options, AblationSettings()), **chosen)
+    settings = arguments.chosen(options, AblationSettings())
     budget = Budget(settings.steps, settings.batch, settings.patch, settings.learning_rate, settings.device)
     found = ablate(
         options.dataset, options.out, strategies=settings.strategies, network_names=settings.networks,
@@ -135,13 +107,6 @@ def _ablation(options: argparse.Namespace, console: Console) -> None:
         "\n\n".join([_ablation_text(found.rows), *found.verdicts, f"{found.files['table']} has all measures"]),
         command="ablation", folder=str(found.folder), table=found.rows, verdicts=found.verdicts,
         notes=found.comparison.notes, files={name: str(path) for name, path in found.files.items()},
-    )  # fmt: skip
-
-
-def _add_slices(command: argparse.ArgumentParser, default: str) -> None:
-    command.add_argument(
-        "--slices", type=whole_number, metavar="N", dest="slices_per_case",
-        help=f"so many evenly spaced slices of each scan (default: {default})",
     )  # fmt: skip
 
 

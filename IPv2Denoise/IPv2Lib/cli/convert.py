@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..io import outputs
 from ..io.file_names import is_folder
-from .options import INPUT, OUTPUT, add_no_compress, add_overwrite
+from .options import INPUT, OUTPUT, add_compress, add_overwrite, compress
 
 if TYPE_CHECKING:
     from ..io.volume import Volume
@@ -38,7 +38,7 @@ def _options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--description", metavar="TEXT", help="in the DICOM series description (default: model and strength)"
     )
-    add_no_compress(command)
+    add_compress(command)
     add_overwrite(command)
 
 
@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     console.progress.report(0.3, "writing")
     text = options.description or description(facts)
     facts = outputs.save(
-        volume, options.output, facts, options.input, text, options.compress, template=_template(options.like)
+        volume, options.output, facts, options.input, text, compress(options), template=_template(options.like)
     )
     console.result(
         f"{options.output}: written from {options.input}",

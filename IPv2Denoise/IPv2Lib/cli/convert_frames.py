@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from ..io import file_names, outputs
 from . import convert as cli_convert
-from .options import add_no_compress
+from .options import add_compress, compress
 
 if TYPE_CHECKING:
     from .console import Console
@@ -53,7 +53,7 @@ def _options(command: argparse.ArgumentParser) -> None:
         "list", type=Path, metavar="LIST", help="what is written from what, in the order of the frames"
     )
     command.add_argument("folder", type=Path, metavar="FOLDER", help="new folder")
-    add_no_compress(command)
+    add_compress(command)
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:
@@ -72,7 +72,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
             target = str(output) if file_names.suffix(output) in file_names.SUFFIXES else f"{output}/"
             description = f"{cli_convert.description(facts)} frame {number}/{len(frames)}"
             like = None if frame.like is None else Path(frame.like)
-            history.append(outputs.save(volume, target, facts, source, description, options.compress, template=like))
+            history.append(outputs.save(volume, target, facts, source, description, compress(options), template=like))
             written.append(frame.name)
             if output.is_dir() and frame.like is None and number > 1:
                 _join_study(folder / frames[0].name, output)

@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Cancelled, InputError
+from ..options import declarations, flags, words
+from . import arguments
 from .console import Console
-from .options import LOADING, add_runner, add_settings, given, whole_number, with_certificates, with_file
+from .options import LOADING, add_certificates, with_certificates
 
 if TYPE_CHECKING:
     from ..datasets.cases import Case
-    from ..datasets.preparation_settings import PreparationSettings
     from ..datasets.record import Prepared
 
 
 def _prepare_options(command: argparse.ArgumentParser) -> None:
+    from ..datasets.cases import SIMULATED, Case
+    from ..datasets.preparation_settings import PreparationSettings
+
     command.description = (
         "Make a purified data set for 'ipv2 train' and 'ipv2 compare' in DATASET. An NDCT alone gets a simulated\n"
         "uLDCT: its lungs are moved as a breath would, then its dose is lowered. Patients are drawn for training,\n"
@@ -43,11 +47,6 @@ def _prepare_options(command: argparse.ArgumentParser) -> None:
         help="two scans of one patient; may be given several times",
     )  # fmt: skip
     command.add_argument("--table", type=Path, metavar="FILE", help="a table of cases, instead of INPUTs")
-    add_settings(command)
-    command.add_argument(
-        "--split", type=float, nargs=3, metavar=("TRAIN", "VALIDATION", "TEST"),
-        help="per cent of the patients (default: 70 15 15)",
-    )  # fmt: skip
     command.add_argument(
         "--prune", action="store_true", help="remove the shards of other settings or cases when all is done"
     )
@@ -55,48 +54,24 @@ def _prepare_options(command: argparse.ArgumentParser) -> None:
         "--neutral-names", action="store_true",
         help="name cases case-001, case-002, ... instead of after files and folders, which may hold patients' names",
     )  # fmt: skip
-    command.add_argument(
-        "--keep-patient-names", action="store_true", default=None,
-        help="leave patients as the table names them; otherwise the data set has labels that hide who they are",
-    )  # fmt: skip
-    command.add_argument("--seed", type=whole_number, help="of the split, and of INPUTs' breath and noise (default: 0)")
-    simulated = command.add_argument_group("simulated uLDCTs of INPUTs (a table has columns for these)")
+    arguments.add_settings(command)
+    simulated = command.add_argument_group(SIMULATED)
     simulated.add_argument(
         "--dose", type=float, nargs="+", metavar="D",
-        help="dose fraction, above 0 to 1; two: drawn between them (default: 0.02)",
+        help=f"{words(Case, 'dose')}; two: random between them for each realisation",
     )  # fmt: skip
-    simulated.add_argument("--method", choices=("physical", "published"), help="of the noise (default: physical)")
-    simulated.add_argument(
-        "--kernel", metavar="NAME",
-        help="look of the noise: soft, hann, ramp, sharp, a number from -1 to 2, or matched (default: hann)",
-    )  # fmt: skip
-    simulated.add_argument("--breath", type=float, metavar="MM", help="movement of the lungs (default: 6)")
-    simulated.add_argument("--realisations", type=int, metavar="N", help="uLDCTs of each NDCT (default: 1)")
-    simulated.add_argument(
-        "--split-projections", action="store_true", default=None,
-        help="keep each uLDCT from half of the views too, for noise2inverse",
-    )  # fmt: skip
-    details = command.add_argument_group("purification")
-    details.add_argument(
-        "--drop-enclosed-air", action=argparse.BooleanOptionalAction,
-        help="air under table and clothes is background; off: masks exactly as published (default: yes)",
-    )  # fmt: skip
-    details.add_argument(
-        "--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="HU window of the masks (default: -1000 400)"
-    )
-    details.add_argument("--threshold-hu", type=float, metavar="HU", help="dark is at or below (default: by Otsu)")
-    details.add_argument(
-        "--weak-strength", type=float, metavar="S", help="of the weak denoiser: 0 is off, 1 is usual (default: 1)"
-    )
-    add_runner(command)
+    arguments.add(command, Case)
+    add_certificates(command)
+    arguments.add(command, PreparationSettings)
 
 
 def _prepare(options: argparse.Namespace, console: Console) -> None:
     console.progress.report(0.0, LOADING)
     from ..datasets.preparation import prepare, unused_shards
+    from ..datasets.preparation_settings import PreparationSettings
     from ..datasets.shards import SHARDS_FOLDER, read_shard
 
-    settings = _settings(options)
+    settings = arguments.chosen(options, PreparationSettings())
     cases = _cases(options, settings.seed)
     _say_names(cases, options.out, settings.keep_patient_names, console)
     try:
@@ -170,14 +145,11 @@ def _named(options: argparse.Namespace, have: list[Case], seed: int) -> list[Cas
     if tables:
         if len(tables) > 1 or paths or options.pair:
             raise InputError("a table is the whole data set: give one table and nothing else, or add rows to it")
-        columns = ("dose", "method", "kernel", "breath", "realisations")
-        if double := [name for name in columns if getattr(options, name) is not None]:
-            raise InputError(f"--{double[0]} is a column of the table: write it there")
+        double = [flags(name, declarations(Case)[name])[0] for name in arguments.given(options, Case)]
+        if double := ["--dose"] * (options.dose is not None) + double:
+            raise InputError(f"{double[0]} is a column of the table: write it there")
         return read_table(tables[0])
-    chosen: dict[str, Any] = {"seed": seed}
-    for option, field in (("method", "method"), ("kernel", "kernel"), ("breath", "breath_mm"), ("realisations",) * 2):
-        if getattr(options, option) is not None:
-            chosen[field] = getattr(options, option)
+    chosen: dict[str, Any] = {"seed": seed, **arguments.given(options, Case)}
     if options.dose:
         if len(options.dose) > 2:
             raise InputError(f"--dose has {len(options.dose)} numbers: give one, or the lowest and the highest")
@@ -223,17 +195,6 @@ def _is_of_another_patient(case: Case, earlier: Case, recorded: dict[str, dict[s
 
     own = patient_id(case)
     return own not in ("", hidden(earlier.patient)) and recorded.get(earlier.name) != contents(earlier)
-
-
-def _settings(options: argparse.Namespace) -> PreparationSettings:
-    from ..datasets.preparation_settings import PreparationSettings
-
-    chosen = given(options, PreparationSettings)
-    if options.window:
-        chosen["low_hu"], chosen["high_hu"] = options.window
-    if options.split:
-        chosen["fractions"] = tuple(value / 100 for value in options.split)
-    return replace(with_file(options, PreparationSettings()), **chosen)
 
 
 def _row(one: Prepared, slices: int) -> dict[str, Any]:

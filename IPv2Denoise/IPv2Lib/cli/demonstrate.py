@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..inference.options import DenoiseOptions
 from ..io import outputs
+from . import arguments
 from .console import Console
-from .options import LOADING, add_device, add_model, load_model, whole_number
+from .options import LOADING, load_model, whole_number
 
 
 def _demo_options(command: argparse.ArgumentParser) -> None:
@@ -20,8 +22,7 @@ def _demo_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--out", type=Path, default=Path("ipv2-demo"), metavar="FOLDER", help="where to write (default: %(default)s)"
     )
-    add_model(command)
-    add_device(command)
+    arguments.add(command, DenoiseOptions, only=("model", "device"))
     command.add_argument("--seed", type=whole_number, default=0, help="another number, another chest (default: 0)")
 
 
@@ -30,8 +31,9 @@ def _demo(options: argparse.Namespace, console: Console) -> None:
     from ..inference.denoise import choose_device
     from . import demo
 
-    device = choose_device(options.device)
-    model = load_model(options.model, device)
+    how = arguments.chosen(options, DenoiseOptions())
+    device = choose_device(how.device)
+    model = load_model(how.model, device)
     with outputs.new_folder(options.out, "demo", True) as folder:
         found = demo.run(folder, model, seed=options.seed, device=device, progress=console.progress)
         outputs.write_json(folder / outputs.PROVENANCE_FILE, outputs.provenance("demo", found.provenance))

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..inference.options import DenoiseOptions
 from ..io import outputs
 from ..io.file_names import suffix
 from ..io.locks import owned
+from ..parallel.options import Workers
 from ..progress import Progress
-from . import cohort
+from . import arguments, cohort
 from .console import Console
 from .options import (
     INPUT,
     LOADING,
     OUTPUT,
     Notes,
-    add_device,
-    add_model,
-    add_no_compress,
     add_overwrite,
     add_runner,
     aligned,
@@ -54,70 +54,46 @@ def _denoise_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help=INPUT)
     # As text: a path would lose the slash at the end.
     command.add_argument("output", metavar="OUTPUT", help=f"{OUTPUT}; of several inputs, a new folder")
-    add_model(command)
-    command.add_argument(
-        "--strength", type=float, default=1.0, metavar="S",
-        help="0 (the input as it is) to 1 (all noise that the model finds removed) (default: %(default)s)",
-    )  # fmt: skip
-    command.add_argument(
-        "--keep-noise", type=float, metavar="HU",
-        help="σ of the noise that is left for its texture, 0 for none (default: what the model's card says)",
-    )  # fmt: skip
-    command.add_argument(
-        "--self-ensemble", action="store_true",
-        help="mean of the results for slices turned and mirrored in all ways: less error, eight times as long",
-    )  # fmt: skip
-    add_device(command)
-    command.add_argument(
-        "--keep-outside-body", action="store_true", help="leave the HU of room, table and clothes exactly as they are"
-    )
-    command.add_argument(
-        "--statistics", action="store_true", help="show mean and noise of lung, soft tissue, bone, air before and after"
-    )
-    add_no_compress(command)
+    arguments.add_settings(command)
+    arguments.add(command, DenoiseOptions)
     add_overwrite(command)
     add_runner(command)
 
 
 def _denoise(options: argparse.Namespace, console: Console) -> None:
     console.progress.report(0.0, LOADING)
-    from ..inference.cohort import Options
-    from ..inference.denoise import check_strength, choose_device, noise_to_keep
+    from ..inference.denoise import choose_device, noise_to_keep
 
-    if options.scheduler is None:
-        options.device = choose_device(options.device)
-    check_strength(options.strength)
-    model = load_model(options.model, options.device)
-    kept_noise_hu = noise_to_keep(model, options.keep_noise)
-    options.how = Options(
-        options.strength, options.device, options.keep_outside_body, kept_noise_hu, options.self_ensemble,
-        options.statistics, options.compress,
-    )  # fmt: skip
+    how = arguments.chosen(options, DenoiseOptions())
+    if arguments.given(options, Workers).get("scheduler") is None:
+        how = replace(how, device=choose_device(how.device))
+    model = load_model(how.model, how.device)
+    how = replace(how, kept_noise_hu=noise_to_keep(model, how.kept_noise_hu))
     if len(options.inputs) > 1 or cohort.is_cohort(options):
         options.output = Path(options.output)
     if cohort.is_cohort(options):
-        cohort.denoise_cohort(options, options.how, model, console)
+        cohort.denoise_cohort(options, how, model, console)
         return
     if len(options.inputs) > 1:
-        _denoise_several(options, model, console)
+        _denoise_several(options, how, model, console)
         return
     (source,) = options.inputs
     outputs.check_output(options.output, source, options.overwrite)
     notes = Notes(console)
     with owned(Path(options.output), "denoise"):
-        facts, table = _denoise_one(source, options.output, model, options, console.progress, notes)
+        facts, table = _denoise_one(source, options.output, model, how, console.progress, notes)
     console.result(
-        f"{options.output}: denoised with {model.name} at strength {options.strength:g}{table}",
+        f"{options.output}: denoised with {model.name} at strength {how.strength:g}{table}",
         command="denoise", output=str(options.output), sidecar=str(outputs.sidecar_path(options.output)), **facts,
         notes=notes.texts,
     )  # fmt: skip
 
 
-def _denoise_several(options: argparse.Namespace, model: Bundle, console: Console) -> None:
+def _denoise_several(options: argparse.Namespace, how: DenoiseOptions, model: Bundle, console: Console) -> None:
     if suffix(options.output) in outputs.SUFFIXES:
         raise InputError(f"{options.output} is one file for {len(options.inputs)} inputs: give a new folder's name")
     names = outputs.unique_names(options.inputs)
-    lines = [f"{options.output}: denoised with {model.name} at strength {options.strength:g}"]
+    lines = [f"{options.output}: denoised with {model.name} at strength {how.strength:g}"]
     notes, concerns, results = Notes(console), [], []
     with outputs.new_folder(options.output, "denoise", False, *options.inputs) as folder:
         for index, source in enumerate(options.inputs):  # all are seen before any long work
@@ -129,7 +105,7 @@ def _denoise_several(options: argparse.Namespace, model: Bundle, console: Consol
         for index, (source, name) in enumerate(zip(options.inputs, names, strict=True)):
             place = f"{index + 1} of {len(names)}, {source.name}"
             part = denoising.part(index / len(names), (index + 1) / len(names), place)
-            facts, table = _denoise_one(source, folder / f"{name}.nrrd", model, options, part, notes)
+            facts, table = _denoise_one(source, folder / f"{name}.nrrd", model, how, part, notes)
             output = options.output / f"{name}.nrrd"
             lines.append(f"  {output.name} from {source}{table}")
             results.append(
@@ -139,7 +115,7 @@ def _denoise_several(options: argparse.Namespace, model: Bundle, console: Consol
 
 
 def _denoise_one(
-    source: Path, output: str | Path, model: Bundle, options: argparse.Namespace,
+    source: Path, output: str | Path, model: Bundle, how: DenoiseOptions,
     progress: Progress, notes: Notes,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Read, denoise, write; return provenance and statistics, and the latter as a table for people."""
@@ -148,10 +124,10 @@ def _denoise_one(
 
     progress.report(0.0, "reading")
     volume, concerns = read(source, notes, model.card)
-    facts = denoise_to_file(volume, source, output, model, options.how, concerns=concerns, progress=progress)
-    if not options.statistics:
+    facts = denoise_to_file(volume, source, output, model, how, concerns=concerns, progress=progress)
+    if not how.statistics:
         return facts, ""
-    return facts, f"\n{_region_table(StrengthStatistics.from_dict(facts['statistics']).at(options.strength))}"
+    return facts, f"\n{_region_table(StrengthStatistics.from_dict(facts['statistics']).at(how.strength))}"
 
 
 def _region_table(rows: Sequence[RegionStatistics]) -> str:

@@ -7,8 +7,10 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from ..inference.options import DenoiseOptions
+from . import arguments
 from .console import Console
-from .options import LOADING, add_model, aligned, load_model
+from .options import LOADING, aligned, load_model
 
 if TYPE_CHECKING:
     from ..models.bundle import Bundle
@@ -84,14 +86,16 @@ def _devices_options(command: argparse.ArgumentParser) -> None:
         "default model of each device if none is named. 'auto' is what --device auto takes."
     )
     command.epilog = "examples:\n  ipv2 devices\n  ipv2 devices --model my-model"
-    add_model(command)
+    arguments.add(command, DenoiseOptions, only=("model",))
 
 
 def _devices(options: argparse.Namespace, console: Console) -> None:
     console.progress.report(0.0, LOADING)
     from ..inference import devices
 
-    found, problems = devices.survey(lambda device: load_model(options.model, device), progress=console.progress)
+    name = arguments.chosen(options, DenoiseOptions()).model
+
+    found, problems = devices.survey(lambda device: load_model(name, device), progress=console.progress)
     for problem in problems:
         console.note(problem)
     auto = devices.automatic()

@@ -6,12 +6,13 @@ import argparse
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..io import settings_file
+from ..inference.options import DenoiseOptions
+from ..parallel.options import GROUP, Workers
+from . import arguments
 
 if TYPE_CHECKING:
     from ..io.volume import Volume
@@ -19,27 +20,9 @@ if TYPE_CHECKING:
     from ..parallel.cluster import Scheduler
     from .console import Console
 
-T = TypeVar("T")
-
 LOADING = "loading PyTorch"
 INPUT = "an NRRD, NIfTI or MetaImage file, or a folder with one DICOM series; values in HU"
 OUTPUT = "a file ending in .nrrd, .nii, .nii.gz, .mha or .mhd, or for a DICOM series a folder (NAME/)"
-
-
-def add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--model",
-        metavar="NAME|FOLDER",
-        help="an installed model (see 'ipv2 models') or a model's folder (default: the one for the device)",
-    )
-
-
-def add_device(command: argparse.ArgumentParser, default: str | None = "auto") -> None:
-    """Give the choice of a device; default None: that of a file of settings, or else of the library, which is auto."""
-    command.add_argument(
-        "--device", default=default, metavar="DEVICE",
-        help="auto, cpu, cuda (or cuda:1, ...) or mps; auto takes the fastest there is (default: auto)",
-    )  # fmt: skip
 
 
 def add_prefer(command: argparse.ArgumentParser) -> None:
@@ -66,10 +49,14 @@ def preferred(place: str | None) -> Iterator[None]:
                 os.environ[PREFER_VARIABLE] = before
 
 
-def add_no_compress(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--no-compress", action="store_false", dest="compress", help="larger files, written and read much faster"
-    )
+def add_compress(command: argparse.ArgumentParser) -> None:
+    """Give a command the choice of `compress`."""
+    arguments.add(command, DenoiseOptions, only=("compress",))
+
+
+def compress(options: argparse.Namespace) -> bool:
+    """Whether files are to be compressed."""
+    return arguments.given(options, DenoiseOptions).get("compress", True)
 
 
 def add_overwrite(command: argparse.ArgumentParser) -> None:
@@ -79,58 +66,39 @@ def add_overwrite(command: argparse.ArgumentParser) -> None:
 
 
 def add_runner(command: argparse.ArgumentParser) -> None:
+    """Give a command the options of many cases, see `runner`."""
+    add_certificates(command)
+    arguments.add(command, Workers)
+
+
+def add_certificates(command: argparse.ArgumentParser) -> None:
+    """Give a command the heading of many cases, and the certificates of `with_certificates`."""
     group = command.add_argument_group(
-        "many cases",
+        GROUP,
         "Processes of this machine talk through pipes that no other user can reach. A Dask cluster is as safe as it "
         "was made: without TLS, whoever reaches its scheduler can run programs as its user.",
     )
-    group.add_argument("--workers", type=whole_number, metavar="N", help="processes of this machine (default: 1)")
-    group.add_argument(
-        "--scheduler", metavar="ADDRESS",
-        help="a Dask scheduler whose workers do it instead: tls://host:8786 with the certificates below; "
-        "tcp://host:8786 only in a network where you trust everybody",
-    )  # fmt: skip
     group.add_argument("--tls-ca", type=Path, metavar="FILE", help="PEM: who signed the scheduler's certificate")
     group.add_argument("--tls-cert", type=Path, metavar="FILE", help="PEM: your certificate for the scheduler")
     group.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM: its key (default: in the file of --tls-cert)")
-    group.add_argument(
-        "--retries", type=whole_number, metavar="K", help="try a case that failed so many times again (default: 1)"
-    )
+
+
+def has_certificates(options: argparse.Namespace) -> bool:
+    """Whether any of `add_certificates` was given."""
+    return any(each is not None for each in (options.tls_ca, options.tls_cert, options.tls_key))
 
 
 def runner(options: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `cluster.run` that `add_runner` let the user give."""
-    return {
-        "workers": 1 if options.workers is None else options.workers,
-        "scheduler": with_certificates(options, options.scheduler),
-        "retries": 1 if options.retries is None else options.retries,
-    }
-
-
-def add_settings(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--settings", type=Path, metavar="FILE",
-        help="JSON object with settings by name; options given besides count more",
-    )  # fmt: skip
-
-
-def with_file(options: argparse.Namespace, defaults: T) -> T:
-    """Settings with the values of the file of `add_settings`, if one was given."""
-    return defaults if options.settings is None else settings_file.read(options.settings, defaults)
-
-
-def given(options: argparse.Namespace, kind: type) -> dict[str, Any]:
-    """The fields of a dataclass that options of the same names were given for."""
-    values = {each.name: getattr(options, each.name, None) for each in fields(kind)}
-    values = {name: value for name, value in values.items() if value is not None}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    found = Workers(**arguments.given(options, Workers))
+    return vars(found) | {"scheduler": with_certificates(options, found.scheduler)}
 
 
 def with_certificates(options: argparse.Namespace, scheduler: str | None) -> str | Scheduler | None:
     """A scheduler's address, with the certificates of `add_runner` if there are some."""
     from ..parallel.cluster import Scheduler
 
-    if options.tls_ca is None and options.tls_cert is None and options.tls_key is None:
+    if not has_certificates(options):
         return scheduler
     if scheduler is None:
         raise InputError("certificates are those of a scheduler: name it with --scheduler tls://...")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..io import outputs
 from .console import Console
-from .options import add_no_compress, whole_number
+from .options import add_compress, compress, whole_number
 
 
 def _phantom_options(command: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def _phantom_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dose", type=float, default=0.02, help="of the uLDCT, above 0 to 1 (default: %(default)s)")
     command.add_argument("--breath", type=float, default=8.0, metavar="MM", help="-30 to 30 (default: %(default)s)")
     command.add_argument("--seed", type=whole_number, default=0, help="another number, another chest (default: 0)")
-    add_no_compress(command)
+    add_compress(command)
 
 
 def _phantom(options: argparse.Namespace, console: Console) -> None:
@@ -39,7 +39,7 @@ def _phantom(options: argparse.Namespace, console: Console) -> None:
         pair = phantom.pair(**chosen)
         for index, name in enumerate(("uldct", "ndct", "truth")):
             console.progress.report(0.8 + 0.2 * index / 3, f"writing {name}")
-            files.write(getattr(pair, name), folder / f"{name}.nrrd", compress=options.compress)
+            files.write(getattr(pair, name), folder / f"{name}.nrrd", compress=compress(options))
         outputs.write_json(folder / outputs.PROVENANCE_FILE, facts)
     console.result(
         f"{options.folder}: a synthetic chest, uldct.nrrd, ndct.nrrd and truth.nrrd",

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..io import outputs
+from ..purification.settings import IPV1, IPV2, Settings
+from . import arguments
 from .console import Console
-from .options import INPUT, Notes, add_no_compress, add_settings, given, read, whole_number, with_file
+from .options import INPUT, Notes, add_compress, compress, read, whole_number
 
 if TYPE_CHECKING:
     from ..purification.stages import Stages
-    from ..purification.strategies import Settings
 
 
 def _purify_options(command: argparse.ArgumentParser) -> None:
@@ -38,40 +39,14 @@ def _purify_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--pictures", action=argparse.BooleanOptionalAction, default=True, help="draw stages.png (default: yes)"
     )
-    add_no_compress(command)
-    add_settings(command)
+    add_compress(command)
+    arguments.add_settings(command)
     command.add_argument("--strategy", choices=("ipv1", "ipv2"), default="ipv2", help="(default: %(default)s)")
-    modules = command.add_argument_group("modules, each on or off by itself (default: as the strategy has it)")
-    for name, text in (
-        ("remove-background", "leave the room around the body to the uLDCT"),
-        ("add-noise", "in the lung, train on the NDCT with simulated noise"),
-        ("remove-noise", "in the lung, score against the weakly denoised uLDCT"),
-        ("drop-enclosed-air", "air under table and clothes is background; off: masks exactly as published"),
-    ):
-        modules.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=text)
-    details = command.add_argument_group("details")
-    details.add_argument(
-        "--blend", type=float, metavar="T",
-        help="part of the NDCT outside the mask, 0 to 1 (default: 0.1 for ipv1, 0 for ipv2)",
-    )  # fmt: skip
-    details.add_argument(
-        "--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="HU window of the masks (default: -1000 400)"
-    )
-    details.add_argument("--threshold-hu", type=float, metavar="HU", help="dark is at or below (default: by Otsu)")
-    details.add_argument("--dose", type=float, help="dose fraction of the added noise, above 0 to 1 (default: 0.02)")
-    details.add_argument("--method", choices=("physical", "published"), help="of the added noise (default: physical)")
-    details.add_argument(
-        "--kernel", metavar="NAME",
-        help="look of the noise: soft, hann, ramp, sharp, a number from -1 to 2, or matched (default: hann)",
-    )  # fmt: skip
-    details.add_argument("--seed", type=whole_number, help="of the added noise (default: 0)")
-    details.add_argument(
+    arguments.add(command, Settings)
+    command.add_argument(
         "--first-slice", type=whole_number, metavar="N", default=0,
         help="number of the first slice, where ULDCT is a part of a scan: each has noise of its own (default: 0)",
     )  # fmt: skip
-    details.add_argument(
-        "--weak-strength", type=float, metavar="S", help="of the weak denoiser: 0 is off, 1 is usual (default: 1)"
-    )
 
 
 def _purify(options: argparse.Namespace, console: Console) -> None:
@@ -79,7 +54,7 @@ def _purify(options: argparse.Namespace, console: Console) -> None:
     from ..purification import stage_files
     from ..purification.purification import purify
 
-    settings = _purification_settings(options)
+    settings = arguments.chosen(options, {"ipv1": IPV1, "ipv2": IPV2}[options.strategy])
     check_pair(options.uldct, options.ndct)
     notes = Notes(console)
     with outputs.new_folder(options.folder, "purify", options.overwrite, options.uldct, options.ndct) as folder:
@@ -90,7 +65,7 @@ def _purify(options: argparse.Namespace, console: Console) -> None:
             progress=console.progress.part(0.05, 0.7),
         )  # fmt: skip
         written = stage_files.write_stages(
-            stages, folder, compress=options.compress, progress=console.progress.part(0.7, 0.9)
+            stages, folder, compress=compress(options), progress=console.progress.part(0.7, 0.9)
         )
         if options.pictures:
             console.progress.report(0.9, "drawing")
@@ -107,15 +82,6 @@ def _purify(options: argparse.Namespace, console: Console) -> None:
         f"{options.folder}: purified by {options.strategy}\n{contents}",
         command="purify", folder=str(options.folder), provenance=facts, notes=notes.texts,
     )  # fmt: skip
-
-
-def _purification_settings(options: argparse.Namespace) -> Settings:
-    from ..purification.strategies import IPV1, IPV2, Settings
-
-    chosen = given(options, Settings)
-    if options.window:
-        chosen["low_hu"], chosen["high_hu"] = options.window
-    return replace(with_file(options, {"ipv1": IPV1, "ipv2": IPV2}[options.strategy]), **chosen)
 
 
 def _draw_stages(stages: Stages, path: Path, console: Console) -> bool:

@@ -7,9 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..inference.options import DenoiseOptions
 from ..io import outputs
+from . import arguments
 from .console import Console
-from .options import INPUT, LOADING, OUTPUT, Notes, add_device, add_overwrite, read, whole_number
+from .options import INPUT, LOADING, OUTPUT, Notes, add_overwrite, read, whole_number
 
 
 def _simulate_options(command: argparse.ArgumentParser) -> None:
@@ -35,7 +37,7 @@ def _simulate_options(command: argparse.ArgumentParser) -> None:
         "--match", action="store_true", help="measure look and strength of the noise from the scan itself"
     )
     command.add_argument("--seed", type=whole_number, default=0, help="same seed, same noise (default: %(default)s)")
-    add_device(command)
+    arguments.add(command, DenoiseOptions, only=("device",))
     add_overwrite(command)
 
 
@@ -44,7 +46,7 @@ def _simulate(options: argparse.Namespace, console: Console) -> None:
     from ..inference.denoise import choose_device
     from ..simulation import dose
 
-    device = choose_device(options.device)
+    device = choose_device(arguments.chosen(options, DenoiseOptions()).device)
     outputs.check_output(options.output, options.input, options.overwrite)
     console.progress.report(0.0, "reading")
     notes = Notes(console)

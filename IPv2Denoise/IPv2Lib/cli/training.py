@@ -11,7 +11,6 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,9 @@ from ..errors import InputError, IPv2Error
 from ..io import atomic, outputs
 from ..networks import registry
 from ..training.distributed import ToldByFirst, of_environment
-from ..training.losses import LOSSES
+from . import arguments
 from .console import Console
-from .options import INPUT, LOADING, add_settings, given, whole_number, with_file
+from .options import INPUT, LOADING, whole_number
 
 if TYPE_CHECKING:
     from ..models.bundle import Bundle
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 
 
 def _train_options(command: argparse.ArgumentParser) -> None:
+    from ..training.settings import TrainingSettings
+
     command.description = (
         "Train a denoiser on a purified data set (see 'ipv2 prepare'), or on normal-dose chest CT, of which low dose,\n"
         "breath and reconstruction kernel are simulated at random, the pairs purified.\n"
@@ -61,97 +62,9 @@ def _train_options(command: argparse.ArgumentParser) -> None:
         help="processes that make batches meanwhile (default: %(default)s)",
     )  # fmt: skip
     command.add_argument("--model-out", type=Path, metavar="FOLDER", help="pack the trained model into FOLDER")
-    add_settings(command)
+    arguments.add_settings(command)
     _add_card(command)
-    _add_what(command.add_argument_group("what is learned (of a new run, as all that follows)"))
-    _add_how(command.add_argument_group("how it is learned"))
-    _add_drawn(command.add_argument_group("drawn pairs"))
-    _add_machine(command.add_argument_group("machine"))
-
-
-def _add_what(group: argparse._ArgumentGroup) -> None:
-    names = ", ".join(name for name in registry.names() if not registry.summary(name).zero_shot)
-    group.add_argument("--network", metavar="NAME", help=f"{names} (default: unet)")
-    group.add_argument(
-        "--argument", action="append", default=[], metavar="NAME=VALUE",
-        help="of the network, as JSON, such as channels=[16,32]; may be given several times",
-    )  # fmt: skip
-    group.add_argument("--start-from", metavar="NAME|FOLDER", help="a model of the same network to go on from")
-    group.add_argument(
-        "--strategy", metavar="NAME",
-        help="how scans become pairs: ipv2; ipv1; one module more, ipv1+remove-background or ipv1+add-noise; none: as "
-        "they are; direct: to the truth of simulated scans; noise2inverse: halves of the views (default: ipv2)",
-    )  # fmt: skip
-    group.add_argument(
-        "--blend", type=float, metavar="T",
-        help="part of the NDCT in the input outside the mask, 0 to 1 (default: 0.1 for ipv1, else 0)",
-    )  # fmt: skip
-    group.add_argument(
-        "--pairs", metavar="KIND",
-        help="of a data set: purified, its pairs as they are, or drawn anew of its NDCTs (default: purified)",
-    )  # fmt: skip
-
-
-def _add_how(group: argparse._ArgumentGroup) -> None:
-    length = group.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=int, help="optimisation steps (default: 2000)")
-    length.add_argument("--epochs", type=float, help="as many pixels as the images have, so many times")
-    length.add_argument("--minutes", type=float, help="train for so long instead")
-    group.add_argument("--batch", type=int, help="patches per step (default: 8)")
-    group.add_argument("--patch", type=int, help="side of a patch in pixels (default: 128)")
-    group.add_argument("--lr", type=float, dest="learning_rate", help="learning rate at the start (default: 0.001)")
-    group.add_argument("--loss", metavar="NAME", help=f"{', '.join(LOSSES)} (default: relative)")
-    group.add_argument("--seed", type=whole_number, help="of everything random (default: 0)")
-    group.add_argument("--validate-every", type=int, metavar="STEPS", help="steps between validations (default: 200)")
-    group.add_argument("--checkpoint-minutes", type=float, metavar="M", help="between checkpoints (default: 2)")
-
-
-def _add_drawn(group: argparse._ArgumentGroup) -> None:
-    low_high = {"type": float, "nargs": 2, "metavar": ("LOW", "HIGH")}
-    group.add_argument("--dose", **low_high, help="range of the random dose fraction (default: 0.01 0.25)")
-    group.add_argument(
-        "--sharpness", **low_high, help="of the kernel of the noise, -1 soft to 2 very sharp (default: -1 2)"
-    )
-    group.add_argument("--breath", **low_high, dest="breath_mm", help="movement of the lungs, mm (default: 2 10)")
-    group.add_argument("--zoom", **low_high, help="pixels of the scan per pixel of a patch (default: 0.9 1.8)")
-    group.add_argument(
-        "--thickness", type=whole_number, nargs=2, metavar=("LOW", "HIGH"),
-        help="neighbouring slices that are averaged into thicker ones (default: 1 1)",
-    )  # fmt: skip
-    group.add_argument(
-        "--band", **low_high,
-        help="octaves by which the kernels of every other block raise or lower some frequencies (default: 0 0)",
-    )  # fmt: skip
-    group.add_argument(
-        "--evenness", **low_high,
-        help="of the noise of every other block, 0 (more behind bone) to 1 (the same everywhere) (default: 0 0)",
-    )  # fmt: skip
-    group.add_argument(
-        "--blocks", type=int, metavar="N", help="so many different blocks of slices (default: ever new ones)"
-    )
-    group.add_argument(
-        "--keep-blocks", metavar="FOLDER",
-        help="keep simulated blocks there, for runs that draw the same ones (default: they are simulated again)",
-    )  # fmt: skip
-    group.add_argument(
-        "--variance-weight", type=float, metavar="W",
-        help="hold back noise that looks like texture at moderate dose; 2.5 made the bundled model (default: 0)",
-    )  # fmt: skip
-
-
-def _add_machine(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--device", metavar="DEVICE",
-        help="auto, cpu, cuda (or cuda:1, ...) or mps; may be another one when a run is resumed (default: auto)",
-    )  # fmt: skip
-    group.add_argument(
-        "--precision", metavar="NAME", help="of sums: float32, bfloat16, or float16 on NVIDIA GPUs (default: float32)"
-    )
-    group.add_argument(
-        "--compile", action="store_true", default=None,
-        help="let torch.compile translate the network first, and on one NVIDIA GPU record whole steps (not in float16, "
-        "not of FFM): small networks are several times as fast there",
-    )  # fmt: skip
+    arguments.add(command, TrainingSettings)
 
 
 def _train(options: argparse.Namespace, console: Console) -> None:
@@ -169,7 +82,7 @@ def _train(options: argparse.Namespace, console: Console) -> None:
         progress.report(0.0, "reading")
         run = training.train(
             source, options.out, settings, resume=options.resume, workers=options.workers,
-            device=options.device, progress=progress, late=console.leave,
+            device=_device(options), progress=progress, late=console.leave,
         )  # fmt: skip
         if processes.leads:
             _say_trained(run, options.model_out, card, console)
@@ -192,29 +105,18 @@ def _first_speaks() -> Iterator[None]:
 
 
 def _training_settings(options: argparse.Namespace) -> TrainingSettings:
-    from ..training.settings import Ranges, TrainingSettings
+    from ..training.settings import TrainingSettings
 
-    chosen, ranges = given(options, TrainingSettings), given(options, Ranges)
-    arguments = dict(_argument(text) for text in options.argument)
-    if options.resume and (chosen.keys() - {"device"} or ranges or arguments or options.settings):
+    if options.resume and (arguments.given(options, TrainingSettings).keys() - {"device"} or options.settings):
         raise InputError("a run that is resumed keeps its settings: leave the others out, or start a new run")
-    settings = with_file(options, TrainingSettings())
-    if chosen.keys() & {"steps", "epochs", "minutes"}:
-        chosen = {"epochs": None, "minutes": None} | chosen
-    return replace(
-        settings, **chosen, arguments=settings.arguments | arguments, ranges=replace(settings.ranges, **ranges)
-    )
+    return arguments.chosen(options, TrainingSettings())
 
 
-def _argument(text: str) -> tuple[str, Any]:
-    """An argument of a network, such as channels=[16,32]."""
-    name, equals, value = text.partition("=")
-    try:
-        if not (equals and name.isidentifier()):
-            raise ValueError("no NAME=VALUE")
-        return name, json.loads(value)
-    except ValueError as error:
-        raise InputError(f"--argument {text!r} cannot be read ({error}): write e.g. channels=[16,32]") from error
+def _device(options: argparse.Namespace) -> str | None:
+    """The one that was asked for, which a run that is resumed may have another one of."""
+    from ..training.settings import TrainingSettings
+
+    return arguments.given(options, TrainingSettings).get("device")
 
 
 def _source(options: argparse.Namespace) -> Path | list[Path] | None:

@@ -20,7 +20,8 @@ from typing import Any
 from ..errors import InputError
 from ..io import outputs
 from ..io.outputs import PROVENANCE_FILE, SUFFIXES, unique_names
-from ..purification.stage_files import stage_file
+from ..options import option
+from ..purification.settings import KERNELS, MATCHED
 from .patients import hidden, patient_of
 from .shards import SPLITS
 
@@ -28,6 +29,12 @@ FRACTIONS = (0.7, 0.15, 0.15)
 """Of the patients, for training, validation and test."""
 
 MOST_BREATH_MM = 50.0
+
+METHODS = ("physical", "published")
+"""Of simulating noise, see `dose.simulate`."""
+
+SIMULATED = "simulated uLDCTs of INPUTs (a table has columns for these)"
+"""Heading of the options of cases that a command simulates."""
 
 _ORDER = ("train", "test", "validation")
 """Which split gets the first patients where there are few: without a test nothing can be said about a model."""
@@ -49,17 +56,8 @@ class Case:
         Instead of the two: a folder that 'ipv2 purify' or "Export stages" wrote, which brings both.
     patient : str
         Empty: the label (`patients.hidden`) of who a DICOM series is of, else of the name. See `identified`.
-    dose : float
-        Dose fraction, in (0, 1], of the simulated uLDCT and of the noise that *Add noise* adds.
-    dose_high : float or None
-        Draw the dose of each realisation from `dose` to this, evenly on a logarithmic scale. Without meaning for
-        a pair.
-    method, kernel : str
-        Of the simulated noise, see `dose.simulate`; the kernel "matched" measures it from the NDCT.
-    breath_mm : float
-        Largest displacement of the lungs between NDCT and simulated uLDCT.
-    realisations : int
-        Simulated uLDCTs, each with its own breath, noise and dose. Without meaning for a pair.
+    dose, dose_high, method, kernel, breath_mm, realisations
+        Of the simulated uLDCT; dose, method and kernel also of the noise that *Add noise* adds.
     seed : int
         Of everything random.
     split : str
@@ -71,12 +69,32 @@ class Case:
     uldct: Path | None = None
     stages: Path | None = None
     patient: str = ""
-    dose: float = 0.02
-    dose_high: float | None = None
-    method: str = "physical"
-    kernel: str = "hann"
-    breath_mm: float = 6.0
-    realisations: int = 1
+    dose: float = option(
+        0.02, "dose fraction of the simulated uLDCT, and of the noise that Add noise adds", unit="", above=0, high=1,
+        percent=True, flag="-", panel=True, usual=(0.001, 1.0),
+    )  # fmt: skip
+    dose_high: float | None = option(
+        None, "highest dose fraction; that of each realisation is then random between the two, evenly on a logarithmic "
+        "scale", unit="", above=0, high=1, percent=True, flag="-", none="one dose", none_value=0, panel=True,
+    )  # fmt: skip
+    method: str = option(
+        "physical", "simulator of the noise; physical: with the attenuation of the chest, published: with the "
+        "constants "
+        "of the publication", choices=METHODS, group=SIMULATED, panel="simulator",
+    )  # fmt: skip
+    kernel: str = option(
+        "hann", "reconstruction kernel that the noise looks like: soft, hann, ramp, sharp, a sharpness from -1 to "
+        "2, or "
+        "matched, measured from the NDCT", group=SIMULATED, panel=True, usual=KERNELS,
+    )  # fmt: skip
+    breath_mm: float = option(
+        6.0, "largest respiratory motion of the lungs between NDCT and simulated uLDCT", unit="mm", low=0,
+        high=MOST_BREATH_MM, flag="--breath", metavar="MM", group=SIMULATED, panel=True,
+    )  # fmt: skip
+    realisations: int = option(
+        1, "simulated uLDCTs of each NDCT, each with respiratory motion, noise and dose of its own", unit="", low=1,
+        group=SIMULATED, panel=True, usual=(1, 100),
+    )  # fmt: skip
     seed: int = 0
     split: str = ""
 
@@ -89,6 +107,8 @@ class Case:
     def sources(self) -> tuple[Path, ...]:
         """The NDCT and, of a pair, then the uLDCT."""
         if self.stages is not None:
+            from ..purification.stage_files import stage_file  # needs SciPy
+
             return self.stages / stage_file("ndct"), self.stages / stage_file("uldct")
         return tuple(path for path in (self.ndct, self.uldct) if path is not None)
 
@@ -408,6 +428,8 @@ def _in_folder(folder: Path) -> Iterator[tuple[Path, Case]]:
 
 
 def _is_stages(folder: Path) -> bool:
+    from ..purification.stage_files import stage_file
+
     try:
         facts = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
         return facts["command"] == "purify" and (folder / stage_file("ndct")).is_file()
@@ -483,14 +505,13 @@ def _check_sources(case: Case) -> None:
 
 
 def _check_values(case: Case) -> None:
-    from ..purification.strategies import MATCHED
     from ..simulation.projection import kernel
 
     if not 0 < case.dose <= 1:
         raise InputError(f"dose fraction {case.dose:g} is out of range: above 0, up to 1 (0.02 is 2 %)")
     if case.dose_high is not None and not case.dose <= case.dose_high <= 1:
         raise InputError(f"doses from {case.dose:g} to {case.dose_high:g}: give the lower one first, both up to 1")
-    if case.method not in ("physical", "published"):
+    if case.method not in METHODS:
         raise InputError(f"unknown simulation method {case.method!r}: use physical or published")
     if case.kernel != MATCHED:
         kernel(case.kernel)

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..progress import Progress
-from ..purification.strategies import Settings
+from ..purification.settings import Settings
 from .cases import Case
 from .contents import digest, sources_of
 

@@ -16,7 +16,6 @@ import tempfile
 from pathlib import Path
 
 from ..errors import InputError, OutputError
-from ..io.dicom import is_dicom
 
 KEY_VARIABLE = "IPV2_PATIENT_KEY"
 """Names the file of the key in place of `key_file`'s default: for several users, or machines, with one key."""
@@ -137,6 +136,7 @@ def check_pair(uldct: Path, ndct: Path) -> None:
 
 
 def _of_header(path: Path) -> str:
+    from ..io.dicom import is_dicom  # pydicom is slow to import
     from ..io.dicom_file import read_dataset
 
     try:

@@ -17,7 +17,7 @@ from ..io.json_files import read_if_sound
 from ..io.locks import exclusive
 from ..parallel import cluster
 from ..progress import NO_PROGRESS, Progress
-from ..purification.strategies import IPV2, Settings
+from ..purification.settings import IPV2, Settings
 from . import owner_files
 from .cases import FRACTIONS, PATHS, Case, check_cases, check_fractions, identified, split_by_patient
 from .orders import orders_of

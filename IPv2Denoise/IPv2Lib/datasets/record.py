@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InputError
 from ..io import outputs
 from ..parallel import cluster
-from ..purification.strategies import Settings
+from ..purification.settings import Settings
 from . import owner_files
 from .cases import Case
 from .orders import Order

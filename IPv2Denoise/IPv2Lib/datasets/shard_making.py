@@ -23,7 +23,7 @@ from ..io import atomic, files, outputs
 from ..io.volume import Volume
 from ..progress import Progress
 from ..purification.purification import check_pair, purify_slices
-from ..purification.strategies import MATCHED
+from ..purification.settings import MATCHED
 from ..simulation import dose
 from ..simulation.breathing import breathe
 from .cases import Case

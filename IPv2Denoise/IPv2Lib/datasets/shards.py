@@ -292,7 +292,7 @@ class PurifiedDataset:
     ----------
     folder : Path
     settings : dict
-        Of the purification (`strategies.Settings`); dose, kernel, method and seed are those of each shard.
+        Of the purification (`settings.Settings`); dose, kernel, method and seed are those of each shard.
     shards : tuple of Shard
     """
 

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ..datasets.shards import PURIFIED, SPLITS
-from ..errors import InputError
+from ..datasets.shards import PURIFIED, SPLITS, STRATEGIES
+from ..options import check, like, option
+from ..training.settings import TrainingSettings
 
-_REFERENCES = ("both", "truth", "label")
+_DEVICE = "auto, cpu, cuda (or cuda:1, ...) or mps; auto takes the fastest there is"
+_BUDGET = "budget, the same for every run"
 
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """What `comparison.compare` is told besides data set, methods and folder; its documentation explains each.
-
-    Attributes
-    ----------
-    split : "train", "validation" or "test"
-    slices_per_case : evenly spaced slices of each scan; None: all
-    reference : "both", "truth" or "label"
-    label_strategy : whose test label, one of `shards.PURIFIED`
-    features : file of a TorchScript network for Fréchet and kernel distances; None: a fixed random one
-    flow_steps : of networks that go in steps, 1 to 50; None: theirs
-    bootstrap : resamples for the intervals; 0: none
-    seed : of the resamples
-    device : as for `denoise.choose_device`
+    """What `comparison.compare` is told besides data set, methods and folder.
 
     Raises
     ------
@@ -32,66 +22,65 @@ class ComparisonSettings:
         For a value that is unknown or out of range.
     """
 
-    split: str = "test"
-    slices_per_case: int | None = None
-    reference: str = "both"
-    label_strategy: str = "ipv2"
-    features: str | None = None
-    flow_steps: int | None = None
-    bootstrap: int = 1000
-    seed: int = 0
-    device: str = "auto"
+    split: str = option(
+        "test", "cases of the data set that are scored; only the test tells how a model does on new patients",
+        choices=SPLITS, panel="testSplit",
+    )  # fmt: skip
+    slices_per_case: int | None = option(
+        None, "evenly spaced slices of each scan; fewer are faster", unit="", low=1, none="all", flag="--slices",
+        none_value=0, panel=True, usual=(1, 10_000),
+    )  # fmt: skip
+    reference: str = option(
+        "both", "what results are scored against: the scan before its dose was lowered, or the test label",
+        choices=("both", "truth", "label"),
+    )  # fmt: skip
+    label_strategy: str = option("ipv2", "whose test label, a row of the ablation", choices=PURIFIED)
+    features: str | None = option(
+        None, "TorchScript network for Fréchet and kernel distances; (N, 3, 224, 224) from 0 to 1 to (N, features); "
+        "it is "
+        "a program, so give only what you trust", none="a fixed random one", metavar="FILE", panel=True,
+    )  # fmt: skip
+    flow_steps: int | None = option(None, "steps of networks that go in steps", unit="", low=1, none="theirs")
+    bootstrap: int = option(1000, "resamples for the intervals; 0: no intervals", unit="", low=0)
+    seed: int = option(0, "seed of the resamples", unit="", low=0)
+    device: str = like(TrainingSettings, "device", group="", help=_DEVICE)
 
     def __post_init__(self):
-        _check_known(self, split=SPLITS, reference=_REFERENCES, label_strategy=PURIFIED)
-        _check_least(self, slices_per_case=1, flow_steps=1, bootstrap=0, seed=0)
+        check(self)
+
+
+def _budget(name: str, *value):
+    return like(TrainingSettings, name, *value, group=_BUDGET, exclusive="")
 
 
 @dataclass(frozen=True)
 class AblationSettings:
     """What `ablation.ablate` is told besides data set and folder.
 
-    Attributes
-    ----------
-    strategies : of `shards.STRATEGIES`
-    networks : names in the registry
-    arguments : keyword arguments of the network's class; of a single network only
-    seeds : runs of each strategy and network
-    steps, batch, patch, learning_rate, device : the budget of every run, see `training_settings.TrainingSettings`
-    split : to score on
-    slices_per_case : evenly spaced slices of each scan; None: all
-
     Raises
     ------
     InputError
         For a value that is unknown or out of range.
     """
 
-    strategies: tuple[str, ...] = PURIFIED
-    networks: tuple[str, ...] = ("unet",)
-    arguments: dict = field(default_factory=dict)
-    seeds: int = 3
-    steps: int = 600
-    batch: int = 8
-    patch: int = 64
-    learning_rate: float = 1e-3
-    device: str = "auto"
-    split: str = "test"
-    slices_per_case: int | None = 10
+    strategies: tuple[str, ...] = option(PURIFIED, "how scans become pairs", choices=STRATEGIES)
+    networks: tuple[str, ...] = option(("unet",), "names of networks", flag="--networks --network")
+    arguments: dict = like(TrainingSettings, "arguments", group="")
+    seeds: int = option(
+        3, "runs of each strategy and network, each with its own seed", unit="", low=1, panel="ablationSeeds",
+        usual=(1, 100),
+    )  # fmt: skip
+    steps: int = like(
+        TrainingSettings, "steps", 600, group=_BUDGET, exclusive="", panel="ablationSteps", usual=(1, 10_000_000)
+    )
+    batch: int = _budget("batch")
+    patch: int = _budget("patch", 64)
+    learning_rate: float = _budget("learning_rate")
+    device: str = like(ComparisonSettings, "device")
+    split: str = like(ComparisonSettings, "split", help="cases of the data set that are scored")
+    slices_per_case: int | None = like(
+        ComparisonSettings, "slices_per_case", 10, none_flag=True, help="evenly spaced slices of each scan; 0: all"
+    )
 
     def __post_init__(self):
-        _check_known(self, split=SPLITS)
-        _check_least(self, seeds=1, steps=1, batch=1, patch=1, slices_per_case=1)
-
-
-def _check_known(settings, **known: tuple[str, ...]) -> None:
-    for name, words in known.items():
-        if getattr(settings, name) not in words:
-            raise InputError(f"unknown {name} {getattr(settings, name)!r}: use {', '.join(words)}")
-
-
-def _check_least(settings, **least: int) -> None:
-    for name, value in least.items():
-        given = getattr(settings, name)
-        if given is not None and given < value:
-            raise InputError(f"{name} is {given}: use {value} or more")
+        check(self)

@@ -7,16 +7,18 @@ Owns what is written beside and about a result, what decides it, and whether it 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, IPv2Error, OutputError
 from ..io import files, outputs
 from ..io.locks import exclusive
+from ..options import decides
 from ..parallel import cluster
 from ..progress import NO_PROGRESS, Progress
 from .cohort_folder import REPORT_FILE, CohortFolder, named_place, place_of
+from .options import DenoiseOptions
 
 if TYPE_CHECKING:
     from ..io.volume import Volume
@@ -26,27 +28,6 @@ DENOISED, KEPT, FAILED, NOT_BEGUN = "denoised", "done earlier", "failed", "not b
 """What becomes of a scan: values of the report's column status."""
 
 _LOOKED = 0.1  # part of the progress, where inputs are looked for among earlier results
-
-
-def _beside(default: Any) -> Any:
-    """An option that changes no result, so that results made with another value of it are kept."""
-    return field(default=default, metadata={"decides": False})
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to denoise; see `denoise.denoise`. With `statistics`, the regions are measured before and after.
-
-    Every option decides the result, unless it is declared otherwise here.
-    """
-
-    strength: float = 1.0
-    device: str = _beside("auto")
-    keep_outside_body: bool = False
-    kept_noise_hu: float | None = None
-    self_ensemble: bool = False
-    statistics: bool = _beside(False)
-    compress: bool = _beside(True)
 
 
 @dataclass(frozen=True)
@@ -61,7 +42,7 @@ class Scan:
     facts: dict[str, Any] | None = None
 
 
-def deciding(input_sha256: str, model: Bundle, options: Options) -> dict[str, Any]:
+def deciding(input_sha256: str, model: Bundle, options: DenoiseOptions) -> dict[str, Any]:
     """All that decides a result, under the names that it has in the provenance.
 
     Parameters
@@ -69,11 +50,11 @@ def deciding(input_sha256: str, model: Bundle, options: Options) -> dict[str, An
     input_sha256 : str
         Of the scan, see `Volume.sha256`.
     model : Bundle
-    options : Options
+    options : DenoiseOptions
     """
     from .denoise import noise_to_keep
 
-    chosen = {each.name: getattr(options, each.name) for each in fields(options) if each.metadata.get("decides", True)}
+    chosen = {each.name: getattr(options, each.name) for each in fields(options) if decides(each)}
     chosen["kept_noise_hu"] = noise_to_keep(model, options.kept_noise_hu)
     return {"input_sha256": input_sha256, "model_sha256": model.key, **chosen}
 
@@ -83,7 +64,7 @@ def denoise_to_file(
     source: Path,
     output: str | Path,
     model: Bundle,
-    options: Options,
+    options: DenoiseOptions,
     *,
     concerns: Sequence[str],
     progress: Progress = NO_PROGRESS,
@@ -119,6 +100,8 @@ def denoise_to_file(
         keep_outside_body=options.keep_outside_body,
         kept_noise_hu=options.kept_noise_hu,
         self_ensemble=options.self_ensemble,
+        batch=options.batch,
+        tile=options.tile,
         progress=progress.part(0.02, end),
     )
     facts = outputs.provenance(
@@ -144,7 +127,7 @@ def denoise_cohort(
     sources: Sequence[Path],
     folder: Path,
     model: Bundle,
-    options: Options,
+    options: DenoiseOptions,
     *,
     workers: int = 1,
     scheduler: str | None = None,
@@ -164,7 +147,7 @@ def denoise_cohort(
     folder : Path
         New, empty, or with results of earlier calls.
     model : Bundle
-    options : Options
+    options : DenoiseOptions
     workers, scheduler, retries
         See `cluster.run`.
     progress : Progress
@@ -245,7 +228,7 @@ def denoise_cohort(
 class _Work:
     scan: Scan
     model: Path
-    options: Options
+    options: DenoiseOptions
 
     def __str__(self) -> str:
         return self.scan.source.name

@@ -33,8 +33,10 @@ from ..hounsfield import AIR_HU
 from ..io.volume import Volume, check_ct
 from ..models.bundle import Bundle
 from ..networks.registry import HU_PER_UNIT
+from ..options import check_value
 from ..parallel.threads import over_slices
 from ..progress import NO_PROGRESS, Progress
+from .options import SMALLEST_TILE, DenoiseOptions
 from .torch_device import choose_device
 
 if TYPE_CHECKING:
@@ -43,8 +45,8 @@ if TYPE_CHECKING:
 WHOLE_PIXELS = 1024 * 1024
 """Slices of more pixels are cut into tiles from the start on a CPU, which has no way to say that memory ran out."""
 
-TILE, SMALLEST_TILE = 256, 64
-"""Pixels per side, first choice and last."""
+TILE = 256
+"""Pixels per side, first choice."""
 
 HALO = 96
 """Pixels that surround a tile, for a network that does not say how far it sees."""
@@ -162,10 +164,8 @@ def denoise(
         If memory does not suffice even for small tiles on the CPU, or the model returns values that are not finite.
     """
     check_ct(volume)
-    check_strength(strength)
-    for name, value, least in (("batch", batch, 1), ("tile", tile, SMALLEST_TILE)):
-        if value is not None and value < least:
-            raise InputError(f"{name} is {value}; it must be at least {least}")
+    for name, value in (("strength", strength), ("batch", batch), ("tile", tile)):
+        check_value(DenoiseOptions, name, value)
     kept_noise_hu = noise_to_keep(bundle, kept_noise_hu)
     chosen = _chosen(slices, len(volume.array))
     began = time.perf_counter()
@@ -540,16 +540,14 @@ def _check_same_shape(volume: Volume, network_output: Volume) -> None:
 
 def check_strength(strength: float) -> None:
     """Refuse a strength that is not from 0 to 1 (`InputError`)."""
-    if not 0 <= strength <= 1:
-        raise InputError(f"strength is {strength}; it must be from 0 (input) to 1 (fully denoised)")
+    check_value(DenoiseOptions, "strength", strength)
 
 
 def noise_to_keep(bundle: Bundle, kept_noise_hu: float | None) -> float:
     """What was asked for, in HU, else what the bundle's card says; `InputError` if it is not 0 or more."""
     if kept_noise_hu is None:
         return bundle.kept_noise_hu
-    if not 0 <= kept_noise_hu < np.inf:
-        raise InputError(f"the noise to keep is {kept_noise_hu} HU; it must be 0 (none) or more")
+    check_value(DenoiseOptions, "kept_noise_hu", kept_noise_hu)
     return float(kept_noise_hu)
 
 

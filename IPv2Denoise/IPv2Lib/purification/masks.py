@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..hounsfield import window_8bit
 from ..io.volume import Volume
 from ..parallel.threads import over_slices
-from .strategies import IPV2, Settings
+from .settings import IPV2, Settings
 
 COARSE_MM = 1.6
 """Pixels of about this size show well enough where the body is."""

@@ -18,8 +18,8 @@ from ..progress import NO_PROGRESS, Progress
 from ..simulation import dose as dose_simulation
 from .masks import common_masks
 from .mixing import mix_test_label, mix_training_input
+from .settings import IPV2, MATCHED, Settings
 from .stages import BACKGROUND, BODY, LUNG, OUTSIDE, Stages
-from .strategies import IPV2, MATCHED, Settings
 from .weak_denoiser import weak_denoise
 
 SMALLEST_OVERLAP = 0.1

@@ -15,8 +15,8 @@ from ..errors import InputError
 from ..io import files, outputs
 from ..io.volume import Volume, same_grid
 from ..progress import NO_PROGRESS, Progress
+from .settings import Settings
 from .stages import Stages
-from .strategies import Settings
 
 _MASKS = ("dark_uldct", "dark_ndct", "cm1", "background", "cm2")
 _IMAGES = ("uldct", "ndct", "simulated", "weakly_denoised", "training_input", "test_label")

@@ -15,7 +15,7 @@ from ..analysis.region_labels import Region
 from ..colors import BLUE, GREEN, ORANGE, PURPLE
 from ..io.volume import Volume
 from .mixing import mix_test_label, mix_training_input
-from .strategies import Settings
+from .settings import Settings
 
 OUTSIDE, BACKGROUND, LUNG, BODY = 0, 1, 2, 3
 LABELS = (

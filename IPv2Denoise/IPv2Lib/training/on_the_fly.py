@@ -22,7 +22,7 @@ from ..io.atomic import new_file
 from ..io.volume import Volume
 from ..purification.masks import common_masks
 from ..purification.mixing import mix_training_input
-from ..purification.strategies import ABLATION, IPV1
+from ..purification.settings import ABLATION, IPV1
 from ..simulation.breathing import motion
 from ..simulation.dose import evened, physical_noise
 from ..simulation.projection import kernel, with_band

@@ -1,111 +1,88 @@
 """How to train: every choice that makes a run, checked, and as it lies in the run's folder.
 
-Owns the names, defaults and limits. What they do is in `training`, `training_sources`, `training_data` and `losses`.
+Owns the names, defaults and limits. What they do is in `loop`, `sources`, `batches`, `on_the_fly` and `losses`.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..datasets.shards import check_strategy
+from ..datasets.shards import STRATEGIES, check_strategy
 from ..errors import InputError
 from ..io import settings_file
 from ..networks import registry as networks
+from ..options import check, option
 from . import run_folder
 from .losses import LOSSES
 
 PAIRS = ("purified", "drawn")
 PRECISIONS = ("float32", "bfloat16", "float16")
-_MOST = {"batch": 65_536, "patch": 4096, "pool": 4096}  # more is no machine's, and would be found out late
+TRAINABLE = tuple(name for name in networks.names() if not networks.summary(name).zero_shot)
+"""Networks that there is something to train of."""
+
+
+_WHAT, _HOW = "what is learned (of a new run, as all that follows)", "how it is learned"
+_FLY, _MACHINE = "pairs simulated on the fly", "machine"
+
+
+def _range(value: tuple, help: str, **declared: Any) -> Any:
+    return option(value, help, interval=True, group=_FLY, **declared)
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """What is drawn at random for each block of slices of drawn pairs; every pair is (lowest, highest).
+    """What is random about each block of slices of pairs that are simulated on the fly; lowest and highest value.
 
-    Attributes
-    ----------
-    dose : dose fraction, drawn with equal weight on each octave
-    photons : N₀ per ray at dose 1, likewise
-    sharpness : reconstruction kernel of the noise, see `projection.kernel`
-    zoom : pixels of the scan per pixel of the block; above 1 makes structures finer and the scan's noise less
-    breath_mm : largest displacement of the lungs between the two scans
-    thickness : neighbouring slices, whole numbers, that are averaged into one, as thicker slices would show them; their
-        own noise falls
-    band : of every other block: octaves by which the kernel raises or lowers a band of frequencies, at a random place;
-        a vendor's kernel is seldom just soft or sharp
-    evenness : of every other block: how far photons lost to thick and dense parts are made up for by sending more of
-        them there, as filters and modulated tube currents do. 0, not at all: most noise comes from rays through bone.
-        1, wholly: noise is the same everywhere, as in the published simulation
+    Raises
+    ------
+    InputError
+        A range that is out of its limits, or that ends below its start.
     """
 
-    dose: tuple[float, float] = (0.01, 0.25)
-    photons: tuple[float, float] = (0.7e5, 3.0e5)
-    sharpness: tuple[float, float] = (-1.0, 2.0)
-    zoom: tuple[float, float] = (0.9, 1.8)
-    breath_mm: tuple[float, float] = (2.0, 10.0)
-    thickness: tuple[int, int] = (1, 1)
-    band: tuple[float, float] = (0.0, 0.0)
-    evenness: tuple[float, float] = (0.0, 0.0)
+    dose: tuple[float, float] = _range(
+        (0.01, 0.25), "dose fraction of the simulated low dose; every octave has the same "
+        "weight", unit="", low=1e-4, high=1.0, percent=True,
+        panel="drawnDose", usual=(1e-3, 1.0),
+    )  # fmt: skip
+    photons: tuple[float, float] = _range(
+        (0.7e5, 3.0e5), "photons per ray at full dose, N₀; every octave has the same weight", unit="", low=1.0,
+        high=1e9, flag="-",
+    )  # fmt: skip
+    sharpness: tuple[float, float] = _range(
+        (-1.0, 2.0), "reconstruction kernel of the noise; -1 is soft, 0 Hann, 1 the ramp, 2 very "
+        "sharp", unit="", low=-1.0,
+        high=2.0, panel="drawnKernel",
+    )  # fmt: skip
+    zoom: tuple[float, float] = _range(
+        (0.9, 1.8), "pixels of the scan per pixel of a patch; above 1 structures become finer, and the noise of the "
+        "scan falls", unit="", low=0.25, high=4.0,
+    )  # fmt: skip
+    breath_mm: tuple[float, float] = _range(
+        (2.0, 10.0), "largest respiratory motion of the lungs between the two scans", unit="mm", low=0.0, high=50.0,
+        flag="--breath",
+    )  # fmt: skip
+    thickness: tuple[int, int] = _range(
+        (1, 1), "neighbouring slices that are averaged into a thicker one", unit="", low=1, high=8
+    )
+    band: tuple[float, float] = _range(
+        (0.0, 0.0), "octaves by which the kernel of every other block raises or lowers a band of frequencies", unit="",
+        low=0.0, high=3.0,
+    )  # fmt: skip
+    evenness: tuple[float, float] = _range(
+        (0.0, 0.0), "uniformity of the noise of every other block; at 0 most of it is behind bone, at 1 it is the "
+        "same everywhere, "
+        "as in the published simulation", unit="", low=0.0, high=1.0,
+    )  # fmt: skip
 
     def __post_init__(self):
-        limits = {
-            "dose": (1e-4, 1.0), "photons": (1.0, 1e9), "sharpness": (-1.0, 2.0), "zoom": (0.25, 4.0),
-            "breath_mm": (0.0, 50.0), "thickness": (1, 8), "band": (0.0, 3.0), "evenness": (0.0, 1.0),
-        }  # fmt: skip
-        for name, (least, most) in limits.items():
-            low, high = getattr(self, name)
-            if not least <= low <= high <= most:
-                raise InputError(
-                    f"range of {name} is {low:g} to {high:g}: give the lower one first, both within "
-                    f"{least:g} to {most:g}"
-                )
-        if any(count != int(count) for count in self.thickness):
-            raise InputError(f"range of thickness is {self.thickness}: give whole numbers of slices")
+        check(self)
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How to train.
-
-    Attributes
-    ----------
-    network, arguments : name in the registry and keyword arguments of its class
-    start_from : name or folder of a model of this network whose weights to start from; None: random weights
-    strategy : one of `shards.STRATEGIES`
-    blend : T of the training input outside the common mask; None: the strategy's own
-    pairs : "purified": the pairs of a data set as they are. "drawn": of its NDCTs, breath, dose and kernel drawn anew
-        for every block of slices. Volumes that are no data set are always drawn from
-    ranges : what is drawn at random for drawn pairs
-    steps : optimisation steps
-    epochs : as many pixels as the slices to train on have, so many times, instead of `steps`
-    minutes : train for so long instead of `steps`
-    batch, patch : patches per step, over all processes, and their side in pixels
-    learning_rate : at the start; it falls to 1 % along a cosine
-    average : weight of the past in the exponential moving average of the weights, which is what is published
-    loss : one of `losses.LOSSES`; networks that flow from the noisy to the clean slice have one of their own
-    small_error : of "relative", in units of the noise of a patch: errors below this count by their square, larger ones
-        as they are. Small values teach the median of what could be there, large ones the mean
-    bias_weight : of the loss on means, over 8 by 8 pixels and over each tissue, which keeps HU right; of "relative"
-    variance_weight : weight of the noise that comes through, on top of its part in the error. Of noise that looks
-        like the texture of the lung, the smallest error keeps most; this removes more of it, and some texture
-        with it. It counts for noise below about 40 HU, where an image is not made unreadable by its noise.
-        Doubles the time of a step. Of drawn pairs and "relative"
-    blocks : so many different blocks of drawn pairs, then the same again; None: ever new ones
-    keep_blocks : folder in which drawn blocks are kept, for runs that draw the same ones; None: kept nowhere
-    pool, steps_per_case : blocks in the memory of the device that trains, and steps until the oldest is replaced by a
-        new one, of drawn pairs
-    seed : of everything random
-    device : "auto", "cpu", "cuda" (each process of `torchrun` its own), "cuda:1", ..., "mps"
-    precision : "float32", "bfloat16" (about twice as fast on processors that have it) or "float16" (NVIDIA GPUs)
-    compile : let `torch.compile` translate the network: a minute or so at the beginning, faster steps after it. On one
-        NVIDIA GPU whole steps are recorded, too, which makes small networks several times as fast; not in float16, and
-        not of networks that flow
-    validate_every : steps between validations
-    checkpoint_minutes : time between checkpoints
+    """How to train: a run is made of these.
 
     Raises
     ------
@@ -113,34 +90,104 @@ class TrainingSettings:
         A value that is unknown, out of range, or does not go with another one.
     """
 
-    network: str = "unet"
-    arguments: dict = field(default_factory=dict)
-    start_from: str | None = None
-    strategy: str = "ipv2"
-    blend: float | None = None
-    pairs: str = "purified"
-    ranges: Ranges = field(default_factory=Ranges)
-    steps: int = 2000
-    epochs: float | None = None
-    minutes: float | None = None
-    batch: int = 8
-    patch: int = 128
-    learning_rate: float = 1e-3
-    average: float = 0.999
-    loss: str = "relative"
-    small_error: float = 0.1
-    bias_weight: float = 1.0
-    variance_weight: float = 0.0
-    blocks: int | None = None
-    keep_blocks: str | None = None
-    pool: int = 16
-    steps_per_case: int = 20
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "float32"
-    compile: bool = False
-    validate_every: int = 200
-    checkpoint_minutes: float = 2.0
+    network: str = option(
+        "unet", "name of the network", choices=TRAINABLE, group=_WHAT, panel=True,
+    )  # fmt: skip
+    arguments: dict = option(
+        dict, "argument of the network, as JSON, such as channels=[16,32]; may be given several times",
+        flag="--argument", metavar="NAME=VALUE", group=_WHAT,
+    )  # fmt: skip
+    start_from: str | None = option(
+        None, "name or folder of a model of this network whose weights to start from", none="random weights",
+        metavar="NAME|FOLDER", group=_WHAT, panel=True,
+    )  # fmt: skip
+    strategy: str = option(
+        "ipv2", "how scans become pairs; between ipv1 and ipv2 one module alone is on; direct aims at the ground "
+        "truth of "
+        "simulated scans, noise2inverse at the other half of the views", choices=STRATEGIES, group=_WHAT,
+        panel=True,
+    )  # fmt: skip
+    blend: float | None = option(
+        None, "part of the NDCT in the training input outside the common mask", unit="", low=0.0, high=1.0,
+        label="blend T", default="0.1 for ipv1, else 0", metavar="T", group=_WHAT,
+    )  # fmt: skip
+    pairs: str = option(
+        "purified", "pairs of a data set; purified: as they are, drawn: simulated on the fly from its NDCTs",
+        choices=PAIRS, metavar="KIND", group=_WHAT, panel=True,
+    )  # fmt: skip
+    ranges: Ranges = option(Ranges, "what is random about pairs that are simulated on the fly")
+    steps: int = option(2000, "optimisation steps", unit="", low=1, exclusive="length", group=_HOW)
+    epochs: float | None = option(
+        None, "passes over as many pixels as the training slices have, instead of steps", unit="", above=0,
+        exclusive="length", group=_HOW,
+    )  # fmt: skip
+    minutes: float | None = option(
+        None, "training time, instead of steps", unit="min", above=0, exclusive="length", group=_HOW
+    )
+    batch: int = option(
+        8, "patches per step, over all processes", unit="", low=1, high=65_536, group=_HOW, panel=True,
+        usual=(1, 1024),
+    )  # fmt: skip
+    patch: int = option(128, "side of a patch", unit="px", low=1, high=4096, group=_HOW, panel=True, usual=(8, 512))
+    learning_rate: float = option(
+        1e-3, "learning rate at the start; it falls to 1 % along a cosine", unit="", above=0, flag="--lr",
+        group=_HOW, panel=True, usual=(1e-6, 1.0),
+    )  # fmt: skip
+    average: float = option(
+        0.999, "weight of the past in the moving average of the weights, which is what is published", unit="", low=0,
+        below=1, group=_HOW, flag="-",
+    )  # fmt: skip
+    loss: str = option(
+        "relative", "what is minimised; relative weighs every dose alike", choices=tuple(LOSSES), group=_HOW, panel=True
+    )
+    small_error: float = option(
+        0.1, "part of a patch's noise below which errors count by their square; small values teach the median, large "
+        "ones the mean; of the relative loss", unit="", above=0, group=_HOW, flag="-",
+    )  # fmt: skip
+    bias_weight: float = option(
+        1.0, "weight of errors of the mean, which keeps HU right; over 8 by 8 pixels and each tissue, in the "
+        "relative loss", unit="", low=0, group=_HOW, flag="-",
+    )  # fmt: skip
+    variance_weight: float = option(
+        0.0, "weight of residual noise in the loss; holds back noise that looks like lung texture, "
+        "takes some texture with it, and doubles the time of a step; 2.5 made the bundled model; of the relative loss "
+        "and pairs simulated on the fly", unit="", low=0, metavar="W", group=_FLY,
+    )  # fmt: skip
+    blocks: int | None = option(
+        None, "different blocks of slices, after which they come again", unit="", low=1, none="ever new ones",
+        group=_FLY,
+    )  # fmt: skip
+    keep_blocks: str | None = option(
+        None, "folder in which simulated blocks are kept, for runs that use the same ones",
+        none="they are simulated again", metavar="FOLDER", group=_FLY,
+    )  # fmt: skip
+    pool: int = option(16, "blocks in the memory of the device", unit="", low=1, high=4096, group=_FLY, flag="-")
+    steps_per_case: int = option(
+        20, "steps until the oldest block is replaced by a new one", unit="", low=1, group=_FLY, flag="-"
+    )
+    seed: int = option(
+        0, "seed of everything random: the same seed gives the same network", unit="", low=0, group=_HOW, panel=True,
+        usual=(0, 999_999),
+    )  # fmt: skip
+    device: str = option(
+        "auto", "auto, cpu, cuda (or cuda:1, ...) or mps; auto takes a GPU if there is one; a resumed run may have "
+        "another one", metavar="DEVICE", group=_MACHINE, panel=True, usual=("auto", "cpu", "cuda", "mps"),
+    )  # fmt: skip
+    precision: str = option(
+        "float32", "number format of the network; bfloat16 is about twice as fast on processors that have it, "
+        "float16 on NVIDIA "
+        "GPUs", choices=PRECISIONS, group=_MACHINE, panel=True,
+    )  # fmt: skip
+    compile: bool = option(
+        False, "let torch.compile translate the network: a minute at the beginning, faster steps after it; on one "
+        "NVIDIA GPU whole steps are recorded, and small networks are several times as fast; not in float16, not of "
+        "networks that flow", group=_MACHINE, panel="compileNetwork",
+    )  # fmt: skip
+    validate_every: int = option(
+        200, "steps between validations", unit="", low=1, metavar="STEPS", group=_HOW, panel=True,
+        usual=(1, 1_000_000),
+    )  # fmt: skip
+    checkpoint_minutes: float = option(2.0, "time between checkpoints", unit="min", above=0, metavar="M", group=_HOW)
 
     def __post_init__(self):
         network = networks.summary(self.network)
@@ -150,26 +197,7 @@ class TrainingSettings:
                 "it with 'ipv2 compare'"
             )
         check_strategy(self.strategy, self.blend)
-        for name, known in (("pairs", PAIRS), ("precision", PRECISIONS), ("loss", tuple(LOSSES))):
-            if getattr(self, name) not in known:
-                raise InputError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
-        for name in (
-            "steps", "batch", "patch", "learning_rate", "pool", "steps_per_case", "validate_every", "epochs",
-            "minutes", "checkpoint_minutes", "blocks", "small_error",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise InputError(f"{name} is {value}: it must be above 0")
-        for name, most in _MOST.items():
-            if getattr(self, name) > most:
-                raise InputError(f"{name} is {getattr(self, name)}: use {most} at most")
-        for name in ("bias_weight", "variance_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be 0 or more")
-        if not 0 <= self.average < 1:
-            raise InputError(f"average is {self.average}: use 0 (the weights as they are) to below 1")
-        if self.seed < 0:
-            raise InputError(f"seed {self.seed} is negative: use 0 or more")
+        check(self)
         if self.epochs is not None and self.minutes is not None:
             raise InputError(f"{self.epochs:g} epochs and {self.minutes:g} minutes: give one of them")
         if self.variance_weight and self.loss != "relative":

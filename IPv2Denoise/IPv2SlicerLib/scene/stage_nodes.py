@@ -19,9 +19,9 @@ from IPv2Lib.errors import InputError
 from IPv2Lib.hounsfield import LUNG_LEVEL, LUNG_WINDOW
 from IPv2Lib.io.volume import Volume, same_grid
 from IPv2Lib.purification import stage_files
+from IPv2Lib.purification.settings import Settings
 from IPv2Lib.purification.stage_files import read_stages
 from IPv2Lib.purification.stages import BACKGROUND_ENTRIES, CM1_ENTRIES, CM2_ENTRIES, DARK_ENTRIES, LABELS, Stages
-from IPv2Lib.purification.strategies import Settings
 
 from .changes import parent_of, remove_whole, subject_hierarchy, undoable_step
 from .display import center_view, show_compare, show_difference, show_overlay, view_of_name

@@ -13,6 +13,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from .LayoutRow import LayoutRow
+from .Options import connectOptions
 
 
 class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -24,10 +25,13 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     ----------
     LIBRARIES : tuple of str
         Packages that a developer's reload reloads with the module.
+    OPTIONS : tuple of type
+        Dataclasses of options that widgets of the panel show, see `Options.withOptions`.
     logic
         None until `setup`, which subclasses complete with `begin`.
     """
 
+    OPTIONS: tuple[type, ...] = ()
     LIBRARIES = ("IPv2Lib", "IPv2SlicerLib")
 
     def __init__(self, parent=None) -> None:
@@ -44,6 +48,7 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         uiWidget = slicer.util.loadUI(self.resourcePath(f"UI/{self.moduleName}.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
+        connectOptions(self.ui, *self.OPTIONS)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self._layoutRow = LayoutRow()
         self.layout.addWidget(self._layoutRow.widget)

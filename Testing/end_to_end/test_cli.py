@@ -24,7 +24,7 @@ from IPv2Lib.purification.strategies import Settings
 from IPv2Lib.simulation import phantom
 from small_chest import small_chest, without_notes
 
-LIBRARY_PARENT = Path(bundle.__file__).resolve().parents[1]
+LIBRARY_PARENT = Path(bundle.__file__).resolve().parents[2]
 COARSE = "The pixels measure 5.47 mm, the model was trained on 0.4 to 1.3 mm: structures have an unusual size for it."
 """What is said about a scan of `small_chest` before it is denoised."""
 

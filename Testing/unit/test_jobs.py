@@ -23,7 +23,7 @@ from IPv2SlicerLib.jobs.job_runner import JobRunner, JobState, Task
 from IPv2SlicerLib.jobs.logs import default_log_folder
 from IPv2SlicerLib.jobs.processes import end_process_tree
 
-LIBRARY_PARENT = Path(job_runner.__file__).resolve().parents[1]
+LIBRARY_PARENT = Path(job_runner.__file__).resolve().parents[2]
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 

@@ -1,5 +1,5 @@
-"""What purification does: every choice, checked. Needs nothing but the standard library, so that panels open at "
-"once."""
+"""What purification does: every choice, checked. Needs nothing but the standard library, so that panels open at
+once."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ class Settings:
 
     remove_background: bool = option(
         True, "leave the room around the body to the uLDCT; the common mask M is then lung and airways only, CM2 "
-        "instead "
-        "of CM1", default=_BY_STRATEGY, group=_MODULES, panel=True,
+        "instead of CM1", default=_BY_STRATEGY, group=_MODULES, panel=True,
     )  # fmt: skip
     add_noise: bool = option(
         True, "train on the NDCT with simulated noise inside the common mask", default=_BY_STRATEGY, group=_MODULES,

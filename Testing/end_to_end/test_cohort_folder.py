@@ -22,6 +22,7 @@ from IPv2Lib.inference.options import DenoiseOptions
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
+from IPv2Lib.progress import Progress
 from small_chest import small_chest
 
 DAY = 86_400
@@ -394,11 +395,15 @@ def test_a_stopped_call_goes_on(run, a, b, tmp_path):
     names = run.outputs()
     put(a, 4), put(b, 5), put(c, 6)
     with pytest.raises(KeyboardInterrupt):
-        denoise_cohort([c, b, a], run.folder, run.model, DenoiseOptions(device="cpu"), progress=stop_at("scan.nrrd", 2))
+        denoise_cohort(
+            [c, b, a], run.folder, run.model, DenoiseOptions(device="cpu"), progress=Progress(stop_at("scan.nrrd", 2))
+        )
     assert [row["status"] for row in report(run.folder)] == [DENOISED, "not begun", "not begun", OTHER, OTHER]
     assert run(a, b, c) == [DENOISED, DENOISED, KEPT] and run.outputs() == names
     with pytest.raises(KeyboardInterrupt):  # before anything
-        denoise_cohort([a], tmp_path / "new", run.model, DenoiseOptions(device="cpu"), progress=stop_at("scan.nrrd", 1))
+        denoise_cohort(
+            [a], tmp_path / "new", run.model, DenoiseOptions(device="cpu"), progress=Progress(stop_at("scan.nrrd", 1))
+        )
     run.folder = tmp_path / "new"
     assert run(b, a) == [DENOISED, DENOISED]
 

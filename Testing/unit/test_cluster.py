@@ -201,13 +201,14 @@ def test_workers_clean_up_when_they_are_stopped(tmp_path):
 def test_workers_leave_signals_to_their_owner_and_end_with_it(tmp_path):
     """What a terminal or a job scheduler sends reaches all processes; the death of the owner none."""
     script = (
-        "import sys; from pathlib import Path; sys.path[:0] = sys.argv[1:3]; import test_cluster as t\n"
-        "if __name__ == '__main__': t.cluster.run(t.waits, [Path(p) for p in sys.argv[3:]], workers=2)"
+        "import sys; from pathlib import Path; sys.path[:0] = sys.argv[1:4]; import test_cluster as t\n"
+        "if __name__ == '__main__': t.cluster.run(t.waits, [Path(p) for p in sys.argv[4:]], workers=2)"
     )
     (tmp_path / "script.py").write_text(script)
     places = [tmp_path / "a", tmp_path / "b"]
     owner = subprocess.Popen(
-        [sys.executable, tmp_path / "script.py", LIBRARY, str(Path(__file__).parent), *places], start_new_session=True
+        [sys.executable, tmp_path / "script.py", LIBRARY, *map(str, Path(__file__).parents[:2]), *places],
+        start_new_session=True,
     )
     marks = [place.with_suffix(".begun") for place in places]
     wait_for(lambda: owner.poll() is not None or all(mark.exists() and mark.read_text() for mark in marks))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Cancelled
-from ..inference.filters import FILTERS
 from . import arguments
 from .console import Console
 from .options import LOADING, aligned
@@ -20,6 +19,7 @@ _DATASET = "a purified data set that 'ipv2 prepare' made"
 
 def _compare_options(command: argparse.ArgumentParser) -> None:
     from ..evaluation.settings import ComparisonSettings
+    from ..inference.filters import FILTERS
 
     command.description = (
         "Score models and filters on the test scans of a purified data set: against the scan before its dose was\n"

@@ -224,7 +224,7 @@ def test_the_limits_are_for_this_thread_and_this_call_only():
 
 @pytest.mark.parametrize("settings", [{"batch": 10**9}, {"patch": 10**9}, {"pool": 10**9}])
 def test_settings_of_a_run_have_limits(settings):
-    with pytest.raises(InputError, match="at most"):
+    with pytest.raises(InputError, match="it must be from 1 to"):
         TrainingSettings(**settings)
 
 

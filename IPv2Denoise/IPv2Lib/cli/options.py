@@ -75,8 +75,8 @@ def add_certificates(command: argparse.ArgumentParser) -> None:
     """Give a command the heading of many cases, and the certificates of `with_certificates`."""
     group = command.add_argument_group(
         GROUP,
-        "Processes of this machine talk through pipes that no other user can reach. A Dask cluster is as safe as it "
-        "was made: without TLS, whoever reaches its scheduler can run programs as its user.",
+        "Processes of this machine talk through pipes that no other user can reach. A Dask cluster\n"
+        "is as safe as it was made: without TLS, whoever reaches its scheduler can run programs as its user.",
     )
     group.add_argument("--tls-ca", type=Path, metavar="FILE", help="PEM: who signed the scheduler's certificate")
     group.add_argument("--tls-cert", type=Path, metavar="FILE", help="PEM: your certificate for the scheduler")

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import struct
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -311,7 +310,7 @@ def test_a_folder_without_permission(ipv2, scan, model, tmp_path, contents, monk
         raise PermissionError(13, "Permission denied")
 
     before = contents()
-    monkeypatch.setattr(tempfile, "TemporaryFile", locked)
+    monkeypatch.setattr(os, "mkdir", locked)
     for command in (
         ("denoise", scan, tmp_path / "out.nrrd", "--model", model),
         ("simulate", scan, tmp_path / "out.nrrd", "--dose", 0.1),

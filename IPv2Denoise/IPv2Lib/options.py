@@ -283,7 +283,7 @@ def reference(kind: type) -> list[tuple[str, str, str]]:
     rows = []
     for name, declared in declarations(kind).items():
         of, written = kind_of(kind, name).of, flags(name, declared)
-        if dataclasses.is_dataclass(of):
+        if isinstance(of, type) and dataclasses.is_dataclass(of):
             rows += [(f"{name}.{inner}", flag, text) for inner, flag, text in reference(of)]
         else:
             rows.append((name, written[0] if written else "", words(kind, name, declared.flag_percent)))
@@ -346,7 +346,8 @@ def panel_limits(declared: Option) -> tuple[float | None, float | None]:
     high = declared.high if high is None else high
     if declared.none_value is not None:
         low = declared.none_value
-    return tuple(None if each is None else float(_number(each * scale)) for each in (low, high))
+    low, high = (None if each is None else float(_number(each * scale)) for each in (low, high))
+    return low, high
 
 
 def panel_unit(declared: Option) -> str:

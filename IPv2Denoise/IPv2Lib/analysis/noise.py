@@ -105,9 +105,9 @@ def homogeneous_places(array: np.ndarray, keep: float = 0.05, most: int = 400) -
         row, column = np.nonzero(tissue)
         places.append(np.stack([np.full_like(row, index), row * (PATCH // 2), column * (PATCH // 2)], 1))
         flatness.append(low[tissue].std((1, 2)))
-    places, flatness = np.concatenate(places), np.concatenate(flatness)
-    count = min(len(places), most, max(16, round(keep * len(places))))
-    return places[np.argsort(flatness, kind="stable")[:count]]
+    found = np.concatenate(places)
+    count = min(len(found), most, max(16, round(keep * len(found))))
+    return found[np.argsort(np.concatenate(flatness), kind="stable")[:count]]
 
 
 def cut(array: np.ndarray, places: np.ndarray) -> np.ndarray:

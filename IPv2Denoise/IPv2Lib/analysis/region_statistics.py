@@ -190,8 +190,8 @@ def statistics(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> lis
     for region in _present(labels):
         inside = labels == region
         means = _means(inside, before, after)
-        sigmas = _sigmas(inside, before, after, strengths=(0.0, 1.0))
-        rows.append(_row(region, int(inside.sum()), means, sigmas))
+        sigma_before, sigma_after = _sigmas(inside, before, after, strengths=(0.0, 1.0))
+        rows.append(_row(region, int(inside.sum()), means, (sigma_before, sigma_after)))
     return rows
 
 

@@ -7,14 +7,17 @@ import dataclasses
 import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import options as declared_options
 from ..errors import InputError
 from ..io import settings_file
 from ..options import Option, declarations, flags, kind_of, words
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def add(
@@ -29,14 +32,14 @@ def add(
     only, skip : collection of str
         Fields that are taken, by default all, and that are left out.
     """
-    headings: dict[str, Any] = {each.title: each for each in command._action_groups}
+    headings: dict[str | None, Any] = {each.title: each for each in command._action_groups}
     exclusive: dict[str, Any] = {}
     inner: list[type] = []
     for names, declared in _arguments(kind):
         if names[0] in skip or (only is not None and names[0] not in only):
             continue
         form = kind_of(kind, names[0])
-        if dataclasses.is_dataclass(form.of):
+        if isinstance(form.of, type) and dataclasses.is_dataclass(form.of):
             inner.append(form.of)
             continue
         place: Any = command
@@ -58,7 +61,7 @@ def given(options: argparse.Namespace, kind: type) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for names, declared in _arguments(kind):
         form = kind_of(kind, names[0])
-        if dataclasses.is_dataclass(form.of):
+        if isinstance(form.of, type) and dataclasses.is_dataclass(form.of):
             if inner := given(options, form.of):
                 found[names[0]] = inner
             continue
@@ -100,7 +103,8 @@ def add_settings(command: argparse.ArgumentParser) -> None:
 def _replaced(settings: T, values: dict[str, Any]) -> T:
     declared = declarations(type(settings))
     for name in list(values):
-        if dataclasses.is_dataclass(before := getattr(settings, name)):
+        before: Any = getattr(settings, name)
+        if dataclasses.is_dataclass(before) and not isinstance(before, type):
             values[name] = _replaced(before, values[name])
         elif isinstance(before, dict):
             values[name] = before | values[name]

@@ -153,7 +153,7 @@ class Console:
     def _input_notes(self) -> Iterator[None]:
         """Show what reading has to say of an input, wherever it says so."""
 
-        def show(message: Warning, category: type[Warning], *place: Any, **more: Any) -> None:
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, InputNote):
                 self.note(str(message))
             else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..evaluation import agreement
 from ..evaluation.agreement import OVERALL
@@ -85,6 +85,7 @@ def run(
     progress.report(0.0, "scanning a synthetic chest twice")
     pair = phantom.pair(seed=seed, size=SIZE, slices=SLICES, dose=DOSE, breath=BREATH_MM)
     stages = purify(pair.uldct, pair.ndct, IPV2, progress=progress.part(0.35, 0.6))
+    assert stages.weakly_denoised is not None
     result = denoise(pair.uldct, model, device=device, progress=progress.part(0.6, 0.8))
 
     progress.report(0.8, "scoring against the truth")
@@ -115,7 +116,8 @@ def _draw(
     folder: Path, stages: Stages, candidates: dict[str, Volume], truth: Volume
 ) -> tuple[list[report.Picture], tuple[str, ...]]:
     """Write the pictures; return them for the report, or none and the reason."""
-    panels = [(name, volume, "ct") for name, volume in candidates.items()] + [("Truth", truth, "ct")]
+    panels: list[tuple[str, Volume, Literal["ct", "difference"]]]
+    panels = [*((name, volume, "ct") for name, volume in candidates.items()), ("Truth", truth, "ct")]
     panels += [
         (f"{name} − truth", volume.with_array(volume.array - truth.array), "difference")
         for name, volume in candidates.items()

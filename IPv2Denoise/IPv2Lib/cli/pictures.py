@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from ..io.volume import Volume, same_grid
 from ..purification.stages import BACKGROUND_ENTRIES, CM1_ENTRIES, CM2_ENTRIES, DARK_ENTRIES
 
 if TYPE_CHECKING:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     from ..purification.purification import Settings, Stages
@@ -195,7 +196,7 @@ def _draw_key(sheet: _Sheet, panel: Panel, left: int, top: int, width: int) -> N
     sheet.text(panel.caption, left, top, size, width, _FAINT_INK)
     at = left
     for name, color in panel.swatches:
-        sheet.picture(np.uint8([[color]]), at, top, (size, size))
+        sheet.picture(np.array([[color]], np.uint8), at, top, (size, size))
         at += round(1.4 * size)
         at += round(sheet.text(name, at, top, size, left + width - at, _FAINT_INK) + 1.5 * size)
     if panel.limit_hu is not None:
@@ -226,11 +227,11 @@ class _Sheet:
         axes = self.figure.add_axes((*place, (columns - 2 * _HAIR) / width, (rows - 2 * _HAIR) / height))
         axes.imshow(pixels, aspect="auto")
         axes.set_axis_off()
-        size = _key_size(columns)
-        box = {"facecolor": "black", "edgecolor": "none", "pad": _points(size / 4)}
-        for letter, x in (("R", size / 4), ("L", columns - size / 4)) if marked else ():
+        high = _key_size(columns)
+        box = {"facecolor": "black", "edgecolor": "none", "pad": _points(high / 4)}
+        for letter, x in (("R", high / 4), ("L", columns - high / 4)) if marked else ():
             axes.text(
-                x / columns, 0.5, letter, transform=axes.transAxes, fontsize=_points(size), color=_INK,
+                x / columns, 0.5, letter, transform=axes.transAxes, fontsize=_points(high), color=_INK,
                 ha="left" if letter == "R" else "right", va="center", bbox=box,
             )  # fmt: skip
 
@@ -243,8 +244,10 @@ class _Sheet:
             x / across, 1 - top / down, text, color=ink, fontsize=_points(size), ha=side, va="top", parse_math=False
         )
 
+        canvas = cast("FigureCanvasAgg", self.figure.canvas)
+
         def wide() -> float:
-            return line.get_window_extent(self.figure.canvas.get_renderer()).width
+            return line.get_window_extent(canvas.get_renderer()).width
 
         if wide() > width:
             line.set_fontsize(_points(max(_SMALLEST_SIZE, int(0.98 * size * width / wide()))))

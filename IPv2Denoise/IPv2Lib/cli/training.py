@@ -152,7 +152,7 @@ def _check_model_out(folder: Path, card: dict[str, Any]) -> None:
         outputs.check_folder(folder, "train", False)
     blank = {"title": "-", "description": "-", "intended_use": "-", "limits": "-", "hu_range": [-1, 1], "metrics": {}}
     blank["training"] = {"data": [], "settings": {}, "seed": 0}
-    small = {"channels": [4], "blocks": [1]}
+    small: dict[str, Any] = {"channels": [4], "blocks": [1]}
     card = {**card, "training": blank["training"] | card.get("training", {})}
     with atomic.temporary_folder() as temporary:
         untrained = registry.build("unet", **small)

@@ -500,7 +500,7 @@ def _check_sources(case: Case) -> None:
     for path in case.sources:
         if not path.exists():
             raise InputError(f"{path} does not exist")
-    if case.uldct is not None and case.uldct.resolve() == case.ndct.resolve():
+    if case.uldct is not None and case.ndct is not None and case.uldct.resolve() == case.ndct.resolve():
         raise InputError(f"uLDCT and NDCT are the same file {case.ndct}: leave the uLDCT empty to have it simulated")
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import OutputError
 from ..io import outputs
@@ -76,4 +77,5 @@ def _without_outside(case: Case, dataset: Path) -> Case:
     """The case without its paths that lead out of the data set."""
     base = dataset.absolute()
     outside = [name for name in PATHS if (path := getattr(case, name)) and not path.absolute().is_relative_to(base)]
-    return replace(case, **dict.fromkeys(outside))
+    none: dict[str, Any] = dict.fromkeys(outside)
+    return replace(case, **none)

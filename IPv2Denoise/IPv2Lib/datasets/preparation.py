@@ -50,7 +50,7 @@ def prepare(
     split_projections: bool = False,
     keep_patient_names: bool = False,
     workers: int = 1,
-    scheduler: str | None = None,
+    scheduler: str | cluster.Scheduler | None = None,
     retries: int = 1,
     progress: Progress = NO_PROGRESS,
 ) -> list[Prepared]:

@@ -147,6 +147,7 @@ def _purify(order: Order, uldct: Volume, ndct: Volume, folder: Path, progress: P
                 outside |= no_pair[start:stop]
             regions = segment(stages.ndct.array if truth is None else truth[start:stop], uldct.spacing)
             regions[outside] = Region.OUTSIDE
+            assert stages.simulated is not None and stages.weakly_denoised is not None
             arrays["ndct"].write(_int16(stages.ndct.array).tobytes())
             arrays["simulated"].write(_int16(stages.simulated.array).tobytes())
             arrays["weak"].write(_int16(stages.weakly_denoised.array).tobytes())

@@ -376,7 +376,8 @@ def check_strategy(strategy: str, blend: float | None = None) -> None:
         raise InputError(f"blend T is {blend:g}; use 0 (only uLDCT outside the mask) to 1 (only NDCT)")
 
 
-def _hu(array: np.ndarray, where: Any) -> np.ndarray:
+def _hu(array: np.ndarray | None, where: Any) -> np.ndarray:
+    assert array is not None  # or the strategy would have been refused
     return np.array(array[where], np.float32)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -251,7 +251,7 @@ class _Scan:
     @cached_property
     def _prepared(self) -> dict[str, Reference]:
         images = {
-            "truth": lambda: self.shard.truth[self.slices],
+            "truth": lambda: cast(np.ndarray, self.shard.truth)[self.slices],
             "label": lambda: self.shard.test_label(self.slices, self._label_strategy),
         }
         labels = np.asarray(self.shard.regions[self.slices])
@@ -341,7 +341,7 @@ def _read_part(path: Path, references: Sequence[str]) -> dict[str, SliceSums] | 
 
 
 def _write_part(path: Path, sums: dict[str, SliceSums]) -> None:
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, one in sums.items():
         more = {key: getattr(one, key) for key in ("features", "reference_features", "feature_slices")}
         arrays |= {f"{name}/{key}": value for key, value in (one.sums | more).items()}

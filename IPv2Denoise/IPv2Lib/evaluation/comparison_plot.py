@@ -130,8 +130,10 @@ def _curves(axis: Axes, curves: Mapping[str, Any], title: str, log: bool = False
     axis.set_xlabel("1/mm", fontsize=8)
     axis.set_xlim(0, 1)
     for place, (name, (frequency, values)) in enumerate(curves.items()):
-        how = {"color": GREY, "linestyle": "-", "linewidth": 3, "alpha": 0.6} if not place else style(place - 1)
-        axis.plot(frequency, values, label=name, **{"linewidth": 1.2, **how})
+        how: dict[str, Any] = (
+            {"color": GREY, "linestyle": "-", "linewidth": 3, "alpha": 0.6} if not place else style(place - 1)
+        )
+        axis.plot(frequency, values, label=name, **({"linewidth": 1.2} | how))
     if not any(len(values) for _, values in curves.values()):
         axis.text(0.5, 0.5, "nothing to measure it in", transform=axis.transAxes, ha="center", color=GREY, fontsize=8)
         axis.set_yticks([])

@@ -14,7 +14,7 @@ import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -208,7 +208,7 @@ def _as_they_are(features: int) -> torch.nn.Module:
     """A feature network for torchmetrics that is given features."""
     import torch
 
-    identity = torch.nn.Identity()
+    identity: Any = torch.nn.Identity()
     identity.num_features = features
     return identity
 

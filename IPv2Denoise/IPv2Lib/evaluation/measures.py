@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -96,6 +96,7 @@ class Measure:
 
     def of(self, block: Block) -> float:
         """The value for a block of slices alone; NaN where it cannot be measured."""
+        assert self.finish is not None  # which only distances lack
         with np.errstate(all="ignore"):
             return float(self.finish(block.sums(self.sums)))
 
@@ -150,7 +151,7 @@ class Block:
         """Summed edge spectra of the result and of the reference, as `edge_sums` of them."""
         borders = find_borders(self.reference, self.labels, self.spacing_mm) if self.borders is None else self.borders
         return edge_sums(
-            *(sum(map(edges.edge_spectrum, images, borders[border])) for images in (self.result, self.reference))
+            *(_added(map(edges.edge_spectrum, images, borders[border])) for images in (self.result, self.reference))
         )
 
 
@@ -180,8 +181,12 @@ def _counted(value: float) -> np.ndarray:
     return np.array([0.0, 0.0]) if np.isnan(value) else np.array([value, 1.0])
 
 
+def _added(sums: Iterable[np.ndarray]) -> np.ndarray:
+    return cast(np.ndarray, sum(sums))
+
+
 def _by_slice(of: Callable[[np.ndarray, np.ndarray], float], block: Block) -> np.ndarray:
-    return sum(_counted(of(*pair)) for pair in zip(*block.windowed, strict=True))
+    return _added(_counted(of(*pair)) for pair in zip(*block.windowed, strict=True))
 
 
 def _by_region(labels: np.ndarray, values: Iterable[np.ndarray]) -> np.ndarray:
@@ -235,7 +240,7 @@ SUMS: dict[str, Callable[[Block], np.ndarray]] = {
     "sigma": _sigmas,
     "noise": _noise,
     "spectrum": _noise_spectrum,
-    **{f"{border}_edge": (lambda block, border=border: block.spectrum(border)) for border in BORDERS},
+    **{f"{border}_edge": partial(Block.spectrum, border=border) for border in BORDERS},
 }
 """What is measured in a block of slices, by name: numbers of which those of several blocks may be added."""
 

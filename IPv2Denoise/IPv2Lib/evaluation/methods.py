@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 from ..inference import denoisers
@@ -43,7 +44,11 @@ def find_denoisers(
         raise InputError("there is nothing to compare: name models, runs, filters, zero-shot networks, or 'input'")
     found = [_find(name, temporary / str(number), device) for number, name in enumerate(names)]
     unique = outputs.unique_names([Path(each.name) for each in found])
-    return [_with_steps(replace(each, name=name), flow_steps) for each, name in zip(found, unique, strict=True)]
+    return [_with_steps(_renamed(each, name), flow_steps) for each, name in zip(found, unique, strict=True)]
+
+
+def _renamed(denoiser: Any, name: str) -> Denoiser:
+    return replace(denoiser, name=name)
 
 
 def _find(name: str | Path, temporary: Path, device: str) -> Denoiser:

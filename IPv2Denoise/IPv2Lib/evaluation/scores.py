@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from .edges import FREQUENCIES
 from .measures import REGIONS, SUMS, Block, Measure, edge_spectra, find_borders
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .distances import Features
 
 LEAST_PATIENTS = 5
@@ -181,6 +183,7 @@ class Pool:
         """A measure and its interval."""
         if not measure.sums:
             return self._distance(measure)
+        assert measure.finish is not None
         sums = self._sums[measure.sums]
         with np.errstate(all="ignore"):
             value = float(measure.finish(self._share @ sums))
@@ -194,6 +197,7 @@ class Pool:
 
     def by_slice(self, measure: Measure) -> np.ndarray:
         """A measure of every slice by itself, in the order of the scans; NaN where it cannot be measured."""
+        assert measure.finish is not None  # which only distances lack
         with np.errstate(all="ignore"):
             return measure.finish(self._sums[measure.sums])
 
@@ -223,7 +227,7 @@ class Pool:
         return times
 
     def _distance(self, measure: Measure) -> Value:
-        between = partial(measure.between, seed=self._seed)
+        between = partial(cast("Callable[..., float]", measure.between), seed=self._seed)
         result, reference = (
             np.concatenate([getattr(scan, of) for scan in self._scans]) for of in ("features", "reference_features")
         )

@@ -72,7 +72,7 @@ class CohortFolder:
         by_digest: dict[str, str] = {}
         for name in [*self._inputs, *self._results]:  # somebody may have copied a result
             by_digest.setdefault(self._results[name].get(_PLACE, ""), name)
-        have = {place: name for place in places if (name := by_digest.get(named_place(place)[_PLACE]))}
+        have = {place: same for place in places if (same := by_digest.get(named_place(place)[_PLACE]))}
         fresh = [place for place in places if place not in have]
         inputs = self._inputs | {name: place for place, name in have.items()}
         gone = [name for name in self._results if name not in inputs or not inputs[name].exists()]

@@ -42,6 +42,8 @@ from .torch_device import choose_device
 if TYPE_CHECKING:
     import torch
 
+    from ..networks.registry import Network
+
 WHOLE_PIXELS = 1024 * 1024
 """Slices of more pixels are cut into tiles from the start on a CPU, which has no way to say that memory ran out."""
 
@@ -195,7 +197,8 @@ def denoise(
             if behind:
                 behind.result()
             behind = helper.submit(source.finish, indices, denoised, output)
-        behind.result()
+        if behind:
+            behind.result()
 
     network_output = volume.with_array(output)
     result = blend(volume, network_output, strength)
@@ -356,7 +359,7 @@ class _Runner:
 
     def __init__(
         self,
-        network: torch.nn.Module,
+        network: Network,
         plan: Plan,
         self_ensemble: bool,
         progress: Progress,
@@ -417,7 +420,7 @@ class _Runner:
         if self.self_ensemble:
             # Padded before it is turned, a tile is seen in the blocks of pixels in which the whole slice is.
             views, x = VIEWS, pad_to_multiple(x, getattr(self.network, "multiple", 1))
-        total = 0.0
+        total: Any = 0.0
         for mirrored, turns in views:
             self.progress.check("denoising was cancelled")
             seen = torch.rot90(x.flip(-1) if mirrored else x, turns, (-2, -1))
@@ -474,7 +477,7 @@ class _Runner:
         try:
             self.network = self.network.to(self.plan.device)
             if self.plan.device != "mps":
-                self.network = self.network.to(memory_format=torch.channels_last)
+                self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stub
         except RuntimeError as error:
             if self.plan.device == "cpu" or not _is_out_of_memory(error):
                 raise
@@ -482,7 +485,7 @@ class _Runner:
                 self.fraction, f"not enough memory on {self.plan.device} for the network; using the CPU"
             )
             self.plan = Plan("cpu", 1)
-            self.network = self.network.to("cpu").to(memory_format=torch.channels_last)
+            self.network = self.network.to("cpu").to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # likewise
 
 
 def _chosen(slices: Sequence[int] | None, count: int) -> list[int]:

@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ..errors import OutputError
 from . import locks
@@ -293,7 +294,7 @@ def _stamps(folder: Path) -> dict[str, list[int] | None] | None:
     return stamps
 
 
-def _replace_folder(private: Path, folder: Path, replaced: dict[str, list[int]] | None) -> None:
+def _replace_folder(private: Path, folder: Path, replaced: dict[str, list[int] | None] | None) -> None:
     fresh, old = private / _NEW, private / _OLD
     if replaced is None or not folder.exists():
         rename_to_new(fresh, folder)
@@ -342,7 +343,7 @@ def _finish(private: Path) -> None:
         _rescue(old if old.exists() else fresh, folder, journal["replaced"])
 
 
-def _rescue(old: Path, folder: Path, replaced: dict[str, list[int]]) -> None:
+def _rescue(old: Path, folder: Path, replaced: dict[str, list[int] | None]) -> None:
     """Move what somebody put into a folder while it was being replaced to where they will look for it."""
     for name, stamp in (_stamps(old) or {}).items():
         place = folder / name
@@ -358,7 +359,7 @@ def _rescue(old: Path, folder: Path, replaced: dict[str, list[int]]) -> None:
 def _exchange(a: Path, b: Path) -> bool:
     """Let two folders change names in one step; False where the system cannot."""
     names = (os.fsencode(a), os.fsencode(b))
-    library = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
+    library: Any = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
     here = -100  # AT_FDCWD
     if sys.platform == "linux" and hasattr(library, "renameat2"):
         failed = library.renameat2(here, names[0], here, names[1], 2)  # RENAME_EXCHANGE

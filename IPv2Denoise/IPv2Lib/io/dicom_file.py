@@ -14,7 +14,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -122,7 +122,9 @@ def read_dataset(path: Path, only: Sequence[str] | None = None) -> Dataset:
     """All elements of a file, or some and no pixels."""
     with guard(path), quiet:
         _check_inflated_size(path)
-        return pydicom.dcmread(path, stop_before_pixels=only is not None, force=True, specific_tags=only)
+        return pydicom.dcmread(
+            path, stop_before_pixels=only is not None, force=True, specific_tags=None if only is None else list(only)
+        )
 
 
 def sop_class_uid(dataset: Dataset) -> str:
@@ -333,7 +335,7 @@ class _Quiet(contextlib.ContextDecorator):
             if not self._users:
                 own = [each for each in warnings.filters if getattr(each[3], "pattern", None) == self._MODULE]
                 for each in own:
-                    warnings.filters.remove(each)
+                    cast("list", warnings.filters).remove(each)
 
 
 quiet = _Quiet()

@@ -201,6 +201,7 @@ def stored_values(dataset: Dataset, form: PixelFormat, frames: int, path: Path) 
                 f"{path} contradicts itself: its pixel data is {which}, its transfer syntax "
                 f"{pydicom.uid.UID(syntax).name or 'missing'}; export it again"
             )
+        assert element.file_tell is not None  # as it was read from a file
         end = element.file_tell + len(data)
         if encapsulated:
             _check_end(path, end)
@@ -275,9 +276,9 @@ def _decoded(codestream: bytes, form: PixelFormat, syntax: str, path: Path) -> n
     dicom_codestream.check(codestream, syntax, form.rows, form.columns, form.bits_allocated // 8)
     alone = Dataset()
     alone.file_meta = FileMetaDataset()
-    alone.file_meta.TransferSyntaxUID = syntax
+    alone.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
     alone.file_meta.MediaStorageSOPClassUID = alone.SOPClassUID = SecondaryCaptureImageStorage
-    alone.file_meta.MediaStorageSOPInstanceUID = alone.SOPInstanceUID = "1.2.3"
+    alone.file_meta.MediaStorageSOPInstanceUID = alone.SOPInstanceUID = pydicom.uid.UID("1.2.3")
     alone.SamplesPerPixel = 1
     alone.PhotometricInterpretation = "MONOCHROME2"
     alone.Rows, alone.Columns = form.rows, form.columns

@@ -7,7 +7,7 @@ no slice is an error; what is left out is named in the notes of the series.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -320,13 +320,13 @@ def _checked(images: list[_Image], name: str) -> Series:
             texts = " and ".join(f"{value!r} ({image.where})" for value, image in list(values.items())[:2])
             raise InputError(f"{name} mixes slices of different {keyword}, such as {texts}; keep those of one kind")
     slices = [_slice(image, name) for image in images]
-    for what, values, tolerance in (
+    for what, numbers, tolerance in (
         ("Rows", [[item.form.rows] for item in slices], 0),
         ("Columns", [[item.form.columns] for item in slices], 0),
         ("PixelSpacing", [item.pixel_spacing for item in slices], _SPACING_TOLERANCE_MM),
         ("ImageOrientationPatient", [item.orientation for item in slices], 1e-3),
     ):
-        _check_uniform(slices, name, what, np.array(values, dtype=float), tolerance)
+        _check_uniform(slices, name, what, np.array(numbers, dtype=float), tolerance)
 
     row, column = slices[0].orientation.reshape(2, 3)
     normal = np.cross(row, column)
@@ -387,7 +387,7 @@ def _check_uniform(slices: list[Slice], name: str, what: str, values: np.ndarray
         )
 
 
-def _text(numbers: Sequence[float]) -> str:
+def _text(numbers: Iterable[float]) -> str:
     texts = [f"{number:.6g}" for number in numbers]
     return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 

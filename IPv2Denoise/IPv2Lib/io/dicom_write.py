@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -396,5 +396,5 @@ def _new_slices(volume: Volume, act: _Act) -> Iterator[Dataset]:
         yield dataset
 
 
-def _decimals(values: Sequence[float]) -> list[DSfloat]:
+def _decimals(values: Iterable[float]) -> list[DSfloat]:
     return [DSfloat(float(value), auto_format=True) for value in values]

@@ -22,7 +22,7 @@ def new_figure(width: float, height: float, *, dpi: float = 130, layout: str = "
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=dpi, layout=layout)
+    figure = Figure(figsize=(width, height), dpi=dpi, layout=layout)  # type: ignore[arg-type]  # "none" is missing there
     FigureCanvasAgg(figure)
     return figure
 

@@ -32,9 +32,10 @@ from ..errors import InputError, OutputError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # a module for mypy
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _SAME_START_SECONDS = 5.0  # within which two readings of when a process began agree
 _LEAVE_SECONDS = 2.0  # that what a dead owner has started may still hold its file

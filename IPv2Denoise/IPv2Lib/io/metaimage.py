@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -172,7 +172,7 @@ def _parts(path: Path, fields: dict[str, str], start: int) -> list[Part]:
     return [Part(file, skip, beside=True) for file in files]
 
 
-def _numbers(fields: dict[str, str], name: str, default: Iterable[float]) -> np.ndarray:
+def _numbers(fields: dict[str, str], name: str, default: Sequence[float] | np.ndarray) -> np.ndarray:
     """The finite numbers of a field, as many as there are by default."""
     if name not in fields:
         return np.array(default, float)

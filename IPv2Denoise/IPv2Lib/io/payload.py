@@ -18,7 +18,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -66,7 +65,7 @@ class Part:
     beside: bool = False
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> io.BufferedIOBase:
     """Open a regular file for reading; never waits, as for the other end of a pipe.
 
     Raises
@@ -132,7 +131,7 @@ def read(parts: Sequence[Part], encoding: str, dtype: np.dtype, count: int) -> n
 
 
 @contextlib.contextmanager
-def _opened(part: Part) -> Iterator[BinaryIO]:
+def _opened(part: Part) -> Iterator[io.BufferedIOBase]:
     try:
         with open_file(part.path) as file:
             yield file
@@ -142,7 +141,7 @@ def _opened(part: Part) -> Iterator[BinaryIO]:
         raise Damaged(f"{shown(part.path.name)}: {reason(error)}") from error
 
 
-def _check_room(file: BinaryIO, part: Part, encoding: str, dtype: np.dtype, count: int) -> None:
+def _check_room(file: io.BufferedIOBase, part: Part, encoding: str, dtype: np.dtype, count: int) -> None:
     """Refuse before memory is taken what a file of this size cannot hold."""
     stored = os.fstat(file.fileno()).st_size - max(part.start, 0)
     least = part.skip_bytes + count * (1 if encoding == "ascii" else dtype.itemsize)
@@ -150,7 +149,7 @@ def _check_room(file: BinaryIO, part: Part, encoding: str, dtype: np.dtype, coun
         raise Damaged(f"it is cut short, or its header is wrong: {least} bytes of voxels cannot come from {stored}")
 
 
-def _read_part(file: BinaryIO, part: Part, encoding: str, array: np.ndarray) -> None:
+def _read_part(file: io.BufferedIOBase, part: Part, encoding: str, array: np.ndarray) -> None:
     file.seek(*((-array.nbytes, os.SEEK_END) if part.start < 0 else (part.start,)))
     for _ in range(part.skip_lines):
         if not file.readline():
@@ -160,7 +159,7 @@ def _read_part(file: BinaryIO, part: Part, encoding: str, array: np.ndarray) -> 
         return
     stream = decoded(file, encoding, array.nbytes + 3)
     stream.seek(part.skip_bytes, os.SEEK_CUR)
-    target, done = memoryview(array.view(np.uint8)), 0
+    target, done = array.view(np.uint8).data, 0
     while count := stream.readinto(target[done : done + _BLOCK]):
         done += count
     if done < len(target):
@@ -170,7 +169,7 @@ def _read_part(file: BinaryIO, part: Part, encoding: str, array: np.ndarray) -> 
         raise Damaged(f"it holds more data than the {len(target)} bytes that its header tells of")
 
 
-def decoded(file: BinaryIO, encoding: str, most: int = -1) -> BinaryIO:
+def decoded(file: io.BufferedIOBase, encoding: str, most: int = -1) -> io.BufferedIOBase:
     """What follows in a file, decompressed; of zlib's no more than `most` bytes."""
     if encoding == "gzip":
         return gzip.GzipFile(fileobj=file)
@@ -187,7 +186,7 @@ def decoded(file: BinaryIO, encoding: str, most: int = -1) -> BinaryIO:
     return file
 
 
-def _from_text(data: bytes, array: np.ndarray) -> list[float]:
+def _from_text(data: bytes, array: np.ndarray) -> list[float] | list[int]:
     words = data.replace(b",", b" ").split()
     if len(words) != array.size:
         raise Damaged(f"it holds {len(words)} numbers, and its header tells of {array.size}")
@@ -210,7 +209,7 @@ def compressed(array: np.ndarray, wbits: int) -> Iterator[bytes]:
 def blocks(array: np.ndarray) -> Iterator[memoryview]:
     """The bytes of an array, little endian, piece by piece, so that a stop need not wait for the whole."""
     for plane in array:
-        yield memoryview(np.ascontiguousarray(plane, array.dtype.newbyteorder("<"))).cast("B")
+        yield np.ascontiguousarray(plane, array.dtype.newbyteorder("<")).data.cast("B")
 
 
 def rescaled(array: np.ndarray, slope: float, intercept: float) -> np.ndarray:

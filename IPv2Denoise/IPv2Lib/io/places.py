@@ -13,6 +13,11 @@ _SHEAR_TOLERANCE = 0.3
 _LONGEST_MM = 1e5
 
 
+def _three(values: np.ndarray) -> tuple[float, float, float]:
+    x, y, z = map(float, values)
+    return x, y, z
+
+
 @dataclass(frozen=True)
 class Place:
     """Spacing (mm), origin (mm) and direction (columns x, y, z) in LPS, as in `Volume`."""
@@ -44,7 +49,7 @@ class Place:
             spacing = np.array([*spacing, 1.0])
         if abs(np.linalg.det(direction)) < 1e-3:
             raise Damaged(f"its direction {_text(direction.ravel())} cannot be inverted")
-        return cls(tuple(map(float, spacing)), tuple(map(float, origin)), tuple(map(float, direction.ravel())))
+        return cls(_three(spacing), _three(origin), tuple(map(float, direction.ravel())))
 
     @property
     def affine(self) -> np.ndarray:

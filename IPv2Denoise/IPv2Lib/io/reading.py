@@ -59,22 +59,21 @@ def python() -> str:
 
 
 class _Reader:
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._answers: queue.SimpleQueue = queue.SimpleQueue()
 
     def read(self, paths: Path | Sequence[Path]) -> tuple[Volume, list[str]]:
         from .volume import Volume
 
-        several = not isinstance(paths, Path)
-        named = f"{paths[0]} and {len(paths) - 1} more files" if several else str(paths)
+        named = str(paths) if isinstance(paths, Path) else f"{paths[0]} and {len(paths) - 1} more files"
         files = files_of(paths)
         more = SECONDS_PER_MB * megabytes(files)
         limit, work = SECONDS + more, WORK_SECONDS + WORK_SECONDS_PER_FILE * len(files) + more
         request = {
-            "paths": [str(path) for path in (paths if several else [paths])],
-            "several": several,
+            "paths": [str(path) for path in ([paths] if isinstance(paths, Path) else paths)],
+            "several": not isinstance(paths, Path),
             "folder": os.getcwd(),
             "seconds": limit,
             "work": work,
@@ -87,6 +86,7 @@ class _Reader:
                 raise
         if "error" in answer:
             raise InputError(answer["error"])
+        assert array is not None
         return Volume(array, answer["spacing"], answer["origin"], answer["direction"]), answer["notes"]
 
     def stop(self) -> None:
@@ -96,19 +96,20 @@ class _Reader:
     def forget(self) -> None:
         """In a process that was forked from the one that had started the reader."""
         if self._process is not None:
-            for pipe in (self._process.stdin, self._process.stdout):
+            for pipe in filter(None, (self._process.stdin, self._process.stdout)):
                 pipe.close()  # or the reader would not see that process end
             self._process.returncode = 0  # not ours to wait for
-        self.__init__()
+        _Reader.__init__(self)
 
     def _ask(self, request: dict[str, Any], limit: float, named: str) -> tuple[dict[str, Any], np.ndarray | None]:
-        fresh = self._process is None or self._process.poll() is not None
-        if fresh:
-            self._start()
+        process, fresh = self._process, False
+        if process is None or process.poll() is not None:
+            process, fresh = self._start(), True
+        assert process.stdin is not None
         message = memoryview(json.dumps(request).encode() + b"\n")
         with contextlib.suppress(OSError):  # it may have died, which the wait below finds out
             while message:
-                message = message[self._process.stdin.write(message) :]
+                message = message[process.stdin.write(message) :]
         waited = 0.0
         limit += _START_SECONDS if fresh else 0.0
         while True:
@@ -122,7 +123,7 @@ class _Reader:
                         f"cannot read {named}: no end after {limit:.0f} s, the file is probably damaged"
                     ) from None
         if answer is None:
-            code = self._process.wait()
+            code = process.wait()
             if code == -getattr(signal, "SIGXCPU", 0):
                 raise InputError(
                     f"cannot read {named}: no end after {request['work']:.0f} s of computing, the file is probably "
@@ -133,11 +134,11 @@ class _Reader:
             )
         return answer
 
-    def _start(self) -> None:
+    def _start(self) -> subprocess.Popen[bytes]:
         library = str(Path(__file__).resolve().parents[2])
         search = os.pathsep.join([library, *filter(None, [os.environ.get("PYTHONPATH")])])
         try:
-            self._process = subprocess.Popen(
+            process = self._process = subprocess.Popen(
                 [python(), "-m", f"{__package__}.reading_process"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
                 cwd=library,  # Python looks for modules there first: not in a folder of somebody's files
@@ -146,15 +147,15 @@ class _Reader:
         except OSError as error:
             raise InputError(f"DICOM cannot be read: {python()} does not start ({error.strerror})") from error
         self._answers = queue.SimpleQueue()
-        threading.Thread(
-            target=_listen, args=(self._process.stdout, self._answers), name="ipv2-reading", daemon=True
-        ).start()
+        threading.Thread(target=_listen, args=(process.stdout, self._answers), name="ipv2-reading", daemon=True).start()
+        return process
 
     def _end(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            self._process.stdin.close()
+            if self._process.stdin is not None:
+                self._process.stdin.close()
             self._process = None
 
 
@@ -166,7 +167,7 @@ def _listen(pipe, answers: queue.SimpleQueue) -> None:
             array = None
             if "shape" in answer:
                 array = np.empty(answer["shape"], answer["dtype"])
-                target, done = memoryview(array).cast("B"), 0
+                target, done = array.data.cast("B"), 0
                 while done < len(target):
                     count = pipe.readinto(target[done:])
                     if not count:

@@ -55,8 +55,8 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview | None]
     except IPv2Error as error:
         return {"error": " ".join(str(error).split())}, None
     except MemoryError:
-        error = f"cannot read {request['paths'][0]}: it asks for more memory than its size makes likely"
-        return {"error": error}, None
+        text = f"cannot read {request['paths'][0]}: it asks for more memory than its size makes likely"
+        return {"error": text}, None
     except Exception as error:  # whatever a damaged file makes a library raise
         text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         return {"error": f"cannot read {request['paths'][0]}: it is damaged ({text})"}, None
@@ -65,7 +65,7 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview | None]
         "origin": volume.origin, "direction": volume.direction,
         "notes": notes,
     }  # fmt: skip
-    return answer, memoryview(np.ascontiguousarray(volume.array)).cast("B")
+    return answer, np.ascontiguousarray(volume.array).data.cast("B")
 
 
 def _read(paths: Path | Sequence[Path]):
@@ -88,9 +88,8 @@ def _with_names(text: str, names: dict[str, str]) -> str:
 @contextlib.contextmanager
 def _unicode_names(paths: Path | Sequence[Path]) -> Iterator[tuple[Path | Sequence[Path], dict[str, str]]]:
     """The same files under names that are UTF-8, which is all that ITK takes; and the names that they stand for."""
-    several = not isinstance(paths, Path)
-    folder = None if several else paths if paths.is_dir() else paths.parent
-    slices = list(paths) if several else []
+    folder = (paths if paths.is_dir() else paths.parent) if isinstance(paths, Path) else None
+    slices = [] if isinstance(paths, Path) else list(paths)
     if folder is not None:
         with contextlib.suppress(OSError):  # which reading will name
             slices = [item for item in folder.iterdir() if item.is_file()]
@@ -102,10 +101,14 @@ def _unicode_names(paths: Path | Sequence[Path]) -> Iterator[tuple[Path | Sequen
         links = {}
         for index, file in enumerate(slices):
             name = file.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\\", "")
-            links[file] = Path(temporary, f"{index}-{name}" if several or (Path(temporary) / name).exists() else name)
+            links[file] = Path(
+                temporary, f"{index}-{name}" if folder is None or (Path(temporary) / name).exists() else name
+            )
             links[file].symlink_to(file.absolute())
-        readable = list(links.values()) if several else Path(temporary) if paths.is_dir() else links[paths]
-        yield readable, {temporary: str(folder or Path(paths[0]).parent)}
+        if isinstance(paths, Path):
+            yield Path(temporary) if paths.is_dir() else links[paths], {temporary: str(folder)}
+        else:
+            yield list(links.values()), {temporary: str(Path(paths[0]).parent)}
 
 
 def _is_unicode(path: Path) -> bool:

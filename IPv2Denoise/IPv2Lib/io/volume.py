@@ -87,7 +87,7 @@ class Volume:
         array = np.ascontiguousarray(self.array)
         place = f"{array.dtype.str} {array.shape} {self.spacing} {self.origin} {self.direction}\n"
         content = hashlib.sha256(place.encode())
-        content.update(array)
+        content.update(array.data)
         return content.hexdigest()
 
 

@@ -29,6 +29,8 @@ from . import quantization
 if TYPE_CHECKING:
     import torch
 
+    from ..networks.registry import Network
+
 FORMAT_VERSIONS = (1, 2)
 """Of the cards that can be read; with 2, weights can be in 8 bits."""
 CARD_FILE = "model.json"
@@ -82,7 +84,7 @@ class Bundle:
         """Noise that results keep unless asked otherwise, see `denoise.denoise`."""
         return float(self.card.get("kept_noise_hu", 0.0))
 
-    def network(self) -> torch.nn.Module:
+    def network(self) -> Network:
         """The network with its weights: float32, in evaluation mode, on the CPU.
 
         Raises

@@ -151,10 +151,10 @@ def selective_scan(
 
     passed = step.cumsum(0)
     whole = torch.exp(passed[-1][..., None] * decay)
-    before = [torch.zeros_like(state[:, 0])]
+    starts = [torch.zeros_like(state[:, 0])]
     for k in range(pieces - 1):
-        before.append(whole[:, k] * before[-1] + state[:, k])
-    before = torch.stack(before, 1)
+        starts.append(whole[:, k] * starts[-1] + state[:, k])
+    before = torch.stack(starts, 1)
     for t in range(piece):
         left = torch.exp(passed[t, ..., None] * decay) * before
         outputs[t] = outputs[t] + (left @ c[t, ..., None])[..., 0]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -133,6 +134,7 @@ class FFM(nn.Module):
         time = self.time(time)
         y = self.head(functional.pixel_unshuffle(pad_to_multiple(x, self.multiple), self.unshuffle))
         skips = []
+        stage: Any
         for stage, shrink in zip(self.down, self.shrink, strict=True):
             for block in stage:
                 y = block(y, time)
@@ -149,6 +151,8 @@ class FFM(nn.Module):
 
 class _Time(nn.Module):
     """Sines and cosines of the time (Vaswani et al., 2017) through two layers."""
+
+    _frequencies: torch.Tensor
 
     def __init__(self, width: int, outputs: int):
         super().__init__()

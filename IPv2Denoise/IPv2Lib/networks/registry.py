@@ -25,6 +25,16 @@ from ..errors import InputError
 if TYPE_CHECKING:
     import torch
 
+    class Network(torch.nn.Module):
+        """What every network has; `training_error` only some."""
+
+        context: int
+
+        def training_error(
+            self, x: torch.Tensor, target: torch.Tensor, uniform: torch.Tensor | None
+        ) -> torch.Tensor: ...
+
+
 HU_PER_UNIT = 1000.0
 """HU per unit of what a network reads and returns."""
 
@@ -115,7 +125,7 @@ def summary(name: str) -> NetworkInfo:
     return NetworkInfo(name, entry.title, entry.reference, entry.zero_shot, entry.generative)
 
 
-def build(name: str, *, most_weights: int | None = None, **arguments) -> torch.nn.Module:
+def build(name: str, *, most_weights: int | None = None, **arguments) -> Network:
     """A network with freshly initialised weights.
 
     Parameters
@@ -141,7 +151,7 @@ def build(name: str, *, most_weights: int | None = None, **arguments) -> torch.n
         arguments = getattr(module, entry.arguments) | arguments
     most_weights = limits.MOST_WEIGHTS if most_weights is None else min(most_weights, limits.MOST_WEIGHTS)
 
-    def make() -> torch.nn.Module:
+    def make() -> Network:
         return getattr(module, entry.network_class)(**arguments)
 
     try:

@@ -117,6 +117,8 @@ class WindowAttention(nn.Module):
     Shifted, the blocks begin half a window earlier, and those at the border hold only pixels that are neighbours.
     """
 
+    _apart: torch.Tensor
+
     def __init__(self, channels: int, head: int, window: int, shifted: bool):
         super().__init__()
         self.heads = channels // head

@@ -13,6 +13,8 @@ by the local gradients of the target, is not the network's matter: it trains wit
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -60,7 +62,7 @@ class StructKPN(nn.Module):
         )
         self.features = nn.Sequential(*(_Residual(filters) for _ in range(blocks)))
         self.predictor = nn.Sequential(nn.Conv2d(filters, kernel**2, 1), nn.ReLU(), nn.Conv2d(kernel**2, kernel**2, 1))
-        _start_narrow(self.predictor[-1], kernel)
+        _start_narrow(cast(nn.Conv2d, self.predictor[-1]), kernel)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         reach = self.kernel // 2
@@ -98,4 +100,5 @@ def _start_narrow(last: nn.Conv2d, kernel: int) -> None:
     with torch.no_grad():
         last.weight.mul_(0.1)
         # A weight that starts far below the others gets no gradient, so that it would stay there.
+        assert last.bias is not None
         last.bias.copy_((-2.0 * squared).clamp(min=-8.0))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..errors import Cancelled, InputError, IPv2Error, OutputError
 from ..progress import NO_PROGRESS, Progress
@@ -32,7 +32,7 @@ _POLL_SECONDS = 0.1
 class Work(Protocol):
     """What is done with one item: a function at file scope of a module that every worker can import."""
 
-    def __call__(self, item: Any, *, progress: Progress) -> Any:
+    def __call__(self, item: Any, /, *, progress: Progress) -> Any:
         """Return something that can be pickled. Progress is seen, and cancelling works within an item, only where
         the item is done in the calling process."""
 
@@ -169,7 +169,7 @@ class Crew:
                 logging.getLogger(__name__).error("%s\n%s", outcome.item, outcome.details)
             if finished:
                 finished(outcome)
-        return outcomes
+        return cast("list[Outcome]", outcomes)  # each has become of its item
 
     def _here(self, function, items, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         for index, item in enumerate(items):
@@ -181,6 +181,7 @@ class Crew:
     def _beside(self, function, items, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         progress.report(0.0, f"0 of {len(items)} done")
         jobs = [(function, item, self._retries) for item in items]
+        assert isinstance(self._hands, LocalWorkers)
         for done, (index, answer) in enumerate(
             self._hands.run(_attempted, jobs, lambda: progress.check(_CANCELLED)), 1
         ):
@@ -188,14 +189,15 @@ class Crew:
             progress.report(done / len(items), f"{done} of {len(items)} done, {items[index]}")
 
     def _there(self, function, items, progress: Progress) -> Iterator[tuple[int, Outcome]]:
+        client = cast("Client", self._hands)
         futures = {
-            index: self._hands.submit(_attempted, function, item, self._retries, pure=False)
+            index: client.submit(_attempted, function, item, self._retries, pure=False)
             for index, item in enumerate(items)
         }
         progress.report(0.0, f"0 of {len(items)} done")
         while futures:
             if progress.cancelled():
-                self._hands.cancel(list(futures.values()))
+                client.cancel(list(futures.values()))
                 raise Cancelled(_CANCELLED)
             ready = [index for index, future in futures.items() if future.done()]
             if not ready:
@@ -209,8 +211,9 @@ class Crew:
         from distributed import KilledWorker
 
         if future.cancelled():  # by nobody but the client, once it has lost its scheduler
+            address = cast("Client", self._hands).scheduler.address
             raise OutputError(
-                f"the Dask scheduler at {self._hands.scheduler.address} does not answer any more; what was finished "
+                f"the Dask scheduler at {address} does not answer any more; what was finished "
                 "stays: start it again, and the same command goes on"
             )
         try:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, cast
 
 from ..errors import InputError
 from ..progress import Progress
@@ -91,11 +91,11 @@ class LocalWorkers:
                     worker.job = job
                 except OSError:  # it died while it had nothing to do
                     waiting.appendleft(job)
-            busy = {worker.pipe: worker for worker in self._workers if worker.job is not None}
+            busy = {worker.pipe: (worker, worker.job) for worker in self._workers if worker.job is not None}
             for pipe in wait(list(busy), _POLL_SECONDS):
-                worker, job = busy[pipe], busy[pipe].job
+                worker, job = busy[cast(Connection, pipe)]
                 try:
-                    answer = pipe.recv()
+                    answer = worker.pipe.recv()
                 except (EOFError, OSError):
                     worker.process.kill()  # if it is not what ended it
                     self._bury(worker)
@@ -162,7 +162,9 @@ def serve_owner(stop: Connection | None = None, orphaned: Callable[[], None] = l
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    owner = multiprocessing.parent_process().sentinel
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # as whoever calls this was started by somebody
+    owner = parent.sentinel
 
     def watch() -> None:
         if owner in wait([owner, *([stop] if stop else [])]):

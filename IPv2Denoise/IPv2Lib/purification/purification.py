@@ -8,6 +8,7 @@ and `mixing`.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from .mixing import mix_test_label, mix_training_input
 from .settings import IPV2, MATCHED, Settings
 from .stages import BACKGROUND, BODY, LUNG, OUTSIDE, Stages
 from .weak_denoiser import weak_denoise
+
+if TYPE_CHECKING:
+    from ..simulation.projection import Kernel
 
 SMALLEST_OVERLAP = 0.1
 """Part of the uLDCT that the NDCT must cover."""
@@ -241,7 +245,8 @@ def _around(ndct: Volume, uldct: Volume) -> Volume:
 
 def _with_noise(ndct: Volume, scan: Volume, settings: Settings, first_slice: int, progress: Progress) -> Volume:
     """S(N). Noise is matched to the scan as it came, not as it was resampled."""
-    photons, kernel = dose_simulation.PHOTONS, settings.kernel
+    photons: float = dose_simulation.PHOTONS
+    kernel: str | float | Kernel = settings.kernel
     if settings.kernel == MATCHED and settings.method == "physical":
         photons, kernel = dose_simulation.match_scan(scan)
     return dose_simulation.simulate(

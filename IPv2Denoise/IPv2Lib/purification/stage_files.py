@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def write_stages(
     return titles
 
 
-def export_stages(stages: Stages, folder: Path, *, compress: bool = True, **facts: object) -> Path:
+def export_stages(stages: Stages, folder: Path, *, compress: bool = True, **facts: Any) -> Path:
     """Make a folder of the stages with its provenance, as `ipv2 purify` does: complete or not at all.
 
     Parameters
@@ -111,9 +112,10 @@ def read_stages(folder: str | Path) -> Stages:
     for name, volume in {**images, **masks}.items():
         if not same_grid(volume, images["uldct"]):
             raise InputError(f"{folder / stage_file(name)} does not lie on the grid of the uLDCT: purify again")
+    made: dict[str, Any] = {name: images.get(name) for name in _IMAGES}
+    made |= {name: masks[name].array != 0 for name in _MASKS}
     stages = Stages(
-        **{name: images.get(name) for name in _IMAGES},
-        **{name: masks[name].array != 0 for name in _MASKS},
+        **made,
         labels=masks["labels"].array.astype(np.uint8),
         settings=settings,
     )

@@ -238,7 +238,7 @@ def physical_noise(
     spacing_mm: float,
     photons: float,
     *,
-    seeds: Sequence[int],
+    seeds: Sequence[int] | np.ndarray,
     kernel: str | float | Kernel = "hann",
     views: int = 512,
     electronic_variance: float = ELECTRONIC_VARIANCE,
@@ -321,7 +321,7 @@ def _physical_sinogram(
     photons: float,
     views: int,
     electronic_variance: float,
-    seeds: Sequence[int],
+    seeds: Sequence[int] | np.ndarray,
     device: str,
 ) -> torch.Tensor:
     """Noise of the line integrals, of which `_hu_per_pixel` times the reconstruction is noise in HU."""

@@ -320,7 +320,8 @@ class _Patient:
         depth = self.lung(points, points)
         inside = box[depth < -2.5]
         deep = box[(depth < -12) & (np.abs(box[:, 2]) < 90)]
-        self.arteries, self.veins = [], []
+        self.arteries: list[_Segment] = []
+        self.veins: list[_Segment] = []
         for side, hilum in ((-1, (-34.0, 2.0, 8.0)), (1, (38.0, 5.0, 18.0))):
             lung = inside[np.sign(inside[:, 0]) == side]
             half = len(lung) // 2
@@ -340,7 +341,8 @@ class _Patient:
                 near = abs(center[2]) < 60 if len(chosen) < 4 else True
                 if free and apart and near:
                     size = diameter * random.uniform(0.9, 1.1)
-                    chosen.append(Nodule(tuple(float(c) for c in center), float(size), float(hu)))
+                    x, y, z = map(float, center)
+                    chosen.append(Nodule((x, y, z), float(size), float(hu)))
                     break
         return tuple(chosen)
 
@@ -646,7 +648,7 @@ def _smooth_max(a: np.ndarray, b: np.ndarray, rounding: float) -> np.ndarray:
     return -_smooth_min(-a, -b, rounding)
 
 
-def _oval(x: np.ndarray, y: np.ndarray, a: float, b: float, power: float) -> np.ndarray:
+def _oval(x: np.ndarray, y: np.ndarray, a: float | np.ndarray, b: float | np.ndarray, power: float) -> np.ndarray:
     """About the distance to |x/a|^p + |y/b|^p = 1: its level over its slope."""
     u, v = np.abs(x / a), np.abs(y / b)
     low_u, low_v = u ** (power - 1), v ** (power - 1)

@@ -110,7 +110,7 @@ def with_band(choice: str | float | Kernel, octaves: float, centre: float, width
     plain = kernel(choice)
     u = np.linspace(0.0, 1.0, len(plain.gain))
     change = octaves * np.exp(-(((u - centre) / width) ** 2))
-    return Kernel(f"{plain.name} with a band", tuple((plain.gain * 2.0**change).tolist()))
+    return Kernel(f"{plain.name} with a band", tuple(np.multiply(plain.gain, 2.0**change).tolist()))
 
 
 def view_angles(views: int) -> np.ndarray:

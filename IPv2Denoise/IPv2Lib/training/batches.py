@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -72,7 +72,8 @@ class ShardBatches:
         while True:
             k = int(rng.integers(count))
             window = _window(rng, shard.shape, settings.patch)
-            if _is_worth_it(shard.ndct[(k, *window)] > _BODY_ABOVE_HU, rng):
+            place = (k, *window)
+            if _is_worth_it(shard.ndct[place] > _BODY_ABOVE_HU, rng):
                 break
         where = (_neighbours(rng, k, self.context, count), *window)
         swap = bool(rng.random() < 0.5)
@@ -102,7 +103,7 @@ def hold(block: Block, device: str, mirrored: bool) -> HeldBlock:
     """Put a block where patches are cut from it; its mirrored input only if it is wanted."""
     import torch
 
-    images = np.stack([block.input, block.target] + ([block.mirrored] if mirrored else []))
+    images = np.stack([block.input, block.target] + ([cast(np.ndarray, block.mirrored)] if mirrored else []))
     dtype = torch.float16 if images.dtype == np.float16 else torch.float32
     return HeldBlock(torch.from_numpy(images).to(device, dtype), np.ascontiguousarray(block.target > _BODY_ABOVE_HU))
 
@@ -120,16 +121,18 @@ def drawn_batch(
     for index in range(processes.rank, settings.batch, processes.world):
         rng = np.random.default_rng([settings.seed, 1, step, index])
         while True:
-            block = pool[rng.integers(len(pool))]
+            block = pool[int(rng.integers(len(pool)))]
             count, *sides = block.body.shape
             k = int(rng.integers(count))
             window = _window(rng, block.body.shape, settings.patch)
-            if _is_worth_it(block.body[(k, *window)], rng):
+            place = (k, *window)
+            if _is_worth_it(block.body[place], rng):
                 break
         # Which of the three images, and which of its slices, is each image of the patch.
         neighbours = _neighbours(rng, k, context, count)
         at = [*neighbours, count + k] + ([*(2 * count + neighbours)] if settings.variance_weight else [])
-        turned = _turned(block.body[(0, *window)], rng)
+        first = (0, *window)
+        turned = _turned(block.body[first], rng)
         # `body` has a byte per pixel, so bytes from its beginning, and between rows and columns, are pixels.
         corners.append((turned.ctypes.data - block.body.ctypes.data, *turned.strides))
         planes.append(np.multiply(at, math.prod(sides)))
@@ -178,7 +181,7 @@ class Blocks:
         found = hashlib.sha256(repr(makes).encode())
         for volume in (*self.volumes, *self.targets):
             found.update(repr((volume.array.shape, volume.array.dtype.str, volume.spacing)).encode())
-            found.update(np.ascontiguousarray(volume.array))
+            found.update(np.ascontiguousarray(volume.array).data)
         return found.hexdigest()[:12]
 
 
@@ -192,7 +195,7 @@ def items(dataset: ShardBatches | Blocks, first: int, workers: int, ready: int) 
     stop, say_stop = multiprocessing.Pipe(duplex=False)
     with stop, say_stop:
         loader = torch.utils.data.DataLoader(
-            dataset,
+            cast("torch.utils.data.Dataset[Any]", dataset),
             batch_size=None,
             sampler=_From(first),
             num_workers=workers,
@@ -251,7 +254,7 @@ def _field_of_view(patch: int, rng: np.random.Generator) -> tuple[float, float, 
 def _cut(
     blocks: Sequence[HeldBlock],
     planes: Sequence[np.ndarray],
-    corners: Sequence[tuple[int, int, int]],
+    corners: Sequence[tuple[int, ...]],
     fields: Sequence[tuple[float, float, float]],
     patch: int,
 ) -> torch.Tensor:
@@ -273,7 +276,7 @@ def _cut(
     return patches.float().masked_fill(outside[:, None], AIR_HU) / HU_PER_UNIT
 
 
-def _numbers(rows: Sequence[Sequence[float]], device: torch.device) -> torch.Tensor:
+def _numbers(rows: Sequence[Sequence[float]] | Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
     """A few numbers of each patch on the device that trains, (numbers, patches, 1, 1), without waiting for a GPU."""
     import torch
 
@@ -285,7 +288,7 @@ def _numbers(rows: Sequence[Sequence[float]], device: torch.device) -> torch.Ten
     return numbers.to(device, kind, non_blocking=pinned)[..., None, None]
 
 
-def _batch(inputs: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> Batch:
+def _batch(inputs: tuple[torch.Tensor, ...], targets: tuple[torch.Tensor, ...]) -> Batch:
     import torch
 
     return torch.stack(inputs).float() / HU_PER_UNIT, torch.stack(targets).float() / HU_PER_UNIT

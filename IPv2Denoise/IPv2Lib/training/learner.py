@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from .settings import TrainingSettings, read_settings
 
 if TYPE_CHECKING:
     import torch
+
+    from ..networks.registry import Network
 
 _EAGER_STEPS = 10  # before a step is recorded: the first ones find out how to compute
 
@@ -74,11 +76,11 @@ class Learner:
         if processes.world > 1 and self.kind == "cuda":
             self.network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         for network in (self.network, self.average):
-            network.to(device, memory_format=torch.channels_last)
+            network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in PyTorch's stub
         self._records = is_recorded(settings, self.kind, processes.world)
         # A rate that is recorded is one that can be changed where it lies.
         rate = torch.tensor(settings.learning_rate, device=device) if self._records else settings.learning_rate
-        self._options = {"lr": rate, "fused": self.kind == "cuda" or None, "capturable": False}
+        self._options: dict[str, Any] = {"lr": rate, "fused": self.kind == "cuda" or None, "capturable": False}
         self.optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=1e-4, **self._options)
         # PyTorch 2.2 has it in another place.
         make_scaler = torch.amp.GradScaler if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler
@@ -152,6 +154,7 @@ class Learner:
             self.step += 1
             self._steps_here += 1
             self._update_average(min(self.settings.average, self.step / (self.step + 9)))
+            assert loss is not None  # of one of the two ways to learn
             self.losses.append(loss)
             self._kept_buffers = {}
             yield
@@ -261,7 +264,7 @@ class Learner:
         class Answer(torch.nn.Module):
             """Result of a network, or its own idea of its error: what DistributedDataParallel has to see."""
 
-            def __init__(self, network: torch.nn.Module, has_own_error: bool):
+            def __init__(self, network: Network, has_own_error: bool):
                 super().__init__()
                 self.network, self.has_own_error = network, has_own_error
 
@@ -269,7 +272,7 @@ class Learner:
                 return self.network.training_error(x, target, uniform) if self.has_own_error else self.network(x)
 
         self.network.train()
-        answer: torch.nn.Module = Answer(self.network, self.has_own_error)
+        answer: Any = Answer(self.network, self.has_own_error)
         if self.settings.compile:
             answer = torch.compile(answer)
         if self.processes.world > 1:

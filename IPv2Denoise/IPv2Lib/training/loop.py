@@ -114,7 +114,8 @@ def train(
 
         def leave(text: str) -> None:
             held.close()
-            late(text)
+            if late:
+                late(text)
 
         processes.first(take)
         # First what is soon found out; reading many scans takes long.
@@ -154,7 +155,7 @@ class _Run:
         self.late, self.is_late = late, False
         self.steps = _steps(settings, source.voxels)
         self.validation = None
-        self.writer = None
+        self.writer: RunWriter | None = None
         if processes.leads:
             self.writer = RunWriter(folder, learner.step)
             if source.validation:
@@ -210,7 +211,8 @@ class _Run:
                 self._save()
                 self._tell(run_folder.PAUSED, self._paused())
                 self.is_late = True
-                self.late(self._paused())
+                if self.late:
+                    self.late(self._paused())
 
         watcher = threading.Thread(target=watch, name="in time", daemon=True)
         if self.late:
@@ -250,19 +252,20 @@ class _Run:
     def _decide(self) -> tuple[float, int]:
         """How much is done, and what is wished for, the same in every process."""
         wish = _PAUSE if self.progress.cancelled() else _GO
-        if not self.processes.leads:
+        if self.writer is None:  # this process does not lead
             return self._agreed(0.0, wish)
         asked = {None: _GO, "pause": _PAUSE, "stop": _STOP}[self.writer.asked()]
         return self._agreed(self._fraction(), max(wish, asked))
 
     def _agreed(self, done: float, wish: int) -> tuple[float, int]:
-        done, wish = self.processes.highest(done, wish)
-        return done, int(wish)
+        done, highest = self.processes.highest(done, wish)
+        return done, int(highest)
 
     def _log(self, rate: float) -> None:
         self._count_losses()
         self.learner.losses.clear()
         if self.writer:
+            assert self.loss is not None  # as this is the end of a step
             self.writer.log(self.learner.step, self._seconds(), rate, self.loss, self.waited)
             self._report()
         self.waited = 0.0
@@ -282,7 +285,7 @@ class _Run:
             )
 
     def _validate(self) -> None:
-        if self.validation is None:
+        if self.validation is None or self.writer is None:
             return
         learner = self.learner
         score = self.validation.score(learner.average)
@@ -346,11 +349,13 @@ class _Run:
 
     def _fraction(self) -> float:
         if self.steps is None:
+            assert self.settings.minutes is not None  # see _steps
             return min(1.0, self._seconds() / (60.0 * self.settings.minutes))
         return min(1.0, self.learner.step / self.steps)
 
     def _seconds_left(self) -> float | None:
         if self.steps is None:
+            assert self.settings.minutes is not None
             return max(0.0, 60.0 * self.settings.minutes - self._seconds())
         done = self.learner.step - self.first_step
         return (time.monotonic() - self.began) / done * (self.steps - self.learner.step) if done else None

@@ -7,7 +7,7 @@ see `distributed`), so that many processes minimise exactly what one would.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ..networks.registry import HU_PER_UNIT
 
@@ -114,7 +114,7 @@ def _relative(output, target, noisy, small_error, bias_weight, variance_weight, 
     coarse, blocks = (torch.nn.functional.avg_pool2d(image, side) for image in (error, target))
     parts = [_summed(_charbonnier(error, small_error)), _summed(coarse.square())]
     # Made of numbers that are on no device, since a GPU would have to be waited for to give it more.
-    tissue = sum((blocks > limit / HU_PER_UNIT).int() for limit in _TISSUE_HU)
+    tissue = cast("torch.Tensor", sum((blocks > limit / HU_PER_UNIT).int() for limit in _TISSUE_HU))
     tissues = range(len(_TISSUE_HU) + 1)
     parts += [((coarse * (tissue == index)).sum(), (tissue == index).sum()) for index in tissues]
     if mirrored is not None:

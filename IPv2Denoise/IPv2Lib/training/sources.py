@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -114,7 +114,7 @@ def reopen_source(
         if not described.get("volumes"):
             raise InputError("the run trained on volumes that were not read from files: give them again")
         source, targets = described["volumes"], described.get("targets")
-    opened = _from_scans(source, targets, settings, workers)
+    opened = _from_scans(cast("Scans", source), targets, settings, workers)
     _check_contents(described, opened.described)
     return opened
 
@@ -244,8 +244,8 @@ def _check_contents(begun: dict[str, Any], now: dict[str, Any]) -> None:
 
 def _paths(scans: Scans) -> list[str]:
     """Where scans lie; nothing if one of them was given as a volume."""
-    known = all(isinstance(scan, (str, Path)) for scan in scans)
-    return [str(Path(scan).resolve()) for scan in scans] if known else []
+    known = [scan for scan in scans if isinstance(scan, (str, Path))]
+    return [str(Path(scan).resolve()) for scan in known] if len(known) == len(scans) else []
 
 
 def _from_shards(
@@ -298,7 +298,8 @@ def _check_patch(patch: int, shapes: dict[str, tuple[int, ...]]) -> None:
 def _zoomed(shape: tuple[int, ...], zoom: float) -> tuple[int, ...]:
     from .on_the_fly import zoomed
 
-    return shape[0], *zoomed(shape[1:], zoom)
+    slices, rows, columns = shape
+    return slices, *zoomed((rows, columns), zoom)
 
 
 def _read(scan: Volume | Path | str) -> Volume:

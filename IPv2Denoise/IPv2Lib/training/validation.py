@@ -69,7 +69,8 @@ class Validation:
         body, lung = _Squares(), _Squares()
         for window in self._windows:
             shard, where = window.shard, window.centre
-            label = shard.truth[where] if self._reference == "truth" else shard.test_label(where)
+            truth = shard.truth if self._reference == "truth" else None
+            label = shard.test_label(where) if truth is None else truth[where]
             error = _denoised(network, window, self._context) - label
             regions = np.asarray(shard.regions[where])
             inside = np.asarray(shard.masks[where]) & OUTSIDE == 0

@@ -184,6 +184,8 @@ def check_value(kind: type, name: str, value: Any) -> None:
             raise InputError(f"range of {label} is {value}: give whole numbers")
         return
     for each in value if form.count else (value,):
+        if isinstance(each, str) and form.of in (int, float):
+            raise InputError(f"{label} is {each!r}: give a number")
         if declared.choices and each not in declared.choices:
             raise InputError(f"unknown {label} {each!r}: use {', '.join(declared.choices)}")
         if declared.unit is not None and not _within(each, declared):

@@ -131,8 +131,8 @@ class Told(InputError):
 
 def told(command: list[str], function: str) -> mock.Mock:
     """The call of a function of the library that a command leads to."""
-    reading = mock.patch("IPv2Lib.cli.purify.read", return_value=(mock.Mock(), []))
-    with mock.patch(f"IPv2Lib.{function}", side_effect=Told("that is all")) as called, reading:
+    reading = (mock.patch(f"IPv2Lib.cli.{name}.read", return_value=(mock.Mock(), [])) for name in ("denoise", "purify"))
+    with mock.patch(f"IPv2Lib.{function}", side_effect=Told("that is all")) as called, next(reading), next(reading):
         assert commands.main([str(word) for word in command]) == commands.BAD_INPUT
     assert called.call_count == 1
     return called.call_args
@@ -173,7 +173,7 @@ def of_ablation(words, folder):
 
 def of_denoise(words, folder):
     scan = folder / "scan.nrrd"
-    model = mock.patch("IPv2Lib.cli.commands.load_model")
+    model = mock.patch("IPv2Lib.cli.denoise.load_model")
     device = mock.patch("IPv2Lib.inference.denoise.choose_device", side_effect=lambda name: name)
     kept = mock.patch("IPv2Lib.inference.denoise.noise_to_keep", side_effect=lambda model, kept: kept)
     with model, device, kept:

@@ -134,5 +134,5 @@ def _read_settings(path: Path) -> Settings:
         return Settings(**{name: value for name, value in values.items() if name in known})
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): give a folder that 'ipv2 purify' made") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
         raise InputError(f"{path} holds no settings of a purification ({error!r}): purify again") from error

@@ -59,10 +59,10 @@ def denoiseTask(
         The results are blended with their strength.
     """
 
-    names = [f"{number:04d}.nrrd" for number in range(len(volumes))]
+    inside = [f"{number:04d}.nrrd" for number in range(len(volumes))]
 
     def prepare(folder: Path) -> list[str | Path]:
-        inputs = [folder / name for name in names]
+        inputs = [folder / name for name in inside]
         for volume, path in zip(volumes, inputs, strict=True):
             files.write(volume, path, compress=False)
         output = _outputs(folder, len(volumes))
@@ -81,7 +81,7 @@ def denoiseTask(
             found.append(Denoised(output, statistics, {**one["provenance"], "input": name}, blended))
         return found
 
-    return Task(title, prepare, collect, finish, titles=dict(zip(names, titles, strict=True)))
+    return Task(title, prepare, collect, finish, titles=dict(zip(inside, titles, strict=True)))
 
 
 def _outputs(folder: Path, count: int) -> list[Path]:

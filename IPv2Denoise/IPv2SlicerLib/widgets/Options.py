@@ -111,7 +111,7 @@ def optionsOf(parameterNode, kind: type, **others: Any):
 
 def valuesOf(parameterNode, kind: type) -> dict[str, Any]:
     """The fields of a dataclass of options that a panel shows, as a parameter node means them."""
-    values = {called: _plain(parameterNode.getValue(called)) for called in options.parameters(kind)}
+    values = {called: _plain(getattr(parameterNode, called)) for called in options.parameters(kind)}
     return options.values_by_field(kind, values)
 
 

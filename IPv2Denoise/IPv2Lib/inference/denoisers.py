@@ -19,8 +19,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..analysis.noise import tissue_sigma
-from ..analysis.regions import outside_field_of_view
 from ..errors import BundleError, InputError
 from ..hounsfield import AIR_HU
 from ..io import outputs
@@ -206,6 +204,9 @@ class FilterDenoiser:
         return volume.with_array(result)
 
     def _slice(self, hu: np.ndarray) -> np.ndarray:
+        from ..analysis.noise import tissue_sigma  # SciPy: publishing knows the names of denoisers without it
+        from ..analysis.regions import outside_field_of_view
+
         outside = outside_field_of_view(hu[None])[0]
         image = np.where(outside, np.float32(AIR_HU), hu.astype(np.float32))
         sigma_hu = tissue_sigma(image, ~outside)

@@ -127,12 +127,12 @@ class StopSignals:
 def end_process(code: int) -> NoReturn:
     """End this process with the exit code of its command, whatever is signalled meanwhile.
 
-    VTK's objects, when an interrupted drawing has left them where they were, crash while Python takes itself apart.
+    Threads that are within PyTorch crash while Python takes itself apart.
     """
     with contextlib.suppress(ValueError):  # not the main thread
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-    if "vtkmodules" in sys.modules:
+    if "torch" in sys.modules:
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             write(stream, "")

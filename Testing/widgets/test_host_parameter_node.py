@@ -1,6 +1,7 @@
 """Parameter nodes of the stand-in: what is kept, what is refused, and how they follow widgets and back."""
 
 import enum
+import gc
 from pathlib import Path
 from typing import Annotated, Optional, Union
 
@@ -127,11 +128,13 @@ def test_observers_are_told_once_and_see_the_new_value(wrap):
     ],
 )
 def test_parameter_and_widget_follow_each_other(host, name, value, widget, shown):
+    gc.collect()  # panels of earlier tests
     panel = host.load_module(PATH)
+    host.process_events()
     parameters, control = panel.logic.getParameterNode(), getattr(panel.ui, widget)
     before_value, before_shown = getattr(parameters, name), control.property(shown[0])
     setattr(parameters, name, value)
-    assert control.property(shown[0]) == shown[1]
+    host.wait_until(lambda: control.property(shown[0]) == shown[1], 5)
     control.setProperty(shown[0], before_shown)
     assert getattr(parameters, name) == before_value
 

@@ -9,6 +9,24 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+SLOW_UNITS = {
+    "test_ablation", "test_cluster", "test_comparison", "test_denoise", "test_jobs", "test_jobs_places",
+    "test_networks", "test_networks_learning", "test_networks_parts", "test_networks_tiles", "test_phantom",
+    "test_preparation", "test_privacy", "test_purification", "test_quality_benchmark", "test_reading",
+    "test_scores", "test_settings_files", "test_training", "test_training_dataset", "test_training_noise",
+    "test_training_processes", "test_training_stopping", "test_types",
+}  # fmt: skip
+"""Files of `unit` that take more than some 15 s."""
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what `./ipv2 test --fast` leaves out."""
+    for item in items:
+        folder = item.path.parent
+        if folder.parent.name == "Testing" and (folder.name != "unit" or item.path.stem in SLOW_UNITS):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """Folder of real chest CT volumes, or a skip that says how to provide one."""

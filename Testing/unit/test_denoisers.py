@@ -1,5 +1,6 @@
 """Denoisers by name: known answers of filters, keys, what is refused, and a stop."""
 
+import importlib.machinery
 import json
 import sys
 import types
@@ -134,7 +135,7 @@ def test_bm3d_says_how_to_install_it_and_under_which_licence(monkeypatch, noisy)
         find("bm3d")
     monkeypatch.undo()
     fake = types.ModuleType("bm3d")
-    fake.__spec__ = types.SimpleNamespace(name="bm3d")
+    fake.__spec__ = importlib.machinery.ModuleSpec("bm3d", None)
     fake.bm3d = lambda image, sigma: image * 0 + sigma
     monkeypatch.setitem(sys.modules, "bm3d", fake)
     result = find("bm3d").denoise(noisy, slices=[1])

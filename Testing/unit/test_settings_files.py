@@ -92,7 +92,8 @@ FIELDS = {
     },
     Workers: {"workers": whole(0), "scheduler": st.none() | TEXTS, "retries": whole(0)},
     AblationSettings: {
-        "strategies": st.lists(st.sampled_from(STRATEGIES)).map(tuple), "networks": st.lists(TEXTS).map(tuple),
+        "strategies": st.lists(st.sampled_from(STRATEGIES)).map(tuple),
+        "networks": st.lists(st.sampled_from(TRAINED)).map(tuple),
         "arguments": ARGUMENTS, "seeds": whole(), "steps": whole(), "batch": st.integers(1, 65_536),
         "patch": st.integers(1, 4096),
         "learning_rate": numbers(1e-12, 1), "device": DEVICES, "split": st.sampled_from(SPLITS),

@@ -11,7 +11,7 @@ _OFFERED = {
     "uldctVolume": ("", "frame"),
     "ndctVolume": ("", "frame"),
 }
-"""Which kinds of nodes are, see `scene_results.kind_of`; a frame is what shows one of a sequence."""
+"""Which kinds of nodes are, see `result_nodes.kind_of`; a frame is what shows one of a sequence."""
 
 
 class InputSelectors(SceneSelectors):

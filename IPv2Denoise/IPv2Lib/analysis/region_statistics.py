@@ -1,7 +1,7 @@
 """Mean and noise of each region of a volume before and after denoising, at any strength.
 
 Owns how noise is told from anatomy. Where the regions are is `regions`' business; whether a result is good is
-`evaluation`'s question.
+`evaluation.agreement`'s question.
 """
 
 from __future__ import annotations

@@ -281,7 +281,7 @@ def save(
         The remaining keys of `model.json`. `name` is the folder's name, `created` today and `versions` those
         that run now, unless given.
     bits : 32, 16 or 8
-        Of each weight in the file; they run as float32. With 8 see `eight_bits`.
+        Of each weight in the file; they run as float32. With 8 see `quantization`.
 
     Raises
     ------

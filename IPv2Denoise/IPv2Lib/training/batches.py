@@ -3,7 +3,7 @@
 Owns the choice of patches, how they are turned, and which part of a batch each of several training processes makes.
 Batch number `step` is the same whenever and wherever it is made, so a run can be resumed anywhere. A batch is an input
 (patches, context, rows, columns) and a target (patches, 1, rows, columns), HU / 1000. What simulates blocks
-(`training_data`) is imported only where blocks are drawn.
+(`on_the_fly`) is imported only where blocks are drawn.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def drawn_batch(
 
 @dataclass(frozen=True)
 class Blocks:
-    """Item number `index` is block number `index` of `training_data.make_block`, or is read where it is kept."""
+    """Item number `index` is block number `index` of `on_the_fly.make_block`, or is read where it is kept."""
 
     volumes: list[Volume]
     targets: list[Volume]

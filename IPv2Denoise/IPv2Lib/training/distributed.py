@@ -1,7 +1,7 @@
 """Several processes that train one network together, as `torchrun` starts them.
 
 Owns which of them this one is, and what they exchange. Without `torchrun` there is one, and nothing is exchanged. How a
-batch is shared is `training_sources`' matter.
+batch is shared is `sources`' matter.
 """
 
 from __future__ import annotations

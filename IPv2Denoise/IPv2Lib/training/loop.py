@@ -1,7 +1,7 @@
 """Train a denoiser: the loop, and how it pauses, stops, ends and goes on.
 
-A run is a folder, see `training_run`. Where batches come from is `training_sources`' matter, what a step does
-`training_learner`'s, how good the network has become `training_validation`'s; `publishing` packs the result as a model.
+A run is a folder, see `run_folder`. Where batches come from is `sources`' matter, what a step does
+`learner`'s, how good the network has become `validation`'s; `publishing` packs the result as a model.
 Training on a purified data set needs torch, numpy and safetensors only.
 """
 

@@ -33,7 +33,7 @@ _MODERATE_HU = 40.0  # noise up to about this is held back by the variance weigh
 _SURE_PIXELS = 2000
 _COARSE = 8  # pixels; the scale at which the loss looks for bias
 
-_DATA_RANGE = 1.624  # HU / 1000, of -1024 to 600 HU, as in `evaluation`
+_DATA_RANGE = 1.624  # HU / 1000, of -1024 to 600 HU, as in `evaluation.similarity`
 _SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5
 _SSIM_SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _SSIM_SHARE = 0.84
@@ -60,7 +60,7 @@ def training_loss(
     loss : str
         One of `LOSSES`.
     small_error, bias_weight, variance_weight : float
-        See `training_settings.TrainingSettings`; of "relative".
+        See `settings.TrainingSettings`; of "relative".
     total : callable
         Adds a tensor up over the processes that share the batch.
 

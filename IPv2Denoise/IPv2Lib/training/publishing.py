@@ -1,7 +1,7 @@
 """From a training run to a model: its weights, packed with a card that says what they were trained on and how well.
 
 Owns what the card says of a run, which is nothing of any single case: a model is given away. The format of a
-model on disk is `bundle`'s, the run `training_run`'s.
+model on disk is `bundle`'s, the run `run_folder`'s.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Owns their names and formats, what state a run is in, and asking it to pause or 
 matter. Needs numpy only, and reads a run at any moment of its life, on this machine or another one.
 
 ================== ============================================================================================
-settings.json      `training_settings.TrainingSettings`; a folder with this file is a run
-data.json          what it trains on, see `training_sources`
+settings.json      `settings.TrainingSettings`; a folder with this file is a run
+data.json          what it trains on, see `sources`
 log.csv            step, seconds, learning_rate, loss (mean since the last line), waiting (seconds, likewise)
 validation.csv     step, seconds, rmse_hu, rmse_lung_hu, reference ("truth" or "label")
 validation.npz     one slice: input, output, label (float32 HU, rows by columns), step, spacing (mm), case

@@ -1,7 +1,7 @@
 """What a run trains on: the shards of a purified data set, or blocks of slices that are drawn anew from NDCTs.
 
 Owns the checks of the data against the settings, and what `data.json` in the folder of a run says. Patches are chosen
-in `training_batches`. Shards are read with numpy alone; volumes and what draws blocks need more.
+in `batches`. Shards are read with numpy alone; volumes and what draws blocks need more.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class ShardSource:
 
 
 class DrawnSource:
-    """Patches of blocks that are simulated and purified while the network trains, see `training_data.make_block`.
+    """Patches of blocks that are simulated and purified while the network trains, see `on_the_fly.make_block`.
 
     Every process makes the same blocks, and patches of its own from them.
 

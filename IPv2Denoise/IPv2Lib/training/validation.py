@@ -79,7 +79,7 @@ class Validation:
         return Score(body.root_mean, lung.root_mean, self._reference)
 
     def picture(self, network: torch.nn.Module) -> dict[str, Any]:
-        """Input, output and test label of one slice, see `training_run.validation_slice`."""
+        """Input, output and test label of one slice, see `run_folder.validation_slice`."""
         window = self._shown
         return {
             "input": window.input(1)[0],

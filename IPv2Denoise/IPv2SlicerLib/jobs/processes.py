@@ -1,6 +1,6 @@
 """A worker process that runs a command of `ipv2`: started, listened to, and ended with all that it started itself.
 
-Owns the process, the file that it writes its events to, and signals. What a job is, is `jobs`' business. `psutil`
+Owns the process, the file that it writes its events to, and signals. What a job is, `job_runner` knows. `psutil`
 is imported when a process is there: Slicer installs it after a module has been opened.
 """
 

@@ -46,7 +46,7 @@ def set_strength(denoised_node: slicer.vtkMRMLNode, strength: float) -> None:
     Parameters
     ----------
     denoised_node : vtkMRMLScalarVolumeNode or vtkMRMLSequenceNode
-        From `scene_denoised.add_denoised` or `add_denoised_sequence`.
+        From `denoised_nodes.add_denoised` or `add_denoised_sequence`.
     strength : float
         0 to 1.
 

@@ -1,6 +1,6 @@
 """A training run and a comparison of models in the scene: tables, curves in plot views, a validation slice.
 
-Owns which nodes show them and how. What they show lies in folders, which `training_run` and `comparison` know: the
+Owns which nodes show them and how. What they show lies in folders, which `run_folder` and `comparison` know: the
 nodes are a view of it, and are filled again whenever it changes. A node is known by its role and its folder, also after
 the scene was saved and loaded, so that nothing is added a second time.
 """
@@ -48,7 +48,7 @@ class RunNodes:
     folder : Path
         Of the run.
     log, validation : vtkMRMLTableNode
-        The columns of `training_run.LOG_COLUMNS` and, of those of numbers, `VALIDATION_COLUMNS`.
+        The columns of `run_folder.LOG_COLUMNS` and, of those of numbers, `VALIDATION_COLUMNS`.
     loss_chart, error_chart : vtkMRMLPlotChartNode
     images : dict of str to vtkMRMLScalarVolumeNode
         By `IMAGES`; empty until there is a validation slice.
@@ -80,7 +80,7 @@ def add_run(target: slicer.vtkMRMLScene, run: RunState, picture: Mapping[str, np
     target : vtkMRMLScene
     run : RunState
     picture : mapping or None
-        See `training_run.validation_slice`.
+        See `run_folder.validation_slice`.
     """
     name, own = run.folder.name, _own_nodes(target, run.folder)
     log, validation = (_table_node(own, f"{name} {what}", what) for what in ("log", "validation"))

@@ -93,15 +93,6 @@ def add_run(target: slicer.vtkMRMLScene, run: RunState, picture: Mapping[str, np
     return nodes
 
 
-def find_run(target: slicer.vtkMRMLScene, folder: Path) -> RunNodes | None:
-    """What shows a run in the scene, also in one that was saved and loaded; None if a part of it is missing."""
-    found = _own_nodes(target, folder).found
-    parts = [found.get(role) for role in ("log", "validation", "loss chart", "error chart")]
-    if None in parts:
-        return None
-    return RunNodes(folder, *parts, {name: found[name] for name in IMAGES if name in found})
-
-
 def update_run(nodes: RunNodes, run: RunState, picture: Mapping[str, np.ndarray] | None) -> None:
     """Let the nodes say what the folder says now."""
     _fill_table(nodes.log, run.log)

@@ -1,5 +1,6 @@
 """Work on many items: order, failures, retries, workers of this machine and of a cluster, cancelling."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -280,6 +281,21 @@ def test_who_has_no_right_to_a_scheduler_with_tls(secure, tmp_path, monkeypatch)
         cluster.run(double, [1], scheduler=Scheduler(address, right / "ca.pem", right / "cert.pem", wrong / "key.pem"))
     with pytest.raises(InputError, match="has no TLS"):
         cluster.run(double, [1], scheduler=Scheduler("tcp://127.0.0.1:9", right / "ca.pem", right / "cert.pem"))
+
+
+def test_what_did_not_connect_is_closed_at_once(monkeypatch):
+    """The garbage collector would close it while another one starts, and wait for a lock that this one holds."""
+    from distributed import Client
+
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.2)
+    gc.disable()
+    try:
+        for address in ("tcp://127.0.0.1:9", "tls://127.0.0.1:9", "nonsense://here", "tcp://nowhere.invalid:1"):
+            with pytest.raises(InputError, match="no Dask scheduler answers"):
+                cluster.run(double, [1], scheduler=address)
+        assert {each.status for each in gc.get_objects() if isinstance(each, Client)} <= {"closed", "newly-created"}
+    finally:
+        gc.enable()
 
 
 def wait_for(condition) -> None:

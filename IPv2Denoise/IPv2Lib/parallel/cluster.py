@@ -274,9 +274,13 @@ def _client(scheduler: str | Scheduler) -> Iterator[Client]:
     address, security = scheduler, None
     if isinstance(scheduler, Scheduler):
         address, security = scheduler.address, _security(scheduler)
+    # Made in two steps to be closed here, if it cannot connect. The garbage collector would close it some time later,
+    # and may do so while another client starts, which holds the lock that closing waits for.
+    client = Client.__new__(Client)
     try:
-        client = Client(address, timeout=CONNECT_SECONDS, security=security)
+        Client.__init__(client, address, timeout=CONNECT_SECONDS, security=security)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
+        client.close()
         cause = error.__cause__ or error.__context__ or error
         raise InputError(
             f"no Dask scheduler answers at {address} ({_line(cause)}): start one with 'dask scheduler' and workers "

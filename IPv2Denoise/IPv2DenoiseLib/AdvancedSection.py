@@ -73,7 +73,7 @@ class AdvancedSection:
             return
         if self._shownModel != self._parameterNode.model:
             self._showModel()
-        shown = self._parameterNode.device, self._parameterNode.inputVolume, self._parameterNode.selfEnsemble
+        shown = self._parameterNode.device, self._parameterNode.inputVolume, self._parameterNode.testTimeAugmentation
         if self._shownDevice != shown:
             self._shownDevice = shown
             self._listDevices()
@@ -191,7 +191,7 @@ class AdvancedSection:
 
     def _deviceText(self, device: dict[str, Any]) -> str:
         """A measured device, with the time for the input as it is going to be denoised."""
-        passes = len(VIEWS) if self._parameterNode.selfEnsemble else 1
+        passes = len(VIEWS) if self._parameterNode.testTimeAugmentation else 1
         seconds = device["seconds_per_slice"] * passes
         return deviceText(device | {"seconds_per_slice": seconds}, sliceEquivalents(self._parameterNode.inputVolume))
 

@@ -60,8 +60,8 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         model: str | None = None,
         device: str = "auto",
         keepOutsideBody: bool = False,
-        keptNoiseHu: float | None = None,
-        selfEnsemble: bool = False,
+        residualNoiseHu: float | None = None,
+        testTimeAugmentation: bool = False,
         replaceOutput: bool = False,
         onProgress: Callable[[float, str], None] | None = None,
         onFinished: Callable[[Any], None] | None = None,
@@ -86,10 +86,10 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             "auto", "cpu", "cuda", "cuda:1" or "mps".
         keepOutsideBody : bool
             HU outside the body come back exactly.
-        keptNoiseHu : float, optional
+        residualNoiseHu : float, optional
             Noise (σ) that is left for its texture, from 0; default: as the card of the model says.
-        selfEnsemble : bool
-            Mean of the results for slices turned and mirrored in eight ways: a little less error, eight times as long.
+        testTimeAugmentation : bool
+            Mean of the results for slices turned and flipped in eight ways: a little less error, eight times as long.
         replaceOutput : bool
             Whether something else may be lost: the output may be the result of another volume, or hold any image.
         onProgress, onFinished, wait
@@ -107,7 +107,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             The input cannot be used, the output holds something else, a parameter is out of range, or a job is
             running.
         """
-        options = options or _options(strength, model, device, keepOutsideBody, keptNoiseHu, selfEnsemble)
+        options = options or _options(strength, model, device, keepOutsideBody, residualNoiseHu, testTimeAugmentation)
         if inputNode is not None and inputNode.IsA("vtkMRMLSequenceNode"):
             return self._denoiseSequence(inputNode, outputNode, options, onProgress, onFinished, wait)
         outputs = [outputNode], replaceOutput
@@ -121,8 +121,8 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         model: str | None = None,
         device: str = "auto",
         keepOutsideBody: bool = False,
-        keptNoiseHu: float | None = None,
-        selfEnsemble: bool = False,
+        residualNoiseHu: float | None = None,
+        testTimeAugmentation: bool = False,
         outputNodes: Sequence[vtkMRMLScalarVolumeNode | None] | None = None,
         replaceOutput: bool = False,
         onProgress: Callable[[float, str], None] | None = None,
@@ -139,7 +139,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         -------
         list of IPv2SlicerLib.scene.result_nodes.DenoisedNodes, in the order of the inputs; None without `wait`
         """
-        options = options or _options(strength, model, device, keepOutsideBody, keptNoiseHu, selfEnsemble)
+        options = options or _options(strength, model, device, keepOutsideBody, residualNoiseHu, testTimeAugmentation)
         outputs = [None] * len(inputNodes) if outputNodes is None else list(outputNodes)
         return self._denoise(list(inputNodes), outputs, replaceOutput, options, onProgress, onFinished, wait)
 
@@ -468,7 +468,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         onFinished: Callable[[Any], None] | None = None,
         wait: bool = True,
     ) -> tuple[vtkMRMLScalarVolumeNode, vtkMRMLScalarVolumeNode] | None:
-        """Make a synthetic chest scanned twice, uLDCT (2 % dose) and NDCT, 8 mm of breath apart.
+        """Make a synthetic chest scanned twice, uLDCT (2 % dose) and NDCT, with 8 mm of respiratory motion between.
 
         Parameters
         ----------
@@ -491,14 +491,14 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         return self.run("sample pair", task, onProgress, onFinished, wait)
 
 
-def _options(strength, model, device, keepOutsideBody, keptNoiseHu, selfEnsemble) -> DenoiseOptions:
+def _options(strength, model, device, keepOutsideBody, residualNoiseHu, testTimeAugmentation) -> DenoiseOptions:
     return DenoiseOptions(
         strength=strength,
         model=model,
         device=device,
         keep_outside_body=keepOutsideBody,
-        kept_noise_hu=keptNoiseHu,
-        self_ensemble=selfEnsemble,
+        residual_noise_hu=residualNoiseHu,
+        test_time_augmentation=testTimeAugmentation,
     )
 
 

@@ -61,7 +61,7 @@ class IPv2DenoiseParameterNode:
     strategy - What sets the modules of the purification.
     thresholdMethod, thresholdHu - What counts as dark.
     stage, secondStage - Keys of the stages that are shown; empty: none.
-    showOverlay, overlayOpacityPercent - How masks are drawn over the image.
+    showOverlay, overlayOpacityPercent - How masks are shown over the image.
     """
 
     inputVolume: Union[vtkMRMLScalarVolumeNode, vtkMRMLSequenceNode, None]  # noqa: UP007 (Slicer 5.10 knows no other)

@@ -8,7 +8,7 @@ from slicer.i18n import tr as _
 
 from .Cases import CHANGED, FAILED, PURIFIED, WAITING, CaseState
 
-NAME, STATE, SPLIT, PATIENT, ULDCT, DOSE, BREATH = range(7)
+NAME, STATE, SPLIT, PATIENT, ULDCT, DOSE, MOTION = range(7)
 """Columns."""
 
 _FAILED_ON_LIGHT, _FAILED_ON_DARK = "#b00020", "#ff8a80"
@@ -31,25 +31,25 @@ class CaseTable:
         self._names: list[str] = []  # by row
         self._shown: object = None
         self._filling = False
-        heads = [_("Name"), _("State"), _("Split"), _("Patient"), _("uLDCT"), _("Dose"), _("Breath")]
+        heads = [_("Name"), _("State"), _("Split"), _("Patient"), _("uLDCT"), _("Dose"), _("Motion")]
         widget.setColumnCount(len(heads))
         widget.setHorizontalHeaderLabels(heads)
         widget.verticalHeader().setVisible(False)
         widget.itemChanged.connect(self._onItemChanged)
         widget.itemSelectionChanged.connect(self._onSelection)
 
-    def show(self, cases: Sequence[Case], drawn: Sequence[Case], states: Mapping[str, CaseState]) -> None:
+    def show(self, cases: Sequence[Case], assigned: Sequence[Case], states: Mapping[str, CaseState]) -> None:
         """Show cases.
 
         Parameters
         ----------
         cases : sequence of Case
-        drawn : sequence of Case
+        assigned : sequence of Case
             The same with every split filled in.
         states : mapping
             How far each case is, by its name.
         """
-        shown = tuple(cases), tuple(drawn), dict(states), failedColor()
+        shown = tuple(cases), tuple(assigned), dict(states), failedColor()
         if shown == self._shown:
             return
         self._shown = shown
@@ -57,7 +57,7 @@ class CaseTable:
         self._filling = True
         self._names = [case.name for case in cases]
         self._widget.setRowCount(len(cases))
-        for row, (case, withSplit) in enumerate(zip(cases, drawn, strict=True)):
+        for row, (case, withSplit) in enumerate(zip(cases, assigned, strict=True)):
             for column, item in enumerate(self._items(case, withSplit, states[case.name])):
                 self._widget.setItem(row, column, item)
         self._widget.resizeColumnsToContents()
@@ -79,18 +79,18 @@ class CaseTable:
         """Show everything anew the next time, as after an edit that was refused."""
         self._shown = None
 
-    def _items(self, case: Case, drawn: Case, state: CaseState) -> list:
-        dose, breath = f"{100 * case.dose:g} %", ""  # of a pair, the noise that Add noise adds
+    def _items(self, case: Case, assigned: Case, state: CaseState) -> list:
+        dose, motion = f"{100 * case.dose:g} %", ""  # of a pair, the noise that Add noise adds
         if not case.paired:
             if case.dose_high:
                 dose = f"{100 * case.dose:g}–{100 * case.dose_high:g} %"
             if case.realisations > 1:
                 dose = f"{case.realisations}× {dose}"
-            breath = f"{case.breath_mm:g} mm"
+            motion = f"{case.motion_mm:g} mm"
         uldct = _("scan") if case.paired else _("simulated")
         items = [
             qt.QTableWidgetItem(text)
-            for text in (case.name, stateText(state), drawn.split, drawn.patient, uldct, dose, breath)
+            for text in (case.name, stateText(state), assigned.split, assigned.patient, uldct, dose, motion)
         ]
         tip = "\n".join(str(path) for path in case.sources)
         for column, item in enumerate(items):
@@ -101,7 +101,7 @@ class CaseTable:
                 item.setToolTip(state.message)
                 item.setForeground(qt.QBrush(qt.QColor(failedColor())))
         if not case.split:
-            items[SPLIT].setToolTip(_("Drawn; it is kept once the case is purified."))
+            items[SPLIT].setToolTip(_("Assigned at random; it is kept once the case is purified."))
             font = items[SPLIT].font()
             font.setItalic(True)
             items[SPLIT].setFont(font)

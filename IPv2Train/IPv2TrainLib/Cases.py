@@ -98,7 +98,7 @@ def casesOfDataset(dataset: Path) -> list[Case]:
 
 
 def withSplit(cases: Sequence[Case], patients: set[str], split: str) -> list[Case]:
-    """The cases with another split for some patients; a patient moves as a whole. Empty: to be drawn."""
+    """The cases with another split for some patients; a patient moves as a whole. Empty: to be assigned at random."""
     return [replace(case, split=split) if case.patient in patients else case for case in cases]
 
 

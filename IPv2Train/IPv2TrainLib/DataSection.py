@@ -94,7 +94,7 @@ class DataSection:
         onClick(ui.addFromSceneButton, self._onAddFromScene)
         onClick(ui.removeButton, self._onRemove)
         onClick(ui.drawAgainButton, self._onDrawAgain)
-        for text in ("", _("drawn"), *SPLITS):
+        for text in ("", _("random"), *SPLITS):
             ui.splitSelector.addItem(text)
         ui.splitSelector.activated.connect(self._onSplitChosen)
 
@@ -162,17 +162,17 @@ class DataSection:
     def _fractions(self) -> tuple[float, float, float]:
         return fractions(self._parameterNode)
 
-    def _drawn(self) -> list[Case]:
+    def _assigned(self) -> list[Case]:
         return split_by_patient(self._cases, self._fractions, self._parameterNode.splitSeed)
 
     def _showCases(self) -> None:
         self._states = caseStates(self._cases, self._folder)
         try:
-            drawn, problem = self._drawn(), ""
+            assigned, problem = self._assigned(), ""
         except InputError as error:
-            drawn, problem = self._cases, sentence(str(error))
-        self._table.show(self._cases, drawn, self._states)
-        self._ui.splitPreviewLabel.setText(problem or splitText(drawn))
+            assigned, problem = self._cases, sentence(str(error))
+        self._table.show(self._cases, assigned, self._states)
+        self._ui.splitPreviewLabel.setText(problem or splitText(assigned))
         self._onSelected()
         self._showButtons()
 
@@ -321,7 +321,7 @@ class DataSection:
         self._dataset.settle()
         check_cases(self._cases)
         self._logic.prepare(
-            self._drawn(),
+            self._assigned(),
             parameters.dataset,
             preparationSettings(parameters),
             onFinished=self._onPurified,

@@ -46,7 +46,7 @@ class Strategy(enum.Enum):
             Strategy.REMOVE_BACKGROUND: _("IPv1 + Remove Background"),
             Strategy.ADD_NOISE: _("IPv1 + Add noise"),
             Strategy.IPV2: _("IPv2 (both modules)"),
-            Strategy.DIRECT: _("Direct: the truth as target"),
+            Strategy.DIRECT: _("Direct: the ground truth as target"),
             Strategy.NOISE2INVERSE: _("Noise2Inverse: split projections"),
         }[self]
 
@@ -55,11 +55,11 @@ class Pairs(enum.Enum):
     """Where training pairs come from; the values are those of `TrainingSettings.pairs`."""
 
     PURIFIED = "purified"
-    DRAWN = "drawn"
+    SIMULATED = "simulated"
 
     def label(self) -> str:
         """Text in the selector."""
-        return _("Purified, as they are") if self is Pairs.PURIFIED else _("Drawn anew all the time")
+        return _("Purified, as they are") if self is Pairs.PURIFIED else _("Simulated on the fly")
 
 
 class LengthUnit(enum.Enum):

@@ -61,7 +61,7 @@ def trainingSettings(parameterNode) -> TrainingSettings:
         length = {"steps": max(1, round(parameters.length))}
     if registry.summary(parameters.network).generative:  # those have a loss of their own
         others["loss"] = TrainingSettings.loss
-    if parameters.pairs is Pairs.DRAWN:
+    if parameters.pairs is Pairs.SIMULATED:
         others["ranges"] = optionsOf(parameters, Ranges)
     arguments = networkArguments(parameters.networkArguments)
     return optionsOf(parameters, TrainingSettings, arguments=arguments, **length, **others)

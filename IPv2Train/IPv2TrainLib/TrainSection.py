@@ -47,7 +47,7 @@ class TrainSection:
         self._parameterNode = None
         self._run: RunState | None = None  # the one that is shown
         self._listed: list[str] = []  # names, by row
-        self._told: object = None  # with `runsChanged`, last
+        self._announced: object = None  # with `runsChanged`, last
         self._asked: tuple[Path, str] | None = None  # the run that was asked to pause or stop, and which
         self._shownNetwork = ""
         self._curves = Curves()
@@ -95,12 +95,12 @@ class TrainSection:
         ui.lengthSpinBox.setMinimum(1.0 if isSteps else 0.1)  # first: without decimals, 0.1 would become 0
         ui.lengthSpinBox.setDecimals(0 if isSteps else 1)
         for widget in (
-            ui.drawnDoseLowSpinBox,
-            ui.drawnDoseHighSpinBox,
-            ui.drawnKernelLowSpinBox,
-            ui.drawnKernelHighSpinBox,
+            ui.simulatedDoseLowSpinBox,
+            ui.simulatedDoseHighSpinBox,
+            ui.simulatedKernelLowSpinBox,
+            ui.simulatedKernelHighSpinBox,
         ):
-            widget.setEnabled(parameters.pairs is Pairs.DRAWN)
+            widget.setEnabled(parameters.pairs is Pairs.SIMULATED)
         self._watch()
 
     def jobChanged(self) -> None:
@@ -154,8 +154,8 @@ class TrainSection:
         runsList.blockSignals(False)
         self._run = next((run for run in found if run.folder.name == parameters.run), None)
         now = [(run.folder, run.has_weights, run.state, run.best_step) for run in found]
-        if now != self._told:
-            self._told = now
+        if now != self._announced:
+            self._announced = now
             self._runsChanged()
         ui.newRunLineEdit.setPlaceholderText(proposedName(self.runsFolder, parameters.strategy.value))
 

@@ -1,8 +1,9 @@
 """How much of a training step is spent waiting for data: `python Testing/benchmarks/data_loading.py [STEPS]`.
 
 Trains on a purified data set of synthetic chests, made in a temporary folder by `preparation.prepare`, and on pairs
-drawn from their NDCTs; with the default network and with one so small that data could hardly keep up; with one worker
-and with none. The first lines of the log, in which the workers start and the first blocks are simulated, do not count.
+simulated from their NDCTs; with the default network and with one so small that data could hardly keep up; with one
+worker and with none. The first lines of the log, in which the workers start and the first blocks are simulated, do not
+count.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def main() -> None:
             ("purified", "unet", 0),
             ("purified", "very small", 1),
             ("purified", "very small", 0),
-            ("drawn", "unet", 1),
+            ("simulated", "unet", 1),
         ):
             settings = TrainingSettings(pairs=pairs, steps=steps, validate_every=10**6, **NETWORKS[network])
             run = train(dataset, folder / f"{pairs}-{network}-{workers}", settings, workers=workers)

@@ -60,7 +60,11 @@ def main(arguments: list[str] | None = None) -> list[Row]:
     options = _parser().parse_args(arguments)
     began = time.perf_counter()
     models = [
-        from_bundle(bundle.load(name), kept_noise_hu=options.keep_noise, self_ensemble=options.self_ensemble)
+        from_bundle(
+            bundle.load(name),
+            residual_noise_hu=options.residual_noise,
+            test_time_augmentation=options.test_time_augmentation,
+        )
         for name in options.models or DEFAULT
     ]
     rivals = [from_bundle(bundle.load(Path(folder)), rival=True) for folder in options.rivals]
@@ -97,8 +101,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="name or folder of a bundle")
     parser.add_argument("--rivals", nargs="+", default=[], metavar="FOLDER", help="bundles to compare with")
-    parser.add_argument("--keep-noise", type=float, metavar="HU", help="that the models keep (what their cards say)")
-    parser.add_argument("--self-ensemble", action="store_true", help="of the models: eight times as long")
+    parser.add_argument(
+        "--residual-noise", type=float, metavar="HU", help="that the models keep (what their cards say)"
+    )
+    parser.add_argument("--tta", action="store_true", help="of the models: eight times as long")
     parser.add_argument("--out", type=Path, default=Path("runs/quality"), metavar="FOLDER")
     parser.add_argument("--only", nargs="+", type=int, choices=list(PARTS), metavar="PART", help="1 to 8")
     scans = sorted({*TRAINING, *VALIDATION})

@@ -63,7 +63,7 @@ class Block:
     scored: tuple[int, ...]
 
     @property
-    def truth(self) -> np.ndarray:
+    def ground_truth(self) -> np.ndarray:
         """The scored slices, HU."""
         return self.clean.array[list(self.scored)]
 
@@ -75,7 +75,7 @@ class Block:
     @cached_property
     def labels(self) -> np.ndarray:
         """`Region` of every pixel of the scored slices."""
-        return segment(self.truth, self.clean.spacing)
+        return segment(self.ground_truth, self.clean.spacing)
 
     @cached_property
     def body(self) -> np.ndarray:
@@ -91,7 +91,7 @@ class Block:
         return {
             name: [
                 _whole(edges.find_border(image, labels, self.spacing_mm, dark, bright))
-                for image, labels in zip(self.truth, self.labels, strict=True)
+                for image, labels in zip(self.ground_truth, self.labels, strict=True)
             ]
             for name, (dark, bright) in BORDERS.items()
         }
@@ -99,7 +99,7 @@ class Block:
     @cached_property
     def places(self) -> np.ndarray:
         """Homogeneous soft tissue of the scored slices, see `noise.homogeneous_places`."""
-        return homogeneous_places(self.truth)
+        return homogeneous_places(self.ground_truth)
 
 
 def _whole(border: edges.Border) -> edges.Border:
@@ -136,7 +136,7 @@ class Case:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What the noisy slices and the truth depend on, for a cache."""
+        """What the noisy slices and the ground truth depend on, for a cache."""
         named = self.kernel if isinstance(self.kernel, str) else (self.kernel.name, *self.kernel.gain)
         return (self.block.name, *self._contents, self.dose, self.simulator, named, self.photons, self.seed)
 
@@ -237,7 +237,7 @@ def tuning_crops(dose: float, simulator: str, side: int = 152) -> list[tuple[np.
     crops = []
     for number, source in enumerate(_tuning_blocks(tuple(scans))):
         case = Case(source, dose, simulator, seed=1)
-        image, truth, body = case.images[0], source.truth[0], source.body[0]
+        image, ground_truth, body = case.images[0], source.ground_truth[0], source.body[0]
         rows, columns = np.nonzero(body)
         half = side // 2
         row, column = round(rows.mean()), round(columns.mean()) + (-1) ** number * side // 3
@@ -245,7 +245,7 @@ def tuning_crops(dose: float, simulator: str, side: int = 152) -> list[tuple[np.
             min(max(middle, half), length - half) for middle, length in zip((row, column), image.shape, strict=True)
         )
         part = (slice(row - half, row + half), slice(column - half, column + half))
-        crops.append((image[part], truth[part], body[part]))
+        crops.append((image[part], ground_truth[part], body[part]))
     return crops
 
 
@@ -257,4 +257,4 @@ def _tuning_blocks(scans: tuple[str, ...]) -> list[Block]:
         chest = phantom.chest(seed=TUNING_SEED, size=256, slices=3)
         whole = [_block(chest, "tuning", [1])]
     # Filters see one slice: no neighbours to simulate.
-    return [Block(b.name, b.scan, Volume(b.truth, b.clean.spacing), (0,)) for b in whole]
+    return [Block(b.name, b.scan, Volume(b.ground_truth, b.clean.spacing), (0,)) for b in whole]

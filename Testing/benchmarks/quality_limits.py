@@ -124,7 +124,8 @@ def other_scanners(bench: Bench) -> list[Row]:
 
 def _matched(bench: Bench, model: Method, case: Case) -> float:
     return bench.cache.get(
-        ("matched", *model.key, *case.key), lambda: matched_rmse(case.block.truth, model.run(case), case.block.body)
+        ("matched", *model.key, *case.key),
+        lambda: matched_rmse(case.block.ground_truth, model.run(case), case.block.body),
     )
 
 
@@ -174,7 +175,7 @@ def _on_anatomy(bench: Bench, method: Method, case: Case, anatomy: Drawn) -> tup
 
     def compute() -> list[object]:
         result = method.run(case)
-        found = mean_bias(result, case.block.truth, anatomy.tissues)
+        found = mean_bias(result, case.block.ground_truth, anatomy.tissues)
         places = [place for mask in anatomy.tissues.values() for place in whole_patches(mask[0])]
         return [found, [excess(image, place, case.block.spacing_mm) for image in result for place in places]]
 

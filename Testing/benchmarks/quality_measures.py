@@ -33,7 +33,7 @@ class Scores:
     rmse_hu : float
         In the body.
     bias_hu : dict of str to float
-        Mean of result - truth by tissue; NaN where there is none.
+        Mean of result - ground truth by tissue; NaN where there is none.
     edges : dict of str to (list of float, list of float)
         Real and imaginary part of the summed edge spectrum, by border.
     frequency, power : list of float
@@ -62,7 +62,7 @@ class Scores:
 
 def scores(result: np.ndarray, block: Block) -> Scores:
     """Measure the result for the scored slices of a block, shape (slices, rows, columns), HU."""
-    beside = measures.Block(block.truth, result, block.labels, block.spacing_mm, block.places)
+    beside = measures.Block(block.ground_truth, result, block.labels, block.spacing_mm, block.places)
 
     def value(name: str) -> float:
         return measures.BY_NAME[name].of(beside)
@@ -148,7 +148,7 @@ def contrast(image: np.ndarray, center: tuple[float, float], diameter_mm: float,
     return float(image[inside].mean() - np.median(image[ring]))
 
 
-def mean_bias(result: np.ndarray, truth: np.ndarray, masks: dict[str, np.ndarray]) -> dict[str, float]:
-    """Mean of result - truth by tissue, HU; NaN where there is none of it."""
-    difference = np.asarray(result, np.float64) - truth
+def mean_bias(result: np.ndarray, ground_truth: np.ndarray, masks: dict[str, np.ndarray]) -> dict[str, float]:
+    """Mean of result - ground truth by tissue, HU; NaN where there is none of it."""
+    difference = np.asarray(result, np.float64) - ground_truth
     return {name: float(difference[mask].mean()) if mask.any() else math.nan for name, mask in masks.items()}

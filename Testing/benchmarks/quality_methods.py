@@ -51,7 +51,7 @@ class Method:
     ----------
     name : str
     role : str
-        "reference" (the truth), "input", "filter", "fast", "quality", "model" (another bundled one) or "rival".
+        "reference" (the ground truth), "input", "filter", "fast", "quality", "model" (another bundled one) or "rival".
     key : tuple
         What its results depend on, for the cache.
     run : callable
@@ -71,15 +71,19 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-REFERENCE = Method("NDCT", "reference", ("reference",), lambda case: case.block.truth)
+REFERENCE = Method("NDCT", "reference", ("reference",), lambda case: case.block.ground_truth)
 
 
 def from_bundle(
-    model: bundle.Bundle, *, rival: bool = False, kept_noise_hu: float | None = None, self_ensemble: bool = False
+    model: bundle.Bundle,
+    *,
+    rival: bool = False,
+    residual_noise_hu: float | None = None,
+    test_time_augmentation: bool = False,
 ) -> Method:
     """A trained model as a method; its name decides whether it is the fast or the quality one."""
     part = "fast" if "fast" in model.name else "quality" if "quality" in model.name else "model"
-    denoiser = NetworkDenoiser(model.name, model.name, model, {}, "cpu", kept_noise_hu, self_ensemble)
+    denoiser = NetworkDenoiser(model.name, model.name, model, {}, "cpu", residual_noise_hu, test_time_augmentation)
     return from_denoiser(denoiser, "rival" if rival else part, model)
 
 
@@ -180,12 +184,12 @@ class Bench:
 
         def compute() -> dict[str, Any]:
             say(f"tuning {name} at {dose:g}, {simulator}")
-            noisy, truth, body = (np.stack(arrays) for arrays in zip(*_crops(dose, simulator), strict=True))
+            noisy, ground_truth, body = (np.stack(arrays) for arrays in zip(*_crops(dose, simulator), strict=True))
             everywhere = np.ones_like(body)
 
             def error(strength: float) -> float:
                 result = self.filtered(noisy, name, strength, everywhere)
-                return float(np.mean([rmse(*three) for three in zip(truth, result, body, strict=True)]))
+                return float(np.mean([rmse(*three) for three in zip(ground_truth, result, body, strict=True)]))
 
             return asdict(tune(STRENGTHS[name], error, self._start(name, dose, simulator)))
 
@@ -249,10 +253,10 @@ class Bench:
 
         def compute() -> dict[str, Any]:
             say(f"tuning {name} on {case.block.name} itself")
-            truth, body = case.block.truth, case.block.body
+            ground_truth, body = case.block.ground_truth, case.block.body
 
             def error(strength: float) -> float:
-                return measure(truth, self.filtered(case.images, name, strength, body), body)
+                return measure(ground_truth, self.filtered(case.images, name, strength, body), body)
 
             return asdict(tune(STRENGTHS[name], error, self._start_for(name, case)))
 
@@ -271,14 +275,14 @@ class Bench:
         return self._scores[key]
 
 
-def matched_rmse(truth: np.ndarray, result: np.ndarray, body: np.ndarray) -> float:
+def matched_rmse(ground_truth: np.ndarray, result: np.ndarray, body: np.ndarray) -> float:
     """RMSE in HU after the Gaussian blur that makes it least: against a scan of lower resolution."""
     blur = filters.FILTERS["gaussian"]
 
     def error(sigma_pixels: float) -> float:
-        return rmse(truth, np.stack([blur(image, sigma_pixels) for image in result]), body)
+        return rmse(ground_truth, np.stack([blur(image, sigma_pixels) for image in result]), body)
 
-    return min(rmse(truth, result, body), tune(STRENGTHS[blur.label], error).error_hu)
+    return min(rmse(ground_truth, result, body), tune(STRENGTHS[blur.label], error).error_hu)
 
 
 @lru_cache(maxsize=1)

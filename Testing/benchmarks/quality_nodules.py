@@ -114,10 +114,10 @@ def compared(bench: Bench, case: Case) -> list[tuple[str, Method]]:
 
 
 def kept(bench: Bench) -> list[Row]:
-    """Part 3, nodules: mean contrast over that of the truth, by size and HU."""
+    """Part 3, nodules: mean contrast over that of the ground truth, by size and HU."""
     first, placed = nodule_case(bench)
     spacing = first.block.spacing_mm
-    truth = contrasts(first.block.truth, placed, spacing)
+    ground_truth = contrasts(first.block.ground_truth, placed, spacing)
     cases = [nodule_case(bench, seed)[0] for seed in range(1 if bench.quick else SEEDS)]
     rows = []
     for name, method in compared(bench, first):
@@ -125,7 +125,7 @@ def kept(bench: Bench) -> list[Row]:
         cells = []
         for kind in product(DIAMETERS_MM, NODULES_HU):
             these = [place for place, n in enumerate(placed) if (n.diameter_mm, n.hu) == kind]
-            value = float(found[:, these].mean() / truth[these].mean())
+            value = float(found[:, these].mean() / ground_truth[these].mean())
             cell = f"{kind[0]:g} mm, {kind[1]:g} HU"
             cells.append((value, cell))
             rows.append(
@@ -164,7 +164,9 @@ def threshold_hu(bench: Bench) -> float:
     number, row, column = patches[0]
     middle = PATCH_PIXELS // 2
     faintest = Placed(number, row + middle, column + middle, DIAMETERS_MM[0], NODULES_HU[0])
-    return 0.5 * excess(_with_nodule(block.truth[number], faintest, block.spacing_mm), (row, column), block.spacing_mm)
+    return 0.5 * excess(
+        _with_nodule(block.ground_truth[number], faintest, block.spacing_mm), (row, column), block.spacing_mm
+    )
 
 
 @lru_cache(maxsize=2)

@@ -108,15 +108,17 @@ def bias(bench: Bench) -> list[Row]:
 
 
 def _bias_of_the_truth(bench: Bench) -> list[Row]:
-    """What the truth itself gets against a noisy NDCT: which pixels count as bone depends on their noise."""
+    """What the ground truth itself gets against a noisy NDCT: which pixels count as bone depends on their noise."""
     source = bench.block(SYNTHETIC)
     rows = []
     for sigma_hu in NDCT_NOISE_HU:
         noisy = Case(source, 1.0, photons=photons_for(source, sigma_hu), seed=2).noisy
-        scores_of_truth = scores(source.truth, Block("noisy reference", SYNTHETIC, noisy, source.scored))
+        scores_of_truth = scores(source.ground_truth, Block("noisy reference", SYNTHETIC, noisy, source.scored))
         for tissue, value in scores_of_truth.bias_hu.items():
             where = f"{SYNTHETIC}, NDCT with σ {sigma_hu:g} HU"
-            rows.append(Row(2, "truth", f"bias of {tissue}", where, value, "HU", note="control: due to the labels"))
+            rows.append(
+                Row(2, "ground truth", f"bias of {tissue}", where, value, "HU", note="control: due to the labels")
+            )
     return rows
 
 
@@ -124,7 +126,7 @@ def photons_for(source: Block, sigma_hu: float) -> float:
     """N₀ at which a scan has this noise in soft tissue: its variance is inversely proportional."""
     photons = 1.5e5
     case = Case(source, 1.0, photons=photons)
-    noise = (case.images - source.truth)[source.labels == Region.SOFT_TISSUE]
+    noise = (case.images - source.ground_truth)[source.labels == Region.SOFT_TISSUE]
     return photons * float(noise.std() / sigma_hu) ** 2
 
 
@@ -186,9 +188,9 @@ def _known_blur(bench: Bench) -> list[Row]:
     rows = []
     for scan in bench.scans:
         block = bench.block(scan)
-        blurred = np.stack([_blurred(x, CHECK_BLUR_MM / block.spacing_mm) for x in block.truth])
+        blurred = np.stack([_blurred(x, CHECK_BLUR_MM / block.spacing_mm) for x in block.ground_truth])
         for border, borders in block.borders.items():
-            expected = blurred_half_frequency(edge_spectrum(block.truth, borders), CHECK_BLUR_MM)
+            expected = blurred_half_frequency(edge_spectrum(block.ground_truth, borders), CHECK_BLUR_MM)
             value = half_frequency(edge_spectrum(blurred, borders)) / expected
             if not math.isnan(value):
                 what = f"TTF50 of {border} / expected"

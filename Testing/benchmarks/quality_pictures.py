@@ -136,7 +136,7 @@ def nodules(bench: Bench, path: Path) -> None:
     """The same nodules by every method: a row a method, a column a nodule, and their numbers."""
     case, placed = nodule_case(bench)
     shown = _one_of_each(placed)
-    rows = [("truth", REFERENCE), *compared(bench, case)]
+    rows = [("ground truth", REFERENCE), *compared(bench, case)]
     figure, axes = _panels(len(rows), len(shown), 1.15, 1.15)
     half = round(CROP_MM / 2 / case.block.spacing_mm)
     for row, (label, method) in enumerate(rows):
@@ -165,13 +165,13 @@ def slices(bench: Bench, path: Path) -> None:
     named = [("input", INPUT), (f"best filter: {best.name}", best), *((m.name, m) for m in [*redcnn, *bench.models])]
     named.append(("NDCT", REFERENCE))
     middle = len(case.block.scored) // 2
-    truth, box = case.block.truth[middle], _box(case.block.body[middle])
+    ground_truth, box = case.block.ground_truth[middle], _box(case.block.body[middle])
     figure, axes = _panels(3, len(named), 3, 3 * (box[0].stop - box[0].start) / (box[1].stop - box[1].start))
     for column, (label, method) in enumerate(named):
         image = method.run(case)[middle]
         _show(axes[0, column], image[box], LUNG_WINDOW_HU)
         _show(axes[1, column], image[box], TISSUE_WINDOW_HU)
-        _show(axes[2, column], (image - truth)[box], (-DIFFERENCE_HU, DIFFERENCE_HU))
+        _show(axes[2, column], (image - ground_truth)[box], (-DIFFERENCE_HU, DIFFERENCE_HU))
         axes[0, column].set_title(label, fontsize=9)
     for row, text in enumerate(("lung window", "soft-tissue window", f"less NDCT, ±{DIFFERENCE_HU:g} HU")):
         axes[row, 0].set_ylabel(text, fontsize=9)

@@ -77,8 +77,8 @@ def main() -> None:
             again = denoised(files.write(volume, place / output), place / f"denoised-{output}")
             difference = np.abs(again.array.astype(np.float32) - result.array).max()
             print(f"{name} geometry kept: {same_grid(volume, again)}, largest difference to NRRD {difference:g} HU")
-    # By the result: regions chosen by noisy values hold what noise raised into them, and even the truth would then
-    # seem to lower bone (by 13 HU at a tenth of the dose of lungdx_A0002, with the clean scan as the result).
+    # By the result: regions chosen by noisy values hold what noise raised into them, and even the ground truth would
+    # then seem to lower bone (by 13 HU at a tenth of the dose of lungdx_A0002, with the clean scan as the result).
     labels = segment(result.array, result.spacing)
     print(f"\n{'region':<18} {'mean shift':>10} {'σ before':>9} {'σ after':>8} {'reduction':>10}   high-pass σ")
     for row in statistics(labels, volume.array, result.array)[-4:]:

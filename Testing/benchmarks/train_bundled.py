@@ -42,7 +42,7 @@ FIRST = TrainingSettings(
     batch=4,
     learning_rate=2e-3,
     strategy="direct",
-    pairs="drawn",
+    pairs="simulated",
     ranges=Ranges(dose=(0.01, 0.5), zoom=(0.8, 1.8), thickness=(1, 3)),
     blocks=600,
     pool=120,
@@ -51,8 +51,8 @@ FIRST = TrainingSettings(
     precision="bfloat16",
     seed=7,
 )
-EVEN = replace(FIRST, seed=8, blocks=300, ranges=replace(FIRST.ranges, evenness=(0.0, 1.0)))
-"""Noise that is evened out, as in real scanners."""
+EVEN = replace(FIRST, seed=8, blocks=300, ranges=replace(FIRST.ranges, modulation=(0.0, 1.0)))
+"""Noise that is modulated out, as in real scanners."""
 BAND = replace(EVEN, seed=9, blocks=240, ranges=replace(EVEN.ranges, band=(0.0, 1.5)))
 """Kernels that are not just soft or sharp."""
 LONG = replace(BAND, seed=11, blocks=None, pool=300, steps_per_case=10, minutes=None, steps=6000)
@@ -149,7 +149,7 @@ def main() -> None:
             settings = replace(settings, start_from=str(model))
         settings = replace(settings, keep_blocks=str(options.folder / "blocks"))
         if resume := (run / "checkpoint.pt").exists():
-            check_same(run, replace(settings, pairs="drawn"))
+            check_same(run, replace(settings, pairs="simulated"))
         train(scans, run, settings, resume=resume, workers=options.workers, progress=Progress(print))
         published = publish(run, model, cards["all"] | cards[options.name])
     if share := LAST_SHARE.get(options.name):

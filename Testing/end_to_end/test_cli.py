@@ -257,7 +257,9 @@ def test_the_default_model_is_there_and_removes_noise(ipv2, tmp_path, monkeypatc
     assert ipv2("denoise", files.write(pair.uldct, tmp_path / "uldct.nrrd"), output).code == 0
     facts = sidecar(output)
     assert facts["model"] == bundle.default_name()
-    before, after = (agreement.compare(volume, pair.truth, pair.labels) for volume in (pair.uldct, files.read(output)))
+    before, after = (
+        agreement.compare(volume, pair.ground_truth, pair.labels) for volume in (pair.uldct, files.read(output))
+    )
     assert after["rmse_body_hu"] < 0.85 * before["rmse_body_hu"]
 
 
@@ -322,8 +324,8 @@ def test_as_much_noise_is_kept_as_was_asked_for(ipv2, scan, model, tmp_path):
     removed = {}
     for kept in ("0", "7.5"):
         output = tmp_path / f"{kept}.nrrd"
-        assert ipv2("denoise", scan, output, "--model", model, "--keep-noise", kept).code == 0
-        assert sidecar(output)["kept_noise_hu"] == float(kept)
+        assert ipv2("denoise", scan, output, "--model", model, "--residual-noise", kept).code == 0
+        assert sidecar(output)["residual_noise_hu"] == float(kept)
         removed[kept] = before - files.read(output).array
     assert removed["7.5"].std() < removed["0"].std()
 
@@ -331,8 +333,8 @@ def test_as_much_noise_is_kept_as_was_asked_for(ipv2, scan, model, tmp_path):
 def test_a_self_ensemble_is_asked_for(ipv2, scan, model, tmp_path):
     once, eight = tmp_path / "once.nrrd", tmp_path / "eight.nrrd"
     assert ipv2("denoise", scan, once, "--model", model).code == 0
-    assert ipv2("denoise", scan, eight, "--model", model, "--self-ensemble").code == 0
-    assert (sidecar(once)["self_ensemble"], sidecar(eight)["self_ensemble"]) == (False, True)
+    assert ipv2("denoise", scan, eight, "--model", model, "--tta").code == 0
+    assert (sidecar(once)["test_time_augmentation"], sidecar(eight)["test_time_augmentation"]) == (False, True)
     assert np.abs(files.read(eight).array.astype(float) - files.read(once).array).max() > 0
 
 
@@ -620,16 +622,16 @@ def test_devices_are_measured(ipv2, model):
 
 def test_phantom_is_a_pair_that_can_be_purified(ipv2, tmp_path):
     folder = tmp_path / "chest"
-    settings = {"size": 64, "slices": 3, "dose": 0.1, "breath": 5.0, "seed": 2}
+    settings = {"size": 64, "slices": 3, "dose": 0.1, "motion": 5.0, "seed": 2}
     flags = [text for name, value in settings.items() for text in (f"--{name}", value)]
     outcome = ipv2("phantom", folder, *flags, "--json")
     assert (outcome.code, outcome.said) == (0, "")
     assert outcome.events[-1]["folder"] == str(folder)
     made = phantom.pair(**settings)
-    for name in ("uldct", "ndct", "truth"):
+    for name in ("uldct", "ndct", "ground_truth"):
         volume = files.read(folder / f"{name}.nrrd")
         assert np.array_equal(volume.array, getattr(made, name).array)
-        assert same_grid(volume, made.truth)
+        assert same_grid(volume, made.ground_truth)
     facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     assert settings.items() <= facts.items()
     assert ipv2("purify", folder / "uldct.nrrd", folder / "ndct.nrrd", tmp_path / "stages", "--no-pictures").code == 0
@@ -639,7 +641,7 @@ def test_phantom_is_a_pair_that_can_be_purified(ipv2, tmp_path):
     assert ipv2("phantom", folder, *flags, "--overwrite").code == 0
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--dose", 2), ("--breath", 99), ("--size", 1), ("--slices", 0)])
+@pytest.mark.parametrize(("flag", "value"), [("--dose", 2), ("--motion", 99), ("--size", 1), ("--slices", 0)])
 def test_phantom_refuses_what_cannot_be_made(ipv2, tmp_path, contents, flag, value):
     outcome = ipv2("phantom", tmp_path / "chest", flag, value)
     assert outcome.code == 2
@@ -665,13 +667,13 @@ def test_train_makes_a_model_that_denoises(ipv2, clean, scan, tmp_path):
     assert (run / "log.csv").exists()
     assert ipv2("denoise", scan, tmp_path / "out.nrrd", "--model", packed).code == 0
     going_on = ("--start-from", packed, "--variance-weight", 1, "--thickness", 1, 2)
-    going_on += ("--evenness", 0.5, 1, "--band", 1, 1.5, "--blocks", 2, "--keep-blocks", tmp_path / "kept")
+    going_on += ("--modulation", 0.5, 1, "--band", 1, 1.5, "--blocks", 2, "--keep-blocks", tmp_path / "kept")
     outcome = ipv2("train", clean, "--out", tmp_path / "more", *going_on, *TRAINING)
     assert outcome.code == 0, outcome.err
     settings = json.loads((tmp_path / "more" / "settings.json").read_text())
     assert (settings["start_from"], settings["variance_weight"]) == (str(packed), 1)
     ranges = settings["ranges"]
-    assert (ranges["thickness"], ranges["evenness"], ranges["band"]) == ([1, 2], [0.5, 1], [1, 1.5])
+    assert (ranges["thickness"], ranges["modulation"], ranges["band"]) == ([1, 2], [0.5, 1], [1, 1.5])
     assert len(list((tmp_path / "kept").iterdir())) == 2
 
 
@@ -709,6 +711,6 @@ def test_demo_writes_a_report_that_needs_nothing_else(ipv2, model, tmp_path):
     assert page.count("data:image/png;base64,") >= 2
     assert "http:" not in page and "https:" not in page  # pictures are random letters, without colons
     assert (folder / "report.html").stat().st_mtime >= began
-    for name in ("uldct", "ndct", "truth", "denoised"):
+    for name in ("uldct", "ndct", "ground_truth", "denoised"):
         assert files.read(folder / f"{name}.nrrd").array.shape == (24, 320, 320)
     assert result["scores"]["Weak denoiser"]["body_rmse_hu"] < result["scores"]["uLDCT (input)"]["body_rmse_hu"]

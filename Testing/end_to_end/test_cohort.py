@@ -31,7 +31,7 @@ def cohort(tmp_path_factory) -> Path:
 
 
 def arrays(folder: Path) -> dict[str, np.ndarray]:
-    names = ("uldct", "ndct", "simulated", "weak", "truth", "masks", "regions")
+    names = ("uldct", "ndct", "simulated", "weak", "ground_truth", "masks", "regions")
     return {
         f"{shard.key} {name}": getattr(shard, name)
         for shard in PurifiedDataset.read(folder).shards
@@ -47,7 +47,7 @@ def test_a_data_set_from_files_and_a_pair_and_what_a_program_is_told(ipv2, cohor
     done = ipv2(
         "prepare", cohort / "n0.nrrd", cohort / "n1.nrrd", cohort / "bad" / "belly.nrrd",
         "--pair", cohort / "u3.nrrd", cohort / "n3.nrrd", "--out", tmp_path / "data", "--split", 50, 25, 25,
-        "--dose", 0.02, 0.1, "--breath", 12, "--kernel", "ramp", "--split-projections", "--json",
+        "--dose", 0.02, 0.1, "--motion", 12, "--kernel", "ramp", "--split-projections", "--json",
     )  # fmt: skip
     assert done.code == 1, done.err
     names, note = (event["message"] for event in done.events if event["event"] == "note")
@@ -60,8 +60,8 @@ def test_a_data_set_from_files_and_a_pair_and_what_a_program_is_told(ipv2, cohor
     assert rows["belly"]["thumbnail"] is None and "lung" in rows["belly"]["message"]
     assert rows["n3"]["slices"] == SLICES and Path(rows["n3"]["thumbnail"]).is_file()
     by_case = {shard.case: shard for shard in PurifiedDataset.read(tmp_path / "data").shards}
-    assert by_case["n3"].truth is None and by_case["n0"].half_b is not None
-    assert by_case["n0"].facts["breath_mm"] == 12 and 0.02 < by_case["n0"].dose < 0.1
+    assert by_case["n3"].ground_truth is None and by_case["n0"].half_b is not None
+    assert by_case["n0"].facts["motion_mm"] == 12 and 0.02 < by_case["n0"].dose < 0.1
     assert {rows[name]["split"] for name in rows} == {"train", "validation", "test"}
     fractions = [event["fraction"] for event in done.events if event["event"] == "progress"]
     assert fractions == sorted(fractions)
@@ -180,7 +180,7 @@ def test_a_cohort_is_denoised_whatever_fails(ipv2, cohort, model, tmp_path):
     statuses = [result["status"] for result in again.events[-1]["results"]]
     assert statuses == ["done earlier", "denoised", "failed", "done earlier"]
     assert (out / "n0.nrrd").stat().st_mtime_ns == before
-    for option in (("--strength", 0.5), ("--keep-noise", 5), ("--self-ensemble",)):
+    for option in (("--strength", 0.5), ("--residual-noise", 5), ("--tta",)):
         other = ipv2(*command, *option)
         assert other.events[-1]["results"][0]["status"] == "denoised"
 

@@ -39,7 +39,7 @@ MODEL = "phantom-model"
 @dataclass(frozen=True)
 class Found:
     """What came out: the largest difference between the weights of the two runs, the rows of the comparison, and errors
-    (RMSE to the truth, HU) of a new scan before and after it was denoised in IPv2 Denoise."""
+    (RMSE to the ground truth, HU) of a new scan before and after it was denoised in IPv2 Denoise."""
 
     weights_differ_by: float
     table: list[dict[str, str]]
@@ -98,7 +98,7 @@ def kill_halfway(command: list[str], environment: dict[str, str], run_folder: Pa
 
 
 def denoise_in_slicer(pair: phantom.Pair, models: Path) -> tuple[float, float]:
-    """Click Denoise in the module with the new model; RMSE to the truth before and after, HU."""
+    """Click Denoise in the module with the new model; RMSE to the ground truth before and after, HU."""
     os.environ["IPV2_MODELS"] = str(models)
     from host import Host
 
@@ -117,7 +117,7 @@ def denoise_in_slicer(pair: phantom.Pair, models: Path) -> tuple[float, float]:
         result = slicer.util.getNode("New patient denoised")
         assert result.GetAttribute("IPv2.model") == MODEL, result.GetAttribute("IPv2.model")
         after = volume_nodes.node_to_volume(result).array
-    return _rmse(pair.uldct.array, pair.truth.array), _rmse(after, pair.truth.array)
+    return _rmse(pair.uldct.array, pair.ground_truth.array), _rmse(after, pair.ground_truth.array)
 
 
 def _command(*arguments: str | Path) -> list[str]:
@@ -131,8 +131,8 @@ def _difference(first: Path, second: Path) -> float:
     return max(float(np.abs(one[name] - two[name]).max()) for name in one)
 
 
-def _rmse(image: np.ndarray, truth: np.ndarray) -> float:
-    difference = np.asarray(image, np.float32) - np.asarray(truth, np.float32)
+def _rmse(image: np.ndarray, ground_truth: np.ndarray) -> float:
+    difference = np.asarray(image, np.float32) - np.asarray(ground_truth, np.float32)
     return float(np.sqrt(np.mean(difference**2)))
 
 

@@ -29,7 +29,7 @@ def write_run(folder: Path, steps=(10, 20), pictured: bool = True) -> Path:
     writer = RunWriter(folder, steps[0] - 1)
     for step in steps:
         writer.log(step, step / 10, 1e-3, 1 / step, 0.0)
-        writer.validation(step, step / 10, 100 / step, 200 / step, "truth")
+        writer.validation(step, step / 10, 100 / step, 200 / step, "ground_truth")
     if pictured:
         ramp = np.arange(20, dtype=np.float32).reshape(4, 5)
         images = {"input": ramp + steps[-1], "output": ramp, "label": -ramp}
@@ -61,7 +61,7 @@ def test_curves_and_slice_of_a_run(fresh, tmp_path):
     assert nodes.loss_chart.GetYAxisLogScale()
     errors = series_of(nodes.error_chart)
     assert {name: column(table, y) for name, (table, x, y) in errors.items()} == {"body": [10, 5], "lung": [20, 10]}
-    assert "truth" in nodes.error_chart.GetTitle()
+    assert "ground truth" in nodes.error_chart.GetTitle()
     array, volume = volume_nodes.node_array(nodes.images["input"]), volume_nodes.node_to_volume(nodes.images["input"])
     np.testing.assert_array_equal(array[0], np.arange(20).reshape(4, 5) + 20)
     assert volume.spacing[:2] == pytest.approx((0.7, 0.8))
@@ -125,11 +125,11 @@ def score(method: str, reference: str, value: float, limits=(" low", " high")) -
 
 def write_comparison(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [score("input", "truth", 20.0), score("mine", "truth", 10.0), score("mine", "label", 15.0)]
+    rows = [score("input", "ground_truth", 20.0), score("mine", "ground_truth", 10.0), score("mine", "label", 15.0)]
     rows[0]["ssim"] = rows[0]["ssim low"] = rows[0]["ssim high"] = ""
     write_table(folder / "table.csv", rows)
     spectrum = [
-        {"method": method, "reference": "truth", "frequency_per_mm": f, "power_hu2_mm2": power / (1 + f)}
+        {"method": method, "reference": "ground_truth", "frequency_per_mm": f, "power_hu2_mm2": power / (1 + f)}
         for method, power in (("input", 100), ("mine", 10)) for f in (0.1, 0.2, 0.4)
     ]  # fmt: skip
     write_table(folder / "nps.csv", spectrum)
@@ -147,7 +147,7 @@ def test_a_comparison_is_a_table_and_two_charts(fresh, tmp_path):
     assert nodes.table.GetColumnUnitLabel("rmse_body_hu") == "HU"
     errors, noise = nodes.charts
     bars = {name: column(table, y) for name, (table, x, y) in series_of(errors).items()}
-    assert bars == {"input": [20.0 + place], "mine": [10.0 + place]} and "truth" in errors.GetTitle()
+    assert bars == {"input": [20.0 + place], "mine": [10.0 + place]} and "ground truth" in errors.GetTitle()
     curves = {name: column(table, y) for name, (table, x, y) in series_of(noise).items()}
     np.testing.assert_allclose(curves["mine"], np.array(curves["input"]) / 10)
     other = training_nodes.add_comparison(fresh, write_comparison(tmp_path / "other"), "scores")
@@ -193,7 +193,7 @@ def test_shown_again_a_comparison_has_the_same_nodes_filled_anew(fresh, tmp_path
         assert everything(fresh) == before and (again.table, again.charts) == (nodes.table, nodes.charts)
 
     # another run more, and one less
-    write_table(folder / "table.csv", [score("mine", "truth", 5.0), score("new", "truth", 7.0)])
+    write_table(folder / "table.csv", [score("mine", "ground_truth", 5.0), score("new", "ground_truth", 7.0)])
     again = training_nodes.add_comparison(fresh, folder, "scores")
     assert (again.table, again.charts[0]) == (nodes.table, nodes.charts[0])
     assert column(again.table, "method") == ["mine", "new"]
@@ -225,7 +225,7 @@ def test_a_part_that_somebody_removed_comes_back_alone(fresh, tmp_path):
 
 def test_shown_in_a_loaded_scene_everything_is_found_again(fresh, tmp_path):
     training_nodes.add_comparison(fresh, write_comparison(tmp_path / "compared"), "scores")
-    row = score("", "truth", 3.0, (" min", " max"))
+    row = score("", "ground_truth", 3.0, (" min", " max"))
     row = {"network": "unet", "strategy": "ipv1"} | {name: value for name, value in row.items() if name != "method"}
     (tmp_path / "ablation").mkdir()
     write_table(tmp_path / "ablation" / "ablation.csv", [row])
@@ -245,7 +245,7 @@ def test_showing_again_can_be_undone_and_a_failure_leaves_what_was_there(fresh, 
     folder = write_comparison(tmp_path)
     nodes = training_nodes.add_comparison(fresh, folder, "scores")
     fresh.SetUndoOn()
-    write_table(folder / "table.csv", [score("mine", "truth", 5.0)])
+    write_table(folder / "table.csv", [score("mine", "ground_truth", 5.0)])
     before, methods = everything(fresh), column(nodes.table, "method")
     with monkeypatch.context() as patched:
         patched.setattr(training_nodes, "_spectrum_chart", lambda *_: 1 / 0)
@@ -269,7 +269,9 @@ def test_without_spectra_the_second_chart_is_about_the_lung(fresh, tmp_path):
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_every_bar_of_a_chart_is_within_its_axis(fresh, tmp_path, count):
-    write_table(tmp_path / "table.csv", [score(f"model {number}", "truth", 10.0 + number) for number in range(count)])
+    write_table(
+        tmp_path / "table.csv", [score(f"model {number}", "ground_truth", 10.0 + number) for number in range(count)]
+    )
     errors = training_nodes.add_comparison(fresh, tmp_path, "scores").charts[0]
     chart, bars = vtk.vtkChartXY(), []
     for table, _x, y in series_of(errors).values():
@@ -289,7 +291,7 @@ def column_names(table) -> list[str]:
 
 
 def test_an_ablation_has_the_spread_of_its_seeds(fresh, tmp_path):
-    row = score("", "truth", 3.0, (" min", " max"))
+    row = score("", "ground_truth", 3.0, (" min", " max"))
     row = {"network": "unet", "strategy": "ipv1"} | {name: value for name, value in row.items() if name != "method"}
     write_table(tmp_path / "ablation.csv", [row])
     nodes = training_nodes.add_comparison(fresh, tmp_path, "ablation")

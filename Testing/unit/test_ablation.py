@@ -58,7 +58,7 @@ def test_runs_differ_in_strategy_and_seed_only(found):
 
 
 def test_rows_are_means_and_ranges_over_seeds(found):
-    for reference in ("truth", "label"):
+    for reference in ("ground_truth", "label"):
         for strategy in ROWS:
             row = found.row(strategy, reference)
             values = [found.comparison.row(f"unet-{strategy}-{seed}", reference)["rmse_lung_hu"] for seed in (0, 1)]
@@ -72,7 +72,7 @@ def test_files_hold_what_was_found(found):
     with open(found.files["table"], newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     assert [(row["strategy"], row["reference"]) for row in table] == [
-        (strategy, reference) for reference in ("truth", "label") for strategy in ("input", *ROWS)
+        (strategy, reference) for reference in ("ground_truth", "label") for strategy in ("input", *ROWS)
     ]
     assert float(table[1]["ssim"]) == pytest.approx(found.rows[1]["ssim"], rel=1e-4)
     facts = json.loads(found.files["provenance"].read_text(encoding="utf-8"))
@@ -87,7 +87,7 @@ def test_only_what_is_new_is_trained(dataset, found):
     more = ablate(dataset, found.folder, seeds=2, strategies=("ipv2", "direct"), **OPTIONS)
     assert before.items() <= weights(found.folder).items()
     assert set(weights(found.folder)) - set(before) == {"unet-direct-0", "unet-direct-1"}
-    assert more.row("ipv2", "truth") == found.row("ipv2", "truth")
+    assert more.row("ipv2", "ground_truth") == found.row("ipv2", "ground_truth")
 
 
 def test_a_run_that_is_none_of_the_ablation_is_refused(dataset, found, tmp_path):
@@ -116,7 +116,7 @@ def test_a_stopped_ablation_goes_on_with_the_same_result(dataset, found, tmp_pat
     assert [read_run(tmp_path / "out" / f"unet-{name}-0").state for name in ("ipv1", "ipv2")] == ["completed", "paused"]
     resumed = ablate(dataset, tmp_path / "out", **options)
     for name in ("unet-ipv1-0", "unet-ipv2-0"):
-        own, expected = (each.comparison.row(name, "truth")["rmse_body_hu"] for each in (resumed, found))
+        own, expected = (each.comparison.row(name, "ground_truth")["rmse_body_hu"] for each in (resumed, found))
         assert own == pytest.approx(expected, rel=1e-6)
 
 
@@ -149,7 +149,7 @@ def rows_of(lung: dict[str, tuple[float, float, float]]) -> list[dict]:
     rows = []
     for strategy, numbers in lung.items():
         row = {f"{measure.name}{limit}": None for measure in MEASURES for limit in ("", " min", " max")}
-        row |= {"network": "unet", "strategy": strategy, "reference": "truth", "seeds": 3}
+        row |= {"network": "unet", "strategy": strategy, "reference": "ground_truth", "seeds": 3}
         rows.append(row | dict(zip(("rmse_lung_hu", "rmse_lung_hu min", "rmse_lung_hu max"), numbers, strict=True)))
     return rows
 
@@ -165,7 +165,7 @@ def rows_of(lung: dict[str, tuple[float, float, float]]) -> list[dict]:
 )  # fmt: skip
 def test_the_order_is_said_as_it_was_measured(lung, says):
     (verdict,) = verdicts(rows_of(lung))
-    assert verdict.startswith("unet, RMSE in the lung, HU, against the truth, best first: ")
+    assert verdict.startswith("unet, RMSE in the lung, HU, against the ground truth, best first: ")
     assert says in verdict
     places = [
         verdict.index(f"{strategy} {numbers[0]}") for strategy, numbers in sorted(lung.items(), key=lambda i: i[1])
@@ -182,7 +182,7 @@ def test_the_command(dataset, tmp_path, capsys):
     fractions = [event["fraction"] for event in events if event["event"] == "progress"]
     assert fractions == sorted(fractions) and fractions[-1] == 1
     result = events[-1]
-    assert [(row["network"], row["strategy"]) for row in result["table"] if row["reference"] == "truth"] == [
+    assert [(row["network"], row["strategy"]) for row in result["table"] if row["reference"] == "ground_truth"] == [
         ("", "input"), ("dncnn", "ipv1"), ("dncnn", "ipv2"), ("unet", "ipv1"), ("unet", "ipv2"),
     ]  # fmt: skip
     assert len(result["verdicts"]) == 4 and Path(result["files"]["plot"]).is_file()

@@ -43,7 +43,7 @@ def scans(tmp_path_factory) -> Path:
         slice_file.PatientID = "P 17"
         slice_file.save_as(path)
     (folder / "deep" / "pair").mkdir(parents=True)
-    for name in ("uldct", "ndct", "truth"):
+    for name in ("uldct", "ndct", "ground_truth"):
         files.write(chest, folder / "deep" / "pair" / f"{name}.nrrd")
     pair = phantom.pair(size=32, slices=2)
     export_stages(purify(pair.uldct, pair.ndct), folder / "stages")
@@ -59,7 +59,7 @@ def test_a_table_comes_back_as_it_was(tmp_path):
     cases = [
         Case("one", ndct=tmp_path / "data" / "a, b.nrrd", patient='the "first"', split="test"),
         Case("two", ndct=Path("/elsewhere/n.nrrd"), uldct=Path("/elsewhere/u.nrrd"), kernel="0.5", seed=7),
-        Case("three", stages=tmp_path / "stages", dose=0.013, dose_high=0.25, breath_mm=0.1, realisations=3),
+        Case("three", stages=tmp_path / "stages", dose=0.013, dose_high=0.25, motion_mm=0.1, realisations=3),
     ]
     write_table(cases, tmp_path / "cases.csv")
     assert read_table(tmp_path / "cases.csv") == cases
@@ -73,7 +73,7 @@ def test_a_table_as_a_german_spreadsheet_writes_it(tmp_path):
     table = tmp_path / "cases.csv"
     table.write_bytes("\ufeffndct;Dose;Breath_mm\r\nscans/a.nrrd;0,05;4,5\r\n;;\r\nb.nrrd;;\r\n".encode())
     assert read_table(table) == [
-        Case("a", ndct=tmp_path / "scans" / "a.nrrd", dose=0.05, breath_mm=4.5),
+        Case("a", ndct=tmp_path / "scans" / "a.nrrd", dose=0.05, motion_mm=4.5),
         Case("b", ndct=tmp_path / "b.nrrd"),
     ]
 
@@ -120,8 +120,10 @@ def test_a_folder_yields_all_that_can_be_a_case(scans):
 
 
 def test_names_are_unique_and_files_may_be_given_one_by_one(scans):
-    cases = cases_from_paths([scans / "alone.nrrd", scans / "deep" / "pair" / "truth.nrrd", scans / "alone.nrrd"])
-    assert [case.name for case in cases] == ["alone", "truth", "alone-2"]
+    cases = cases_from_paths(
+        [scans / "alone.nrrd", scans / "deep" / "pair" / "ground_truth.nrrd", scans / "alone.nrrd"]
+    )
+    assert [case.name for case in cases] == ["alone", "ground_truth", "alone-2"]
     assert [case.name for case in named([Case("", ndct=Path("a.nrrd")), Case("a")])] == ["a-2", "a"]
 
 
@@ -221,8 +223,8 @@ def test_fractions_that_are_none():
         ({"dose": 0.1, "dose_high": 0.05}, "lower one first"),
         ({"method": "magic"}, "'magic'"),
         ({"kernel": "blunt"}, "'blunt'"),
-        ({"breath_mm": -1.0}, "breath of -1 mm"),
-        ({"breath_mm": float("nan")}, "breath of nan mm"),
+        ({"motion_mm": -1.0}, "motion of -1 mm"),
+        ({"motion_mm": float("nan")}, "motion of nan mm"),
         ({"realisations": 0}, "0 realisations"),
         ({"seed": -1}, "seed -1"),
         ({"split": "training"}, "'training'"),
@@ -256,7 +258,7 @@ def test_a_good_table_is_not_refused(scans):
     check_cases(
         [
             Case("a", ndct=scans / "alone.nrrd", kernel="matched", dose=1.0, split="train"),
-            Case("b", ndct=scans / "alone.nrrd", kernel="-0.5", dose=0.01, dose_high=0.25, breath_mm=0, patient="a"),
+            Case("b", ndct=scans / "alone.nrrd", kernel="-0.5", dose=0.01, dose_high=0.25, motion_mm=0, patient="a"),
             Case("c", stages=scans / "stages", split="test"),
         ]
     )

@@ -36,7 +36,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def dataset(folder) -> PurifiedDataset:
-    """A scan to train on, and two to test on: one simulated, so with its truth, and one real pair."""
+    """A scan to train on, and two to test on: one simulated, so with its ground truth, and one real pair."""
     cases = []
     for seed, split in enumerate(("train", "test", "test")):
         pair = phantom.pair(seed=seed, size=96, slices=4) if seed == 2 else None
@@ -84,7 +84,7 @@ def parts(folder: Path) -> dict[str, int]:
 
 
 def test_a_model_that_changes_nothing_scores_as_the_input(found):
-    for reference in ("truth", "label"):
+    for reference in ("ground_truth", "label"):
         first, second = found.row("input", reference), found.row("untrained", reference)
         for measure in MEASURES:
             expected = None if first[measure.name] is None else pytest.approx(first[measure.name], rel=1e-3, abs=0.05)
@@ -95,8 +95,10 @@ def test_errors_are_those_of_the_shards(dataset, found):
     shards = {shard.case: shard for shard in dataset.split("test")}
     simulated = shards["case1"]
     lung = simulated.regions == Region.LUNG
-    difference = np.clip(simulated.scan(np.s_[:]), -1024, 600) - np.clip(simulated.truth.astype(float), -1024, 600)
-    row = found.row("input", "truth")
+    difference = np.clip(simulated.scan(np.s_[:]), -1024, 600) - np.clip(
+        simulated.ground_truth.astype(float), -1024, 600
+    )
+    row = found.row("input", "ground_truth")
     assert (row["patients"], row["slices"], row["resampled"]) == (1, 4, "slices")
     assert row["rmse_lung_hu"] == pytest.approx(np.sqrt(np.mean(difference[lung] ** 2)), rel=1e-5)
     assert found.row("input", "label")["patients"] == 2
@@ -112,7 +114,7 @@ def test_rows_files_and_notes_agree(dataset, found, model):
     table = read_csv(found.files["table"])
     assert [(row["method"], row["reference"]) for row in table] == [
         (method, reference)
-        for reference in ("truth", "label")
+        for reference in ("ground_truth", "label")
         for method in ("reference", "input", "untrained", "three-steps")
     ]
     for written, row in zip(table, found.rows, strict=True):
@@ -138,17 +140,17 @@ def test_rows_files_and_notes_agree(dataset, found, model):
 def test_single_slices_are_in_the_scores(found):
     scores = read_csv(found.files["scores"])
     own = [row for row in scores if row["method"] == "input" and row["measure"] == "ssim"]
-    assert [(row["case"], row["slice"]) for row in own if row["reference"] == "truth"] == [
+    assert [(row["case"], row["slice"]) for row in own if row["reference"] == "ground_truth"] == [
         ("case1", str(index)) for index in range(4)
     ]
-    mean = np.mean([float(row["value"]) for row in own if row["reference"] == "truth"])
-    assert mean == pytest.approx(found.row("input", "truth")["ssim"], rel=1e-4)
+    mean = np.mean([float(row["value"]) for row in own if row["reference"] == "ground_truth"])
+    assert mean == pytest.approx(found.row("input", "ground_truth")["ssim"], rel=1e-4)
 
 
 def test_the_reference_has_its_own_noise_and_no_errors(found):
-    row = found.row("reference", "truth")
+    row = found.row("reference", "ground_truth")
     assert row["rmse_lung_hu"] is None and row["psnr_db"] is None
-    assert 0 < row["sigma_lung_hu"] < found.row("input", "truth")["sigma_lung_hu"]
+    assert 0 < row["sigma_lung_hu"] < found.row("input", "ground_truth")["sigma_lung_hu"]
 
 
 def test_limits_hold_the_value(found):
@@ -164,8 +166,8 @@ def test_what_was_measured_is_not_measured_again(dataset, model, tmp_path):
     more = compare(dataset, ["input", model], tmp_path / "out", **options)
     after = parts(tmp_path / "out")
     assert before.items() <= after.items() and len(after) == len(before) + 2
-    assert more.row("input", "truth") == first.row("input", "truth")
-    assert more.row("input", "truth")["slices"] == 1
+    assert more.row("input", "ground_truth") == first.row("input", "ground_truth")
+    assert more.row("input", "ground_truth")["slices"] == 1
     next(iter((tmp_path / "out" / "parts").glob("*.npz"))).write_bytes(b"damaged")
     assert compare(dataset, ["input", model], tmp_path / "out", **options).rows == more.rows
 
@@ -197,13 +199,13 @@ def test_an_earlier_comparison_stays_until_the_next_one_is_whole(dataset, model,
             compare(dataset, ["input", model], tmp_path / "out", **options)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()} == before
     assert os.listdir(tmp_path) == ["out"]
-    assert compare(dataset, ["input", model], tmp_path / "out", **options).row(model.name, "truth")
+    assert compare(dataset, ["input", model], tmp_path / "out", **options).row(model.name, "ground_truth")
 
 
-@pytest.mark.parametrize("change", [{"kept_noise_hu": 20.0}, {"hu_range": [-1024, 100]}, {"title": "The same"}])
+@pytest.mark.parametrize("change", [{"residual_noise_hu": 20.0}, {"hu_range": [-1024, 100]}, {"title": "The same"}])
 def test_a_model_that_was_published_anew_with_another_card_is_measured_again(folder, dataset, tmp_path, change):
     model = make_model(tmp_path / "implicit", "implicit")
-    options = {"slices_per_case": 1, "bootstrap": 0, "reference": "truth"}
+    options = {"slices_per_case": 1, "bootstrap": 0, "reference": "ground_truth"}
     first = compare(dataset, [model], tmp_path / "out", **options)
     path = model / bundle.CARD_FILE
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change), encoding="utf-8")
@@ -225,13 +227,13 @@ def test_a_run_that_was_trained_on_is_measured_again(dataset, tmp_path):
 
 
 def test_a_network_that_needs_no_training(dataset, tmp_path):
-    found = compare(dataset, ["input", "implicit"], tmp_path, slices_per_case=1, bootstrap=0, reference="truth")
-    before, after = (found.row(method, "truth")["sigma_background_hu"] for method in ("input", "implicit"))
+    found = compare(dataset, ["input", "implicit"], tmp_path, slices_per_case=1, bootstrap=0, reference="ground_truth")
+    before, after = (found.row(method, "ground_truth")["sigma_background_hu"] for method in ("input", "implicit"))
     assert after < 0.8 * before
 
 
 def test_filters_are_compared_like_models(dataset, tmp_path):
-    options = {"slices_per_case": 1, "bootstrap": 0, "reference": "truth"}
+    options = {"slices_per_case": 1, "bootstrap": 0, "reference": "ground_truth"}
     found = compare(dataset, ["input", "tv", "tv:0.2", "median"], tmp_path / "out", **options)
     errors = {row["method"]: row["sigma_background_hu"] for row in found.rows}
     assert errors["tv"] < errors["tv 0.2"] < errors["input"]
@@ -240,7 +242,7 @@ def test_filters_are_compared_like_models(dataset, tmp_path):
     before = parts(tmp_path / "out")
     again = compare(dataset, ["tv:0.2", "tv"], tmp_path / "out", **options)
     assert parts(tmp_path / "out") == before
-    assert again.row("tv", "truth") == found.row("tv", "truth")
+    assert again.row("tv", "ground_truth") == found.row("tv", "ground_truth")
 
 
 def test_what_was_measured_before_there_was_a_measure_is_measured_again(dataset, tmp_path, monkeypatch):
@@ -286,7 +288,7 @@ def test_names_are_told_apart(model, folder, tmp_path):
         (["input"], {"split": "validation"}, "no scans for validation"),
         (["input"], {"split": "holdout"}, "holdout"),
         (["input"], {"reference": "ndct"}, "ndct"),
-        (["input"], {"reference": "truth", "split": "test", "slices_per_case": 0}, "0 slices"),
+        (["input"], {"reference": "ground_truth", "split": "test", "slices_per_case": 0}, "0 slices"),
         (["input"], {"bootstrap": -1}, "-1 bootstrap"),
         (["input"], {"device": "cuda:77"}, "cuda:77"),
         (["input"], {"label_strategy": "direct"}, "direct"),
@@ -318,8 +320,8 @@ def test_real_scans_have_no_truth(folder, tmp_path):
     prepare(cases, tmp_path / "dataset")
     found = compare(tmp_path / "dataset", ["input"], tmp_path / "out", slices_per_case=1, bootstrap=0)
     assert {row["reference"] for row in found.rows} == {"label"}
-    with pytest.raises(InputError, match="truth"):
-        compare(tmp_path / "dataset", ["input"], tmp_path / "out", reference="truth")
+    with pytest.raises(InputError, match="ground truth"):
+        compare(tmp_path / "dataset", ["input"], tmp_path / "out", reference="ground_truth")
 
 
 def test_the_command(dataset, model, tmp_path, capsys):
@@ -335,4 +337,4 @@ def test_the_command(dataset, model, tmp_path, capsys):
     assert all(Path(path).is_file() for path in result["files"].values())
     assert commands.main(arguments) == 0
     text = capsys.readouterr().out
-    assert "RMSE in the lung, HU" in text and "Against the truth: 1 patient, 1 slice;" in text
+    assert "RMSE in the lung, HU" in text and "Against the ground truth: 1 patient, 1 slice;" in text

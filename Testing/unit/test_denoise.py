@@ -128,11 +128,11 @@ def test_int16_is_the_rounded_float_result(model):
 
 
 @pytest.mark.parametrize("shape", [(2, 230, 200), (1, 150, 333)])
-@pytest.mark.parametrize("self_ensemble", [False, True])
-def test_tiles_agree_with_whole_slices(model, shape, self_ensemble):
+@pytest.mark.parametrize("test_time_augmentation", [False, True])
+def test_tiles_agree_with_whole_slices(model, shape, test_time_augmentation):
     volume = noisy(shape)
-    whole = denoise(volume, model, device="cpu", self_ensemble=self_ensemble)
-    tiled = denoise(volume, model, device="cpu", self_ensemble=self_ensemble, tile=70)
+    whole = denoise(volume, model, device="cpu", test_time_augmentation=test_time_augmentation)
+    tiled = denoise(volume, model, device="cpu", test_time_augmentation=test_time_augmentation, tile=70)
     assert tiled.provenance["tile"] == 70
     np.testing.assert_allclose(tiled.volume.array, whole.volume.array, atol=0.01)
 
@@ -192,7 +192,7 @@ def test_of_strong_noise_as_much_is_kept_as_was_asked_for(model):
     volume = noisy((2, 128, 128))
     before = volume.array.astype(np.float64)
     whole, part = (
-        before - denoise(volume, model, device="cpu", kept_noise_hu=kept).volume.array for kept in (0.0, 3.0)
+        before - denoise(volume, model, device="cpu", residual_noise_hu=kept).volume.array for kept in (0.0, 3.0)
     )
     back = whole - part
     assert whole.std() > 10 and back.std() == pytest.approx(3, rel=0.15)
@@ -204,29 +204,29 @@ def test_of_strong_noise_as_much_is_kept_as_was_asked_for(model):
 def test_noise_that_is_weaker_than_what_is_kept_stays_as_it_is(model):
     volume = noisy((1, 96, 96))
     volume = volume.with_array(volume.array.clip(-1024))
-    kept = denoise(volume, model, device="cpu", kept_noise_hu=9000.0, strength=0.7)
+    kept = denoise(volume, model, device="cpu", residual_noise_hu=9000.0, strength=0.7)
     np.testing.assert_allclose(kept.volume.array, volume.array, atol=0.001)
     metal = volume.with_array(np.where(volume.array > 150, 9000, volume.array))
-    kept = denoise(metal, model, device="cpu", kept_noise_hu=9000.0)
+    kept = denoise(metal, model, device="cpu", residual_noise_hu=9000.0)
     np.testing.assert_allclose(kept.volume.array, metal.array, atol=0.001)
 
 
 def test_the_card_says_how_much_noise_is_kept_and_a_caller_otherwise(unet):
-    keeping = bundle.Bundle(unet.folder, unet.card | {"kept_noise_hu": 5})
+    keeping = bundle.Bundle(unet.folder, unet.card | {"residual_noise_hu": 5})
     found = {
-        (name, kept): denoise(noisy(), model, device="cpu", kept_noise_hu=kept)
+        (name, kept): denoise(noisy(), model, device="cpu", residual_noise_hu=kept)
         for name, model in (("plain", unet), ("keeping", keeping))
         for kept in (None, 0, 5)
     }
     for key, expected in {("plain", None): 0.0, ("keeping", None): 5.0, ("keeping", 0): 0.0, ("plain", 5): 5.0}.items():
-        assert found[key].provenance["kept_noise_hu"] == expected
+        assert found[key].provenance["residual_noise_hu"] == expected
         np.testing.assert_array_equal(found[key].volume.array, found["plain", int(expected)].volume.array)
 
 
 @pytest.mark.parametrize("kept", [-1.0, float("nan"), float("inf")])
 def test_noise_that_cannot_be_kept_is_refused(unet, kept):
-    with pytest.raises(InputError, match=f"noise to keep is {kept} HU"):
-        denoise(noisy(), unet, device="cpu", kept_noise_hu=kept)
+    with pytest.raises(InputError, match=f"residual noise is {kept} HU"):
+        denoise(noisy(), unet, device="cpu", residual_noise_hu=kept)
 
 
 def test_the_self_ensemble_is_the_mean_of_all_that_a_model_says_of_turned_and_mirrored_slices(model):
@@ -244,9 +244,9 @@ def test_the_self_ensemble_is_the_mean_of_all_that_a_model_says_of_turned_and_mi
         for view in range(8)
     ]
     assert np.abs(each[0] - each[5]).max() > 1
-    found = denoise(volume, model, device="cpu", self_ensemble=True)
+    found = denoise(volume, model, device="cpu", test_time_augmentation=True)
     np.testing.assert_allclose(found.volume.array, np.mean(each, axis=0), atol=0.01)
-    assert found.provenance["self_ensemble"] is True
+    assert found.provenance["test_time_augmentation"] is True
 
 
 def test_metal_stays_and_noise_below_air_does_not(model):
@@ -303,7 +303,7 @@ def test_cancel_is_asked_for_each_tile(unet):
         noisy((1, 64, 64)),
         unet,
         device="cpu",
-        self_ensemble=True,
+        test_time_augmentation=True,
         progress=Progress(cancelled=lambda: asked.append(True)),
     )
     assert len(asked) == 8

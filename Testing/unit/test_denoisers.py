@@ -90,7 +90,7 @@ def test_keys_tell_results_apart():
 def test_the_key_of_a_model_says_how_it_runs():
     model = bundle.load(bundle.default_name())
     usual = denoisers.NetworkDenoiser("a", "A", model, {})
-    other = denoisers.NetworkDenoiser("a", "A", model, {}, kept_noise_hu=3.0)
+    other = denoisers.NetworkDenoiser("a", "A", model, {}, residual_noise_hu=3.0)
     assert usual.key == model.key == find(model.name).key != other.key
 
 

@@ -303,7 +303,7 @@ def test_a_header_may_not_ask_for_more_voxels_than_a_ct_has(tmp_path):
 def test_a_part_of_a_comparison_that_is_a_bomb_is_measured_again(tmp_path, monkeypatch):
     path = tmp_path / "part.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("truth/features.npy", bytes(1 << 22))
+        file.writestr("ground_truth/features.npy", bytes(1 << 22))
     monkeypatch.setattr(comparison, "_MOST_PART_BYTES", 1 << 20)
     monkeypatch.setattr(np, "load", None)
-    assert comparison._read_part(path, ["truth"]) is None
+    assert comparison._read_part(path, ["ground_truth"]) is None

@@ -82,7 +82,9 @@ def test_a_new_entry_is_shown_everywhere(block, tmp_path, monkeypatch):
         pool = scores.Pool([sums], [scores.Origin("case", "patient", "key", (0, 1))], 10)
         facts = {"features": "random-conv"}
         (tmp_path / "out").mkdir()
-        rows, _ = comparison_files.write(tmp_path / "out", {("reference", "truth"): pool, ("a", "truth"): pool}, facts)
+        rows, _ = comparison_files.write(
+            tmp_path / "out", {("reference", "ground_truth"): pool, ("a", "ground_truth"): pool}, facts
+        )
         assert rows[0]["mae_hu"] is None and rows[1]["mae_hu"] == pytest.approx(3)
         with open(tmp_path / "out" / "table.csv", encoding="utf-8") as file:
             assert {"mae_hu", "mae_hu low", "mae_hu high"} <= set(next(csv.reader(file)))

@@ -25,13 +25,13 @@ def chest() -> torch.Tensor:
     return torch.from_numpy(phantom.chest(0, 256, 1).array[0]).float() / registry.HU_PER_UNIT
 
 
-def noisy(truth: torch.Tensor) -> torch.Tensor:
+def noisy(ground_truth: torch.Tensor) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return truth + NOISE_HU / registry.HU_PER_UNIT * torch.randn(truth.shape, generator=generator)
+    return ground_truth + NOISE_HU / registry.HU_PER_UNIT * torch.randn(ground_truth.shape, generator=generator)
 
 
-def error_hu(output: torch.Tensor, truth: torch.Tensor) -> float:
-    return float((output - truth).square().mean().sqrt()) * registry.HU_PER_UNIT
+def error_hu(output: torch.Tensor, ground_truth: torch.Tensor) -> float:
+    return float((output - ground_truth).square().mean().sqrt()) * registry.HU_PER_UNIT
 
 
 def test_every_network_that_has_weights_is_trained_here():
@@ -43,39 +43,41 @@ def test_one_slice_is_learned(chest, name):
     arguments, steps = SMALL[name]
     torch.manual_seed(0)
     network = registry.build(name, **arguments)
-    truth = chest[None, None, 100:132, 56:88]
-    x = noisy(truth)
-    before = error_hu(x, truth)
+    ground_truth = chest[None, None, 100:132, 56:88]
+    x = noisy(ground_truth)
+    before = error_hu(x, ground_truth)
     x = x.expand(1, network.context, -1, -1)
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     for _ in range(steps):
         generative = registry.summary(name).generative
-        error = network.training_error(x, truth, torch.rand(1)) if generative else network(x) - truth
+        error = network.training_error(x, ground_truth, torch.rand(1)) if generative else network(x) - ground_truth
         optimizer.zero_grad()
         error.square().mean().backward()
         optimizer.step()
     with torch.no_grad():
-        assert error_hu(network.eval()(x), truth) < 0.4 * before
+        assert error_hu(network.eval()(x), ground_truth) < 0.4 * before
 
 
 def test_an_implicit_representation_denoises_without_training(chest):
-    truth = chest[None, None, 60:188, 40:168]
-    x = noisy(truth)
+    ground_truth = chest[None, None, 60:188, 40:168]
+    x = noisy(ground_truth)
     with torch.inference_mode():
         output = registry.build("implicit")(x)
-    step = (truth[..., 1:, :-1] - truth[..., :-1, :-1]).abs() + (truth[..., :-1, 1:] - truth[..., :-1, :-1]).abs()
+    step = (ground_truth[..., 1:, :-1] - ground_truth[..., :-1, :-1]).abs() + (
+        ground_truth[..., :-1, 1:] - ground_truth[..., :-1, :-1]
+    ).abs()
     flat, edges = step < 0.02, step > 0.2
     inner = (..., slice(None, -1), slice(None, -1))
-    assert error_hu(output[inner][flat], truth[inner][flat]) < 0.45 * NOISE_HU
-    assert error_hu(output[inner][edges], truth[inner][edges]) < 1.3 * NOISE_HU
-    assert abs(float((output - truth).mean())) * registry.HU_PER_UNIT < 3.0
+    assert error_hu(output[inner][flat], ground_truth[inner][flat]) < 0.45 * NOISE_HU
+    assert error_hu(output[inner][edges], ground_truth[inner][edges]) < 1.3 * NOISE_HU
+    assert abs(float((output - ground_truth).mean())) * registry.HU_PER_UNIT < 3.0
 
 
 def test_more_steps_of_an_implicit_representation_follow_more_detail(chest):
-    truth = chest[None, None, 60:124, 40:104]
+    ground_truth = chest[None, None, 60:124, 40:104]
 
     def fitted(**arguments):
-        return error_hu(registry.build("implicit", width=16, **arguments)(truth), truth)
+        return error_hu(registry.build("implicit", width=16, **arguments)(ground_truth), ground_truth)
 
     assert fitted(steps=80) < 0.7 * fitted(steps=20)
 

@@ -5,7 +5,7 @@ import pytest
 from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.analysis.regions import outside_field_of_view, segment
 from IPv2Lib.errors import InputError
-from IPv2Lib.simulation.phantom import LARGEST_BREATH_MM, chest, nodules, pair
+from IPv2Lib.simulation.phantom import LARGEST_MOTION_MM, chest, nodules, pair
 from scipy import ndimage
 
 
@@ -29,7 +29,7 @@ def whole(request):
 
 @pytest.fixture(scope="module")
 def scans():
-    return pair(seed=5, size=96, slices=3, dose=0.02, breath=8)
+    return pair(seed=5, size=96, slices=3, dose=0.02, motion=8)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_padding_is_exact_and_can_be_left_out():
 
 
 def test_breath_moves_lungs_but_not_the_chest_wall():
-    rest, after = (chest(4, 128, 24, breath) for breath in (0, 8))
+    rest, after = (chest(4, 128, 24, motion) for motion in (0, 8))
     change = np.abs(rest.array - after.array)
     labels = segment(rest.array, rest.spacing)
     bone = ndimage.binary_erosion(labels == Region.BONE, np.ones((1, 3, 3)))
@@ -126,12 +126,12 @@ def test_breath_is_the_motion_of_the_diaphragm():
         return volume.origin[2] + volume.spacing[2] * (above - 1 + part)
 
     rest = dome(chest(6, 64, 56))
-    for breath in (-12, 15):
-        assert rest - dome(chest(6, 64, 56, breath)) == pytest.approx(breath, abs=1.5)
+    for motion in (-12, 15):
+        assert rest - dome(chest(6, 64, 56, motion)) == pytest.approx(motion, abs=1.5)
 
 
 def test_lung_tissue_moves_smoothly():
-    one, two = (chest(4, 96, 8, breath).array for breath in (3.0, 3.05))
+    one, two = (chest(4, 96, 8, motion).array for motion in (3.0, 3.05))
     assert np.abs(one - two).mean() < 1
 
 
@@ -145,20 +145,20 @@ def test_nodules_lie_in_the_lung_and_have_their_density():
 
 
 def test_pair_has_noise_of_the_dose_over_a_known_truth(scans):
-    rest, after = chest(5, 96, 3), chest(5, 96, 3, breath=8)
-    np.testing.assert_array_equal(scans.truth.array, after.array)
+    rest, after = chest(5, 96, 3), chest(5, 96, 3, motion=8)
+    np.testing.assert_array_equal(scans.ground_truth.array, after.array)
     outside = scans.labels == Region.OUTSIDE
     assert (scans.uldct.array[outside] == -1024).all() and (scans.ndct.array[outside] == -1024).all()
     low, full = (scans.uldct.array - after.array)[~outside], (scans.ndct.array - rest.array)[~outside]
     assert 4 < low.std() / full.std() < 12  # sqrt(50) = 7, less the electronic noise
     assert abs(low.mean()) < 5
     for volume in (scans.uldct, scans.ndct):
-        assert (volume.spacing, volume.origin) == (scans.truth.spacing, scans.truth.origin)
+        assert (volume.spacing, volume.origin) == (scans.ground_truth.spacing, scans.ground_truth.origin)
 
 
 def test_labels_of_a_pair_are_what_segmentation_finds_in_the_truth(scans):
     assert set(np.unique(scans.labels)) == set(Region)
-    assert np.mean(segment(scans.truth.array, scans.truth.spacing) == scans.labels) > 0.96
+    assert np.mean(segment(scans.ground_truth.array, scans.ground_truth.spacing) == scans.labels) > 0.96
     assert np.mean(segment(scans.uldct.array, scans.uldct.spacing) == scans.labels) > 0.95
 
 
@@ -168,8 +168,8 @@ def test_labels_of_a_pair_are_what_segmentation_finds_in_the_truth(scans):
         {"size": 1},
         {"slices": 0},
         {"seed": -1},
-        {"breath": LARGEST_BREATH_MM + 1},
-        {"breath": float("nan")},
+        {"motion": LARGEST_MOTION_MM + 1},
+        {"motion": float("nan")},
     ],
 )
 def test_impossible_phantoms_are_refused(arguments):

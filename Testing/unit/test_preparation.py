@@ -72,16 +72,16 @@ def only_shard(folder: Path):
 
 
 def test_a_simulated_pair_is_breath_then_dose_then_purification(scans, tmp_path):
-    (case,) = alone(scans, 1, dose=0.05, breath_mm=25.0)
+    (case,) = alone(scans, 1, dose=0.05, motion_mm=25.0)
     prepare([case], tmp_path / "data")
     shard = only_shard(tmp_path / "data")
     ndct = files.read(scans / "n1.nrrd")
     assert np.array_equal(shard.ndct, np.rint(ndct.array))
-    moved = np.abs(shard.truth - shard.ndct) > 50
+    moved = np.abs(shard.ground_truth - shard.ndct) > 50
     assert 0.005 < moved.mean() < 0.2
     near_lung = (shard.regions == Region.LUNG) | (shard.masks & 2 != 0)
     assert moved[near_lung].sum() > 0.8 * moved.sum()  # the rest of the chest stays where it is
-    added = (shard.uldct - shard.truth.astype(np.float32))[shard.regions == Region.SOFT_TISSUE]
+    added = (shard.uldct - shard.ground_truth.astype(np.float32))[shard.regions == Region.SOFT_TISSUE]
     expected = simulate(ndct, 0.05, seed=3).array - ndct.array
     assert added.std() == pytest.approx(expected[shard.regions == Region.SOFT_TISSUE].std(), rel=0.15)
     stages = purify(
@@ -105,7 +105,7 @@ def test_the_facts_say_how_a_shard_was_made(scans, tmp_path):
     assert prepared.thumbnail.read_bytes().startswith(b"\x89PNG")
     facts = shard.facts
     assert (facts["case"], shard.patient, facts["kernel"], facts["seed"]) == ("p1", hidden("Q"), "ramp", 5)
-    assert (facts["paired"], facts["breath_mm"], facts["dose"]) == (False, 6.0, 0.02)
+    assert (facts["paired"], facts["motion_mm"], facts["dose"]) == (False, 6.0, 0.02)
     assert tuple(facts["origin"]) == pytest.approx(sharp.origin)
     assert len(facts["inputs"]["ndct"]) == 64 and facts["seconds"] > 0 and "numpy" in facts["versions"]
     assert read_cases(tmp_path / "data") == [prepared.case]
@@ -141,7 +141,7 @@ def test_pieces_of_a_scan_are_what_they_are_in_the_whole(scans, tmp_path, monkey
     prepare(cases, tmp_path / "whole", split_projections=True)
     monkeypatch.setattr(shard_making, "_BLOCK_PIXELS", 2 * SIZE * SIZE)
     prepare(cases, tmp_path / "pieces", split_projections=True)
-    names = ("uldct", "truth", "ndct", "simulated", "weak", "masks", "regions", "half_a")
+    names = ("uldct", "ground_truth", "ndct", "simulated", "weak", "masks", "regions", "half_a")
     for whole, pieces in zip(
         *(PurifiedDataset.read(tmp_path / name).shards for name in ("whole", "pieces")), strict=True
     ):
@@ -165,7 +165,7 @@ def test_a_pair_and_its_stages_make_the_same_shard(scans, tmp_path):
     for strategy in ("none", "ipv2"):
         for one, other in zip(first.pair(np.s_[:], strategy), second.pair(np.s_[:], strategy), strict=True):
             assert np.mean(np.abs(one - other) > 1) < 0.02  # masks at the border of the narrow scan may differ
-    assert first.truth is None and first.facts["breath_mm"] is None and first.facts["paired"]
+    assert first.ground_truth is None and first.facts["motion_mm"] is None and first.facts["paired"]
 
 
 def test_realisations_have_noise_breath_and_dose_of_their_own(scans, tmp_path):
@@ -175,10 +175,10 @@ def test_realisations_have_noise_breath_and_dose_of_their_own(scans, tmp_path):
     assert len(set(doses)) == 6 and all(0.02 <= dose <= 0.2 for dose in doses)
     assert len({shard.split for shard in dataset.shards if shard.case == "p1"}) == 1
     first, second, third = (shard for shard in dataset.shards if shard.case == "p1")
-    assert not np.array_equal(first.truth, second.truth) and np.array_equal(first.ndct, third.ndct)
+    assert not np.array_equal(first.ground_truth, second.ground_truth) and np.array_equal(first.ndct, third.ndct)
     tissue = first.regions == Region.SOFT_TISSUE
     by_dose = sorted((first, second, third), key=lambda shard: shard.dose)
-    sigmas = [noise_sigma(shard.uldct - shard.truth.astype(np.float32), tissue) for shard in by_dose]
+    sigmas = [noise_sigma(shard.uldct - shard.ground_truth.astype(np.float32), tissue) for shard in by_dose]
     assert sigmas == sorted(sigmas, reverse=True)
 
 
@@ -204,7 +204,7 @@ def test_a_second_run_makes_nothing_and_more_cases_are_only_added(scans, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "change", [{"dose": 0.04}, {"breath_mm": 9.0}, {"kernel": "soft"}, {"method": "published"}, {"seed": 1}]
+    "change", [{"dose": 0.04}, {"motion_mm": 9.0}, {"kernel": "soft"}, {"method": "published"}, {"seed": 1}]
 )
 def test_what_decides_the_result_decides_the_key(scans, tmp_path, change):
     (case,) = alone(scans, 1)

@@ -76,17 +76,19 @@ def test_table_and_csv(tmp_path):
 
 def test_half_frequency_of_a_known_blur(chest):
     sigma_mm = 1.2
-    spectrum = ndimage.fourier_gaussian(np.fft.fft2(chest.truth[0]), sigma_mm / chest.spacing_mm)
+    spectrum = ndimage.fourier_gaussian(np.fft.fft2(chest.ground_truth[0]), sigma_mm / chest.spacing_mm)
     blurred = np.fft.ifft2(spectrum).real[None]
-    clean, result = (quality_measures.scores(image, chest).spectrum("lung border") for image in (chest.truth, blurred))
+    clean, result = (
+        quality_measures.scores(image, chest).spectrum("lung border") for image in (chest.ground_truth, blurred)
+    )
     expected = quality_measures.blurred_half_frequency(clean, sigma_mm)
     assert quality_measures.half_frequency(result) == pytest.approx(expected, rel=0.05)
     assert quality_measures.half_frequency(result) < 0.9 * quality_measures.half_frequency(clean)
 
 
 def test_scores_of_the_truth_and_of_a_shift(chest):
-    truth, shifted = (quality_measures.scores(chest.truth + offset, chest) for offset in (0, 5))
-    assert truth.rmse_hu == 0
+    ground_truth, shifted = (quality_measures.scores(chest.ground_truth + offset, chest) for offset in (0, 5))
+    assert ground_truth.rmse_hu == 0
     assert shifted.rmse_hu == pytest.approx(5, abs=0.1)  # what exceeds the window does not count
     assert shifted.bias_hu[Region.LUNG.label] == pytest.approx(5, abs=1e-3)
     again = quality_measures.Scores(**json.loads(json.dumps(shifted.as_dict())))
@@ -97,11 +99,11 @@ def test_contrast_kept_is_1_for_the_truth_and_0_for_a_constant():
     image = np.full((64, 64), -850.0, np.float32)
     placed = quality_nodules.Placed(0, 32, 32, 6.0, -100.0)
     image = quality_nodules._with_nodule(image, placed, SPACING_MM)
-    truth = quality_nodules.contrasts(image[None], (placed,), SPACING_MM)
-    assert truth[0] == pytest.approx(750, rel=0.12)
+    ground_truth = quality_nodules.contrasts(image[None], (placed,), SPACING_MM)
+    assert ground_truth[0] == pytest.approx(750, rel=0.12)
     assert quality_nodules.contrasts(np.full((1, 64, 64), -850.0), (placed,), SPACING_MM) == 0
     half = quality_nodules.contrasts(image[None] / 2, (placed,), SPACING_MM)
-    assert half / truth == pytest.approx(0.5)
+    assert half / ground_truth == pytest.approx(0.5)
 
 
 def test_a_planted_blob_is_found_and_nothing_else():
@@ -129,9 +131,9 @@ def test_nodules_are_where_they_are_said_to_be_and_each_kind_is_there():
     assert len(kinds) == len(quality_nodules.DIAMETERS_MM) * len(quality_nodules.NODULES_HU)
     large = [nodule for nodule in placed if nodule.diameter_mm == 8.0]
     for nodule in large:
-        shown = block.truth[nodule.slice][int(nodule.row), int(nodule.column)]
+        shown = block.ground_truth[nodule.slice][int(nodule.row), int(nodule.column)]
         assert shown == pytest.approx(nodule.hu, abs=10)
-    assert (quality_nodules.contrasts(block.truth, placed, block.spacing_mm) > 100).all()
+    assert (quality_nodules.contrasts(block.ground_truth, placed, block.spacing_mm) > 100).all()
 
 
 @pytest.mark.parametrize("name", ["Gaussian", "median", "total variation", "curvature flow"])
@@ -140,18 +142,18 @@ def test_filters_are_tuned_to_an_optimum_inside_their_grid(name, chest):
 
     def error(strength: float) -> float:
         result = quality_filters.filtered(noisy, name, strength, chest.body[0])
-        return rmse(chest.truth[0], result, chest.body[0])
+        return rmse(chest.ground_truth[0], result, chest.body[0])
 
     tuned = quality_filters.tune(quality_filters.STRENGTHS[name], error)
     assert tuned.inside
-    assert tuned.error_hu < 0.75 * rmse(chest.truth[0], noisy, chest.body[0])
+    assert tuned.error_hu < 0.75 * rmse(chest.ground_truth[0], noisy, chest.body[0])
 
 
 def test_a_sharper_result_is_blurred_before_it_is_compared(chest):
-    truth = ndimage.gaussian_filter(chest.truth, (0, 1.2, 1.2))
-    assert rmse(truth, chest.truth, chest.body) > 20
-    assert quality_methods.matched_rmse(truth, chest.truth, chest.body) < 3
-    assert quality_methods.matched_rmse(truth, truth, chest.body) == 0
+    ground_truth = ndimage.gaussian_filter(chest.ground_truth, (0, 1.2, 1.2))
+    assert rmse(ground_truth, chest.ground_truth, chest.body) > 20
+    assert quality_methods.matched_rmse(ground_truth, chest.ground_truth, chest.body) < 3
+    assert quality_methods.matched_rmse(ground_truth, ground_truth, chest.body) == 0
 
 
 def test_an_optimum_at_the_end_of_the_grid_is_said_to_be_there():
@@ -178,20 +180,20 @@ def test_structure_is_compared_with_zero_where_one_is_not_positive():
 @pytest.mark.parametrize("name", list(quality_anatomy.ANATOMY))
 def test_drawn_tissues_have_the_hu_they_are_said_to_have(name):
     anatomy = quality_anatomy.drawn(name, 256)
-    truth = anatomy.block.truth
+    ground_truth = anatomy.block.ground_truth
     for tissue, mask in anatomy.tissues.items():
         expected = {organ.hu for organ in quality_anatomy.ANATOMY[name] if organ.name == tissue}
-        assert set(np.unique(truth[mask]).round(3).tolist()) == expected
-    assert truth.max() == max(organ.hu for organ in quality_anatomy.ANATOMY[name])
+        assert set(np.unique(ground_truth[mask]).round(3).tolist()) == expected
+    assert ground_truth.max() == max(organ.hu for organ in quality_anatomy.ANATOMY[name])
 
 
 def test_resampling_keeps_the_field_of_view_and_the_means(chest):
     for spacing_mm in (0.8, 3.0):
         other = quality_limits.resampled(chest, spacing_mm)
-        side_mm = chest.truth.shape[1] * chest.spacing_mm
-        assert other.truth.shape[1] * other.spacing_mm == pytest.approx(side_mm)
+        side_mm = chest.ground_truth.shape[1] * chest.spacing_mm
+        assert other.ground_truth.shape[1] * other.spacing_mm == pytest.approx(side_mm)
         assert other.spacing_mm == pytest.approx(spacing_mm, rel=0.02)
-        assert other.truth.mean() == pytest.approx(chest.truth.mean(), abs=5)
+        assert other.ground_truth.mean() == pytest.approx(chest.ground_truth.mean(), abs=5)
 
 
 def test_slices_of_the_phantom_that_are_trained_on_are_not_scored(monkeypatch):
@@ -199,8 +201,8 @@ def test_slices_of_the_phantom_that_are_trained_on_are_not_scored(monkeypatch):
     monkeypatch.setattr(quality_cases, "scan_volume", lambda scan, size: volume)
     tested = quality_cases.block("fda_phantom", 6)
     assert tested.clean.array.min() >= quality_cases.TRAINED_UP_TO
-    assert tested.truth.min() >= quality_cases.TESTED_FROM
-    assert quality_cases.block("fda_phantom", 2, training=True).truth.max() < quality_cases.TRAINED_UP_TO
+    assert tested.ground_truth.min() >= quality_cases.TESTED_FROM
+    assert quality_cases.block("fda_phantom", 2, training=True).ground_truth.max() < quality_cases.TRAINED_UP_TO
 
 
 def test_cache_computes_once(tmp_path):

@@ -29,15 +29,15 @@ def chest_slice(size=128):
     """Body with two lungs, a spine and a vessel, on a table; 128 pixels of 2.7 mm."""
     rows, columns = np.mgrid[:size, :size] / size
     hu = np.full((size, size), -1000.0, np.float32)
-    truth = np.full((size, size), Region.BACKGROUND, np.uint8)
+    ground_truth = np.full((size, size), Region.BACKGROUND, np.uint8)
     body = ((rows - 0.5) / 0.28) ** 2 + ((columns - 0.5) / 0.42) ** 2 < 1
     lungs = sum(((rows - 0.47) / 0.18) ** 2 + ((columns - c) / 0.14) ** 2 < 1 for c in (0.3, 0.7)) > 0
     spine = disc(size, (0.68 * size, 0.5 * size), 0.06 * size)
-    hu[body], truth[body] = 40, Region.SOFT_TISSUE
-    hu[lungs], truth[lungs] = -850, Region.LUNG
-    hu[spine], truth[spine] = 600, Region.BONE
+    hu[body], ground_truth[body] = 40, Region.SOFT_TISSUE
+    hu[lungs], ground_truth[lungs] = -850, Region.LUNG
+    hu[spine], ground_truth[spine] = 600, Region.BONE
     hu[int(0.85 * size) : int(0.85 * size) + 2] = -300  # table board
-    return hu, truth
+    return hu, ground_truth
 
 
 def correlated_noise(shape, blur, seed=0):
@@ -104,23 +104,23 @@ def test_each_slice_has_its_own_padding():
 
 @pytest.mark.parametrize(("sigma", "agreement"), [(0, 0.99), (30, 0.985), (100, 0.97), (180, 0.95)])
 def test_labels_of_a_known_slice_with_and_without_noise(sigma, agreement):
-    hu, truth = chest_slice()
+    hu, ground_truth = chest_slice()
     noise = correlated_noise((1, *hu.shape), 0.6)[0]
     noisy = hu + sigma * noise * np.where(hu > -500, 1, 0.5)
     labels = segment(noisy[None].clip(-1024), (2.7, 2.7, 5.0))[0]
-    assert np.mean(labels == truth) > agreement
-    assert np.mean(labels[truth == Region.LUNG] == Region.LUNG) > agreement
+    assert np.mean(labels == ground_truth) > agreement
+    assert np.mean(labels[ground_truth == Region.LUNG] == Region.LUNG) > agreement
     assert not np.any(labels[:20] == Region.LUNG)
     assert labels[87, 64] == Region.BONE and labels[64, 64] == Region.SOFT_TISSUE
 
 
 def test_table_and_its_hollow_inside_are_room_air():
-    hu, truth = chest_slice(256)
+    hu, ground_truth = chest_slice(256)
     hu[214:236, 40:216] = -200
     hu[217:233, 43:213] = -950  # enclosed, dark, and no lung
     labels = segment(hu[None], (1.35, 1.35, 1))[0]
     assert set(np.unique(labels[210:])) == {Region.BACKGROUND}
-    assert np.mean(labels == truth) > 0.98
+    assert np.mean(labels == ground_truth) > 0.98
 
 
 def test_trachea_open_to_the_room_in_another_slice_stays_airway():
@@ -197,15 +197,15 @@ def test_noise_after_blurring_is_not_mistaken_for_less_noise_than_it_is():
 
 
 def test_anatomy_is_not_noise():
-    hu, truth = chest_slice(256)
+    hu, ground_truth = chest_slice(256)
     rows, columns = np.mgrid[:256, :256]
-    hu = hu + (truth == Region.LUNG) * (0.5 * rows - 0.3 * columns)  # density gradient
+    hu = hu + (ground_truth == Region.LUNG) * (0.5 * rows - 0.3 * columns)  # density gradient
     for row in range(0, 256, 24):
-        hu[row : row + 2, :] = np.where(truth[row : row + 2] == Region.LUNG, 0, hu[row : row + 2])  # vessels
+        hu[row : row + 2, :] = np.where(ground_truth[row : row + 2] == Region.LUNG, 0, hu[row : row + 2])  # vessels
     hu = hu[None]
     noise = correlated_noise(hu.shape, 1.0)
     before = hu + 20 * noise
-    by_region = {result.region: result for result in statistics(truth[None], before, hu + 5 * noise)}
+    by_region = {result.region: result for result in statistics(ground_truth[None], before, hu + 5 * noise)}
     for region in (Region.LUNG, Region.SOFT_TISSUE, Region.BACKGROUND):
         assert by_region[region].sigma_before == pytest.approx(20, rel=0.15), region
         assert by_region[region].noise_reduction == pytest.approx(0.75, abs=0.05), region
@@ -223,8 +223,8 @@ def test_regions_without_pixels_or_core():
 
 def denoised_chest(slices=3):
     """Labels, noisy volume, and a denoised one whose noise is partly new and partly what is left of the old."""
-    hu, truth = chest_slice(192)
-    labels = np.stack([truth] * slices)
+    hu, ground_truth = chest_slice(192)
+    labels = np.stack([ground_truth] * slices)
     old, new = (correlated_noise(labels.shape, 0.8, seed) for seed in (1, 2))
     before = hu + 60 * old
     return labels, before.astype(np.float32), (hu + 3 + 12 * old + 15 * new).astype(np.float32)
@@ -239,23 +239,25 @@ def test_statistics_of_any_strength_are_those_of_the_blended_volume(strength, dt
     expected = statistics(labels, before, blended)
     found = strength_statistics(labels, before, output).at(strength)
     assert [row.region for row in found] == [row.region for row in expected]
-    for row, truth in zip(found, expected, strict=True):
-        assert row.voxels == truth.voxels
-        assert (row.mean_before, row.mean_after) == pytest.approx((truth.mean_before, truth.mean_after), abs=0.01)
-        assert row.bias == pytest.approx(truth.bias, abs=0.01)
+    for row, ground_truth in zip(found, expected, strict=True):
+        assert row.voxels == ground_truth.voxels
+        assert (row.mean_before, row.mean_after) == pytest.approx(
+            (ground_truth.mean_before, ground_truth.mean_after), abs=0.01
+        )
+        assert row.bias == pytest.approx(ground_truth.bias, abs=0.01)
         # `statistics` judges by the blended volume where it is flat: other, and in bone few, places.
         close = 0.1 if row.region is Region.BONE else 0.03
-        assert row.sigma_before == pytest.approx(truth.sigma_before, rel=close)
-        assert row.sigma_after == pytest.approx(truth.sigma_after, rel=close)
-        assert row.noise_reduction == pytest.approx(truth.noise_reduction, abs=close)
+        assert row.sigma_before == pytest.approx(ground_truth.sigma_before, rel=close)
+        assert row.sigma_after == pytest.approx(ground_truth.sigma_after, rel=close)
+        assert row.noise_reduction == pytest.approx(ground_truth.noise_reduction, abs=close)
 
 
 def test_a_strength_of_one_gives_exactly_what_statistics_finds():
     labels, before, output = denoised_chest()
-    for row, truth in zip(
+    for row, ground_truth in zip(
         strength_statistics(labels, before, output).at(1), statistics(labels, before, output), strict=True
     ):
-        assert vars(row) == pytest.approx(vars(truth), rel=1e-12)
+        assert vars(row) == pytest.approx(vars(ground_truth), rel=1e-12)
 
 
 def test_a_perfect_result_has_no_noise_at_full_strength_and_never_an_imaginary_one():
@@ -274,8 +276,8 @@ def test_strength_statistics_go_through_json():
     text = json.dumps(found.as_dict(), allow_nan=False)
     again = StrengthStatistics.from_dict(json.loads(text))
     assert again.as_dict() == found.as_dict()
-    for row, truth in zip(again.at(0.4), found.at(0.4), strict=True):
-        assert vars(row) == pytest.approx(vars(truth), nan_ok=True)
+    for row, ground_truth in zip(again.at(0.4), found.at(0.4), strict=True):
+        assert vars(row) == pytest.approx(vars(ground_truth), nan_ok=True)
     assert np.isnan(again.at(0.4)[-1].sigma_after)
 
 

@@ -47,8 +47,8 @@ TRAINED = [name for name in registry.names() if not registry.summary(name).zero_
 FIELDS = {
     Ranges: {
         "dose": ordered(numbers(1e-4, 1)), "photons": ordered(numbers(1, 1e9)), "sharpness": ordered(numbers(-1, 2)),
-        "zoom": ordered(numbers(0.25, 4)), "breath_mm": ordered(numbers(0, 50)),
-        "thickness": ordered(st.integers(1, 8)), "band": ordered(numbers(0, 3)), "evenness": ordered(numbers(0, 1)),
+        "zoom": ordered(numbers(0.25, 4)), "motion_mm": ordered(numbers(0, 50)),
+        "thickness": ordered(st.integers(1, 8)), "band": ordered(numbers(0, 3)), "modulation": ordered(numbers(0, 1)),
     },
     TrainingSettings: {
         "network": st.sampled_from(TRAINED), "arguments": ARGUMENTS, "start_from": st.none() | TEXTS,
@@ -80,15 +80,15 @@ FIELDS = {
     },
     ComparisonSettings: {
         "split": st.sampled_from(SPLITS), "slices_per_case": st.none() | whole(),
-        "reference": st.sampled_from(["both", "truth", "label"]), "label_strategy": st.sampled_from(PURIFIED),
+        "reference": st.sampled_from(["both", "ground_truth", "label"]), "label_strategy": st.sampled_from(PURIFIED),
         "features": st.none() | TEXTS, "flow_steps": st.none() | whole(), "bootstrap": whole(0), "seed": whole(0),
         "device": DEVICES,
     },
     DenoiseOptions: {
         "strength": numbers(0, 1), "device": DEVICES, "keep_outside_body": st.booleans(),
-        "kept_noise_hu": st.none() | numbers(0, 1000), "self_ensemble": st.booleans(), "statistics": st.booleans(),
-        "compress": st.booleans(), "model": st.none() | TEXTS, "batch": st.none() | whole(),
-        "tile": st.none() | whole(64),
+        "residual_noise_hu": st.none() | numbers(0, 1000), "test_time_augmentation": st.booleans(),
+        "statistics": st.booleans(), "compress": st.booleans(), "model": st.none() | TEXTS,
+        "batch": st.none() | whole(), "tile": st.none() | whole(64),
     },
     Workers: {"workers": whole(0), "scheduler": st.none() | TEXTS, "retries": whole(0)},
     AblationSettings: {
@@ -176,7 +176,7 @@ def of_denoise(words, folder):
     scan = folder / "scan.nrrd"
     model = mock.patch("IPv2Lib.cli.denoise.load_model")
     device = mock.patch("IPv2Lib.inference.denoise.choose_device", side_effect=lambda name: name)
-    kept = mock.patch("IPv2Lib.inference.denoise.noise_to_keep", side_effect=lambda model, kept: kept)
+    kept = mock.patch("IPv2Lib.inference.denoise.residual_noise_of", side_effect=lambda model, kept: kept)
     with model, device, kept:
         return told(["denoise", scan, folder / "out.nrrd", *words], "inference.cohort.denoise_to_file").args[4]
 
@@ -235,10 +235,10 @@ def test_budget_and_ablation_agree():
         (
             TrainingSettings,
             {"minutes": 30, "seed": 1, "arguments": {"a": 1, "b": 2}, "ranges": {"dose": [0.1, 0.2], "band": [0, 1]}},
-            ["--steps", "7", "--argument", "b=3", "--dose", "0.3", "0.4", "--breath", "1", "2"],
+            ["--steps", "7", "--argument", "b=3", "--dose", "0.3", "0.4", "--motion", "1", "2"],
             TrainingSettings(
                 steps=7, seed=1, arguments={"a": 1, "b": 3},
-                ranges=Ranges(dose=(0.3, 0.4), band=(0, 1), breath_mm=(1, 2)),
+                ranges=Ranges(dose=(0.3, 0.4), band=(0, 1), motion_mm=(1, 2)),
             ),
         ),
         (TrainingSettings, {"epochs": 3}, ["--minutes", "5"], TrainingSettings(minutes=5)),

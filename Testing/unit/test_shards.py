@@ -126,7 +126,9 @@ def test_a_simulated_pair_has_a_truth_and_halves_whose_mean_is_the_scan(dataset)
     shard = shard_of(dataset, "alone")
     source, target = shard.pair(np.s_[:], "direct")
     inside = shard.masks & shards.OUTSIDE == 0
-    assert np.array_equal(source[inside], shard.uldct[inside]) and np.array_equal(target[inside], shard.truth[inside])
+    assert np.array_equal(source[inside], shard.uldct[inside]) and np.array_equal(
+        target[inside], shard.ground_truth[inside]
+    )
     half, other = shard.pair(np.s_[:], "noise2inverse")
     assert np.abs((half + other) / 2 - source).max() <= 1.0  # all three are rounded
     swapped = shard.pair(np.s_[:], "noise2inverse", swap=True)
@@ -139,9 +141,9 @@ def test_a_simulated_pair_has_a_truth_and_halves_whose_mean_is_the_scan(dataset)
 
 def test_what_a_shard_cannot_give_is_said(dataset):
     pair = shard_of(dataset, "pair")
-    assert pair.truth is None and pair.half_a is None and pair.half_b is None
+    assert pair.ground_truth is None and pair.half_a is None and pair.half_b is None
     for strategy, blend, words in (
-        ("direct", None, "'pair' has a real uLDCT and so no truth"),
+        ("direct", None, "'pair' has a real uLDCT and so no ground truth"),
         ("noise2inverse", None, "'pair' has no split projections"),
         ("ipv3", None, "unknown strategy 'ipv3'"),
         ("ipv2", 1.5, "T is 1.5"),
@@ -194,7 +196,7 @@ def cut_short(copy: Path) -> None:
 
 
 def remove_file(copy: Path) -> None:
-    next(copy.glob("shards/alone-*/truth.npy")).unlink()
+    next(copy.glob("shards/alone-*/ground_truth.npy")).unlink()
 
 
 def remove_shard(copy: Path) -> None:
@@ -213,7 +215,7 @@ def edit(**changes):
     "damage, words",
     [
         (cut_short, "weak.npy is cut short"),
-        (remove_file, "truth.npy is missing"),
+        (remove_file, "ground_truth.npy is missing"),
         (remove_shard, "shard.json cannot be read"),
         (edit(format=2), "format 2, this version reads 1"),
         (edit(shards=[{"key": "x"}]), "damaged"),

@@ -1,4 +1,4 @@
-"""Training on pairs drawn from normal-dose CT: blocks of slices, and the loop, small."""
+"""Training on pairs simulated on the fly from normal-dose CT: blocks of slices, and the loop, small."""
 
 import csv
 import dataclasses
@@ -13,7 +13,7 @@ from IPv2Lib.inference.denoise import denoise
 from IPv2Lib.models import bundle
 from IPv2Lib.progress import Progress
 from IPv2Lib.simulation import phantom
-from IPv2Lib.simulation.breathing import breathe
+from IPv2Lib.simulation.breathing import with_motion
 from IPv2Lib.training.learner import load_network
 from IPv2Lib.training.loop import train
 from IPv2Lib.training.on_the_fly import make_block
@@ -53,7 +53,7 @@ def test_ipv2_trains_lung_and_room_air_and_ipv1_neither(chest):
 
 
 def test_every_strategy_can_be_drawn_and_direct_asks_for_the_breathed_scan(chest):
-    ranges = Ranges(dose=(0.02, 0.02), zoom=(1.0, 1.0), breath_mm=(9.0, 9.0))
+    ranges = Ranges(dose=(0.02, 0.02), zoom=(1.0, 1.0), motion_mm=(9.0, 9.0))
     names = [name for name in STRATEGIES if name != "noise2inverse"]
     blocks = {name: make_block([chest], 0, 0, name, ranges=ranges) for name in names}
     for first in names:
@@ -70,7 +70,7 @@ def test_every_strategy_can_be_drawn_and_direct_asks_for_the_breathed_scan(chest
 def test_direct_targets_are_the_cleaner_scan_with_the_same_breath(chest):
     clean = chest.with_array(chest.array.astype(np.float32))
     scan = clean.with_array(clean.array + np.random.default_rng(0).normal(0, 3, clean.array.shape).astype(np.float32))
-    ranges = Ranges(zoom=(1.0, 1.0), breath_mm=(9.0, 9.0))
+    ranges = Ranges(zoom=(1.0, 1.0), motion_mm=(9.0, 9.0))
     noisy = make_block([scan], 0, 0, "direct", ranges=ranges)
     cleaner = make_block([scan], 0, 0, "direct", ranges=ranges, targets=[clean])
     assert np.array_equal(noisy.input, cleaner.input)
@@ -89,7 +89,7 @@ def test_cleaner_targets_are_asked_for_and_the_input_keeps_the_noise_of_the_scan
     clean = chest.with_array(chest.array.astype(np.float32))
     noise = np.random.default_rng(0).normal(0, 30, chest.array.shape).astype(np.float32)
     scan = clean.with_array(np.where(clean.array > -1000, clean.array + noise, clean.array))
-    ranges = Ranges(dose=(1.0, 1.0), photons=(1e9, 1e9), zoom=(1.0, 1.0), breath_mm=(0.0, 0.0))
+    ranges = Ranges(dose=(1.0, 1.0), photons=(1e9, 1e9), zoom=(1.0, 1.0), motion_mm=(0.0, 0.0))
     block = make_block([scan], 0, 0, ranges=ranges, targets=[clean])
     body = block.target > -900
     assert set(np.unique(block.target)) <= set(np.unique(np.maximum(clean.array, -1024)))
@@ -116,11 +116,11 @@ def test_thicker_slices_are_means_of_neighbours(chest):
 
 
 def test_noise_of_every_other_block_is_as_even_as_asked_for(chest):
-    ranges = Ranges(dose=(0.1, 0.1), photons=(1e5, 1e5), sharpness=(-1.0, -1.0), zoom=(1.0, 1.0), breath_mm=(0.0, 0.0))
+    ranges = Ranges(dose=(0.1, 0.1), photons=(1e5, 1e5), sharpness=(-1.0, -1.0), zoom=(1.0, 1.0), motion_mm=(0.0, 0.0))
 
-    def noise(index: int, evenness: float) -> tuple[float, float]:
+    def noise(index: int, modulation: float) -> tuple[float, float]:
         """σ in the body, and how many times that of the air around it that is."""
-        wanted = dataclasses.replace(ranges, evenness=(evenness, evenness))
+        wanted = dataclasses.replace(ranges, modulation=(modulation, modulation))
         block = make_block([chest], index, 0, "none", ranges=wanted, mirrored=True)
         whole = np.minimum(block.input, block.mirrored) > -1020
         half, body = (block.input - block.mirrored)[whole] / 2, (block.target > -900)[whole]
@@ -138,7 +138,7 @@ def test_noise_of_every_other_block_is_as_even_as_asked_for(chest):
 
 def test_kernels_of_every_other_block_have_a_band_of_their_own(chest):
     air = chest.with_array(np.full_like(chest.array, -900))
-    ranges = Ranges(dose=(1.0, 1.0), photons=(1e5, 1e5), sharpness=(1.0, 1.0), zoom=(1.0, 1.0), breath_mm=(0.0, 0.0))
+    ranges = Ranges(dose=(1.0, 1.0), photons=(1e5, 1e5), sharpness=(1.0, 1.0), zoom=(1.0, 1.0), motion_mm=(0.0, 0.0))
 
     def spectrum(index: int, octaves: float) -> np.ndarray:
         """Power of the noise in three rings of frequencies, of all power."""
@@ -165,8 +165,8 @@ def test_blocks_that_were_kept_are_read_again(chest, tmp_path):
     assert sorted((tmp_path / "kept").iterdir()) == files and [file.stat().st_mtime_ns for file in files] == times
     assert weights(first) == weights(again)
     # Rounded to float16 they teach the same.
-    drawn = train([chest], tmp_path / "drawn", dataclasses.replace(kept, keep_blocks=None), workers=0)
-    losses = [[float(row["loss"]) for row in csv.DictReader((run / "log.csv").open())] for run in (first, drawn)]
+    fresh = train([chest], tmp_path / "fresh", dataclasses.replace(kept, keep_blocks=None), workers=0)
+    losses = [[float(row["loss"]) for row in csv.DictReader((run / "log.csv").open())] for run in (first, fresh)]
     np.testing.assert_allclose(*losses, rtol=2e-3)
     # What makes other blocks has its own.
     train([chest], tmp_path / "other", dataclasses.replace(kept, seed=1), workers=0)
@@ -187,7 +187,7 @@ def weights(run) -> list[bytes]:
 
 
 def test_the_mirrored_input_has_the_negative_of_the_noise(chest):
-    ranges = Ranges(dose=(0.2, 0.2), zoom=(1.0, 1.0), breath_mm=(0.0, 0.0))
+    ranges = Ranges(dose=(0.2, 0.2), zoom=(1.0, 1.0), motion_mm=(0.0, 0.0))
     block = make_block([chest], 0, 0, ranges=ranges, mirrored=True)
     unclipped = np.minimum(block.input, block.mirrored) > -1020
     assert np.std((block.input - block.target)[unclipped]) > 5
@@ -214,7 +214,7 @@ def test_a_variance_weight_lets_less_noise_through(chest, tmp_path):
 
 def test_breath_moves_the_lungs_and_nothing_else(chest):
     array = np.asarray(chest.array, np.float32)
-    moved = breathe(array, 3.0, np.random.default_rng(0))
+    moved = with_motion(array, 3.0, np.random.default_rng(0))
     change = np.abs(moved - array)
     assert change[(array < -700) & (array > -950)].max() > 20
     assert change[array < -1000].max() == 0.0
@@ -285,7 +285,7 @@ def test_targets_must_match_their_volumes(chest, tmp_path):
 
 
 def test_settings_survive_the_disk(chest, tmp_path):
-    wanted = settings(steps=1, strategy="ipv1", pairs="drawn", ranges=Ranges(dose=(0.1, 0.2)))
+    wanted = settings(steps=1, strategy="ipv1", pairs="simulated", ranges=Ranges(dose=(0.1, 0.2)))
     assert read_settings(train([chest], tmp_path / "run", wanted, workers=0)) == wanted
 
 
@@ -325,7 +325,7 @@ def test_bad_settings_are_named(change):
         {"sharpness": (0.0, 3.0)},
         {"thickness": (0, 2)},
         {"thickness": (1.5, 2)},
-        {"evenness": (0.0, 1.1)},
+        {"modulation": (0.0, 1.1)},
         {"band": (-1.0, 1.0)},
     ],
 )

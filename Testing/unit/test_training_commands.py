@@ -44,15 +44,20 @@ def ipv2(capsys, tmp_path, monkeypatch):
 def test_options_become_settings_and_a_run_becomes_a_model(ipv2, folder, tmp_path):
     code, events, err = ipv2(
         "train", folder / "dataset", "--out", "run", *SMALL, "--strategy", "ipv1+add-noise", "--blend", 0.2,
-        "--loss", "mse", "--pairs", "drawn", "--sharpness", 0, 1, "--breath", 3, 4, "--zoom", 1, 1, "--seed", 7,
+        "--loss", "mse", "--pairs", "simulated", "--sharpness", 0, 1, "--motion", 3, 4, "--zoom", 1, 1, "--seed", 7,
         "--validate-every", 5,
     )  # fmt: skip
     assert code == 0, err
     facts = {"command": "train", "run": "run", "state": "completed", "step": 2, "best_step": 2, "best_rmse_hu": None}
     assert facts.items() <= events[-1].items()
     settings = read_settings("run")
-    assert (settings.strategy, settings.blend, settings.loss, settings.pairs) == ("ipv1+add-noise", 0.2, "mse", "drawn")
-    assert (settings.ranges.sharpness, settings.ranges.breath_mm, settings.ranges.zoom) == ((0, 1), (3, 4), (1, 1))
+    assert (settings.strategy, settings.blend, settings.loss, settings.pairs) == (
+        "ipv1+add-noise",
+        0.2,
+        "mse",
+        "simulated",
+    )
+    assert (settings.ranges.sharpness, settings.ranges.motion_mm, settings.ranges.zoom) == ((0, 1), (3, 4), (1, 1))
     assert (settings.seed, settings.validate_every, settings.arguments) == (7, 5, {"channels": [4], "blocks": [1]})
 
     code, events, err = ipv2("publish", "run", "--name", "mine", "--title", "My model", "--limits", "Many")
@@ -95,7 +100,7 @@ def test_a_run_is_resumed_without_naming_its_data(ipv2, folder):
         ("train DATASET --out run --strategy none --blend 0.1", "blend"),
         ("train DATASET --out run --network implicit", "ipv2 compare"),
         ("train DATASET --out run --loss l7", "charbonnier"),
-        ("train DATASET --out run --pairs all", "purified, drawn"),
+        ("train DATASET --out run --pairs all", "purified, simulated"),
         ("train DATASET --out run --steps 3 --minutes 1", "not allowed with"),
         ("train DATASET --out run --sharpness 1 3", "range of sharpness is 1 to 3"),
         ("train DATASET --out run", "patch of 128 pixels is larger than case 'p0' with 48×48: use 48"),

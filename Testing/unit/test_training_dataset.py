@@ -21,7 +21,7 @@ from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
 from IPv2Lib.progress import Progress
 from IPv2Lib.simulation import phantom
-from IPv2Lib.training.batches import drawn_batch, hold
+from IPv2Lib.training.batches import hold, on_the_fly_batch
 from IPv2Lib.training.distributed import Processes
 from IPv2Lib.training.learner import Learner, is_recorded, load_network, load_weights
 from IPv2Lib.training.loop import train
@@ -113,7 +113,7 @@ def test_a_drawn_batch_is_cut_from_its_blocks(kind):
     block = Block(target + noise, target - noise, target, dose=0.1, sharpness=0.0)
     pool = [hold(block, "cpu", mirrored=True)]
     wanted = settings(batch=40, patch=32, variance_weight=1.0)
-    x, y = drawn_batch(pool, 3, wanted, 0, Processes())
+    x, y = on_the_fly_batch(pool, 3, wanted, 0, Processes())
     assert x.shape == (80, 3, 32, 32) and y.shape == (80, 1, 32, 32) and x.dtype == y.dtype == torch.float32
     assert torch.equal(y[:40], y[40:])
     torch.testing.assert_close((x[:40, 1] + x[40:, 1]) / 2, y[:40, 0])
@@ -122,7 +122,7 @@ def test_a_drawn_batch_is_cut_from_its_blocks(kind):
     outside = (made == -1000).all(-1)
     assert 2 <= outside.any(1).sum() <= 20, "of the patches some are crossed by the edge of the field of view"
     assert {tuple(pair) for pair in made[~outside].tolist()} <= known
-    assert same(drawn_batch(pool, 3, wanted, 0, Processes()), (x, y))
+    assert same(on_the_fly_batch(pool, 3, wanted, 0, Processes()), (x, y))
 
 
 def test_a_drawn_patch_is_a_turned_piece_of_its_block():
@@ -133,7 +133,7 @@ def test_a_drawn_patch_is_a_turned_piece_of_its_block():
         here = 250_000 * number + 4_096 * where[0] + 64 * where[1] + where[2]
         kinds[number] = Block(here, here + 2_000_000, here + 1_000_000, dose=0.1, sharpness=0.0)
     pool = [hold(block, "cpu", mirrored=True) for block in kinds.values()]
-    x, y = drawn_batch(pool, 3, settings(batch=60, patch=16, variance_weight=1.0), 0, Processes())
+    x, y = on_the_fly_batch(pool, 3, settings(batch=60, patch=16, variance_weight=1.0), 0, Processes())
     turned, seen = set(), set()
     for image, mirrored, target in zip(x[:60], x[60:], y[:60], strict=True):
         codes = (torch.cat([image, mirrored, target]) * 1000).double().round().long().numpy()
@@ -162,7 +162,7 @@ def _place(codes: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def test_batch_number_n_is_the_same_wherever_one_begins_and_whoever_makes_it(folder):
-    for changes in ({}, {"pairs": "drawn", "pool": 2, "steps_per_case": 2}):
+    for changes in ({}, {"pairs": "simulated", "pool": 2, "steps_per_case": 2}):
         source = open_source(folder, settings(batch=4, **changes), workers=0)
         whole, late = batches(source, range(4)), batches(source, [2, 3])
         assert same(whole[2], late[0]) and same(whole[3], late[1])
@@ -176,8 +176,8 @@ def test_batch_number_n_is_the_same_wherever_one_begins_and_whoever_makes_it(fol
 
 def test_some_drawn_patches_are_cut_by_the_edge_of_the_field_of_view():
     tissue = Volume(np.random.default_rng(0).normal(-10, 5, (3, SIZE, SIZE)).astype(np.float32), (8.0, 8.0, 2.0))
-    drawn = settings(batch=200, pairs="drawn", pool=1, ranges=Ranges(zoom=(1.0, 1.0), dose=(0.1, 0.1)))
-    [(x, target)] = batches(open_source([tissue], drawn, workers=0), [0])
+    simulated = settings(batch=200, pairs="simulated", pool=1, ranges=Ranges(zoom=(1.0, 1.0), dose=(0.1, 0.1)))
+    [(x, target)] = batches(open_source([tissue], simulated, workers=0), [0])
     outside = (x == -1).all(1, keepdim=True)
     assert torch.equal(outside, target == -1)  # silent in the input, and so in the target
     parts = outside.float().mean((1, 2, 3))
@@ -212,11 +212,11 @@ class Centre(torch.nn.Module):
 def test_validation_measures_from_the_truth_or_else_from_the_label(folder):
     dataset = PurifiedDataset.read(folder)
     [simulated], real = dataset.split("validation"), next(shard for shard in dataset.shards if shard.case == "p0")
-    for shards, reference in (([simulated], "truth"), ([real], "label"), ([simulated, real], "label")):
+    for shards, reference in (([simulated], "ground_truth"), ([real], "label"), ([simulated, real], "label")):
         score = Validation(shards, 3).score(Centre())
         errors, lungs = [], []
         for shard in shards:
-            wanted = shard.truth if reference == "truth" else shard.test_label(np.s_[:])
+            wanted = shard.ground_truth if reference == "ground_truth" else shard.test_label(np.s_[:])
             error = shard.scan(np.s_[:]) - np.asarray(wanted, np.float32)
             errors.append(error[shard.regions > Region.BACKGROUND])
             lungs.append(error[shard.regions == Region.LUNG])
@@ -243,7 +243,7 @@ def test_a_run_keeps_its_log_its_validations_and_the_best_weights(folder, tmp_pa
     assert (state.state, state.step, state.steps, state.fraction) == ("completed", 20, 20, 1.0)
     assert state.log["step"].tolist() == [10, 20] and state.validation["step"].tolist() == [4, 8, 12, 16, 20]
     assert (state.log["waiting"] <= state.log["seconds"] + 0.1).all()
-    assert state.validation["reference"].tolist() == ["truth"] * 5
+    assert state.validation["reference"].tolist() == ["ground_truth"] * 5
     best = state.validation["rmse_hu"].argmin()
     assert state.best_step == state.validation["step"][best]
     assert state.best_rmse_hu == pytest.approx(state.validation["rmse_hu"][best], abs=1e-3)
@@ -346,9 +346,9 @@ def test_without_validation_cases_the_last_weights_are_the_best(folder, tmp_path
 
 
 def test_pairs_of_a_data_set_can_be_drawn_anew(folder, tmp_path):
-    run = train(folder, tmp_path / "run", settings(pairs="drawn", steps=4, pool=2, variance_weight=1.0), workers=0)
+    run = train(folder, tmp_path / "run", settings(pairs="simulated", steps=4, pool=2, variance_weight=1.0), workers=0)
     assert len(read_run(run).validation["step"]) == 1
-    assert read_settings(run).pairs == "drawn"
+    assert read_settings(run).pairs == "simulated"
 
 
 @pytest.mark.parametrize(
@@ -541,9 +541,9 @@ def test_what_a_data_set_cannot_give_is_refused_and_leaves_nothing(folder, split
     for source, change, words in (
         (folder, {"strategy": "direct"}, "'p0' has a real uLDCT"),
         (folder, {"strategy": "noise2inverse"}, "--split-projections"),
-        (split_folder, {"strategy": "noise2inverse", "pairs": "drawn"}, "--split-projections"),
+        (split_folder, {"strategy": "noise2inverse", "pairs": "simulated"}, "--split-projections"),
         (folder, {"patch": 64}, "patch of 64 pixels is larger than case 'p0' with 48×48: use 48"),
-        (folder, {"variance_weight": 1.0}, "drawn pairs"),
+        (folder, {"variance_weight": 1.0}, "simulated on the fly"),
         (without, {}, "no case in the split 'train'"),
     ):
         with pytest.raises(InputError, match=words):
@@ -589,7 +589,7 @@ def test_the_card_of_a_published_run_says_what_it_is_made_of(folder, tmp_path):
     assert card["training"]["settings"]["strategy"] == "ipv1"
     assert card["training"]["settings"]["steps"] == state.best_step
     found = card["metrics"]["validation"]
-    assert (found["step"], found["reference"], found["cases"]) == (state.best_step, "truth", 1)
+    assert (found["step"], found["reference"], found["cases"]) == (state.best_step, "ground_truth", 1)
     assert found["rmse_hu"] == pytest.approx(state.best_rmse_hu, abs=0.01)
     assert "Not evaluated" not in card["limits"]
     model = bundle.load(tmp_path / "model").network().state_dict()

@@ -88,13 +88,13 @@ def test_a_published_model_says_what_it_was_trained_on_and_warns_of_more_and_les
 
 
 def test_of_drawn_pairs_nothing_is_said(dataset, tmp_path):
-    run = trained(dataset, tmp_path, pairs="drawn")
+    run = trained(dataset, tmp_path, pairs="simulated")
     assert "noise_hu" not in read_run(run).data
     assert "noise_hu" not in publish(run, tmp_path / "model").card
 
 
 def test_a_person_may_say_it(dataset, tmp_path):
-    run = trained(dataset, tmp_path, pairs="drawn")
+    run = trained(dataset, tmp_path, pairs="simulated")
     assert publish(run, tmp_path / "model", {"noise_hu": [12.5, 80]}).card["noise_hu"] == [12.5, 80]
     for wrong in ([80, 12], [12], [12, 12], [-1, 5], ["12", "80"], [float("nan"), 5], 12, None, [True, 5]):
         with pytest.raises(BundleError):

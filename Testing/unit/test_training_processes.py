@@ -27,7 +27,7 @@ OPTIONS = (*SMALL, "--steps", "60", "--validate-every", "20", "--checkpoint-minu
 GRADIENTS = """
 import sys, torch
 sys.path.insert(0, {library!r})
-from IPv2Lib.training.distributed import ToldByFirst, joined, of_environment
+from IPv2Lib.training.distributed import FirstProcessFailed, joined, of_environment
 from IPv2Lib.errors import InputError
 from IPv2Lib.training.losses import LOSSES, training_loss
 
@@ -56,8 +56,8 @@ with joined(here):
     try:
         here.first(fail)
         raise AssertionError("nothing was raised")
-    except (InputError, ToldByFirst) as error:
-        assert isinstance(error, ToldByFirst) == (here.rank == 1)
+    except (InputError, FirstProcessFailed) as error:
+        assert isinstance(error, FirstProcessFailed) == (here.rank == 1)
     del shared
 """
 BARE = """

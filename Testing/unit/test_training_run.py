@@ -120,7 +120,7 @@ def test_what_comes_after_the_checkpoint_is_cut_off(folder):
     writer = RunWriter(folder, 0)
     for step in (10, 20, 30):
         writer.log(step, 1.0, 1e-3, 0.5, 0.0)
-    writer.validation(30, 1.0, 1.0, 1.0, "truth")
+    writer.validation(30, 1.0, 1.0, 1.0, "ground_truth")
     writer.close()
     with open(folder / "log.csv", "a") as file:
         file.write("40,1")  # killed meanwhile

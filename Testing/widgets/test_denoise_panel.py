@@ -245,14 +245,14 @@ def test_several_volumes_and_an_output(host):
     output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Mine")
     widget._parameterNode.outputVolume = output
     widget._parameterNode.keepOutsideBody = True
-    assert widget.ui.keptNoiseSpinBox.text() == "as the model says"
-    widget.ui.keptNoiseSpinBox.setValue(6)
-    host.click(widget.ui.selfEnsembleCheckBox)
+    assert widget.ui.residualNoiseSpinBox.text() == "as the model says"
+    widget.ui.residualNoiseSpinBox.setValue(6)
+    host.click(widget.ui.testTimeAugmentationCheckBox)
     host.click(widget.ui.denoiseButton)
     finish_job(host, widget)
     assert output.GetName() == "CTChest denoised_1" and result_nodes.nodes_of(output).input is uldct
     facts = volume_nodes.provenance(output)
-    assert (facts["kept_noise_hu"], facts["self_ensemble"]) == ("6.0", "true")
+    assert (facts["residual_noise_hu"], facts["test_time_augmentation"]) == ("6.0", "true")
     before, after = slicer.util.arrayFromVolume(uldct), slicer.util.arrayFromVolume(output)
     assert np.array_equal(before[:, :8], after[:, :8]) and not np.array_equal(before, after)
 
@@ -285,7 +285,7 @@ def test_advanced_shows_model_devices_and_log(host):
     assert "Measure devices" in ui.logText.toPlainText()
     widget._parameterNode.inputVolume = None
     once = seconds_per_slice(ui.deviceSelector.currentText())
-    host.click(ui.selfEnsembleCheckBox)
+    host.click(ui.testTimeAugmentationCheckBox)
     assert seconds_per_slice(ui.deviceSelector.currentText()) == pytest.approx(8 * once, rel=0.1)
     assert widget._parameterNode.device == "cpu"
 

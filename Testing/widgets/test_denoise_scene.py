@@ -4,8 +4,8 @@ from IPv2SlicerLib.scene import denoised_nodes, result_nodes, stage_nodes
 from panel import MODULE, expand, finish_job, open_panel, view_names
 
 CHANGED = {
-    "strengthPercent": 40.0, "model": "mine", "device": "cpu", "keepOutsideBody": True, "keptNoiseHu": 6.0,
-    "selfEnsemble": True,
+    "strengthPercent": 40.0, "model": "mine", "device": "cpu", "keepOutsideBody": True, "residualNoiseHu": 6.0,
+    "testTimeAugmentation": True,
     "removeBackground": False, "addNoise": False, "removeNoise": False, "dropEnclosedAir": False,
     "thresholdHu": -350.0, "blendPercent": 20.0, "dosePercent": 5.0, "kernel": "sharp", "seed": 7, "weakStrength": 0.5,
     "secondStage": "cm1", "stage": "cm2", "showOverlay": False, "overlayOpacityPercent": 80.0,

@@ -71,7 +71,7 @@ def test_from_scans_to_a_data_set(host, tmp_path):
     assert set(states(widget).values()) == {"purified"} and splits(widget) == before
     data = PurifiedDataset.read(tmp_path / "data")
     assert {shard.case: shard.split for shard in data.shards} == before
-    assert all(shard.dose == 0.05 for shard in data.shards if shard.has("truth"))
+    assert all(shard.dose == 0.05 for shard in data.shards if shard.has("ground_truth"))
 
     # a look at a case, in the panel and in the views
     host.click_cell(ui.casesTable, 1, 0)
@@ -149,9 +149,9 @@ def test_a_patient_moves_as_a_whole_and_the_seed_decides(host, tmp_path):
     ui, parameters = widget.ui, widget._parameterNode
     host.answers.append(table)
     host.click(ui.openTableButton)
-    drawn = splits(widget)
-    assert drawn["patient0"] == drawn["patient1"] and drawn["patient2"] == drawn["patient3"]
-    assert set(drawn.values()) == {"train", "test"}
+    assigned = splits(widget)
+    assert assigned["patient0"] == assigned["patient1"] and assigned["patient2"] == assigned["patient3"]
+    assert set(assigned.values()) == {"train", "test"}
 
     assert not ui.splitSelector.isEnabled()
     host.click_cell(ui.casesTable, 0, 0)
@@ -159,16 +159,16 @@ def test_a_patient_moves_as_a_whole_and_the_seed_decides(host, tmp_path):
     ui.splitSelector.activated.emit(ui.splitSelector.currentIndex())
     assert splits(widget)["patient0"] == splits(widget)["patient1"] == "validation"
     host.click(ui.drawAgainButton)
-    assert splits(widget) == drawn
+    assert splits(widget) == assigned
 
     for seed in range(1, 30):
         parameters.splitSeed = seed
-        if splits(widget) != drawn:
+        if splits(widget) != assigned:
             break
     else:
         pytest.fail("no seed draws another split")
     parameters.splitSeed = 0
-    assert splits(widget) == drawn
+    assert splits(widget) == assigned
     parameters.trainPercent, parameters.validationPercent = 80, 40
     assert "80, 40" in ui.splitPreviewLabel.text().replace("0.", "").replace("8, 4", "80, 40")
     host.click(ui.drawAgainButton)

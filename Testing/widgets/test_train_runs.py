@@ -208,10 +208,10 @@ def test_what_cannot_be_trained_is_said(host, dataset, tmp_path):
 def test_what_a_choice_means_is_said_and_what_has_no_effect_is_grey(host, dataset):
     widget = open_panel(host, dataset)
     ui, parameters = widget.ui, widget._parameterNode
-    assert not ui.drawnDoseLowSpinBox.isEnabled() and ui.lossSelector.isEnabled()
-    parameters.pairs = type(parameters.pairs).DRAWN
+    assert not ui.simulatedDoseLowSpinBox.isEnabled() and ui.lossSelector.isEnabled()
+    parameters.pairs = type(parameters.pairs).SIMULATED
     parameters.network = "ffm"
-    assert ui.drawnDoseLowSpinBox.isEnabled() and not ui.lossSelector.isEnabled()
+    assert ui.simulatedDoseLowSpinBox.isEnabled() and not ui.lossSelector.isEnabled()
     assert "FFM" in ui.networkInfoLabel.text()
     assert [ui.startFromSelector.itemText(row) for row in range(ui.startFromSelector.count())] == ["Random weights"]
     parameters.network = "ipv2net"

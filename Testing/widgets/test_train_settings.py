@@ -15,11 +15,11 @@ from panel import expand
 from train_panel import TINY, errors, finish, open_panel, write_scans
 
 RANGES = Ranges(
-    dose=(0.011, 0.21), photons=(1e5, 2.123456789e5), sharpness=(-0.5, 1.5), zoom=(1.0, 1.1), breath_mm=(1.0, 3.0),
-    thickness=(1, 2), band=(0.0, 1 / 3), evenness=(0.1, 0.2),
+    dose=(0.011, 0.21), photons=(1e5, 2.123456789e5), sharpness=(-0.5, 1.5), zoom=(1.0, 1.1), motion_mm=(1.0, 3.0),
+    thickness=(1, 2), band=(0.0, 1 / 3), modulation=(0.1, 0.2),
 )  # fmt: skip
-DRAWN = TrainingSettings(
-    network="unet", arguments=TINY, strategy="ipv1", blend=0.3, pairs="drawn", ranges=RANGES, steps=7, epochs=1e-3,
+SIMULATED = TrainingSettings(
+    network="unet", arguments=TINY, strategy="ipv1", blend=0.3, pairs="simulated", ranges=RANGES, steps=7, epochs=1e-3,
     batch=2, patch=16, learning_rate=1.23456789e-4, average=0.9, small_error=0.2, bias_weight=0.5, variance_weight=2.5,
     blocks=3, keep_blocks="blocks", pool=2, steps_per_case=3, seed=5, device="cpu", validate_every=3,
     checkpoint_minutes=0.7, start_from="model",
@@ -39,7 +39,7 @@ def logic(host, dataset, monkeypatch):
 
 def test_every_setting_of_a_training_but_compiling_is_other_than_usual_here():
     usual = TrainingSettings()
-    for kind, ones in ((TrainingSettings, (DRAWN, PURIFIED)), (Ranges, (RANGES,))):
+    for kind, ones in ((TrainingSettings, (SIMULATED, PURIFIED)), (Ranges, (RANGES,))):
         usual = kind()
         same = {
             each.name for each in dataclasses.fields(kind)
@@ -48,7 +48,7 @@ def test_every_setting_of_a_training_but_compiling_is_other_than_usual_here():
         assert same <= {"compile"}
 
 
-@pytest.mark.parametrize("settings", [DRAWN, PURIFIED], ids=["drawn", "purified"])
+@pytest.mark.parametrize("settings", [SIMULATED, PURIFIED], ids=["simulated", "purified"])
 def test_a_training_has_all_settings_that_the_logic_was_given(logic, dataset, settings):
     publish(dataset / "runs" / "finished", dataset.parent / "model")
     state = logic.train(dataset.name, f"{dataset.name}/runs/mine", settings)
@@ -124,9 +124,10 @@ def test_everything_that_is_set_in_the_panel_is_what_is_trained(host, dataset):
         kinds[name] = type(getattr(parameters, name))
     values = {
         "newRun": "mine", "network": "redcnn", "networkArguments": '{"filters": 4}', "loss": "mse",
-        "strategy": kinds["strategy"].REMOVE_BACKGROUND, "pairs": kinds["pairs"].DRAWN, "drawnDoseLowPercent": 1.5,
-        "drawnDoseHighPercent": 20.0, "drawnKernelLow": -0.5, "drawnKernelHigh": 1.5, "length": 3.0,
-        "lengthUnit": kinds["lengthUnit"].STEPS, "patch": 16, "batch": 2, "learningRate": 0.000123, "seed": 9,
+        "strategy": kinds["strategy"].REMOVE_BACKGROUND, "pairs": kinds["pairs"].SIMULATED,
+        "simulatedDoseLowPercent": 1.5, "simulatedDoseHighPercent": 20.0, "simulatedKernelLow": -0.5,
+        "simulatedKernelHigh": 1.5, "length": 3.0, "lengthUnit": kinds["lengthUnit"].STEPS, "patch": 16, "batch": 2,
+        "learningRate": 0.000123, "seed": 9,
         "device": "cpu", "precision": "bfloat16", "validateEvery": 2,
     }  # fmt: skip
     for name, value in values.items():
@@ -135,7 +136,7 @@ def test_everything_that_is_set_in_the_panel_is_what_is_trained(host, dataset):
     finish(host, widget.logic.training)
     assert errors(host) == []
     assert read_settings(dataset / "runs" / "mine") == TrainingSettings(
-        network="redcnn", arguments={"filters": 4}, loss="mse", strategy="ipv1+remove-background", pairs="drawn",
+        network="redcnn", arguments={"filters": 4}, loss="mse", strategy="ipv1+remove-background", pairs="simulated",
         ranges=Ranges(dose=(0.015, 0.2), sharpness=(-0.5, 1.5)), steps=3, patch=16, batch=2, learning_rate=0.000123,
         seed=9, device="cpu", precision="bfloat16", validate_every=2,
     )  # fmt: skip

@@ -201,7 +201,7 @@ def denoising_statistics(
     """The region table of a denoised scan: finds the regions, and measures in up to `MOST_SLICES` evenly spaced slices.
 
     The regions are those of the network's output. Chosen by noisy values they would hold the pixels that noise
-    raised into bone, and any result, the truth even, would seem to lower bone's mean.
+    raised into bone, and any result, the ground truth even, would seem to lower bone's mean.
 
     Parameters
     ----------

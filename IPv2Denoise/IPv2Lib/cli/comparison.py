@@ -22,9 +22,10 @@ def _compare_options(command: argparse.ArgumentParser) -> None:
     from ..inference.filters import FILTERS
 
     command.description = (
-        "Score models and filters on the test scans of a purified data set: against the scan before its dose was\n"
-        "lowered (truth) where that is known, and against the test label of the purification. FOLDER gets table.csv\n"
-        "with 95 % intervals, scores.csv with every slice, noise power spectra, task transfer functions and plot.png.\n"
+        "Score models and filters on the test scans of a purified data set: against the ground truth (the scan before\n"
+        "its dose was lowered) where there is one, and against the test label of the purification. FOLDER gets\n"
+        "table.csv with 95 % intervals, scores.csv with every slice, noise power spectra, task transfer functions\n"
+        "and plot.png.\n"
         "The same command again goes on after a stop, and measures only models that are new."
     )
     command.epilog = (

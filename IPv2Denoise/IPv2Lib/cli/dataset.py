@@ -26,7 +26,7 @@ def _prepare_options(command: argparse.ArgumentParser) -> None:
 
     command.description = (
         "Make a purified data set for 'ipv2 train' and 'ipv2 compare' in DATASET. An NDCT alone gets a simulated\n"
-        "uLDCT: its lungs are moved as a breath would, then its dose is lowered. Patients are drawn for training,\n"
+        "uLDCT: respiratory motion is simulated, then its dose lowered. Patients are assigned at random to training,\n"
         "validation and test. What is there already is not made again: run the same command to go on after a stop,\n"
         "or give more INPUTs, with the same options, to add them. A table is the whole data set."
     )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..purification.stages import Stages
 
 DOSE = 0.02
-BREATH_MM = 8.0
+MOTION_MM = 8.0
 SIZE, SLICES = 320, 24
 """Pixels of 1.1 mm, as in a usual scan: with much larger ones there is little noise to remove."""
 
@@ -41,7 +41,7 @@ class Demonstration:
     Attributes
     ----------
     scores : dict of str to Evaluation
-        Against the truth, by name: input, weak denoiser, model.
+        Against the ground truth, by name: input, weak denoiser, model.
     provenance : dict
         Model, seed, settings; expressible in JSON.
     notes : tuple of str
@@ -83,21 +83,21 @@ def run(
         If `progress` was cancelled.
     """
     progress.report(0.0, "scanning a synthetic chest twice")
-    pair = phantom.pair(seed=seed, size=SIZE, slices=SLICES, dose=DOSE, breath=BREATH_MM)
+    pair = phantom.pair(seed=seed, size=SIZE, slices=SLICES, dose=DOSE, motion=MOTION_MM)
     stages = purify(pair.uldct, pair.ndct, IPV2, progress=progress.part(0.35, 0.6))
     assert stages.weakly_denoised is not None
     result = denoise(pair.uldct, model, device=device, progress=progress.part(0.6, 0.8))
 
-    progress.report(0.8, "scoring against the truth")
+    progress.report(0.8, "scoring against the ground truth")
     candidates = {INPUT: pair.uldct, WEAK: stages.weakly_denoised, model.name: result.volume}
-    scores = {name: agreement.compare(volume, pair.truth, pair.labels) for name, volume in candidates.items()}
+    scores = {name: agreement.compare(volume, pair.ground_truth, pair.labels) for name, volume in candidates.items()}
     progress.report(0.88, "drawing")
-    pictures, notes = _draw(folder, stages, candidates, pair.truth)
+    pictures, notes = _draw(folder, stages, candidates, pair.ground_truth)
     progress.report(0.95, "writing")
-    volumes = {"uldct": pair.uldct, "ndct": pair.ndct, "truth": pair.truth, "denoised": result.volume}
+    volumes = {"uldct": pair.uldct, "ndct": pair.ndct, "ground_truth": pair.ground_truth, "denoised": result.volume}
     for name, volume in volumes.items():
         files.write(volume, folder / f"{name}.nrrd")
-    provenance = {"seed": seed, "dose": DOSE, "breath_mm": BREATH_MM, "purification": asdict(IPV2)}
+    provenance = {"seed": seed, "dose": DOSE, "motion_mm": MOTION_MM, "purification": asdict(IPV2)}
     provenance |= result.provenance
     page = report.page("IPv2: a demonstration", _words(scores, model), list(scores.items()), pictures, provenance)
     (folder / "report.html").write_text(page, encoding="utf-8")
@@ -113,13 +113,13 @@ def table(scores: dict[str, Evaluation]) -> str:
 
 
 def _draw(
-    folder: Path, stages: Stages, candidates: dict[str, Volume], truth: Volume
+    folder: Path, stages: Stages, candidates: dict[str, Volume], ground_truth: Volume
 ) -> tuple[list[report.Picture], tuple[str, ...]]:
     """Write the pictures; return them for the report, or none and the reason."""
     panels: list[tuple[str, Volume, Literal["ct", "difference"]]]
-    panels = [*((name, volume, "ct") for name, volume in candidates.items()), ("Truth", truth, "ct")]
+    panels = [*((name, volume, "ct") for name, volume in candidates.items()), ("Ground truth", ground_truth, "ct")]
     panels += [
-        (f"{name} − truth", volume.with_array(volume.array - truth.array), "difference")
+        (f"{name} − ground truth", volume.with_array(volume.array - ground_truth.array), "difference")
         for name, volume in candidates.items()
     ]
     before, after = candidates[INPUT], list(candidates.values())[-1]
@@ -134,16 +134,16 @@ def _draw(
     figures.save(purified, stages_file)
     return [
         report.Picture(
-            "Input, results and truth",
-            "One axial slice. Top: the scan at 2 % dose, the weak denoiser, the model, and the truth without "
-            "noise. Bottom: their differences from the truth, and what the model took away. Blue is too dark, red "
-            "too bright, white is right.",
+            "Input, results and ground truth",
+            "One axial slice. Top: the scan at 2 % dose, the weak denoiser, the model, and the ground truth without "
+            "noise. Bottom: their differences from the ground truth, and what the model removed. Blue is too dark, "
+            "red too bright, white is right.",
             comparison_file.read_bytes(),
         ),
         report.Picture(
             "The stages of purification",
-            "The two scans, made in different breath, with their dark masks; the common masks of IPv1 and IPv2; the "
-            "normal-dose scan with simulated noise; the weakly denoised low-dose scan; and the training input and "
+            "The two scans, before and after respiratory motion, with their dark masks; the common masks of IPv1 "
+            "and IPv2; the NDCT with simulated noise; the weakly denoised low-dose scan; and the training input and "
             "test label that are composed of them.",
             stages_file.read_bytes(),
         ),
@@ -154,8 +154,8 @@ def _words(scores: dict[str, Evaluation], model: Bundle) -> list[str]:
     error = BY_NAME["rmse_body_hu"]
     before, after = (error.text(scores[name][error.name]) for name in (INPUT, model.name))
     return [
-        f"A synthetic chest was scanned at {100 * DOSE:g} % of the dose and, after a breath of {BREATH_MM:g} mm, at "
-        "the full dose. The pair was purified as IPv2 does for training and testing, and the low-dose scan was "
+        f"A synthetic chest was scanned at {100 * DOSE:g} % of the dose and, after respiratory motion of {MOTION_MM:g} "
+        "mm, at the full dose. The pair was purified as IPv2 does for training and testing, and the low-dose scan was "
         f"denoised with the model {model.name} ({model.card['title']}).",
         f"The error inside the body went from {before} to {after}. A phantom is simpler than "
         "a patient: this shows how the parts work together, not how good the model is on real scans.",

@@ -15,7 +15,7 @@ from .options import LOADING, load_model, whole_number
 def _demo_options(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Show the whole method on a synthetic chest, in about a minute and without any data: a scan at 2 % dose\n"
-        "and one at normal dose with another breath are purified and denoised, and scored against the truth.\n"
+        "and one at normal dose after a breath are purified and denoised, and scored against the ground truth.\n"
         "The report has pictures of every stage and a table. The results of an earlier demo are replaced."
     )
     command.epilog = "example:\n  ipv2 demo --out my-demo"

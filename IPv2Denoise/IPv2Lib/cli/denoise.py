@@ -62,13 +62,13 @@ def _denoise_options(command: argparse.ArgumentParser) -> None:
 
 def _denoise(options: argparse.Namespace, console: Console) -> None:
     console.progress.report(0.0, LOADING)
-    from ..inference.denoise import choose_device, noise_to_keep
+    from ..inference.denoise import choose_device, residual_noise_of
 
     how = arguments.chosen(options, DenoiseOptions())
     if arguments.given(options, Workers).get("scheduler") is None:
         how = replace(how, device=choose_device(how.device))
     model = load_model(how.model, how.device)
-    how = replace(how, kept_noise_hu=noise_to_keep(model, how.kept_noise_hu))
+    how = replace(how, residual_noise_hu=residual_noise_of(model, how.residual_noise_hu))
     if len(options.inputs) > 1 or cohort.is_cohort(options):
         options.output = Path(options.output)
     if cohort.is_cohort(options):

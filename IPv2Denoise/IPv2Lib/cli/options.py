@@ -166,12 +166,12 @@ def read(path: Path, notes: Notes | None, card: Mapping[str, Any] | None = None)
     from ..io import files
     from ..io.volume import check_ct
 
-    volume, told = files.read_noted(path)
+    volume, noted = files.read_noted(path)
     try:
         check_ct(volume)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    concerns = [*told, *(suitability.value_concerns(volume) if card is None else suitability.concerns(volume, card))]
+    concerns = [*noted, *(suitability.value_concerns(volume) if card is None else suitability.concerns(volume, card))]
     if notes:
         notes.say(path, concerns)
     return volume, concerns

@@ -12,8 +12,9 @@ from .options import add_compress, compress, whole_number
 
 def _phantom_options(command: argparse.ArgumentParser) -> None:
     command.description = (
-        "Make a synthetic chest scanned twice, for trying things out: FOLDER gets uldct.nrrd, ndct.nrrd with another\n"
-        "breath, truth.nrrd (the uLDCT without its noise) and provenance.json. No part is from a person."
+        "Make a synthetic chest scanned twice, for trying things out: FOLDER gets uldct.nrrd, ndct.nrrd (after\n"
+        "respiratory motion), ground_truth.nrrd (the uLDCT without its noise) and provenance.json. No part is from a\n"
+        "person."
     )
     command.epilog = "examples:\n  ipv2 phantom chest\n  ipv2 phantom chest --size 512 --slices 40 --dose 0.05 --seed 3"
     command.add_argument("folder", type=Path, metavar="FOLDER", help="new folder for the scans")
@@ -23,7 +24,7 @@ def _phantom_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--size", type=whole_number, default=256, help="rows and columns (default: %(default)s)")
     command.add_argument("--slices", type=whole_number, default=24, help="(default: %(default)s)")
     command.add_argument("--dose", type=float, default=0.02, help="of the uLDCT, above 0 to 1 (default: %(default)s)")
-    command.add_argument("--breath", type=float, default=8.0, metavar="MM", help="-30 to 30 (default: %(default)s)")
+    command.add_argument("--motion", type=float, default=8.0, metavar="MM", help="-30 to 30 (default: %(default)s)")
     command.add_argument("--seed", type=whole_number, default=0, help="another number, another chest (default: 0)")
     add_compress(command)
 
@@ -32,17 +33,17 @@ def _phantom(options: argparse.Namespace, console: Console) -> None:
     from ..io import files
     from ..simulation import phantom
 
-    chosen = {name: getattr(options, name) for name in ("size", "slices", "dose", "breath", "seed")}
+    chosen = {name: getattr(options, name) for name in ("size", "slices", "dose", "motion", "seed")}
     facts = outputs.provenance("phantom", chosen)
     with outputs.new_folder(options.folder, "phantom", options.overwrite) as folder:
         console.progress.report(0.0, "scanning a synthetic chest twice")
         pair = phantom.pair(**chosen)
-        for index, name in enumerate(("uldct", "ndct", "truth")):
+        for index, name in enumerate(("uldct", "ndct", "ground_truth")):
             console.progress.report(0.8 + 0.2 * index / 3, f"writing {name}")
             files.write(getattr(pair, name), folder / f"{name}.nrrd", compress=compress(options))
         outputs.write_json(folder / outputs.PROVENANCE_FILE, facts)
     console.result(
-        f"{options.folder}: a synthetic chest, uldct.nrrd, ndct.nrrd and truth.nrrd",
+        f"{options.folder}: a synthetic chest, uldct.nrrd, ndct.nrrd and ground_truth.nrrd",
         command="phantom", folder=str(options.folder), provenance=facts,
     )  # fmt: skip
 

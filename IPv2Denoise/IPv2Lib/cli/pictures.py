@@ -167,7 +167,7 @@ def contact_sheet(panels: Sequence[Panel], columns: int, size: tuple[int, int]) 
     columns : int
         Panels in a row.
     size : (width, height)
-        Pixels that each picture is drawn with; the letters grow with the width.
+        Pixels that of each picture; the letters grow with the width.
 
     Raises
     ------

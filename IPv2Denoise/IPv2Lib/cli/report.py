@@ -90,8 +90,8 @@ def _table(scores: Sequence[tuple[str, Evaluation]]) -> str:
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{numbers}</tr>')
     return (
         '<div class="wide" tabindex="0" role="region" aria-label="Scores"><table>'
-        "<caption>Against the noise-free truth. RMSE: root mean square error inside the body, values clipped to "
-        "−1024 to 600 HU. σ: noise. Bias: mean difference from the truth.</caption>"
+        "<caption>Against the noise-free ground truth. RMSE: root mean square error inside the body, values clipped to "
+        "−1024 to 600 HU. σ: noise. Bias: mean difference from the ground truth.</caption>"
         f'<thead><tr><td rowspan="2"></td>{head}</tr><tr>{second}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, IPv2Error
 from ..io import atomic, outputs
 from ..networks import registry
-from ..training.distributed import ToldByFirst, of_environment
+from ..training.distributed import FirstProcessFailed, of_environment
 from . import arguments
 from .console import Console
 from .options import INPUT, LOADING, whole_number
@@ -35,7 +35,7 @@ def _train_options(command: argparse.ArgumentParser) -> None:
 
     command.description = (
         "Train a denoiser on a purified data set (see 'ipv2 prepare'), or on normal-dose chest CT, of which low dose,\n"
-        "breath and reconstruction kernel are simulated at random, the pairs purified.\n"
+        "respiratory motion and reconstruction kernel are simulated at random, the pairs purified.\n"
         "RUN is a folder with settings, log, validation and checkpoints. Ctrl-C, SIGTERM and a hang-up stop after the\n"
         "present step, or after 5 seconds without it, and keep a checkpoint; --resume goes on from there.\n"
         "'ipv2 publish' packs the result as a model for 'ipv2 denoise --model'.\n"
@@ -99,7 +99,7 @@ def _first_speaks() -> Iterator[None]:
         with silent:
             yield
     except IPv2Error as error:
-        if isinstance(error, ToldByFirst) or processes.local:
+        if isinstance(error, FirstProcessFailed) or processes.local:
             sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
         raise
 
@@ -200,7 +200,7 @@ def _say_trained(run: Path, model_out: Path | None, card: dict[str, Any], consol
 def _best(state: RunState) -> str:
     if state.best_rmse_hu is None:
         return ""
-    to = {"truth": "the truth", "label": "the test label"}[str(state.validation["reference"][-1])]
+    to = {"ground_truth": "the ground truth", "label": "the test label"}[str(state.validation["reference"][-1])]
     return f"; best at step {state.best_step}, {state.best_rmse_hu:.1f} HU from {to}"
 
 

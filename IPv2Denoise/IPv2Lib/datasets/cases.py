@@ -28,7 +28,7 @@ from .shards import SPLITS
 FRACTIONS = (0.7, 0.15, 0.15)
 """Of the patients, for training, validation and test."""
 
-MOST_BREATH_MM = 50.0
+MOST_MOTION_MM = 50.0
 
 METHODS = ("physical", "published")
 """Of simulating noise, see `dose.simulate`."""
@@ -51,17 +51,17 @@ class Case:
     ndct : Path or None
         File or DICOM folder, as for `files.read`.
     uldct : Path or None
-        Likewise; None: simulated from the NDCT, after a breath.
+        Likewise; None: simulated from the NDCT, after respiratory motion.
     stages : Path or None
         Instead of the two: a folder that 'ipv2 purify' or "Export stages" wrote, which brings both.
     patient : str
         Empty: the label (`patients.hidden`) of who a DICOM series is of, else of the name. See `identified`.
-    dose, dose_high, method, kernel, breath_mm, realisations
+    dose, dose_high, method, kernel, motion_mm, realisations
         Of the simulated uLDCT; dose, method and kernel also of the noise that *Add noise* adds.
     seed : int
         Of everything random.
     split : str
-        "train", "validation" or "test"; empty: drawn by `split_by_patient`.
+        "train", "validation" or "test"; empty: assigned by `split_by_patient`.
     """
 
     name: str
@@ -87,9 +87,9 @@ class Case:
         "2, or "
         "matched, measured from the NDCT", group=SIMULATED, panel=True, usual=KERNELS,
     )  # fmt: skip
-    breath_mm: float = option(
+    motion_mm: float = option(
         6.0, "largest respiratory motion of the lungs between NDCT and simulated uLDCT", unit="mm", low=0,
-        high=MOST_BREATH_MM, flag="--breath", metavar="MM", group=SIMULATED, panel=True,
+        high=MOST_MOTION_MM, flag="--motion", metavar="MM", group=SIMULATED, panel=True,
     )  # fmt: skip
     realisations: int = option(
         1, "simulated uLDCTs of each NDCT, each with respiratory motion, noise and dose of its own", unit="", low=1,
@@ -113,7 +113,7 @@ class Case:
         return tuple(path for path in (self.ndct, self.uldct) if path is not None)
 
 
-COLUMNS = ("name", "patient", "ndct", "uldct", "stages", "dose", "dose_high", "method", "kernel", "breath_mm",
+COLUMNS = ("name", "patient", "ndct", "uldct", "stages", "dose", "dose_high", "method", "kernel", "motion_mm",
            "realisations", "seed", "split")  # fmt: skip
 """Of the table, in this order."""
 
@@ -122,7 +122,7 @@ PATHS = ("ndct", "uldct", "stages")
 
 _NEUTRAL = re.compile(r"case-[0-9]{3,}")
 
-_NUMBERS = {"dose": float, "dose_high": float, "breath_mm": float, "realisations": int, "seed": int}
+_NUMBERS = {"dose": float, "dose_high": float, "motion_mm": float, "realisations": int, "seed": int}
 
 
 def read_table(path: str | Path, folder: Path | None = None) -> list[Case]:
@@ -515,8 +515,8 @@ def _check_values(case: Case) -> None:
         raise InputError(f"unknown simulation method {case.method!r}: use physical or published")
     if case.kernel != MATCHED:
         kernel(case.kernel)
-    if not (math.isfinite(case.breath_mm) and 0 <= case.breath_mm <= MOST_BREATH_MM):
-        raise InputError(f"a breath of {case.breath_mm:g} mm is out of range: use 0 to {MOST_BREATH_MM:g}")
+    if not (math.isfinite(case.motion_mm) and 0 <= case.motion_mm <= MOST_MOTION_MM):
+        raise InputError(f"a respiratory motion of {case.motion_mm:g} mm is out of range: use 0 to {MOST_MOTION_MM:g}")
     if case.realisations < 1:
         raise InputError(f"{case.realisations} realisations: use 1 or more")
     if case.seed < 0:

@@ -38,7 +38,7 @@ class Order:
     settings: Settings  # with the case's dose, kernel, method and a seed of its own
     split_projections: bool
     uldct_seed: int
-    breath_seed: int
+    motion_seed: int
     inputs: dict[str, str]  # SHA-256 by role
 
     def __str__(self) -> str:
@@ -72,7 +72,7 @@ def _order(
 ) -> Order:
     name = int.from_bytes(hashlib.sha256(case.name.encode()).digest()[:8], "big")
     rng = np.random.default_rng([case.seed, realisation, name])  # other cases, other noise
-    breath_seed, uldct_seed, noise_seed = (int(value) for value in rng.integers(2**31, size=3))
+    motion_seed, uldct_seed, noise_seed = (int(value) for value in rng.integers(2**31, size=3))
     fraction = case.dose
     if not case.paired and case.dose_high is not None:
         fraction = float(np.exp(rng.uniform(np.log(case.dose), np.log(case.dose_high))))
@@ -90,8 +90,8 @@ def _order(
     split_projections = split_projections and not case.paired
     decisive = [RECIPE, case.name, inputs, asdict(settings), split_projections]
     if not case.paired:
-        decisive += [breath_seed, uldct_seed, case.breath_mm]
+        decisive += [motion_seed, uldct_seed, case.motion_mm]
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     slug = re.sub(r"[^a-z0-9]+", "-", case.name.lower()).strip("-")[:40] or "case"
     key = f"{slug}-{realisation}-{digest[:_DIGITS]}"
-    return Order(key, case, realisation, folder, settings, split_projections, uldct_seed, breath_seed, inputs)
+    return Order(key, case, realisation, folder, settings, split_projections, uldct_seed, motion_seed, inputs)

@@ -20,7 +20,7 @@ def _purified(name: str) -> Any:
 
 @dataclass(frozen=True)
 class PreparationSettings:
-    """What `preparation.prepare` is told besides cases and folder.
+    """Options of `preparation.prepare`.
 
     Raises
     ------

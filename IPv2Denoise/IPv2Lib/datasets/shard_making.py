@@ -25,7 +25,7 @@ from ..progress import Progress
 from ..purification.purification import check_pair, purify_slices
 from ..purification.settings import MATCHED
 from ..simulation import dose
-from ..simulation.breathing import breathe
+from ..simulation.breathing import with_motion
 from .cases import Case
 from .contents import contents, labels_of
 from .orders import Order
@@ -78,7 +78,7 @@ def make(order: Order, *, progress: Progress) -> None:
             "dose": order.settings.dose,
             "method": case.method,
             "kernel": case.kernel,
-            "breath_mm": None if case.paired else case.breath_mm,
+            "motion_mm": None if case.paired else case.motion_mm,
             "seed": case.seed,
             "paired": case.paired,
             "inputs": order.inputs,
@@ -92,47 +92,49 @@ def make(order: Order, *, progress: Progress) -> None:
 
 
 def _simulate(order: Order, ndct: Volume, folder: Path, progress: Progress) -> list[str]:
-    """Write truth, uldct and, where asked for, its halves; return the names of those that not every shard has."""
+    """Write ground_truth, uldct and perhaps its halves; return the names of those that not every shard has."""
     case = order.case
     options: dict[str, Any] = {"seed": order.uldct_seed, "kernel": case.kernel, "progress": progress.silent()}
     if case.kernel == MATCHED:
         options["photons"], options["kernel"] = dose.match_scan(ndct)
-    names = ["uldct", "truth", *(["half_a", "half_b"] if order.split_projections else [])]
+    names = ["uldct", "ground_truth", *(["half_a", "half_b"] if order.split_projections else [])]
     shape = ndct.array.shape
     with ExitStack() as stack:
         arrays = {name: stack.enter_context(_array_file(folder / f"{name}.npy", np.int16, shape)) for name in names}
         for start, stop in _blocks(shape):
             progress.report(start / shape[0], f"simulating slice {start + 1} of {shape[0]}")
-            truth = ndct.with_array(_breathed(ndct.array[start:stop], order, ndct.spacing[0]))
-            made = {"truth": truth.array}
-            if truth.array.min() == truth.array.max():  # nothing was scanned here
-                made |= dict.fromkeys(names, truth.array)
+            ground_truth = ndct.with_array(_moved(ndct.array[start:stop], order, ndct.spacing[0]))
+            made = {"ground_truth": ground_truth.array}
+            if ground_truth.array.min() == ground_truth.array.max():  # nothing was scanned here
+                made |= dict.fromkeys(names, ground_truth.array)
             elif order.split_projections:
-                halves = dose.simulate_halves(truth, order.settings.dose, first_slice=start, **options)
+                halves = dose.simulate_halves(ground_truth, order.settings.dose, first_slice=start, **options)
                 made["half_a"], made["half_b"] = (half.array for half in halves)
                 made["uldct"] = (made["half_a"] + made["half_b"]) / 2
             else:
                 made["uldct"] = dose.simulate(
-                    truth, order.settings.dose, method=case.method, first_slice=start, **options
+                    ground_truth, order.settings.dose, method=case.method, first_slice=start, **options
                 ).array
             for name, file in arrays.items():
                 file.write(_int16(made[name]).tobytes())
     return names[1:]
 
 
-def _breathed(ndct: np.ndarray, order: Order, pixel_mm: float) -> np.ndarray:
-    """int16, as it is stored. The field of the breath depends on the seed only, so every block moves alike."""
-    if order.case.breath_mm == 0:
+def _moved(ndct: np.ndarray, order: Order, pixel_mm: float) -> np.ndarray:
+    """int16, as it is stored. The motion depends on the seed only, so every block moves alike."""
+    if order.case.motion_mm == 0:
         return ndct
-    rng = np.random.default_rng(order.breath_seed)
-    return _int16(breathe(ndct, order.case.breath_mm / pixel_mm, rng, pixel_mm))
+    rng = np.random.default_rng(order.motion_seed)
+    return _int16(with_motion(ndct, order.case.motion_mm / pixel_mm, rng, pixel_mm))
 
 
 def _purify(order: Order, uldct: Volume, ndct: Volume, folder: Path, progress: Progress) -> None:
     """Write ndct, simulated, weak, masks and regions."""
     shape = uldct.array.shape
     no_pair = _without_pair(order.case, shape)
-    truth = np.load(folder / "truth.npy", mmap_mode="r") if (folder / "truth.npy").exists() else None
+    ground_truth = (
+        np.load(folder / "ground_truth.npy", mmap_mode="r") if (folder / "ground_truth.npy").exists() else None
+    )
     types = {"ndct": np.int16, "simulated": np.int16, "weak": np.int16, "masks": np.uint8, "regions": np.uint8}
     with ExitStack() as stack:
         arrays = {
@@ -145,7 +147,7 @@ def _purify(order: Order, uldct: Volume, ndct: Volume, folder: Path, progress: P
             outside = stages.labels == Region.OUTSIDE
             if no_pair is not None:
                 outside |= no_pair[start:stop]
-            regions = segment(stages.ndct.array if truth is None else truth[start:stop], uldct.spacing)
+            regions = segment(stages.ndct.array if ground_truth is None else ground_truth[start:stop], uldct.spacing)
             regions[outside] = Region.OUTSIDE
             assert stages.simulated is not None and stages.weakly_denoised is not None
             arrays["ndct"].write(_int16(stages.ndct.array).tobytes())

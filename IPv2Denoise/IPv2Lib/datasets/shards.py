@@ -35,13 +35,13 @@ PRIVATE_FOLDER = "private"
 SCANS_FOLDER = "scans"
 """Where scans may lie in the folder before the data set is made, such as those that IPv2 Train takes from a scene."""
 
-IMAGES = ("uldct", "ndct", "simulated", "weak", "truth", "half_a", "half_b")
+IMAGES = ("uldct", "ndct", "simulated", "weak", "ground_truth", "half_a", "half_b")
 """int16 HU arrays of a shard, each in NAME.npy; the last three are not in every one."""
 
 LABELS = ("masks", "regions")
 """uint8 arrays, likewise."""
 
-_OPTIONAL = ("truth", "half_a", "half_b")
+_OPTIONAL = ("ground_truth", "half_a", "half_b")
 
 CM1, CM2, OUTSIDE = 1, 2, 4
 """Bits of `Shard.masks`: the common masks of IPv1 and IPv2, and what lies outside the field of view of either scan."""
@@ -137,9 +137,9 @@ class Shard:
         return self._array("weak")
 
     @cached_property
-    def truth(self) -> np.ndarray | None:
+    def ground_truth(self) -> np.ndarray | None:
         """L before its dose was lowered; None where L is a real scan."""
-        return self._array("truth") if self.has("truth") else None
+        return self._array("ground_truth") if self.has("ground_truth") else None
 
     @cached_property
     def half_a(self) -> np.ndarray | None:
@@ -158,7 +158,7 @@ class Shard:
 
     @cached_property
     def regions(self) -> np.ndarray:
-        """Values of `Region` in the truth where there is one, else in N; 0 outside the field of view."""
+        """Values of `Region` in the ground truth where there is one, else in N; 0 outside the field of view."""
         return self._array("regions")
 
     def has(self, image: str) -> bool:
@@ -167,8 +167,8 @@ class Shard:
 
     def lacks(self, strategy: str) -> str:
         """Why this shard has nothing to train on by a strategy; empty if it has."""
-        if strategy == "direct" and not self.has("truth"):
-            return f"case {self.case!r} has a real uLDCT and so no truth: train by ipv2, or simulate its uLDCT"
+        if strategy == "direct" and not self.has("ground_truth"):
+            return f"case {self.case!r} has a real uLDCT and so no ground truth: train by ipv2, or simulate its uLDCT"
         if strategy == "noise2inverse" and not self.has("half_a"):
             return f"case {self.case!r} has no split projections: prepare it again with --split-projections"
         return ""
@@ -183,7 +183,7 @@ class Shard:
         ============================= ============================================== ======
         none                          L, whose anatomy is elsewhere                  N
         ipv1, ipv1+..., ipv2          the training input of the method               N
-        direct                        L                                              truth
+        direct                        L                                              ground truth
         noise2inverse                 L from half of the views                       L from the other half
         ============================= ============================================== ======
 
@@ -222,7 +222,7 @@ class Shard:
             halves = (self.half_b, self.half_a) if swap else (self.half_a, self.half_b)
             source, target = (_hu(half, where) for half in halves)
         elif strategy == "direct":
-            source, target = _hu(self.uldct, where), _hu(self.truth, where)
+            source, target = _hu(self.uldct, where), _hu(self.ground_truth, where)
         else:
             source, target = _hu(self.uldct, where), _hu(self.ndct, where)
             if strategy in _MODULES:

@@ -33,7 +33,7 @@ def draw(
     ----------
     path : Path
     rows : sequence of mapping
-        Of the table; those of the first reference are drawn.
+        Of the table; those of the first reference are plotted.
     runs : mapping
         Rows of single runs against that reference, by network, strategy and seed.
     first : sequence of str

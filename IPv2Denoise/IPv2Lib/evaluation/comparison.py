@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..inference.denoisers import Denoiser
     from .distances import Features
 
-REFERENCES = ("truth", "label")
+REFERENCES = ("ground_truth", "label")
 """What results are scored against: the scan before its dose was lowered, and the test label of the purification."""
 
 _FORMAT = 1  # of the parts; another number where anything is measured in another way
@@ -65,7 +65,7 @@ class Comparison:
     ::
 
         found = compare("dataset", ["input", "runs/ipv1", "runs/ipv2", "ipv2-fast"], "comparison")
-        found.row("ipv2", "truth")["rmse_lung_hu"]
+        found.row("ipv2", "ground_truth")["rmse_lung_hu"]
     """
 
     folder: Path
@@ -113,8 +113,8 @@ def compare(
         "test", "validation" or "train".
     slices_per_case : int, optional
         So many evenly spaced slices of each scan; all of them if not given.
-    reference : {"both", "truth", "label"}
-        Each has rows of its own; those of the truth come from the scans that have one.
+    reference : {"both", "ground_truth", "label"}
+        Each has rows of its own; those of the ground truth come from the scans that have one.
     label_strategy : str
         Whose test label is used: one of `shards.PURIFIED`, see `Shard.test_label`.
     features : path, optional
@@ -209,7 +209,7 @@ class _Scan:
         self, shard: Shard, references: Sequence[str], most: int | None, label_strategy: str, features: Features
     ):
         self.shard = shard
-        self.references = [name for name in references if name == "label" or shard.has("truth")]
+        self.references = [name for name in references if name == "label" or shard.has("ground_truth")]
         count = shard.shape[0]
         most = count if most is None else min(most, count)
         self.slices = [int((index + 0.5) * count / most) for index in range(most)]
@@ -251,7 +251,7 @@ class _Scan:
     @cached_property
     def _prepared(self) -> dict[str, Reference]:
         images = {
-            "truth": lambda: cast(np.ndarray, self.shard.truth)[self.slices],
+            "ground_truth": lambda: cast(np.ndarray, self.shard.ground_truth)[self.slices],
             "label": lambda: self.shard.test_label(self.slices, self._label_strategy),
         }
         labels = np.asarray(self.shard.regions[self.slices])
@@ -315,10 +315,10 @@ def _pools(
 def _references(shards: Sequence[Shard], reference: str) -> list[str]:
     if reference not in ("both", *REFERENCES):
         raise InputError(f"unknown reference {reference!r}: use both, {' or '.join(REFERENCES)}")
-    has_truth = any(shard.has("truth") for shard in shards)
-    if reference == "truth" and not has_truth:
-        raise InputError("no scan of this split has a truth, as all are real: score against the label")
-    return [name for name in REFERENCES if reference in ("both", name) and (name == "label" or has_truth)]
+    has_ground_truth = any(shard.has("ground_truth") for shard in shards)
+    if reference == "ground_truth" and not has_ground_truth:
+        raise InputError("no scan of this split has a ground truth, as all are real: score against the label")
+    return [name for name in REFERENCES if reference in ("both", name) and (name == "label" or has_ground_truth)]
 
 
 def _read_part(path: Path, references: Sequence[str]) -> dict[str, SliceSums] | None:

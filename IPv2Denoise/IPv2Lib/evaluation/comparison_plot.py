@@ -39,7 +39,7 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]], pools: Mapping[tuple[str
     ----------
     path : Path
     rows : sequence of mapping
-        Of the table; those of the truth where there are such, else those of the label.
+        Of the table; those of the ground truth where there are such, else those of the label.
     pools : mapping
         By method and reference, for the curves.
     """

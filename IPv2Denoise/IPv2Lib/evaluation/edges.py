@@ -1,4 +1,4 @@
-"""How sharply a border of the anatomy is drawn: the task transfer function between two regions, without a phantom.
+"""Sharpness of a border of the anatomy: the task transfer function between two regions, without a phantom.
 
 Owns where a border is (sub-pixel, from a reference image), the average edge profile across it, and its spectrum. What
 the regions are is `regions`' question.

@@ -215,7 +215,7 @@ class Pool:
 
     @cached_property
     def _resamples(self) -> np.ndarray:
-        """How often each slice is drawn, (resamples, slices)."""
+        """How often each slice is chosen, (resamples, slices)."""
         rng = np.random.default_rng(self._seed)
         if self.resampled == "patients":
             count = self.patients
@@ -236,9 +236,9 @@ class Pool:
             return Value(value, np.nan, np.nan)
         first = np.cumsum([0, *(len(origin.slices) for origin in self.origins)])
         slices = np.concatenate([scan.feature_slices + start for scan, start in zip(self._scans, first, strict=False)])
-        drawn = []
+        resampled = []
         for times in self._resamples[:_DISTANCE_RESAMPLES]:
             rows = np.repeat(np.arange(len(slices)), times[slices].astype(int))
-            drawn.append(between(reference[rows], result[rows]))
-        reach = 1.96 * float(np.nanstd(drawn)) if np.isfinite(drawn).any() else np.nan
+            resampled.append(between(reference[rows], result[rows]))
+        reach = 1.96 * float(np.nanstd(resampled)) if np.isfinite(resampled).any() else np.nan
         return Value(value, value - reach, value + reach)

@@ -14,7 +14,7 @@ _BUDGET = "budget, the same for every run"
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """What `comparison.compare` is told besides data set, methods and folder.
+    """Options of `comparison.compare`.
 
     Raises
     ------
@@ -32,7 +32,7 @@ class ComparisonSettings:
     )  # fmt: skip
     reference: str = option(
         "both", "what results are scored against: the scan before its dose was lowered, or the test label",
-        choices=("both", "truth", "label"),
+        choices=("both", "ground_truth", "label"),
     )  # fmt: skip
     label_strategy: str = option("ipv2", "whose test label, a row of the ablation", choices=PURIFIED)
     features: str | None = option(
@@ -55,7 +55,7 @@ def _budget(name: str, *value):
 
 @dataclass(frozen=True)
 class AblationSettings:
-    """What `ablation.ablate` is told besides data set and folder.
+    """Options of `ablation.ablate`.
 
     Raises
     ------

@@ -52,10 +52,10 @@ def deciding(input_sha256: str, model: Bundle, options: DenoiseOptions) -> dict[
     model : Bundle
     options : DenoiseOptions
     """
-    from .denoise import noise_to_keep
+    from .denoise import residual_noise_of
 
     chosen = {each.name: getattr(options, each.name) for each in fields(options) if decides(each)}
-    chosen["kept_noise_hu"] = noise_to_keep(model, options.kept_noise_hu)
+    chosen["residual_noise_hu"] = residual_noise_of(model, options.residual_noise_hu)
     return {"input_sha256": input_sha256, "model_sha256": model.key, **chosen}
 
 
@@ -98,8 +98,8 @@ def denoise_to_file(
         strength=options.strength,
         device=options.device,
         keep_outside_body=options.keep_outside_body,
-        kept_noise_hu=options.kept_noise_hu,
-        self_ensemble=options.self_ensemble,
+        residual_noise_hu=options.residual_noise_hu,
+        test_time_augmentation=options.test_time_augmentation,
         batch=options.batch,
         tile=options.tile,
         progress=progress.part(0.02, end),
@@ -119,7 +119,7 @@ def denoise_to_file(
     progress.report(0.95, "writing")
     description = f"IPv2 {model.name} strength {options.strength:g}"
     written = outputs.save(result.volume, output, facts | measured, source, description, compress=options.compress)
-    return _told(written)
+    return _row(written)
 
 
 @exclusive("denoise")
@@ -245,12 +245,12 @@ def _denoise_scan(work: _Work, *, progress: Progress) -> tuple[bool, dict[str, A
     from ..models import bundle
 
     progress.report(0.0, f"{work}: reading")
-    (volume, told), model = files.read_noted(work.scan.source), bundle.load(work.model)
+    (volume, notes), model = files.read_noted(work.scan.source), bundle.load(work.model)
     if kept := _kept(work.scan, deciding(volume.sha256(), model, work.options), work.options.statistics):
         return True, kept
     return False, denoise_to_file(
         volume, work.scan.source, work.scan.output, model, work.options,
-        concerns=[*told, *suitability.concerns(volume, model.card)],
+        concerns=[*notes, *suitability.concerns(volume, model.card)],
         progress=progress.part(0.0, 1.0, str(work)),
     )  # fmt: skip
 
@@ -270,10 +270,10 @@ def _kept(scan: Scan, wanted: dict[str, Any], statistics: bool) -> dict[str, Any
     owned = facts | named_place(scan.source)
     if owned != facts:  # it was that of an input that is gone
         outputs.write_json(outputs.sidecar_path(scan.output), owned)
-    return _told(owned)
+    return _row(owned)
 
 
-def _told(sidecar: dict[str, Any]) -> dict[str, Any]:
+def _row(sidecar: dict[str, Any]) -> dict[str, Any]:
     """What a sidecar says, as `denoise_to_file` returns it."""
     provenance = {name: value for name, value in sidecar.items() if name != "statistics"}
     return {"provenance": provenance} | {name: sidecar[name] for name in ("statistics",) if name in sidecar}

@@ -53,8 +53,8 @@ TILE = 256
 HALO = 96
 """Pixels that surround a tile, for a network that does not say how far it sees."""
 
-VIEWS = tuple((mirrored, turns) for mirrored in (False, True) for turns in range(4))
-"""How the self-ensemble shows a slice to the network: mirrored or not, and after how many quarter turns."""
+VIEWS = tuple((flipped, turns) for flipped in (False, True) for turns in range(4))
+"""The views of test-time augmentation: flipped or not, and after how many quarter turns."""
 
 _AROUND = 41  # pixels; how far around one the strength of its noise is measured
 _SIGMA = 1.2533  # standard deviation over mean magnitude, of normal noise
@@ -117,8 +117,8 @@ def denoise(
     batch: int | None = None,
     tile: int | None = None,
     keep_outside_body: bool = False,
-    kept_noise_hu: float | None = None,
-    self_ensemble: bool = False,
+    residual_noise_hu: float | None = None,
+    test_time_augmentation: bool = False,
     slices: Sequence[int] | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> Result:
@@ -144,11 +144,11 @@ def denoise(
         added); whole slices if not given, unless they are very large.
     keep_outside_body : bool
         HU outside the body (`Region.BACKGROUND` of the input: room air, table, clothes) come back exactly.
-    kept_noise_hu : float, optional
+    residual_noise_hu : float, optional
         Standard deviation of the noise that stays of what the network would remove: all of it where that is less, the
         same fraction of everything where it is more. Keeps the texture of the scan. That of the bundle if not given.
-    self_ensemble : bool
-        The mean of what the network makes of the slices turned and mirrored in all eight ways: a little less error, in
+    test_time_augmentation : bool
+        The mean of what the network makes of the slices turned and flipped in all eight ways: a little less error, in
         eight times the time.
     slices : sequence of int, optional
         Only these are denoised, as they would be in the whole volume; the others come back as they are.
@@ -168,19 +168,19 @@ def denoise(
     check_ct(volume)
     for name, value in (("strength", strength), ("batch", batch), ("tile", tile)):
         check_value(DenoiseOptions, name, value)
-    kept_noise_hu = noise_to_keep(bundle, kept_noise_hu)
+    residual_noise_hu = residual_noise_of(bundle, residual_noise_hu)
     chosen = _chosen(slices, len(volume.array))
     began = time.perf_counter()
     device = choose_device(device)
     progress.report(0.0, f"loading {bundle.name}")
     first = _first_plan(device, volume.array.shape[1:])
     plan = Plan(device, batch or first.batch, tile or first.tile)
-    runner = _Runner(bundle.network(), plan, self_ensemble, progress)
+    runner = _Runner(bundle.network(), plan, test_time_augmentation, progress)
 
     array = volume.array
     output = np.empty_like(array) if slices is None else array.copy()
     source = _Source(
-        volume, bundle.hu_range, runner.network.context, runner.plan.batch, keep_outside_body, kept_noise_hu
+        volume, bundle.hu_range, runner.network.context, runner.plan.batch, keep_outside_body, residual_noise_hu
     )
     batches = [chosen[start : start + runner.plan.batch] for start in range(0, len(chosen), runner.plan.batch)]
     with ThreadPoolExecutor(1) as helper:
@@ -204,7 +204,7 @@ def denoise(
     result = blend(volume, network_output, strength)
     progress.report(1.0, "denoised")
     seconds = time.perf_counter() - began
-    facts = _provenance(bundle, runner, strength, keep_outside_body, kept_noise_hu, seconds)
+    facts = _provenance(bundle, runner, strength, keep_outside_body, residual_noise_hu, seconds)
     return Result(result, network_output, facts)
 
 
@@ -290,12 +290,12 @@ class _Source:
         context: int,
         batch: int,
         keep_outside_body: bool,
-        kept_noise_hu: float,
+        residual_noise_hu: float,
     ):
         self.array = volume.array
         self.spacing = volume.spacing
         self.keep_outside_body = keep_outside_body
-        self.kept_noise_hu = kept_noise_hu
+        self.residual_noise_hu = residual_noise_hu
         self.hu_range = hu_range
         self.reach = context // 2
         # Neighbours are shared by batches, and a batch is finished while the next one is already prepared.
@@ -321,8 +321,8 @@ class _Source:
         for index, answer in zip(indices, denoised, strict=True):
             before, (seen, outside) = self.array[index], self.prepared(index)
             answer *= HU_PER_UNIT
-            if self.kept_noise_hu:
-                answer += _kept(seen * HU_PER_UNIT - answer, self.kept_noise_hu)
+            if self.residual_noise_hu:
+                answer += _kept(seen * HU_PER_UNIT - answer, self.residual_noise_hu)
             answer += np.maximum(before.astype(np.float32) - self.hu_range[1], 0)
             _store(output[index], answer)
             output[index][outside] = before[outside]
@@ -348,10 +348,10 @@ class _Source:
         return seen, outside
 
 
-def _kept(removed: np.ndarray, kept_noise_hu: float) -> np.ndarray:
+def _kept(removed: np.ndarray, residual_noise_hu: float) -> np.ndarray:
     """What stays of the noise that was removed from a slice, HU."""
     sigma = _SIGMA * ndimage.uniform_filter(np.abs(removed), _AROUND, mode="nearest")
-    return removed * np.minimum(1, kept_noise_hu / np.maximum(sigma, 1e-3))
+    return removed * np.minimum(1, residual_noise_hu / np.maximum(sigma, 1e-3))
 
 
 class _Runner:
@@ -361,12 +361,12 @@ class _Runner:
         self,
         network: Network,
         plan: Plan,
-        self_ensemble: bool,
+        test_time_augmentation: bool,
         progress: Progress,
     ):
         self.network = network
         self.plan = plan
-        self.self_ensemble = self_ensemble
+        self.test_time_augmentation = test_time_augmentation
         self.progress = progress
         self.fraction = 0.0
         self.seconds = 0.0
@@ -417,17 +417,17 @@ class _Runner:
         from ..networks.blocks import pad_to_multiple
 
         views, (rows, columns) = VIEWS[:1], x.shape[-2:]
-        if self.self_ensemble:
+        if self.test_time_augmentation:
             # Padded before it is turned, a tile is seen in the blocks of pixels in which the whole slice is.
             views, x = VIEWS, pad_to_multiple(x, getattr(self.network, "multiple", 1))
         total: Any = 0.0
-        for mirrored, turns in views:
+        for flipped, turns in views:
             self.progress.check("denoising was cancelled")
-            seen = torch.rot90(x.flip(-1) if mirrored else x, turns, (-2, -1))
+            seen = torch.rot90(x.flip(-1) if flipped else x, turns, (-2, -1))
             if self.plan.device != "mps":
                 seen = seen.contiguous(memory_format=torch.channels_last)
             answer = torch.rot90(self.network(seen)[:, 0], -turns, (-2, -1))
-            total = total + (answer.flip(-1) if mirrored else answer)
+            total = total + (answer.flip(-1) if flipped else answer)
         return total[:, :rows, :columns] / len(views)
 
     def _tiles(self, shape: tuple[int, int]) -> Iterator[tuple[slice, slice, slice, slice]]:
@@ -546,16 +546,16 @@ def check_strength(strength: float) -> None:
     check_value(DenoiseOptions, "strength", strength)
 
 
-def noise_to_keep(bundle: Bundle, kept_noise_hu: float | None) -> float:
+def residual_noise_of(bundle: Bundle, residual_noise_hu: float | None) -> float:
     """What was asked for, in HU, else what the bundle's card says; `InputError` if it is not 0 or more."""
-    if kept_noise_hu is None:
-        return bundle.kept_noise_hu
-    check_value(DenoiseOptions, "kept_noise_hu", kept_noise_hu)
-    return float(kept_noise_hu)
+    if residual_noise_hu is None:
+        return bundle.residual_noise_hu
+    check_value(DenoiseOptions, "residual_noise_hu", residual_noise_hu)
+    return float(residual_noise_hu)
 
 
 def _provenance(
-    bundle: Bundle, runner: _Runner, strength: float, keep_outside_body: bool, kept_noise_hu: float, seconds: float
+    bundle: Bundle, runner: _Runner, strength: float, keep_outside_body: bool, residual_noise_hu: float, seconds: float
 ) -> dict[str, Any]:
     import torch
 
@@ -564,8 +564,8 @@ def _provenance(
         "weights_sha256": bundle.hash,
         "strength": float(strength),
         "keep_outside_body": keep_outside_body,
-        "kept_noise_hu": kept_noise_hu,
-        "self_ensemble": runner.self_ensemble,
+        "residual_noise_hu": residual_noise_hu,
+        "test_time_augmentation": runner.test_time_augmentation,
         "device": runner.plan.device,
         "precision": "float32",
         "batch": runner.plan.batch,

@@ -106,7 +106,7 @@ class NetworkDenoiser:
     model : Bundle
     origin : dict
         Where it came from.
-    device, kept_noise_hu, self_ensemble
+    device, residual_noise_hu, test_time_augmentation
         As for `denoise.denoise`.
     """
 
@@ -115,8 +115,8 @@ class NetworkDenoiser:
     model: Bundle
     origin: dict[str, Any]
     device: str = "auto"
-    kept_noise_hu: float | None = None
-    self_ensemble: bool = False
+    residual_noise_hu: float | None = None
+    test_time_augmentation: bool = False
 
     @property
     def key(self) -> str:
@@ -131,8 +131,8 @@ class NetworkDenoiser:
 
     @property
     def _options(self) -> dict[str, Any]:
-        chosen = {} if self.kept_noise_hu is None else {"kept_noise_hu": self.kept_noise_hu}
-        return chosen | ({"self_ensemble": True} if self.self_ensemble else {})
+        chosen = {} if self.residual_noise_hu is None else {"residual_noise_hu": self.residual_noise_hu}
+        return chosen | ({"test_time_augmentation": True} if self.test_time_augmentation else {})
 
     def denoise(self, volume, *, slices=None, progress=NO_PROGRESS) -> Volume:
         """See `Denoiser.denoise`."""

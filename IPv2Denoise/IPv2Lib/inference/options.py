@@ -28,14 +28,14 @@ class DenoiseOptions:
         panel=True, decides=False,
     )  # fmt: skip
     keep_outside_body: bool = option(False, "leave the HU of room, table and clothes exactly as they are", panel=True)
-    kept_noise_hu: float | None = option(
+    residual_noise_hu: float | None = option(
         None, "residual noise (σ) that keeps the texture of the scan; 0 is smoothest, 5 to 10 HU look like normal dose",
-        unit="HU", low=0, label="noise to keep", none="as the model says", flag="--keep-noise", metavar="HU",
+        unit="HU", low=0, label="residual noise", none="as the model says", flag="--residual-noise", metavar="HU",
         none_value=-1, panel=True, usual=(0, 100),
     )  # fmt: skip
-    self_ensemble: bool = option(
+    test_time_augmentation: bool = option(
         False, "test-time augmentation: mean over eight rotations and reflections of each slice; about 2 % less error, "
-        "eight times as long", panel=True,
+        "eight times as long", flag="--tta", panel=True,
     )  # fmt: skip
     statistics: bool = option(
         False, "show mean and noise of lung, soft tissue, bone and air before and after", decides=False

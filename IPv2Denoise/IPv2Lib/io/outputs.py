@@ -321,12 +321,12 @@ def _save_series(
     from . import files
 
     sidecar = sidecar_path(output)
-    told = dict(facts)
+    recorded = dict(facts)
     is_new = not sidecar.exists()
 
     def before(series: Path) -> None:
-        told["output_sha256"] = files.read_here(series)[0].sha256()
-        write_json(sidecar, told)
+        recorded["output_sha256"] = files.read_here(series)[0].sha256()
+        write_json(sidecar, recorded)
 
     check_source_is_kept(Path(output), source)  # again: the work may have taken hours
     check_sidecar(Path(output))
@@ -336,7 +336,7 @@ def _save_series(
         if is_new and not (Path(output).is_dir() and atomic.contents(Path(output))):
             sidecar.unlink(missing_ok=True)
         raise
-    return told
+    return recorded
 
 
 def sidecar_path(output: str | Path) -> Path:

@@ -80,9 +80,9 @@ class Bundle:
         return float(low), float(high)
 
     @property
-    def kept_noise_hu(self) -> float:
+    def residual_noise_hu(self) -> float:
         """Noise that results keep unless asked otherwise, see `denoise.denoise`."""
-        return float(self.card.get("kept_noise_hu", 0.0))
+        return float(self.card.get("residual_noise_hu", 0.0))
 
     def network(self) -> Network:
         """The network with its weights: float32, in evaluation mode, on the CPU.
@@ -500,7 +500,7 @@ _REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {
 """What the card must hold: key, check, and the check in words."""
 _OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "default": (_is_default, "true, false, 'cpu' or 'gpu'"),
-    "kept_noise_hu": (_is_noise, "a number from 0 to 1000"),
+    "residual_noise_hu": (_is_noise, "a number from 0 to 1000"),
     "noise_hu": (lambda value: _is_range(value) and value[0] >= 0, "[lowest, highest] σ in HU, both 0 or more"),
 }
 """What it may hold besides."""

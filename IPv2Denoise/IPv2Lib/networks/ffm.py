@@ -119,7 +119,7 @@ class FFM(nn.Module):
         x, target : Tensor, shape (batch, 1, rows, columns)
             Noisy and clean, HU / 1000.
         uniform : Tensor, shape (batch,)
-            Times in [0, 1), drawn by the caller.
+            Times in [0, 1), chosen by the caller.
 
         Returns
         -------

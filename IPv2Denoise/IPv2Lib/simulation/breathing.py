@@ -11,8 +11,8 @@ from ..analysis.region_labels import Region
 from ..analysis.regions import segment
 
 
-def breathe(ndct: np.ndarray, amplitude: float, rng: np.random.Generator, pixel_mm: float = 1.0) -> np.ndarray:
-    """Deform the lungs smoothly, as breath between two scans does; the chest wall stays where it is.
+def with_motion(ndct: np.ndarray, amplitude: float, rng: np.random.Generator, pixel_mm: float = 1.0) -> np.ndarray:
+    """Deform the lungs smoothly, as breathing between two scans does; the chest wall stays where it is.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def breathe(ndct: np.ndarray, amplitude: float, rng: np.random.Generator, pixel_
 def motion(
     ndct: np.ndarray, amplitude: float, rng: np.random.Generator, pixel_mm: float
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """The deformation that `breathe` makes of a scan, to be applied to it and to others on its grid."""
+    """The deformation that `with_motion` makes of a scan, to be applied to it and to others on its grid."""
     lung = segment(ndct, (pixel_mm, pixel_mm, 1.0)) == Region.LUNG
     # 0 at the border of the lungs and outside, 1 deep inside.
     sigma = 6.0 / pixel_mm

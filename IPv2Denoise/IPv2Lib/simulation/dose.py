@@ -263,7 +263,7 @@ def physical_noise(
     return _reconstructed(sinogram, kernel, hu.shape) * _hu_per_pixel(spacing_mm)
 
 
-def evened(hu: np.ndarray, spacing_mm: float, evenness: float) -> tuple[np.ndarray, float]:
+def modulated(hu: np.ndarray, spacing_mm: float, modulation: float) -> tuple[np.ndarray, float]:
     """What to give `physical_noise` so that rays through more than usual get more photons, as filters and modulated
     tube currents send them.
 
@@ -273,7 +273,7 @@ def evened(hu: np.ndarray, spacing_mm: float, evenness: float) -> tuple[np.ndarr
     ----------
     hu, spacing_mm
         As in `physical_noise`.
-    evenness : float
+    modulation : float
         0: every ray gets as many photons. 1: as many arrive everywhere, and the noise is the same everywhere.
 
     Returns
@@ -287,16 +287,16 @@ def evened(hu: np.ndarray, spacing_mm: float, evenness: float) -> tuple[np.ndarr
 
     Examples
     --------
-    >>> slices, part = evened(np.zeros((1, 10, 10)), 1.0, 1.0)
+    >>> slices, part = modulated(np.zeros((1, 10, 10)), 1.0, 1.0)
     >>> float(slices.max()), round(part, 2)
     (-1000.0, 0.84)
     """
-    if evenness == 0.0:
+    if modulation == 0.0:
         return hu, 1.0
     water = np.maximum(hu + 1000.0, 0.0) / 1000.0
     area = float(water.sum((1, 2)).mean()) * spacing_mm**2
     usual_mm = np.sqrt(np.pi * area) / 2.0
-    return (1.0 - evenness) * 1000.0 * water - 1000.0, float(np.exp(-evenness * WATER_PER_MM * usual_mm))
+    return (1.0 - modulation) * 1000.0 * water - 1000.0, float(np.exp(-modulation * WATER_PER_MM * usual_mm))
 
 
 def _batches(
@@ -408,7 +408,7 @@ def _line_integrals(images: torch.Tensor, views: int) -> torch.Tensor:
 
 
 def _log_noise(integrals, photons, seeds, electronic_sigma) -> torch.Tensor:
-    """Error of the log-transformed counts. Drawn on the CPU, slice by slice, so that a seed means the same
+    """Error of the log-transformed counts. Sampled on the CPU, slice by slice, so that a seed means the same
     everywhere."""
     import torch
 

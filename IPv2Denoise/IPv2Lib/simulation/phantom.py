@@ -1,4 +1,4 @@
-"""A synthetic chest, from a seed, whose truth is known: the stand-in for patients in tests and the demo.
+"""A synthetic chest, from a seed, whose ground truth is known: the stand-in for patients in tests and the demo.
 
 Owns the anatomy and its breathing. Every organ is a closed shape in millimetres, so the same seed is the same
 patient at any size. Coordinates are LPS with the origin in the middle of the field of view: x to the patient's
@@ -24,7 +24,7 @@ FIELD_OF_VIEW_MM = 350.0
 LENGTH_MM = 280.0
 """Height of the chest, from the liver to above the apex of the lung."""
 THICKEST_SLICE_MM = 5.0
-LARGEST_BREATH_MM = 30.0
+LARGEST_MOTION_MM = 30.0
 
 AIR, FAT, MUSCLE, BLOOD, LUNG = -1000.0, -105.0, 52.0, 42.0, -862.0
 CORTICAL, MARROW, CARTILAGE = 850.0, 170.0, 95.0
@@ -35,7 +35,7 @@ Points = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Nodule:
-    """A nodule of the lung at breath 0: centre (x, y, z) and diameter in mm, HU inside."""
+    """A nodule of the lung at rest: centre (x, y, z) and diameter in mm, HU inside."""
 
     center: tuple[float, float, float]
     diameter: float
@@ -49,22 +49,22 @@ class Pair:
     Attributes
     ----------
     uldct : Volume
-        Low dose, float32 HU, with the lungs at `breath`.
+        Low dose, float32 HU, with the lungs moved by `motion`.
     ndct : Volume
         Full dose, float32 HU, with the lungs at rest.
-    truth : Volume
+    ground_truth : Volume
         What `uldct` would be without noise.
     labels : ndarray of uint8, shape (slices, rows, columns)
-        `Region` of every voxel of `truth`, known from the shapes.
+        `Region` of every voxel of `ground_truth`, known from the shapes.
     """
 
     uldct: Volume
     ndct: Volume
-    truth: Volume
+    ground_truth: Volume
     labels: np.ndarray
 
 
-def chest(seed: int = 0, size: int = 256, slices: int = 32, breath: float = 0.0, field_of_view: bool = True) -> Volume:
+def chest(seed: int = 0, size: int = 256, slices: int = 32, motion: float = 0.0, field_of_view: bool = True) -> Volume:
     """Make a chest CT without noise.
 
     Parameters
@@ -75,7 +75,7 @@ def chest(seed: int = 0, size: int = 256, slices: int = 32, breath: float = 0.0,
         Rows and columns, at least 2; the pixel spacing is 350 mm / size.
     slices : int
         At least 1, around the middle of the lungs, 5 mm apart or, from 57 on, as close as 280 mm allow.
-    breath : float
+    motion : float
         mm by which the domes of the diaphragm are lower than at rest, -30 to 30. Lungs, heart and great vessels
         follow smoothly; chest wall, spine and table stay.
     field_of_view : bool
@@ -97,11 +97,11 @@ def chest(seed: int = 0, size: int = 256, slices: int = 32, breath: float = 0.0,
     >>> volume.array.shape, volume.spacing
     ((2, 32, 32), (10.9375, 10.9375, 5.0))
     """
-    return _scan(seed, size, slices, breath, field_of_view)[0]
+    return _scan(seed, size, slices, motion, field_of_view)[0]
 
 
-def pair(seed: int = 0, size: int = 256, slices: int = 32, dose: float = 0.02, breath: float = 8.0) -> Pair:
-    """Scan one synthetic patient twice: full dose at rest, then low dose after a breath.
+def pair(seed: int = 0, size: int = 256, slices: int = 32, dose: float = 0.02, motion: float = 8.0) -> Pair:
+    """Scan one synthetic patient twice: full dose at rest, then low dose after respiratory motion.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def pair(seed: int = 0, size: int = 256, slices: int = 32, dose: float = 0.02, b
         As for `chest`; the seed also decides the noise.
     dose : float
         Dose fraction of the uLDCT, in (0, 1].
-    breath : float
+    motion : float
         mm between the two scans, as for `chest`.
 
     Raises
@@ -120,11 +120,11 @@ def pair(seed: int = 0, size: int = 256, slices: int = 32, dose: float = 0.02, b
     from .dose import simulate
 
     rest, _ = _scan(seed, size, slices, 0.0, True)
-    truth, labels = _scan(seed, size, slices, breath, True)
+    ground_truth, labels = _scan(seed, size, slices, motion, True)
     return Pair(
-        uldct=simulate(truth, dose, seed=2 * seed + 1, source_dose=None),
+        uldct=simulate(ground_truth, dose, seed=2 * seed + 1, source_dose=None),
         ndct=simulate(rest, 1.0, seed=2 * seed, source_dose=None),
-        truth=truth,
+        ground_truth=ground_truth,
         labels=labels,
     )
 
@@ -134,15 +134,15 @@ def nodules(seed: int = 0) -> tuple[Nodule, ...]:
     return _patient(seed).nodules
 
 
-def _scan(seed: int, size: int, slices: int, breath: float, field_of_view: bool) -> tuple[Volume, np.ndarray]:
+def _scan(seed: int, size: int, slices: int, motion: float, field_of_view: bool) -> tuple[Volume, np.ndarray]:
     """Volume and labels."""
     if size < 2 or slices < 1 or seed < 0:
         raise InputError(
             f"A phantom of {slices} slices of {size} x {size} pixels with seed {seed} cannot be made; it needs "
             "at least 1 slice, 2 x 2 pixels and a seed of 0 or more."
         )
-    if not abs(breath) <= LARGEST_BREATH_MM:
-        raise InputError(f"The breath is {breath} mm; it must lie between -30 and 30 mm.")
+    if not abs(motion) <= LARGEST_MOTION_MM:
+        raise InputError(f"The respiratory motion is {motion} mm; it must lie between -30 and 30 mm.")
     patient = _patient(seed)
     pixel = FIELD_OF_VIEW_MM / size
     thickness = min(THICKEST_SLICE_MM, LENGTH_MM / slices)
@@ -150,13 +150,13 @@ def _scan(seed: int, size: int, slices: int, breath: float, field_of_view: bool)
     heights = (np.arange(slices, dtype=np.float32) - (slices - 1) / 2) * np.float32(thickness)
     blur = max(pixel, 1.0)
     canvas = _Canvas(along, heights, blur, (size, slices))
-    patient.draw_tubes(canvas, breath)
+    patient.draw_tubes(canvas, motion)
     hu = np.empty((slices, size, size), np.float32)
     labels = np.empty(hu.shape, np.uint8)
     x, y = along[None, :], along[:, None]
     for index, z in enumerate(heights):
         tubes = {name: volume[index] for name, volume in canvas.coverage.items()}
-        hu[index], labels[index] = patient.slice(x, y, z, breath, blur, tubes)
+        hu[index], labels[index] = patient.slice(x, y, z, motion, blur, tubes)
     if field_of_view:
         outside = np.hypot(x, y) > FIELD_OF_VIEW_MM / 2
         hu[:, outside], labels[:, outside] = NO_DATA_HU, Region.OUTSIDE
@@ -235,21 +235,21 @@ class _Patient:
 
     # --- breathing ---
 
-    def at_rest(self, points: Points, breath: float) -> Points:
+    def at_rest(self, points: Points, motion: float) -> Points:
         """Where the tissue that is now at these points lies at rest."""
         x, y, z = points
-        if breath == 0:
+        if motion == 0:
             return points
         free = _step((1.0 - self._cavity_radius(x, y, z)) / 0.5)
         low = _step((110.0 - z) / 170.0)
-        move = np.float32(breath) * free * low
+        move = np.float32(motion) * free * low
         return x - 0.18 * move * np.sin(x / 45.0), y + 0.22 * move, z + move
 
-    def moved(self, point: np.ndarray, breath: float) -> np.ndarray:
+    def moved(self, point: np.ndarray, motion: float) -> np.ndarray:
         """Where tissue that lies at these points (..., 3) at rest is now (inverse of `at_rest`)."""
         now = point
-        for _ in range(8 if breath else 0):
-            now = now + point - np.stack(self.at_rest(tuple(now.T), breath), axis=-1)
+        for _ in range(8 if motion else 0):
+            now = now + point - np.stack(self.at_rest(tuple(now.T), motion), axis=-1)
         return now
 
     # --- shapes: signed distances in mm, negative inside ---
@@ -346,19 +346,19 @@ class _Patient:
                     break
         return tuple(chosen)
 
-    def draw_tubes(self, canvas: _Canvas, breath: float) -> None:
+    def draw_tubes(self, canvas: _Canvas, motion: float) -> None:
         """Vessels, airways, great vessels and clavicles."""
 
         def path(kind: str, radii: float | tuple[float, ...], *ends: tuple[float, float, float]) -> None:
             widths = radii if isinstance(radii, tuple) else (radii,) * len(ends)
-            places = self.moved(np.array(ends, float), breath)
+            places = self.moved(np.array(ends, float), motion)
             for at in range(len(places) - 1):
                 canvas.cone(kind, places[at], places[at + 1], widths[at], widths[at + 1])
 
         def grow(kind: str, tree: list[_Segment], aside: float, scale: float, thicker: float) -> None:
             starts = np.array([s.start + aside * s.radius * _beside(s.start) for s in tree])
             ends = np.array([s.end + aside * s.end_radius * _beside(s.start) for s in tree])
-            starts, ends = self.moved(starts, breath), self.moved(ends, breath)
+            starts, ends = self.moved(starts, motion), self.moved(ends, motion)
             for s, start, end in zip(tree, starts, ends, strict=True):
                 canvas.cone(kind, start, end, scale * s.radius + thicker, scale * s.end_radius + thicker)
 
@@ -386,19 +386,19 @@ class _Patient:
             outer = np.array([side * 105.0, 5.0, 138.0])
             canvas.cone("bone", np.array([side * 20.0, -38.0, 106.0]), outer, 7.5, 6)
         for nodule in self.nodules:
-            center = self.moved(np.array(nodule.center), breath)
+            center = self.moved(np.array(nodule.center), motion)
             canvas.cone("nodule", center, center, nodule.diameter / 2, nodule.diameter / 2)
 
     # --- one slice ---
 
     def slice(
-        self, x: np.ndarray, y: np.ndarray, z: float, breath: float, blur: float, tubes: dict[str, np.ndarray]
+        self, x: np.ndarray, y: np.ndarray, z: float, motion: float, blur: float, tubes: dict[str, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
         """HU and labels of one slice. Later tissue covers earlier."""
         x, y = np.broadcast_arrays(x, y)
         level = np.full_like(x, z)
         here: Points = (x, y, level)
-        rest = self.at_rest(here, breath)
+        rest = self.at_rest(here, motion)
         fine, coarse = self._noise(rest, 2.6), self._noise(rest, 17.0)
         fixed = self._noise(here, 8.0)
 

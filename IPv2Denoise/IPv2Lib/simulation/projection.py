@@ -182,7 +182,7 @@ def back_project(sinogram: torch.Tensor, size: int) -> torch.Tensor:
 
     batch, views, bins = sinogram.shape
     folded = _fold_views(sinogram)
-    # The pixel opposite through the centre sees the detector mirrored: half of the pixels, twice the columns.
+    # The pixel opposite through the centre sees the detector reversed: half of the pixels, twice the columns.
     table = torch.stack([folded, folded.flip(1)], dim=2).reshape(views // 4, bins, 8 * batch)
     device = sinogram.device
     axis = torch.arange(size, device=device, dtype=torch.float32) - (size - 1) / 2
@@ -257,8 +257,8 @@ def _fold(images: torch.Tensor) -> torch.Tensor:
 
 def _unfold(folded: torch.Tensor) -> torch.Tensor:
     """(4, batch, n, n) -> (batch, n, n): the sum of the four, each turned back."""
-    same, turned, rotated, mirrored = folded
-    return same + mirrored.flip(2) + (turned + rotated.flip(1)).transpose(1, 2)
+    same, turned, rotated, reversed_ = folded
+    return same + reversed_.flip(2) + (turned + rotated.flip(1)).transpose(1, 2)
 
 
 def _fold_views(sinogram: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 Owns the choice of patches, how they are turned, and which part of a batch each of several training processes makes.
 Batch number `step` is the same whenever and wherever it is made, so a run can be resumed anywhere. A batch is an input
 (patches, context, rows, columns) and a target (patches, 1, rows, columns), HU / 1000. What simulates blocks
-(`on_the_fly`) is imported only where blocks are drawn.
+(`on_the_fly`) is imported only where blocks are simulated.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class HeldBlock:
     Attributes
     ----------
     images : Tensor, shape (2 or 3, slices, rows, columns)
-        Input, target and, if it is wanted, mirrored input, HU.
+        Input, target and, if it is wanted, antithetic input, HU.
     body : ndarray of bool, shape (slices, rows, columns)
         Where the target is no room air; in the computer's own memory, so that places are chosen without waiting for a
         GPU.
@@ -99,16 +99,16 @@ class HeldBlock:
     body: np.ndarray
 
 
-def hold(block: Block, device: str, mirrored: bool) -> HeldBlock:
-    """Put a block where patches are cut from it; its mirrored input only if it is wanted."""
+def hold(block: Block, device: str, antithetic: bool) -> HeldBlock:
+    """Put a block where patches are cut from it; its antithetic input only if it is wanted."""
     import torch
 
-    images = np.stack([block.input, block.target] + ([cast(np.ndarray, block.mirrored)] if mirrored else []))
+    images = np.stack([block.input, block.target] + ([cast(np.ndarray, block.antithetic)] if antithetic else []))
     dtype = torch.float16 if images.dtype == np.float16 else torch.float32
     return HeldBlock(torch.from_numpy(images).to(device, dtype), np.ascontiguousarray(block.target > _BODY_ABOVE_HU))
 
 
-def drawn_batch(
+def on_the_fly_batch(
     pool: Sequence[HeldBlock], context: int, settings: TrainingSettings, step: int, processes: Processes
 ) -> Batch:
     """The part of batch `step` that this process makes of the blocks in memory.
@@ -158,19 +158,19 @@ class Blocks:
 
         index %= self.settings.blocks or index + 1
         if self.settings.keep_blocks is None:
-            return self._make(index, mirrored=self.settings.variance_weight > 0)
+            return self._make(index, antithetic=self.settings.variance_weight > 0)
         path = Path(self.settings.keep_blocks) / f"{self._kind}-{index:06d}.npz"
         if not path.is_file():
-            save_block(self._make(index, mirrored=True), path)
+            save_block(self._make(index, antithetic=True), path)
         return load_block(path)
 
-    def _make(self, index: int, mirrored: bool) -> Block:
+    def _make(self, index: int, antithetic: bool) -> Block:
         from .on_the_fly import make_block
 
         settings = self.settings
         return make_block(
             self.volumes, index, settings.seed, settings.strategy, blend=settings.blend, ranges=settings.ranges,
-            targets=self.targets, mirrored=mirrored,
+            targets=self.targets, antithetic=antithetic,
         )  # fmt: skip
 
     @cached_property
@@ -233,7 +233,7 @@ def _neighbours(rng: np.random.Generator, k: int, context: int, count: int) -> n
 
 
 def _turned(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A view of images that is turned and mirrored at random."""
+    """A view of images that is turned and flipped at random."""
     images = np.rot90(images, int(rng.integers(4)), (-2, -1))
     return images[..., ::-1] if rng.random() < 0.5 else images
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _LET_GO_SECONDS = 0.2
 
 
-class ToldByFirst(IPv2Error):
+class FirstProcessFailed(IPv2Error):
     """The first process failed and says why; this one has nothing to add."""
 
 
@@ -101,7 +101,7 @@ class Processes:
         Raises
         ------
         IPv2Error
-            What `work` raised; in the other processes `ToldByFirst`.
+            What `work` raised; in the other processes `FirstProcessFailed`.
         """
         failed = None
         if self.leads:
@@ -110,7 +110,7 @@ class Processes:
             except IPv2Error as error:
                 failed = error
         if any(self.highest(failed is not None)):
-            raise failed or ToldByFirst("the first process failed")
+            raise failed or FirstProcessFailed("the first process failed")
 
 
 def of_environment() -> Processes:

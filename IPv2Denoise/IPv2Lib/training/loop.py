@@ -23,11 +23,11 @@ from ..io import atomic
 from ..io.locks import owned
 from ..progress import NO_PROGRESS, Progress
 from . import distributed, run_folder
-from .distributed import Processes, ToldByFirst
+from .distributed import FirstProcessFailed, Processes
 from .learner import Learner
 from .run_folder import BEST_FILE, CHECKPOINT_FILE, RunWriter
 from .settings import TrainingSettings, read_settings, write_settings
-from .sources import DrawnSource, ShardSource, open_source, reopen_source
+from .sources import OnTheFlySource, ShardSource, open_source, reopen_source
 from .validation import Validation
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class _Run:
         folder: Path,
         settings: TrainingSettings,
         learner: Learner,
-        source: ShardSource | DrawnSource,
+        source: ShardSource | OnTheFlySource,
         processes: Processes,
         progress: Progress,
         late: Callable[[str], None] | None,
@@ -163,12 +163,12 @@ class _Run:
         self.loss: float | None = None
         self.waited = 0.0
         self.first_step = learner.step
-        self.began = self.saved = self.told = time.monotonic()
+        self.began = self.saved = self.reported = time.monotonic()
 
     def go_on(self) -> None:
         """Train until the end, a pause or a stop, and say in the folder how it ended."""
         try:
-            self._tell(run_folder.RUNNING)
+            self._record(run_folder.RUNNING)
             learner = self.learner
             batches = self.source.batches(learner.network.context, learner.step, self.processes, learner.device)
             with closing(batches), self._in_time():
@@ -180,16 +180,16 @@ class _Run:
             if wish == _PAUSE:
                 raise Cancelled(self._paused())
         except (Cancelled, KeyboardInterrupt) as stop:
-            self._tell(run_folder.PAUSED, str(stop))
+            self._record(run_folder.PAUSED, str(stop))
             if self.processes.leads:
                 raise
-            raise ToldByFirst(str(stop)) from stop
+            raise FirstProcessFailed(str(stop)) from stop
         except Exception as error:
-            told = _in_our_words(error)
-            self._tell(run_folder.FAILED, " ".join(str(told).split()) or type(error).__name__)
-            if told is error:
+            explained = _in_our_words(error)
+            self._record(run_folder.FAILED, " ".join(str(explained).split()) or type(error).__name__)
+            if explained is error:
                 raise
-            raise told from error
+            raise explained from error
         finally:
             if self.writer:
                 self.writer.close()
@@ -209,7 +209,7 @@ class _Run:
                 if over.is_set():
                     return
                 self._save()
-                self._tell(run_folder.PAUSED, self._paused())
+                self._record(run_folder.PAUSED, self._paused())
                 self.is_late = True
                 if self.late:
                     self.late(self._paused())
@@ -245,9 +245,9 @@ class _Run:
                 self._validate()
             if time.monotonic() - self.saved > 60 * settings.checkpoint_minutes:
                 self._save()
-            if time.monotonic() - self.told > _PROGRESS_SECONDS:
+            if time.monotonic() - self.reported > _PROGRESS_SECONDS:
                 self._report()
-            self._tell(run_folder.RUNNING)
+            self._record(run_folder.RUNNING)
 
     def _decide(self) -> tuple[float, int]:
         """How much is done, and what is wished for, the same in every process."""
@@ -314,10 +314,10 @@ class _Run:
         if self.learner.step > self.learner.validated:
             self._validate()
         self._save()
-        self._tell(state)
+        self._record(state)
         self.progress.report(1.0, f"{self.learner.step} steps done")
 
-    def _tell(self, state: str, message: str = "") -> None:
+    def _record(self, state: str, message: str = "") -> None:
         if not self.writer or self.is_late:
             return
         if state != run_folder.RUNNING:
@@ -337,7 +337,7 @@ class _Run:
     def _report(self) -> None:
         if not self.processes.leads:
             return
-        self.told = time.monotonic()
+        self.reported = time.monotonic()
         of_all = f" of {self.steps}" if self.steps else ""
         loss = "" if self.loss is None else f", loss {self.loss:.4g}"
         left = self._seconds_left()
@@ -377,9 +377,9 @@ def _check_folder(folder: Path, resume: bool) -> None:
     atomic.sweep(folder)
 
 
-def _begin(folder: Path, settings: TrainingSettings, source: ShardSource | DrawnSource) -> None:
+def _begin(folder: Path, settings: TrainingSettings, source: ShardSource | OnTheFlySource) -> None:
     """Make the folder of a new run."""
-    pairs = "drawn" if isinstance(source, DrawnSource) else "purified"
+    pairs = "simulated" if isinstance(source, OnTheFlySource) else "purified"
     run_folder.write_data(folder, source.described)
     write_settings(replace(settings, pairs=pairs), folder)
 

@@ -103,11 +103,11 @@ def _relative(output, target, noisy, small_error, bias_weight, variance_weight, 
     import torch
 
     scale = ((noisy - target) ** 2).mean((1, 2, 3), keepdim=True).sqrt() + _FLOOR_HU / HU_PER_UNIT
-    mirrored = None
+    antithetic = None
     if variance_weight:
         # The negative of the noise has the negative of its mean, too, which no scan has: nothing else is learned of it.
         half = len(output) // 2
-        output, mirrored = output[:half], output[half:]
+        output, antithetic = output[:half], output[half:]
         target, scale = target[:half], scale[:half]
     error = (output - target) / scale
     side = min(_COARSE, *error.shape[-2:])
@@ -117,8 +117,8 @@ def _relative(output, target, noisy, small_error, bias_weight, variance_weight, 
     tissue = cast("torch.Tensor", sum((blocks > limit / HU_PER_UNIT).int() for limit in _TISSUE_HU))
     tissues = range(len(_TISSUE_HU) + 1)
     parts += [((coarse * (tissue == index)).sum(), (tissue == index).sum()) for index in tissues]
-    if mirrored is not None:
-        passed = ((output - mirrored) / (2 * scale)).square().mean((1, 2, 3))
+    if antithetic is not None:
+        passed = ((output - antithetic) / (2 * scale)).square().mean((1, 2, 3))
         moderate = torch.exp(-((scale.flatten() * HU_PER_UNIT / _MODERATE_HU) ** 2))
         parts.append(_summed(moderate * passed))
     means, counts = _means_and_counts(parts, total)
@@ -127,7 +127,7 @@ def _relative(output, target, noisy, small_error, bias_weight, variance_weight, 
     sure = counts[of_tissues] / (counts[of_tissues] + _SURE_PIXELS / side**2)
     bias = means[1] + _TISSUE_WEIGHT * (means[of_tissues].square() * sure).sum()
     found = means[0] + bias_weight * bias
-    return found if mirrored is None else found + variance_weight * means[-1]
+    return found if antithetic is None else found + variance_weight * means[-1]
 
 
 def _charbonnier(error: torch.Tensor, small: float) -> torch.Tensor:

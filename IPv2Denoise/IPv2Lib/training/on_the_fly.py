@@ -1,4 +1,4 @@
-"""Training pairs drawn from normal-dose CT: augmentation, breath, dose and purification, all from a seed.
+"""Training pairs simulated on the fly from normal-dose CT: augmentation, motion, dose and purification.
 
 A block is a few neighbouring slices, as a network would see them (input) and what it should make of them (target). Owns
 the random choices; the physics is in `dose`, the masks are in `purification`.
@@ -24,7 +24,7 @@ from ..purification.masks import common_masks
 from ..purification.mixing import mix_training_input
 from ..purification.settings import ABLATION, IPV1
 from ..simulation.breathing import motion
-from ..simulation.dose import evened, physical_noise
+from ..simulation.dose import modulated, physical_noise
 from ..simulation.projection import kernel, with_band
 from .settings import Ranges
 
@@ -39,14 +39,14 @@ class Block:
     ----------
     input, target : ndarray of float, shape (slices, rows, columns)
         HU, with air outside the field of view.
-    mirrored : ndarray or None
+    antithetic : ndarray or None
         The input with its simulated noise turned into its negative; None unless it was asked for.
     dose, sharpness : float
-        The dose fraction and the kernel that were drawn.
+        The dose fraction and the kernel.
     """
 
     input: np.ndarray
-    mirrored: np.ndarray | None
+    antithetic: np.ndarray | None
     target: np.ndarray
     dose: float
     sharpness: float
@@ -62,7 +62,7 @@ def make_block(
     slices: int = 6,
     ranges: Ranges | None = None,
     targets: Sequence[Volume] | None = None,
-    mirrored: bool = False,
+    antithetic: bool = False,
 ) -> Block:
     """Make block number `index`: the same for the same arguments, whatever was made before.
 
@@ -80,17 +80,17 @@ def make_block(
     slices : int
         Slices of the block; fewer where the volume has fewer.
     ranges : Ranges
-        What is drawn at random.
+        What is chosen at random, and its ranges.
     targets : sequence of Volume, optional
         The same scans with less noise of their own, on the same grids: what the block asks for. The input is made
         from `volumes`, so the noise that a real scan has of its own is learned, too. Default: `volumes`.
-    mirrored : bool
-        Make `Block.mirrored`.
+    antithetic : bool
+        Make `Block.antithetic`.
 
     Raises
     ------
     InputError
-        An unknown strategy, one that cannot be drawn, or a blend that does not go with it.
+        An unknown strategy, one that needs a real uLDCT, or a blend that does not go with it.
     """
     check_strategy(strategy, blend)
     if strategy == "noise2inverse":
@@ -101,14 +101,14 @@ def make_block(
     dose, photons = (_log_uniform(rng, *limits) for limits in (ranges.dose, ranges.photons))
     sharpness = rng.uniform(*ranges.sharpness)
     variance, blur_z = rng.uniform(0.0, 20.0), rng.uniform(0.0, 0.33) * (rng.random() < 0.5)
-    even = rng.uniform(*ranges.evenness) * (rng.random() < 0.5) if ranges.evenness[1] else 0.0
+    modulation = rng.uniform(*ranges.modulation) * (rng.random() < 0.5) if ranges.modulation[1] else 0.0
     gain = kernel(sharpness)
     if ranges.band[1] and rng.random() < 0.5:
         octaves, centre, width = rng.uniform(*ranges.band), rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.3)
         gain = with_band(gain, octaves * rng.choice([-1, 1]), centre, width)
 
     def noise(image: np.ndarray) -> np.ndarray:
-        attenuating, passing = evened(image, spacing_mm, even)
+        attenuating, passing = modulated(image, spacing_mm, modulation)
         simulated = physical_noise(
             attenuating,
             spacing_mm,
@@ -123,32 +123,32 @@ def make_block(
     def block(image: np.ndarray, noise: np.ndarray, target: np.ndarray) -> Block:
         low = -1024.0 if rng.random() < 0.5 else -np.inf  # as most scanners store it, in 12 bits
         source = np.clip(image + noise, low, 3071.0)
-        negative = np.clip(image - noise, low, 3071.0) if mirrored else None
+        negative = np.clip(image - noise, low, 3071.0) if antithetic else None
         return Block(source, negative, target, dose, sharpness)
 
-    move = motion(ndct, rng.uniform(*ranges.breath_mm) / spacing_mm, rng, spacing_mm)
-    breathed = move(ndct)
-    breathed_noise = noise(breathed)
+    move = motion(ndct, rng.uniform(*ranges.motion_mm) / spacing_mm, rng, spacing_mm)
+    moved = move(ndct)
+    moved_noise = noise(moved)
     if strategy == "none":
-        return block(breathed, breathed_noise, target)
+        return block(moved, moved_noise, target)
     if strategy == "direct":
-        return block(breathed, breathed_noise, breathed if target is ndct else move(target))
+        return block(moved, moved_noise, moved if target is ndct else move(target))
     settings = ABLATION[strategy]
     share = (IPV1.blend if strategy == "ipv1" else settings.blend) if blend is None else blend
     spacing = (spacing_mm, spacing_mm, 1.0)
-    uldct = Volume(breathed + breathed_noise, spacing)
+    uldct = Volume(moved + moved_noise, spacing)
     common = common_masks(uldct, Volume(ndct, spacing), settings).common(settings)
     inside_noise = noise(ndct) if settings.add_noise else np.zeros_like(ndct)
     return block(
-        mix_training_input(breathed, ndct, ndct, common, share),
-        mix_training_input(breathed_noise, np.zeros_like(ndct), inside_noise, common, share),
+        mix_training_input(moved, ndct, ndct, common, share),
+        mix_training_input(moved_noise, np.zeros_like(ndct), inside_noise, common, share),
         target,
     )
 
 
 def save_block(block: Block, path: Path) -> None:
     """Write what `load_block` reads, rounded to float16: 0.5 HU for values around 1000 HU."""
-    arrays = {name: getattr(block, name) for name in ("input", "mirrored", "target")}
+    arrays = {name: getattr(block, name) for name in ("input", "antithetic", "target")}
     arrays = {name: array.astype(np.float16) for name, array in arrays.items() if array is not None}
     with new_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, dose=block.dose, sharpness=block.sharpness, **arrays)
@@ -164,7 +164,7 @@ def load_block(path: Path) -> Block:
     """
     try:
         with np.load(path) as content:
-            arrays = {name: content.get(name) for name in ("input", "mirrored", "target")}
+            arrays = {name: content.get(name) for name in ("input", "antithetic", "target")}
             return Block(**arrays, dose=float(content["dose"]), sharpness=float(content["sharpness"]))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read ({error}): delete it, and it is made again") from error

@@ -7,7 +7,7 @@ matter. Needs numpy only, and reads a run at any moment of its life, on this mac
 settings.json      `settings.TrainingSettings`; a folder with this file is a run
 data.json          what it trains on, see `sources`
 log.csv            step, seconds, learning_rate, loss (mean since the last line), waiting (seconds, likewise)
-validation.csv     step, seconds, rmse_hu, rmse_lung_hu, reference ("truth" or "label")
+validation.csv     step, seconds, rmse_hu, rmse_lung_hu, reference ("ground_truth" or "label")
 validation.npz     one slice: input, output, label (float32 HU, rows by columns), step, spacing (mm), case
 checkpoint.pt      what `--resume` needs
 best.safetensors   averaged weights with the lowest validation RMSE; without validation data the last ones

@@ -17,7 +17,7 @@ from ..options import check, option
 from . import run_folder
 from .losses import LOSSES
 
-PAIRS = ("purified", "drawn")
+PAIRS = ("purified", "simulated")
 PRECISIONS = ("float32", "bfloat16", "float16")
 TRAINABLE = tuple(name for name in networks.names() if not networks.summary(name).zero_shot)
 """Networks that there is something to train of."""
@@ -44,7 +44,7 @@ class Ranges:
     dose: tuple[float, float] = _range(
         (0.01, 0.25), "dose fraction of the simulated low dose; every octave has the same "
         "weight", unit="", low=1e-4, high=1.0, percent=True,
-        panel="drawnDose", usual=(1e-3, 1.0),
+        panel="simulatedDose", usual=(1e-3, 1.0),
     )  # fmt: skip
     photons: tuple[float, float] = _range(
         (0.7e5, 3.0e5), "photons per ray at full dose, N₀; every octave has the same weight", unit="", low=1.0,
@@ -53,15 +53,15 @@ class Ranges:
     sharpness: tuple[float, float] = _range(
         (-1.0, 2.0), "reconstruction kernel of the noise; -1 is soft, 0 Hann, 1 the ramp, 2 very "
         "sharp", unit="", low=-1.0,
-        high=2.0, panel="drawnKernel",
+        high=2.0, panel="simulatedKernel",
     )  # fmt: skip
     zoom: tuple[float, float] = _range(
         (0.9, 1.8), "pixels of the scan per pixel of a patch; above 1 structures become finer, and the noise of the "
         "scan falls", unit="", low=0.25, high=4.0,
     )  # fmt: skip
-    breath_mm: tuple[float, float] = _range(
+    motion_mm: tuple[float, float] = _range(
         (2.0, 10.0), "largest respiratory motion of the lungs between the two scans", unit="mm", low=0.0, high=50.0,
-        flag="--breath",
+        flag="--motion",
     )  # fmt: skip
     thickness: tuple[int, int] = _range(
         (1, 1), "neighbouring slices that are averaged into a thicker one", unit="", low=1, high=8
@@ -70,7 +70,7 @@ class Ranges:
         (0.0, 0.0), "octaves by which the kernel of every other block raises or lowers a band of frequencies", unit="",
         low=0.0, high=3.0,
     )  # fmt: skip
-    evenness: tuple[float, float] = _range(
+    modulation: tuple[float, float] = _range(
         (0.0, 0.0), "uniformity of the noise of every other block; at 0 most of it is behind bone, at 1 it is the "
         "same everywhere, "
         "as in the published simulation", unit="", low=0.0, high=1.0,
@@ -103,7 +103,7 @@ class TrainingSettings:
     )  # fmt: skip
     strategy: str = option(
         "ipv2", "how scans become pairs; between ipv1 and ipv2 one module alone is on; direct aims at the ground "
-        "truth of "
+        "ground truth of "
         "simulated scans, noise2inverse at the other half of the views", choices=STRATEGIES, group=_WHAT,
         panel=True,
     )  # fmt: skip
@@ -112,7 +112,7 @@ class TrainingSettings:
         label="blend T", default="0.1 for ipv1, else 0", metavar="T", group=_WHAT,
     )  # fmt: skip
     pairs: str = option(
-        "purified", "pairs of a data set; purified: as they are, drawn: simulated on the fly from its NDCTs",
+        "purified", "pairs of a data set; purified: as they are, simulated: on the fly from its NDCTs",
         choices=PAIRS, metavar="KIND", group=_WHAT, panel=True,
     )  # fmt: skip
     ranges: Ranges = option(Ranges, "what is random about pairs that are simulated on the fly")
@@ -225,11 +225,11 @@ def read_settings(run: Path | str) -> TrainingSettings:
 
 def without_places(settings: TrainingSettings) -> dict[str, Any]:
     """Settings as others may see them: without folders of the machine."""
-    told = asdict(settings)
-    del told["keep_blocks"]
+    described = asdict(settings)
+    del described["keep_blocks"]
     if settings.start_from is not None:
-        told["start_from"] = Path(settings.start_from).name
-    return told
+        described["start_from"] = Path(settings.start_from).name
+    return described
 
 
 def check_same(run: Path | str, settings: TrainingSettings) -> None:

@@ -1,4 +1,4 @@
-"""What a run trains on: the shards of a purified data set, or blocks of slices that are drawn anew from NDCTs.
+"""What a run trains on: the shards of a purified data set, or blocks of slices simulated on the fly from NDCTs.
 
 Owns the checks of the data against the settings, and what `data.json` in the folder of a run says. Patches are chosen
 in `batches`. Shards are read with numpy alone; volumes and what draws blocks need more.
@@ -19,7 +19,7 @@ from ..datasets.shards import OUTSIDE, SHARDS_FOLDER, PurifiedDataset, Shard, is
 from ..errors import InputError
 from ..hounsfield import AIR_HU
 from ..io.file_names import within
-from .batches import Blocks, ShardBatches, drawn_batch, hold, items
+from .batches import Blocks, ShardBatches, hold, items, on_the_fly_batch
 from .distributed import Processes
 from .noise import input_noise
 
@@ -40,7 +40,7 @@ def open_source(
     settings: TrainingSettings,
     targets: Scans | None = None,
     workers: int = 1,
-) -> ShardSource | DrawnSource:
+) -> ShardSource | OnTheFlySource:
     """Find out what to train on, and check that the settings can be met with it.
 
     Parameters
@@ -68,7 +68,9 @@ def open_source(
     if not train:
         raise InputError(f"{source.folder} has no case in the split 'train': give one of its cases that split")
     opened = _from_shards(source.folder, train, validation, settings, workers)
-    if settings.pairs == "purified":  # of drawn pairs, nobody knows the ends of the range before the last block
+    if (
+        settings.pairs == "purified"
+    ):  # of pairs simulated on the fly, nobody knows the ends of the range before the last block
         opened.described["noise_hu"] = input_noise(train, settings.strategy, settings.blend)
     return opened
 
@@ -79,7 +81,7 @@ def reopen_source(
     settings: TrainingSettings,
     targets: Scans | None = None,
     workers: int = 1,
-) -> ShardSource | DrawnSource:
+) -> ShardSource | OnTheFlySource:
     """What a run trained on when it began.
 
     Parameters
@@ -143,7 +145,9 @@ class ShardSource:
             if reason := shard.lacks(settings.strategy):
                 raise InputError(reason)
         if settings.variance_weight:
-            raise InputError("the variance weight needs noise that can be turned round: train on drawn pairs with it")
+            raise InputError(
+                "the variance weight needs noise that can be turned round: train on pairs simulated on the fly"
+            )
         _check_patch(settings.patch, {f"case {shard.case!r}": shard.shape for shard in train})
         self.described, self.validation = described, validation
         self.voxels = sum(math.prod(shard.shape) for shard in train)
@@ -160,7 +164,7 @@ class ShardSource:
         yield from items(dataset, step, self._workers, _SHARD_BATCHES)
 
 
-class DrawnSource:
+class OnTheFlySource:
     """Patches of blocks that are simulated and purified while the network trains, see `on_the_fly.make_block`.
 
     Every process makes the same blocks, and patches of its own from them.
@@ -202,17 +206,17 @@ class DrawnSource:
         # Block number i enters at step (i - pool + 1) · steps_per_case.
         first = step // settings.steps_per_case
         blocks = (
-            hold(block, device, mirrored=settings.variance_weight > 0)
+            hold(block, device, antithetic=settings.variance_weight > 0)
             for block in items(Blocks(self._volumes, self._targets, settings), first, self._workers, _BLOCKS)
         )
         pool = deque(itertools.islice(blocks, settings.pool), settings.pool)
         for number in itertools.count(step):
             if number > step and number % settings.steps_per_case == 0:
                 pool.append(next(blocks))
-            yield drawn_batch(pool, context, settings, number, processes)
+            yield on_the_fly_batch(pool, context, settings, number, processes)
 
 
-def _from_scans(scans: Scans, targets: Scans | None, settings: TrainingSettings, workers: int) -> DrawnSource:
+def _from_scans(scans: Scans, targets: Scans | None, settings: TrainingSettings, workers: int) -> OnTheFlySource:
     if not scans:
         raise InputError("no volumes to train on: give at least one normal-dose CT")
     described = {"volumes": _paths(scans), "targets": None if targets is None else _paths(targets)}
@@ -224,7 +228,7 @@ def _from_scans(scans: Scans, targets: Scans | None, settings: TrainingSettings,
     _check_targets(volumes, wanted)
     described["contents"] = [volume.sha256() for volume in volumes]
     described["target_contents"] = None if targets is None else [volume.sha256() for volume in wanted]
-    return DrawnSource(volumes, wanted, [], described, settings, workers)
+    return OnTheFlySource(volumes, wanted, [], described, settings, workers)
 
 
 def _check_contents(begun: dict[str, Any], now: dict[str, Any]) -> None:
@@ -250,7 +254,7 @@ def _paths(scans: Scans) -> list[str]:
 
 def _from_shards(
     folder: Path, train: list[Shard], validation: list[Shard], settings: TrainingSettings, workers: int
-) -> ShardSource | DrawnSource:
+) -> ShardSource | OnTheFlySource:
     train, validation = (sorted(shards, key=lambda shard: shard.key) for shards in (train, validation))
     described = {"dataset": str(folder.resolve())} | {
         split: [
@@ -266,7 +270,7 @@ def _from_shards(
     # Several uLDCTs were made of one NDCT.
     every = {shard.case: shard for shard in reversed(train)}
     volumes = [Volume(_with_padding(shard), shard.spacing) for _, shard in sorted(every.items())]
-    return DrawnSource(volumes, volumes, validation, described, settings, workers)
+    return OnTheFlySource(volumes, volumes, validation, described, settings, workers)
 
 
 def _with_padding(shard: Shard) -> np.ndarray:

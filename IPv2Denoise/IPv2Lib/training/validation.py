@@ -36,7 +36,7 @@ class Score:
     ----------
     rmse_hu, rmse_lung_hu : float
         In the body and in the lungs; NaN where there are none.
-    reference : "truth" or "label"
+    reference : "ground_truth" or "label"
         What the errors are to: the scan before its dose was lowered if every validation case has it, else the test
         label of IPv2.
     """
@@ -59,7 +59,7 @@ class Validation:
 
     def __init__(self, shards: Sequence[Shard], context: int):
         self._context = context
-        self._reference = "truth" if all(shard.has("truth") for shard in shards) else "label"
+        self._reference = "ground_truth" if all(shard.has("ground_truth") for shard in shards) else "label"
         places = _spread(shards)
         self._windows = [_around_body(shard, k, WINDOW_PIXELS) for shard, k in places]
         self._shown = _around_body(*places[0], SLICE_PIXELS)
@@ -69,8 +69,8 @@ class Validation:
         body, lung = _Squares(), _Squares()
         for window in self._windows:
             shard, where = window.shard, window.centre
-            truth = shard.truth if self._reference == "truth" else None
-            label = shard.test_label(where) if truth is None else truth[where]
+            ground_truth = shard.ground_truth if self._reference == "ground_truth" else None
+            label = shard.test_label(where) if ground_truth is None else ground_truth[where]
             error = _denoised(network, window, self._context) - label
             regions = np.asarray(shard.regions[where])
             inside = np.asarray(shard.masks[where]) & OUTSIDE == 0

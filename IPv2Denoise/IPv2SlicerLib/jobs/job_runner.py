@@ -199,7 +199,7 @@ class JobRunner:
                 f"no place for temporary files or the log ({error}): nothing was changed; make that folder writable, "
                 "or set another temporary folder"
             )
-        self._tell()
+        self._notify()
 
     def refuse_if_active(self) -> None:
         """Raise `InputError` while a job is active: for whoever has work to do before `start`."""
@@ -217,7 +217,7 @@ class JobRunner:
             self._fail_by(error, "the job went wrong")
         finally:
             self._entered = False
-        self._tell()
+        self._notify()
         return self.state
 
     def cancel(self, reason: str = "") -> None:
@@ -234,7 +234,7 @@ class JobRunner:
         self.remaining_seconds = None
         if self._worker:
             self._worker.end()
-        self._tell()
+        self._notify()
 
     def wait(self, timeout: float | None = None, tick: Callable[[], None] | None = None) -> JobState:
         """Poll until the job is over; an exception meanwhile, Ctrl-C for instance, cancels it.
@@ -273,7 +273,7 @@ class JobRunner:
             time.sleep(_PAUSE_SECONDS)
         if self.state is JobState.CANCELLING:
             self._end_cancelled()
-            self._tell()
+            self._notify()
 
     # --- one step of each state -----------------------------------------------------------------------------
 
@@ -441,7 +441,7 @@ class JobRunner:
     def responding(self) -> bool:
         return self.seconds_silent <= (SILENT_SECONDS if self._heard else FIRST_WORD_SECONDS)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         seconds = None if self.remaining_seconds is None else round(self.remaining_seconds)
         shown = (self.state, self.fraction, self.message, seconds, len(self.notes), self.responding)
         if shown != self._shown:

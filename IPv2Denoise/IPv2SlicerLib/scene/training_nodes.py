@@ -102,7 +102,9 @@ def update_run(nodes: RunNodes, run: RunState, picture: Mapping[str, np.ndarray]
     for number, (name, column) in enumerate((("body", "rmse_hu"), ("lung", "rmse_lung_hu"))):
         if _is_line(run.validation[column]):
             _set_series(nodes.error_chart, nodes.validation, name, "step", column, COLORS[number], marked=True)
-    reference = {"truth": "the truth", "label": "the purified label"}.get(next(iter(run.validation["reference"]), ""))
+    reference = {"ground_truth": "the ground truth", "label": "the purified label"}.get(
+        next(iter(run.validation["reference"]), "")
+    )
     nodes.error_chart.SetTitle(f"Validation error to {reference}" if reference else "Validation error")
     nodes.loss_chart.SetTitle(f"Loss ({run.settings.get('loss', '')})")
     if picture is not None:
@@ -426,13 +428,13 @@ def _text(value: float | str | None) -> str:
 
 
 def _reference(rows: Sequence[Mapping[str, float | str | None]]) -> str:
-    """What a chart is about: the truth where there is one."""
+    """What a chart is about: the ground truth where there is one."""
     references = [row["reference"] for row in rows]
-    return "truth" if "truth" in references else references[0]
+    return "ground_truth" if "ground_truth" in references else references[0]
 
 
 def _error_chart(own: _Own, name: str, rows, region: str) -> slicer.vtkMRMLPlotChartNode:
-    """A bar for each method: its error in the body or the lung, to the truth where there is one."""
+    """A bar for each method: its error in the body or the lung, to the ground truth where there is one."""
     reference, column = _reference(rows), f"rmse_{region}_hu"
     chart = _chart(own, f"{name} errors, {region}", f"error bars {region}", "", "RMSE (HU)")
     chart.SetTitle(f"Error in the {region} to the {reference}")
@@ -454,7 +456,7 @@ def _spectrum_chart(own: _Own, name: str, rows) -> slicer.vtkMRMLPlotChartNode:
     chart = _chart(own, f"{name} noise", "noise spectra", "frequency (1/mm)", "noise power (HU² mm²)")
     chart.SetTitle("Noise power in soft tissue")
     chart.SetYAxisLogScale(True)
-    reference, drawn = _reference(rows), []
+    reference, plotted = _reference(rows), []
     for number, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
         columns = {
             key: np.array([row[key] for row in rows if (row["method"], row["reference"]) == (method, reference)], float)
@@ -466,6 +468,6 @@ def _spectrum_chart(own: _Own, name: str, rows) -> slicer.vtkMRMLPlotChartNode:
         table.SetHideFromEditors(True)
         _fill_table(table, columns)
         _set_series(chart, table, method, "frequency_per_mm", "power_hu2_mm2", COLORS[number % len(COLORS)])
-        drawn.append(method)
-    _keep_series(chart, drawn)
+        plotted.append(method)
+    _keep_series(chart, plotted)
     return chart

@@ -1,4 +1,4 @@
-"""How errors and times are told to a person."""
+"""Errors and times as text for people."""
 
 import contextlib
 import logging

@@ -120,7 +120,7 @@ def _plain(value: Any) -> Any:
 
 
 def _parameterType(kind: type, name: str) -> Any:
-    """What a parameter node is told about the parameter of an option."""
+    """Annotations of the parameter of an option, for a parameter node."""
     declared = options.declarations(kind)[name]
     of = options.kind_of(kind, name).of
     choices: Sequence[Any] = declared.usual if declared.usual and isinstance(declared.usual[0], str) else ()

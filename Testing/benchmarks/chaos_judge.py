@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -33,8 +34,15 @@ def leftovers(trial: Path) -> list[str]:
     """What is hidden in a working folder, or lies in that for temporary files."""
     work = trial / "work"
     hidden = [path for path in work.rglob("*") if path.name.startswith(".")]
-    temporary = [path for path in (trial / "tmp").iterdir() if not path.name.startswith(_OTHERS)]
+    temporary = [
+        path for path in (trial / "tmp").iterdir() if not path.name.startswith(_OTHERS) and not _is_probe(path)
+    ]
     return sorted(str(path.relative_to(trial)) for path in [*hidden, *temporary])
+
+
+def _is_probe(path: Path) -> bool:
+    """Whether Python wrote it to see if it can write there, and was killed before it removed it again."""
+    return bool(re.fullmatch("[a-z0-9_]{8}", path.name)) and path.is_file() and path.read_bytes() in (b"", b"blat")
 
 
 def outputs_of(work: Path) -> list[Path]:

@@ -4,6 +4,8 @@ Every message says what is wrong, with the value, and what to do about it. The c
 line and exits with 2; the Slicer modules show it as it is.
 """
 
+import errno
+
 
 class IPv2Error(Exception):
     """Root of every error that the library raises on purpose."""
@@ -30,3 +32,19 @@ class InputNote(UserWarning):
 
     Raised by `warnings.warn`; the message is one line, as an error's.
     """
+
+
+def reason(error: BaseException) -> str:
+    """What the system says, for people.
+
+    Examples
+    --------
+    >>> reason(OSError(errno.ENOSPC, "No space left on device"))
+    'the disk is full'
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.ENOSPC:
+        return "the disk is full"
+    if number == errno.EDQUOT:
+        return "your share of the disk is full"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

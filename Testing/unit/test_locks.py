@@ -1,5 +1,6 @@
 """One owner of a folder at a time: real processes that live, end, die, and lie on other computers."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -224,3 +225,18 @@ def test_a_stop_while_a_folder_is_let_go_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt), owned(tmp_path / "folder", "test"):
         pass
     assert len(calls) == 3 and list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_said_in_words(tmp_path, monkeypatch):
+    """As by everything that writes; nobody but `errors.reason` words what the system says."""
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(OutputError, match=r"run cannot be written \(the disk is full\)"):
+        owned(tmp_path / "run", "train").__enter__()
+    monkeypatch.undo()
+    library = Path(IPv2Lib.__file__).parent
+    asking = [path.name for path in library.rglob("*.py") if "error.strerror" in path.read_text(encoding="utf-8")]
+    assert set(asking) <= {"bundle.py"}

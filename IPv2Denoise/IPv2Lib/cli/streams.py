@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
+from ..errors import reason
+
 
 def open_standard_streams() -> None:
     """Open what this process was started without, to nowhere: or else the next file that is opened takes its place."""
@@ -28,7 +30,7 @@ def write(stream: TextIO, text: str) -> str:
     except BrokenPipeError:  # the reader, `head` for instance, has seen enough
         silence(stream)
     except (OSError, ValueError) as error:
-        return getattr(error, "strerror", None) or str(error)
+        return reason(error)
     return ""
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, reason
 from ..io import outputs
 from ..io.outputs import PROVENANCE_FILE, SUFFIXES, unique_names
 from ..options import option
@@ -142,7 +142,7 @@ def read_table(path: str | Path, folder: Path | None = None) -> list[Case]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): give a table of cases as CSV") from error
+        raise InputError(f"{path} cannot be read ({reason(error)}): give a table of cases as CSV") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: save the table as CSV (UTF-8)") from error
     lines = text.splitlines()

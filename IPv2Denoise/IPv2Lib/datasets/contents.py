@@ -6,7 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, reason
 from ..io import files
 from ..io.file_names import within
 from ..io.json_files import read_if_sound
@@ -62,7 +62,7 @@ def digest(path: Path) -> str:
             return hashlib.sha256("".join([one, *(_file_digest(file) for file in slices)]).encode()).hexdigest()
         return _file_digest(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror})") from error
+        raise InputError(f"{path} cannot be read ({reason(error)})") from error
 
 
 def _is_header_only(path: Path) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutputError
+from ..errors import OutputError, reason
 from ..io import outputs
 from .cases import PATHS, Case, read_table, write_table
 from .shards import PRIVATE_FOLDER, TABLE_FILE
@@ -31,7 +31,7 @@ def make_folder(folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder} cannot be made ({error.strerror or error})") from error
+        raise OutputError(f"{folder} cannot be made ({reason(error)})") from error
 
 
 def write_cases(cases: Sequence[Case], dataset: Path) -> None:

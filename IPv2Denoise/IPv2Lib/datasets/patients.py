@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ..errors import InputError, OutputError
+from ..errors import InputError, OutputError, reason
 
 KEY_VARIABLE = "IPV2_PATIENT_KEY"
 """Names the file of the key in place of `key_file`'s default: for several users, or machines, with one key."""
@@ -74,7 +74,7 @@ def _key() -> bytes:
         text = path.read_text(encoding="ascii", errors="replace").strip()
     except OSError as error:
         raise OutputError(
-            f"the key that hides patients, {path}, cannot be made or read ({error.strerror}): set {KEY_VARIABLE} to a "
+            f"the key that hides patients, {path}, cannot be made or read ({reason(error)}): set {KEY_VARIABLE} to a "
             "file of your own"
         ) from error
     if not re.fullmatch(rf"[0-9a-f]{{{2 * _KEY_BYTES}}}", text):

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, reason
 from ..hounsfield import AIR_HU
 from ..io.file_names import within
 from ..io.json_files import read_object
@@ -385,6 +385,6 @@ def _json(path: Path, advice: str) -> dict[str, Any]:
     try:
         return read_object(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): {advice}") from error
+        raise InputError(f"{path} cannot be read ({reason(error)}): {advice}") from error
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}): {advice}") from error

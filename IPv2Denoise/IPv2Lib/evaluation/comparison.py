@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ..datasets.shards import PURIFIED, SHARDS_FOLDER, PurifiedDataset, Shard
-from ..errors import InputError, OutputError
+from ..errors import InputError, OutputError, reason
 from ..io import atomic, outputs
 from ..io.locks import exclusive
 from ..io.volume import Volume
@@ -275,7 +275,7 @@ def _begin(folder: Path, options: dict[str, Any]) -> None:
     try:
         (folder / _PARTS).mkdir(exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({atomic.reason(error)})") from error
+        raise OutputError(f"{folder} cannot be written ({reason(error)})") from error
 
 
 def _all(

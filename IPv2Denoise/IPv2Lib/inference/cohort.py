@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, IPv2Error, OutputError
+from ..errors import InputError, IPv2Error, OutputError, reason
 from ..io import files, outputs
 from ..io.locks import exclusive
 from ..options import decides
@@ -174,7 +174,7 @@ def denoise_cohort(
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{folder} cannot be made ({error.strerror})") from error
+            raise OutputError(f"{folder} cannot be made ({reason(error)})") from error
         start = 0.0
 
         def contents(unknown: Sequence[Path]) -> dict[Path, str]:

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutputError
+from ..errors import OutputError, reason
 from . import locks
 from .locks import lives, start_of
 
@@ -223,19 +223,6 @@ def contents(folder: Path) -> list[Path]:
     """What is in a folder, but for private folders; those that killed processes left are cleared away."""
     sweep(folder)
     return [path for path in folder.iterdir() if not path.name.startswith(PREFIX)]
-
-
-def reason(error: OSError) -> str:
-    """What the system says, for people.
-
-    Examples
-    --------
-    >>> reason(OSError(errno.ENOSPC, "No space left on device"))
-    'the disk is full'
-    """
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full" if error.errno == errno.ENOSPC else "your share of the disk is full"
-    return error.strerror or str(error) or type(error).__name__
 
 
 def _sweep_once(place: Path) -> None:

@@ -22,7 +22,7 @@ from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.tag import Tag
 from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian
 
-from ..errors import InputError, IPv2Error
+from ..errors import InputError, IPv2Error, reason
 
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 """SOP classes Enhanced CT Image Storage and Legacy Converted Enhanced CT Image Storage."""
@@ -305,10 +305,10 @@ def guard(where: Path | str, what: str = "") -> Iterator[None]:
     except MemoryError as error:
         raise InputError(f"{where} does not fit into memory: export it again, or close other programs") from error
     except OSError as error:
-        raise InputError(f"cannot read {where}: {error.strerror or error}") from error
+        raise InputError(f"cannot read {where}: {reason(error)}") from error
     except Exception as error:
-        reason = " ".join(f"{what} {error or type(error).__name__}".split())[:200]
-        raise InputError(f"{where} is a damaged DICOM file ({reason}): export it again") from error
+        damage = " ".join(f"{what} {error or type(error).__name__}".split())[:200]
+        raise InputError(f"{where} is a damaged DICOM file ({damage}): export it again") from error
 
 
 class _Quiet(contextlib.ContextDecorator):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from ..errors import InputError
+from ..errors import InputError, reason
 from .dicom_file import ENHANCED_CT, Elements, guard, read_header, sop_class_uid, starts_as_dicom
 from .dicom_pixels import PixelFormat, pixel_format
 from .volume import Volume
@@ -146,10 +146,10 @@ def _alike(every: Sequence[_Image], series: dict[str, list[_Image]]) -> list[_Im
 
 def _left_out(notes: dict[Path, str], name: str) -> str:
     texts = []
-    for reason in dict.fromkeys(notes.values()):
-        names = [path.name for path, each in notes.items() if each == reason]
+    for why in dict.fromkeys(notes.values()):
+        names = [path.name for path, each in notes.items() if each == why]
         more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-        texts.append(f"{', '.join(names[:20])}{more} ({reason})")
+        texts.append(f"{', '.join(names[:20])}{more} ({why})")
     count = "1 file was" if len(notes) == 1 else f"{len(notes)} files were"
     return f"{count} left out of {name}: {'; '.join(texts)}"
 
@@ -178,7 +178,7 @@ def _files(source: Path | Sequence[Path]) -> tuple[list[Path], Path | None]:
     try:
         files = sorted(item for item in folder.iterdir() if _is_file(item))
     except OSError as error:
-        raise InputError(f"cannot read {folder}: {error.strerror}") from error
+        raise InputError(f"cannot read {folder}: {reason(error)}") from error
     return files, None if source == folder else source
 
 

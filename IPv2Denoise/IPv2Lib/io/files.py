@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ..errors import InputError, InputNote, OutputError
+from ..errors import InputError, InputNote, OutputError, reason
 from . import atomic, image_files
 from .file_names import IMAGE_SUFFIXES, is_folder, suffix
 from .volume import Volume, check_geometry, check_shape
@@ -176,7 +176,7 @@ def _prefix(path: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    return atomic.reason(error) if isinstance(error, OSError) else str(error) or type(error).__name__
+    return reason(error)
 
 
 @contextlib.contextmanager

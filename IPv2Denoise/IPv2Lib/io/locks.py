@@ -27,7 +27,7 @@ from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from ..errors import InputError, OutputError
+from ..errors import InputError, OutputError, reason
 
 try:
     import fcntl
@@ -192,7 +192,7 @@ def _take(folder: Path, me: Owner) -> tuple[Path, int]:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise InputError(f"a symbolic link lies where 'ipv2' keeps who works on {folder}: remove it") from error
-        raise OutputError(f"{folder} cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"{folder} cannot be written ({reason(error)})") from error
 
 
 def _refuse_if_taken(path: Path, folder: Path) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..errors import InputError, OutputError
+from ..errors import InputError, OutputError, reason
 from . import atomic
 from .file_names import IMAGE_SUFFIXES, LONGEST, is_folder, suffix
 from .file_names import SUFFIXES as SUFFIXES  # where others look for it
@@ -137,7 +137,7 @@ def _check_new_or_empty(path: Path) -> None:
     try:
         usable = not os.path.lexists(path) or (path.is_dir() and not atomic.contents(path))
     except OSError as error:
-        raise InputError(f"{path} cannot be looked into ({error.strerror}): give a new folder's name") from error
+        raise InputError(f"{path} cannot be looked into ({reason(error)}): give a new folder's name") from error
     if not usable:
         raise InputError(f"{path} exists and is not an empty folder: give a new folder's name for a DICOM series")
 
@@ -184,7 +184,7 @@ def _check_writable(folder: Path) -> None:
         with atomic.private_folder(folder):  # and what a killed process left there is finished
             pass
     except OSError as error:
-        raise OutputError(f"{folder} cannot be written to ({error.strerror}): choose another place") from error
+        raise OutputError(f"{folder} cannot be written to ({reason(error)}): choose another place") from error
 
 
 @contextlib.contextmanager

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import errors
+
 MOST_VOXELS = 1 << 31
 """Of a volume that is read, such as 2048 slices of 1024×1024."""
 
@@ -85,8 +87,7 @@ def open_file(path: Path) -> io.BufferedIOBase:
 
 def reason(error: Exception) -> str:
     """What is wrong with a file, in one line, by the exception that it led to."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    text = " ".join(text.split())[:200] or type(error).__name__
+    text = " ".join(errors.reason(error).split())[:200]
     said = isinstance(error, (Damaged, ImportError)) or (isinstance(error, OSError) and error.errno)
     return text if said else f"it is damaged ({text})"
 

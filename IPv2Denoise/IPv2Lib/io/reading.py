@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, reason
 
 if TYPE_CHECKING:
     from .volume import Volume
@@ -145,7 +145,7 @@ class _Reader:
                 env={**os.environ, "PYTHONPATH": search}, creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )  # fmt: skip
         except OSError as error:
-            raise InputError(f"DICOM cannot be read: {python()} does not start ({error.strerror})") from error
+            raise InputError(f"DICOM cannot be read: {python()} does not start ({reason(error)})") from error
         self._answers = queue.SimpleQueue()
         threading.Thread(target=_listen, args=(process.stdout, self._answers), name="ipv2-reading", daemon=True).start()
         return process

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import InputError
+from ..errors import InputError, reason
 from . import outputs
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def read(path: str | Path, defaults: T) -> T:
             path.read_text(encoding="utf-8-sig"), object_pairs_hook=_without_repetition, parse_constant=_refused
         )
     except OSError as error:
-        raise InputError(f"the settings {path} cannot be read ({error.strerror}): give a JSON file") from error
+        raise InputError(f"the settings {path} cannot be read ({reason(error)}): give a JSON file") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"the settings {path} are no JSON ({error}): write e.g. {_EXAMPLE}") from error
     try:

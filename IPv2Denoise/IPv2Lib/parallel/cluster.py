@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from ..errors import Cancelled, InputError, IPv2Error, OutputError
+from ..errors import Cancelled, InputError, IPv2Error, OutputError, reason
 from ..progress import NO_PROGRESS, Progress
 from .local_workers import Died, LocalWorkers, local_workers
 
@@ -316,7 +316,7 @@ def _security(scheduler: Scheduler) -> Security:
         try:
             Path(path).read_bytes()
         except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror}): give a PEM file") from error
+            raise InputError(f"{path} cannot be read ({reason(error)}): give a PEM file") from error
     security = Security(
         tls_ca_file=str(scheduler.ca), tls_client_cert=str(scheduler.cert), tls_client_key=str(key),
         require_encryption=True,

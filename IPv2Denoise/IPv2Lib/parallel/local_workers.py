@@ -20,7 +20,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, cast
 
-from ..errors import InputError
+from ..errors import InputError, reason
 from ..progress import Progress
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -205,7 +205,7 @@ def _started(count: int) -> _Worker:
                 raise
     except OSError as error:
         raise InputError(
-            f"{count} workers cannot be started ({error.strerror or error}): use fewer, or allow more open files, "
+            f"{count} workers cannot be started ({reason(error)}): use fewer, or allow more open files, "
             "processes and memory (ulimit -n, -u, -v)"
         ) from error
     return _Worker(process, ours)

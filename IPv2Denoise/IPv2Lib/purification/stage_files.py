@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, reason
 from ..io import files, outputs
 from ..io.volume import Volume, same_grid
 from ..progress import NO_PROGRESS, Progress
@@ -133,6 +133,6 @@ def _read_settings(path: Path) -> Settings:
         known = {field.name for field in fields(Settings)}
         return Settings(**{name: value for name, value in values.items() if name in known})
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): give a folder that 'ipv2 purify' made") from error
+        raise InputError(f"{path} cannot be read ({reason(error)}): give a folder that 'ipv2 purify' made") from error
     except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
         raise InputError(f"{path} holds no settings of a purification ({error!r}): purify again") from error

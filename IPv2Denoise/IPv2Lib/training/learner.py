@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError, OutputError
-from ..io.atomic import new_file, reason
+from ..errors import InputError, OutputError, reason
+from ..io.atomic import new_file
 from ..models import bundle
 from ..networks import registry
 from .distributed import Processes

@@ -32,7 +32,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from ..errors import InputError, OutputError
+from ..errors import InputError, OutputError, reason
 from ..io import atomic
 from ..io.locks import lives, start_of
 
@@ -351,7 +351,7 @@ def _write_row(table: TextIO, row: Sequence[object]) -> None:
         table.write(",".join(map(str, row)) + "\n")
         table.flush()
     except OSError as error:
-        raise OutputError(f"{table.name} cannot be written ({atomic.reason(error)})") from error
+        raise OutputError(f"{table.name} cannot be written ({reason(error)})") from error
 
 
 def trained_on(data: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import qt
-from IPv2Lib.errors import OutputError
+from IPv2Lib.errors import OutputError, reason
 from slicer.i18n import tr as _
 
 
@@ -18,6 +18,7 @@ def openFolder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(_("{folder} cannot be made ({reason})").format(folder=folder, reason=reason)) from error
+        raise OutputError(
+            _("{folder} cannot be made ({reason})").format(folder=folder, reason=reason(error))
+        ) from error
     qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))

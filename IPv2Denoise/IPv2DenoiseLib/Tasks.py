@@ -11,7 +11,7 @@ from typing import Any
 
 from IPv2Lib.analysis.region_statistics import StrengthStatistics
 from IPv2Lib.cli import convert_frames
-from IPv2Lib.inference.denoise import Blended, blend_and_subtract
+from IPv2Lib.inference.blending import Blended, blend_and_subtract
 from IPv2Lib.inference.options import DenoiseOptions
 from IPv2Lib.io import file_names, files, outputs, settings_file
 from IPv2Lib.io.volume import Volume

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .evaluation.comparison import compare
-    from .inference.denoise import blend, denoise
+    from .inference.blending import blend
+    from .inference.denoise import denoise
     from .io.files import read, write
     from .io.volume import Volume
     from .models.bundle import load as load_model
@@ -27,7 +28,7 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "Volume": "io.volume",
-    "blend": "inference.denoise",
+    "blend": "inference.blending",
     "compare": "evaluation.comparison",
     "denoise": "inference.denoise",
     "load_model": "models.bundle",

@@ -7,7 +7,7 @@ import pytest
 from IPv2Lib.colors import nice_limit
 from IPv2Lib.errors import InputError
 from IPv2Lib.hounsfield import LUNG_LEVEL, LUNG_WINDOW
-from IPv2Lib.inference.denoise import blend, blend_and_subtract
+from IPv2Lib.inference.blending import blend, blend_and_subtract
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 vtk = pytest.importorskip("vtk")

@@ -5,7 +5,7 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 
-from IPv2Lib.inference.denoise import blend  # noqa: E402
+from IPv2Lib.inference.blending import blend  # noqa: E402
 from IPv2SlicerLib.scene import display, volume_nodes  # noqa: E402
 from IPv2SlicerLib.scene.blending import can_set_strength, set_strength  # noqa: E402
 from IPv2SlicerLib.scene.changes import subject_hierarchy  # noqa: E402

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from IPv2Lib.analysis.region_statistics import StrengthStatistics
 from IPv2Lib.colors import nice_limit
 from IPv2Lib.errors import InputError
-from IPv2Lib.inference.denoise import blend
+from IPv2Lib.inference.blending import blend
 from IPv2Lib.io.volume import Volume
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.analysis.regions import segment
 from IPv2Lib.errors import BundleError, Cancelled, InputError, IPv2Error
-from IPv2Lib.inference.denoise import Plan, blend, blend_and_subtract, choose_device, denoise
+from IPv2Lib.inference.blending import blend, blend_and_subtract
+from IPv2Lib.inference.denoise import denoise
+from IPv2Lib.inference.tiling import Plan
+from IPv2Lib.inference.torch_device import choose_device
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
 from IPv2Lib.networks import registry

@@ -16,7 +16,8 @@ from ..errors import Cancelled, IPv2Error
 from ..io.volume import Volume
 from ..models.bundle import Bundle
 from ..progress import NO_PROGRESS, Progress
-from .denoise import choose_device, denoise
+from .denoise import denoise
+from .torch_device import choose_device
 
 SLICE = 512
 """Rows and columns of the slice that is measured."""

@@ -27,6 +27,10 @@ class DenoiseOptions:
         "auto", "auto, cpu, cuda (or cuda:1, ...) or mps; auto takes the fastest there is", metavar="DEVICE",
         panel=True, decides=False,
     )  # fmt: skip
+    engine: str = option(
+        "auto", "what computes the network: onnxruntime on CPUs, torch on any device; auto takes the faster one",
+        choices=("auto", "onnxruntime", "torch"), decides=False,
+    )  # fmt: skip
     keep_outside_body: bool = option(False, "leave the HU of room, table and clothes exactly as they are", panel=True)
     residual_noise_hu: float | None = option(
         None, "residual noise (σ) that keeps the texture of the scan; 0 is smoothest, 5 to 10 HU look like normal dose",

@@ -6,6 +6,10 @@ prepared data runs where no image library is installed.
 
 from __future__ import annotations
 
+import importlib.metadata
+import sys
+from pathlib import Path
+
 from ..errors import InputError
 
 
@@ -24,12 +28,15 @@ def choose_device(name: str = "auto") -> str:
     >>> choose_device("cpu")
     'cpu'
     """
-    import torch
+    if name == "cpu" or (name == "auto" and not _may_have_gpu()):
+        return "cpu"
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(f"device {name!r} needs PyTorch, which is not installed: pip install torch") from error
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cpu":
-        return name
     if name == "mps":
         if not torch.backends.mps.is_available():
             raise InputError("device 'mps' is absent: it needs an Apple GPU; choose 'auto' or 'cpu'")
@@ -41,3 +48,14 @@ def choose_device(name: str = "auto") -> str:
     if int(number or 0) >= count:
         raise InputError(f"device {name!r} is absent: torch sees {count} CUDA devices; choose 'auto' or 'cpu'")
     return name
+
+
+def _may_have_gpu() -> bool:
+    """Whether PyTorch is there and may see an NVIDIA or ROCm GPU; asking PyTorch itself takes a second or more."""
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    if sys.platform == "darwin" or version.endswith("+cpu"):
+        return False
+    return sys.platform != "linux" or any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))

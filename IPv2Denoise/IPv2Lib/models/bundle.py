@@ -12,21 +12,25 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .. import __version__
-from ..errors import BundleError, InputError, OutputError
+from ..errors import BundleError, InputError, InputNote, OutputError
 from ..io import atomic, outputs
 from ..io.file_names import within
 from ..io.json_files import read_object
 from ..networks import registry
-from . import quantization
+from . import graph, quantization
 
 if TYPE_CHECKING:
+    import onnxruntime
     import torch
 
     from ..networks.registry import Network
@@ -84,6 +88,39 @@ class Bundle:
         """Noise that results keep unless asked otherwise, see `denoise.denoise`."""
         return float(self.card.get("residual_noise_hu", 0.0))
 
+    @property
+    def has_graph(self) -> bool:
+        """Whether it runs without PyTorch."""
+        return "graph" in self.card
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights by name, float32 but for those that are whole numbers.
+
+        Raises
+        ------
+        BundleError
+            If they are damaged or not finite.
+        """
+        import safetensors
+        import safetensors.numpy
+
+        data = _read_weights(self.folder, self.hash)
+        path = self.folder / WEIGHTS_FILE
+        try:
+            stored = safetensors.numpy.load(data)
+        except (safetensors.SafetensorError, KeyError) as error:  # KeyError: a type that numpy does not have
+            raise BundleError(f"{path} is not a safetensors file ({error}): copy the model again") from error
+        try:
+            state = quantization.unpack(stored)
+        except ValueError as error:
+            raise BundleError(f"{path}: {error}; copy the model again") from error
+        for key, array in state.items():
+            if not np.isfinite(array).all():
+                raise BundleError(f"{path}: weight {key!r} is not finite everywhere; train the model again")
+            if array.dtype.kind == "f":
+                state[key] = array.astype(np.float32)
+        return state
+
     def network(self) -> Network:
         """The network with its weights: float32, in evaluation mode, on the CPU.
 
@@ -92,23 +129,10 @@ class Bundle:
         BundleError
             If the network is unknown, or the weights are damaged, not finite or of another network.
         """
-        import safetensors
-        import safetensors.torch
         import torch
 
-        data = _read_weights(self.folder, self.hash)
         path = self.folder / WEIGHTS_FILE
-        try:
-            stored = safetensors.torch.load(data)
-        except safetensors.SafetensorError as error:
-            raise BundleError(f"{path} is not a safetensors file ({error}): copy the model again") from error
-        try:
-            state = quantization.unpack(stored)
-        except ValueError as error:
-            raise BundleError(f"{path}: {error}; copy the model again") from error
-        for key, tensor in state.items():
-            if not torch.isfinite(tensor).all():
-                raise BundleError(f"{path}: weight {key!r} is not finite everywhere; train the model again")
+        state = {key: torch.from_numpy(array) for key, array in self.weights().items()}
         name, arguments = self.card["network"]["name"], self.card["network"]["arguments"]
         try:
             if "most_weights" in arguments:
@@ -126,6 +150,26 @@ class Bundle:
                 f"card and the weights of one training run ({reason})"
             ) from error
         return network.float().eval().requires_grad_(False)
+
+    def session(self) -> onnxruntime.InferenceSession:
+        """The network with its weights, in ONNX Runtime on the CPU.
+
+        Raises
+        ------
+        ImportError
+            ONNX Runtime is not installed.
+        BundleError
+            There is no graph, it is damaged or of another model, or ONNX Runtime is too old for it.
+        """
+        path = _own(self.folder, graph.GRAPH_FILE)
+        if not self.has_graph:
+            raise BundleError(f"{self.folder} has no {graph.GRAPH_FILE}, so it runs on PyTorch only: --engine torch")
+        data = _read_file(path, self.card["graph"]["sha256"], graph.MOST_GRAPH_BYTES)
+        weights = {key: array for key, array in self.weights().items() if array.dtype.kind == "f"}
+        try:
+            return graph.session(data, weights)
+        except InputError as error:
+            raise BundleError(f"{path}: {error}; copy the model again, or use --engine torch") from error
 
 
 def load(name_or_folder: str | Path | None = None) -> Bundle:
@@ -266,6 +310,7 @@ def save(
     state_dict: Mapping[str, torch.Tensor],
     card: Mapping[str, Any],
     bits: int = 16,
+    with_graph: bool = False,
 ) -> Bundle:
     """Write a bundle, check that it loads, and only then give it its name.
 
@@ -282,6 +327,8 @@ def save(
         that run now, unless given.
     bits : 32, 16 or 8
         Of each weight in the file; they run as float32. With 8 see `quantization`.
+    with_graph : bool
+        Write its graph as well, so that it runs without PyTorch. Where that cannot be, an `InputNote` says why.
 
     Raises
     ------
@@ -315,15 +362,32 @@ def save(
     }
     full = {key: full[key] for key in (*_REQUIRED, *full) if key in full}
     check_name(full["name"])
-    try:
-        text = json.dumps(full, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    except (TypeError, ValueError) as error:
-        raise BundleError(f"the card of model {folder.name!r} cannot be written as JSON: {error}") from error
     with atomic.new_folder(folder) as fresh:
         (fresh / WEIGHTS_FILE).write_bytes(data)
-        (fresh / CARD_FILE).write_text(text, encoding="utf-8")
-        load(fresh).network()
+        _write_card(fresh, full)
+        network = load(fresh).network()
+        if with_graph:
+            _write_graph(fresh, full, network)
     return load(folder)
+
+
+def _write_card(folder: Path, card: dict[str, Any]) -> None:
+    try:
+        text = json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"the card of model {card['name']!r} cannot be written as JSON: {error}") from error
+    (folder / CARD_FILE).write_text(text, encoding="utf-8")
+
+
+def _write_graph(folder: Path, card: dict[str, Any], network: Network) -> None:
+    try:
+        data = graph.export(network, registry.summary(card["network"]["name"]).no_graph)
+    except InputError as error:
+        warnings.warn(InputNote(f"{card['name']} will run on PyTorch only: {error}"), stacklevel=2)
+        return
+    (folder / graph.GRAPH_FILE).write_bytes(data)
+    _write_card(folder, card | {"graph": {"sha256": hashlib.sha256(data).hexdigest(), **graph.facts(network)}})
+    load(folder).session()
 
 
 def check_name(name: str) -> None:
@@ -360,15 +424,19 @@ def _own(folder: Path, name: str) -> Path:
 
 def _read_weights(folder: Path, expected: str) -> bytes:
     """The weights as stored, after their hash was found to be the card's."""
-    path = _own(folder, WEIGHTS_FILE)
+    return _read_file(_own(folder, WEIGHTS_FILE), expected, _MOST_WEIGHTS_BYTES)
+
+
+def _read_file(path: Path, expected: str, most_bytes: int) -> bytes:
+    """A file of a model, after its hash was found to be the card's."""
     try:
         if path.exists() and not path.is_file():
             raise BundleError(f"{path} is no file: copy the model again")
-        if path.stat().st_size > _MOST_WEIGHTS_BYTES:
-            raise BundleError(f"{path} is larger than {_MOST_WEIGHTS_BYTES >> 30} GiB, which no model is: remove it")
+        if path.stat().st_size > most_bytes:
+            raise BundleError(f"{path} is larger than {most_bytes >> 20} MiB, which no model is: remove it")
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise BundleError(f"{folder} has no {WEIGHTS_FILE}: copy the model again, both files") from error
+        raise BundleError(f"{path.parent} has no {path.name}: copy the model again, all its files") from error
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from error
     digest = hashlib.sha256(data).hexdigest()
@@ -462,6 +530,15 @@ def _is_source(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_text(value.get(key)) for key in keys)
 
 
+def _is_graph(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"sha256", "context", "multiple", "halo"}
+        and _is_hash(value["sha256"])
+        and all(type(value[key]) is int and 1 <= value[key] <= 4096 for key in ("context", "multiple", "halo"))
+    )
+
+
 def _is_date(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value) is not None
 
@@ -501,12 +578,13 @@ _REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {
 _OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "default": (_is_default, "true, false, 'cpu' or 'gpu'"),
     "residual_noise_hu": (_is_noise, "a number from 0 to 1000"),
+    "graph": (_is_graph, '{"sha256", "context", "multiple", "halo"}'),
     "noise_hu": (lambda value: _is_range(value) and value[0] >= 0, "[lowest, highest] σ in HU, both 0 or more"),
 }
 """What it may hold besides."""
 
 _FOR_PEOPLE = frozenset(
     {"format_version", "name", "title", "description", "intended_use", "limits", "training", "metrics", "created",
-     "versions", "default", "noise_hu"}
+     "versions", "default", "noise_hu", "graph"}
 )  # fmt: skip
 """What decides no result, see `Bundle.key`; anything else does."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     import torch
 
@@ -36,8 +38,8 @@ def pack(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     >>> packed["weight"]
     tensor([[127, -64],
             [127,   0]], dtype=torch.int8)
-    >>> unpack(packed)["weight"][0]
-    tensor([ 1.0000, -0.5039])
+    >>> unpack({name: tensor.numpy() for name, tensor in packed.items()})["weight"][0].round(4).tolist()
+    [1.0, -0.5039]
     """
     import torch
 
@@ -47,12 +49,13 @@ def pack(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             packed[name] = weight.half() if weight.is_floating_point() else weight
             continue
         step = weight.float().abs().flatten(1).amax(1) / _MOST
-        whole = weight.float() / _beside(step.clamp(min=torch.finfo(torch.float32).tiny), weight)
+        beside = step.clamp(min=torch.finfo(torch.float32).tiny).reshape(-1, *[1] * (weight.ndim - 1))
+        whole = weight.float() / beside
         packed[name], packed[name + _STEP] = whole.round().to(torch.int8), step
     return packed
 
 
-def unpack(packed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def unpack(packed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Weights from what `pack` returned; others as they are.
 
     Raises
@@ -60,18 +63,11 @@ def unpack(packed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     ValueError
         The steps of a weight are missing, or are not one number for each of its rows.
     """
-    import torch
-
     weights = dict(packed)
-    for name, tensor in packed.items():
-        if tensor.dtype == torch.int8:
+    for name, array in packed.items():
+        if array.dtype == np.int8:
             step = weights.pop(name + _STEP, None)
-            if tensor.ndim < 2 or step is None or step.dtype != torch.float32 or step.shape != tensor.shape[:1]:
+            if array.ndim < 2 or step is None or step.dtype != np.float32 or step.shape != array.shape[:1]:
                 raise ValueError(f"weight {name!r} is in 8 bits and has not one step, {name + _STEP!r}, for each row")
-            weights[name] = tensor.float() * _beside(step, tensor)
+            weights[name] = array.astype(np.float32) * step.reshape(-1, *[1] * (array.ndim - 1))
     return weights
-
-
-def _beside(step: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """One step a row, in a shape that goes with the weight."""
-    return step.reshape(len(weight), *[1] * (weight.ndim - 1))

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 HU_PER_UNIT = 1000.0
 """HU per unit of what a network reads and returns."""
 
+HALO = 96
+"""Pixels that surround a tile, for a network that does not say how far it sees."""
+
 
 @dataclass(frozen=True)
 class NetworkInfo:
@@ -53,6 +56,8 @@ class NetworkInfo:
         It is fitted to each slice that it denoises: it has no weights, and there is nothing to train.
     generative : bool
         It goes from the noisy slice to the clean one in steps; its attribute `steps` says how many.
+    no_graph : str
+        Why it runs on PyTorch only, see `models.graph`; empty if it does not.
     """
 
     name: str
@@ -60,6 +65,7 @@ class NetworkInfo:
     reference: str
     zero_shot: bool = False
     generative: bool = False
+    no_graph: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,14 +77,25 @@ class _Entry:
     zero_shot: bool = False
     generative: bool = False
     arguments: str | None = None  # name of a dict in the module: what differs from the defaults
+    no_graph: str = ""  # why it cannot be written as ONNX
 
 
+_SCANS = "it goes through the pixels one after the other, in a graph of its own for each size of slice"
+_FOURIER = "it computes Fourier transforms, which are no operators of ONNX"
 _NETWORKS = {
-    "denomamba": _Entry("denomamba", "DenoMamba", "DenoMamba", "Öztürk et al., IEEE J. Biomed. Health Inform. 2025"),
+    "denomamba": _Entry(
+        "denomamba", "DenoMamba", "DenoMamba", "Öztürk et al., IEEE J. Biomed. Health Inform. 2025", no_graph=_SCANS
+    ),
     "dncnn": _Entry("dncnn", "DnCNN", "DnCNN", "Zhang et al., IEEE Trans. Image Process. 26(7), 2017"),
-    "ffm": _Entry("ffm", "FFM", "FFM, compact", "Gong et al., arXiv 2510.07492", generative=True),
+    "ffm": _Entry("ffm", "FFM", "FFM, compact", "Gong et al., arXiv 2510.07492", generative=True, no_graph=_FOURIER),
     "ffm-published": _Entry(
-        "ffm", "FFM", "FFM, published size", "Gong et al., arXiv 2510.07492", generative=True, arguments="PUBLISHED"
+        "ffm",
+        "FFM",
+        "FFM, published size",
+        "Gong et al., arXiv 2510.07492",
+        generative=True,
+        arguments="PUBLISHED",
+        no_graph=_FOURIER,
     ),
     "implicit": _Entry(
         "implicit",
@@ -86,6 +103,7 @@ _NETWORKS = {
         "Implicit representation of one slice",
         "Sitzmann et al., NeurIPS 2020; Kim et al., arXiv 2204.02405",
         zero_shot=True,
+        no_graph="it is fitted to each slice",
     ),
     "ipv2net": _Entry(
         "ipv2net", "IPv2Net", "U-Net on noise at its own scale", "blocks of Liu et al., CVPR 2022 (ConvNeXt)"
@@ -122,7 +140,7 @@ def summary(name: str) -> NetworkInfo:
     'RED-CNN'
     """
     entry = _entry(name)
-    return NetworkInfo(name, entry.title, entry.reference, entry.zero_shot, entry.generative)
+    return NetworkInfo(name, entry.title, entry.reference, entry.zero_shot, entry.generative, entry.no_graph)
 
 
 def build(name: str, *, most_weights: int | None = None, **arguments) -> Network:

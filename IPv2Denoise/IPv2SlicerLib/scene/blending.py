@@ -13,7 +13,7 @@ import slicer
 import vtk
 from IPv2Lib.analysis.region_statistics import RegionStatistics, StrengthStatistics
 from IPv2Lib.errors import InputError
-from IPv2Lib.inference.denoise import blend_into, check_strength
+from IPv2Lib.inference.blending import blend_into, check_strength
 from IPv2Lib.io.volume import same_grid
 
 from .result_nodes import DenoisedNodes, hidden_output, nodes_of

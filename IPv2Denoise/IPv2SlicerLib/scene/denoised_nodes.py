@@ -16,7 +16,7 @@ from IPv2Lib.analysis.region_statistics import StrengthStatistics
 from IPv2Lib.colors import nice_limit
 from IPv2Lib.errors import InputError
 from IPv2Lib.hounsfield import LUNG_LEVEL, LUNG_WINDOW
-from IPv2Lib.inference.denoise import Blended, blend_and_subtract, check_strength
+from IPv2Lib.inference.blending import Blended, blend_and_subtract, check_strength
 from IPv2Lib.io.volume import Volume, same_grid
 
 from .blending import keep_stamp, keep_statistics
@@ -86,7 +86,7 @@ def add_denoised(
         difference and table are used again; what it was to another input is forgotten, and its difference and table
         are removed.
     blended : Blended, optional
-        `denoise.blend_and_subtract` of input and output at this strength, if another thread has computed it already;
+        `blending.blend_and_subtract` of input and output at this strength, if another thread has computed it already;
         its memory is kept. Used only if it is of this strength.
 
     Returns

@@ -1,0 +1,180 @@
+"""What computes a network: ONNX Runtime on the CPU, which is small and fast there, or PyTorch, on every device.
+
+Owns the choice between them, and what of a network one must know to feed it: how many slices it sees, and how slices
+may be cut. Arrays go in and come out; memory that runs out is a `MemoryError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import InputError
+from ..models import graph
+from ..models.bundle import Bundle
+from ..networks.registry import HALO
+
+ONNX, TORCH = "onnxruntime", "torch"
+ENGINES = ("auto", ONNX, TORCH)
+
+
+class Engine(Protocol):
+    """A network that is ready to run.
+
+    Attributes
+    ----------
+    name : str
+        One of `ENGINES`.
+    version : str
+        Of the package behind it.
+    device : str
+        As `choose_device` returns it.
+    context, multiple, halo : int
+        See `networks.registry`.
+    """
+
+    name: str
+    version: str
+    device: str
+    context: int
+    multiple: int
+    halo: int
+
+    def run(self, slices: np.ndarray) -> np.ndarray:
+        """What the network makes of (batch, context, rows, columns), HU / 1000: (batch, rows, columns), float32.
+
+        Raises
+        ------
+        MemoryError
+            The memory of the device does not suffice.
+        """
+        ...
+
+
+def choose_engine(bundle: Bundle, name: str = "auto", device: str = "cpu") -> str:
+    """The engine that is to run a model on a device.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    name : str
+        One of `ENGINES`; "auto" is ONNX Runtime on the CPU, where it is installed and the model has a graph, or else
+        PyTorch.
+    device : str
+        As `choose_device` returns it.
+
+    Raises
+    ------
+    InputError
+        An unknown engine, one that is not installed, or one that cannot run this model there.
+    """
+    if name not in ENGINES:
+        raise InputError(f"unknown engine {name!r}: choose one of {', '.join(ENGINES)}")
+    here = {engine: importlib.util.find_spec(engine) is not None for engine in (ONNX, TORCH)}
+    if name == ONNX:
+        if device != "cpu":
+            raise InputError(f"ONNX Runtime is for the CPU, not for {device!r}: choose device 'cpu' or engine 'torch'")
+        if not bundle.has_graph:
+            raise InputError(f"model {bundle.name!r} has no graph for ONNX Runtime: choose engine 'torch'")
+    if name == "auto":
+        name = ONNX if device == "cpu" and bundle.has_graph and here[ONNX] else TORCH
+    if not here[name]:
+        package = "onnxruntime" if name == ONNX else "torch"
+        why = "" if name == ONNX or bundle.has_graph else f", which model {bundle.name!r} needs as it has no graph"
+        raise InputError(f"{package} is not installed{why}: pip install {package}")
+    return name
+
+
+def open_engine(bundle: Bundle, name: str = "auto", device: str = "cpu") -> Engine:
+    """A model ready to run; parameters and errors as for `choose_engine`, and `BundleError` if it is damaged."""
+    return OnnxEngine(bundle) if choose_engine(bundle, name, device) == ONNX else TorchEngine(bundle, device)
+
+
+class OnnxEngine:
+    """See `Engine`."""
+
+    name: str = ONNX
+    device: str = "cpu"
+
+    def __init__(self, bundle: Bundle):
+        import onnxruntime
+
+        self.version: str = onnxruntime.__version__
+        self.context: int
+        self.multiple: int
+        self.halo: int
+        self.context, self.multiple, self.halo = (bundle.card["graph"][key] for key in ("context", "multiple", "halo"))
+        self._session = bundle.session()
+
+    def run(self, slices: np.ndarray) -> np.ndarray:
+        """See `Engine.run`."""
+        try:
+            (answer,) = self._session.run([graph.OUTPUT], {graph.INPUT: np.ascontiguousarray(slices)})
+        except Exception as error:  # ONNX Runtime's own classes have no common root
+            if _is_out_of_memory(error):
+                raise MemoryError(str(error)) from error
+            raise
+        return answer[:, 0]
+
+
+class TorchEngine:
+    """See `Engine`."""
+
+    name: str = TORCH
+
+    def __init__(self, bundle: Bundle, device: str):
+        import torch
+
+        self.version: str = torch.__version__
+        self.device: str = device
+        self._network = bundle.network()
+        self.context: int = self._network.context
+        self.multiple: int = getattr(self._network, "multiple", 1)
+        self.halo: int = getattr(self._network, "halo", HALO)
+        with _memory_errors():
+            self._network = self._network.to(device)
+            if device != "mps":
+                self._network = self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stub
+
+    def run(self, slices: np.ndarray) -> np.ndarray:
+        """See `Engine.run`."""
+        import torch
+
+        with torch.inference_mode(), _repeatable(self.device), _memory_errors():
+            x = torch.from_numpy(np.ascontiguousarray(slices)).to(self.device)
+            if self.device != "mps":
+                x = x.contiguous(memory_format=torch.channels_last)
+            return self._network(x)[:, 0].float().cpu().numpy()
+
+
+@contextlib.contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Raise what PyTorch says of memory as a `MemoryError`, which holds no tensors."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        text = str(error)
+    else:
+        return
+    raise MemoryError(text)  # outside of `except`: the error's traceback keeps the tensors of the failed batch alive
+
+
+def _repeatable(device: str) -> contextlib.AbstractContextManager:
+    """On an NVIDIA GPU: algorithms that give the same bytes each time, in true float32."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return contextlib.nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # MPS, the CPU allocator and ONNX Runtime raise plain errors.
+    texts = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate", "bad allocation")
+    return isinstance(error, MemoryError) or any(text in str(error).lower() for text in texts)

@@ -1,0 +1,154 @@
+"""What a network computes, as an ONNX graph without its weights: for engines that know nothing of PyTorch.
+
+Weights stay in one place, the bundle's safetensors file; whoever runs the graph hands them over by their names. The
+graph is made where PyTorch is, when a bundle is written, and is only taken into it if ONNX Runtime computes the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+    from ..networks.registry import Network
+
+GRAPH_FILE = "graph.onnx"
+INPUT, OUTPUT = "slices", "centre"
+OPSET = 18
+MOST_GRAPH_BYTES = 16 << 20
+
+MOST_DIFFERENCE = 1e-5
+"""Between the graph and its network: 0.01 HU, in the units of networks."""
+
+_EXAMPLES = ((1, 64, 96), (2, 50, 71), (1, 130, 97))  # batch, rows, columns: other sizes than that of the export
+
+
+def facts(network: Network) -> dict[str, int]:
+    """What one must know of a network to run its graph: `context`, `multiple` and `halo`, see `registry`."""
+    from ..networks.registry import HALO
+
+    return {
+        "context": network.context,
+        "multiple": getattr(network, "multiple", 1),
+        "halo": getattr(network, "halo", HALO),
+    }
+
+
+def export(network: Network, why_not: str = "") -> bytes:
+    """The graph of a network in evaluation mode on the CPU, without its weights.
+
+    Parameters
+    ----------
+    network : Network
+    why_not : str
+        What is known to be in the way, as `registry.NetworkInfo.no_graph`; is raised then.
+
+    Raises
+    ------
+    InputError
+        The network cannot be exported, or the graph computes something else: with the reason.
+    """
+    if why_not:
+        raise InputError(why_not)
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401  to compare
+        import torch
+    except ImportError as error:
+        raise InputError(f"a package is missing ({error}): pip install onnx onnxruntime") from error
+    example = torch.zeros(1, network.context, 70, 90)
+    file = io.BytesIO()
+    sizes = {0: "batch", 2: "rows", 3: "columns"}
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # where it prints all of a graph
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                network, (example,), file,  # type: ignore[arg-type]  # which it takes
+                dynamo=False, opset_version=OPSET, do_constant_folding=False,
+                training=torch.onnx.TrainingMode.PRESERVE,  # which leaves every weight as it is stored
+                input_names=[INPUT], output_names=[OUTPUT], dynamic_axes={INPUT: sizes, OUTPUT: sizes},
+            )  # fmt: skip
+    except (RuntimeError, TypeError, ValueError, torch.onnx.errors.OnnxExporterError) as error:
+        raise InputError(f"PyTorch cannot write it as ONNX ({(str(error).splitlines() or ['?'])[0]})") from error
+    model = onnx.load_model_from_string(file.getvalue())
+    weights = {
+        name: tensor.detach().numpy() for name, tensor in network.state_dict().items() if tensor.is_floating_point()
+    }
+    stored = [each for each in model.graph.initializer if each.name in weights]
+    if len(stored) < len(weights):
+        raise InputError("PyTorch merges its weights when it writes it as ONNX")
+    for initializer in stored:
+        _take_out(initializer)
+    if other := {node.domain for node in model.graph.node} - {"", "ai.onnx"}:
+        raise InputError(f"it uses operators of {', '.join(sorted(other))}, which not every engine has")
+    graph = model.SerializeToString()
+    if len(graph) > MOST_GRAPH_BYTES:
+        raise InputError(f"its graph has {len(graph) >> 20} MB without weights, more than {MOST_GRAPH_BYTES >> 20}")
+    _compare(network, graph, weights)
+    return graph
+
+
+def session(graph: bytes, weights: Mapping[str, np.ndarray]) -> onnxruntime.InferenceSession:
+    """ONNX Runtime on the CPU, ready to run a graph with its weights.
+
+    Raises
+    ------
+    ImportError
+        ONNX Runtime is not installed.
+    InputError
+        The graph is damaged, wants other weights, or is too new for this ONNX Runtime.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors come as exceptions
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others want the cores, too
+    # They are kept by the session's owner: ONNX Runtime does not copy them before it has packed them.
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value)) for value in weights.values()]
+    options.add_external_initializers(list(weights), values)
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own classes have no common root
+        reason = " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")
+        raise InputError(f"ONNX Runtime {onnxruntime.__version__} cannot run it ({reason[:300]})") from error
+
+
+def _take_out(initializer: Any) -> None:
+    """Leave name, type and shape of a weight: its values are somewhere else."""
+    import onnx
+
+    size = len(initializer.raw_data)
+    initializer.ClearField("raw_data")
+    initializer.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", "weights"), ("offset", "0"), ("length", str(size))):
+        entry = initializer.external_data.add()
+        entry.key, entry.value = key, value
+
+
+def _compare(network: Network, graph: bytes, weights: Mapping[str, np.ndarray]) -> None:
+    import torch
+
+    runner = session(graph, weights)
+    random = np.random.default_rng(0)
+    for batch, rows, columns in _EXAMPLES:
+        slices = random.normal(-0.5, 0.4, (batch, network.context, rows, columns)).astype(np.float32)
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(slices)).numpy()
+        try:
+            (found,) = runner.run([OUTPUT], {INPUT: slices})
+        except Exception as error:  # as above
+            raise InputError(
+                f"its graph holds for one size of slices only ({' '.join(str(error).split())[:200]})"
+            ) from error
+        difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
+        if not difference <= MOST_DIFFERENCE:
+            raise InputError(f"its graph computes something else, by {1000 * difference:g} HU")

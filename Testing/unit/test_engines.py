@@ -1,0 +1,260 @@
+"""Engines: ONNX Runtime and PyTorch compute the same, each is there where it can be, and graphs fit their weights."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import IPv2Lib
+import numpy as np
+import pytest
+from IPv2Lib.errors import BundleError, InputError, InputNote
+from IPv2Lib.inference import engines
+from IPv2Lib.inference.denoise import denoise
+from IPv2Lib.inference.engines import choose_engine
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume
+from IPv2Lib.models import bundle, graph
+from IPv2Lib.networks import registry
+
+pytest.importorskip("onnxruntime")
+BUNDLED = ("ipv2-fast", "ipv2-quality")
+CARD = {
+    "title": "Tiny", "description": "For tests.", "intended_use": "Tests.", "limits": "Of no use.",
+    "hu_range": [-1024, 3071], "training": {"data": [], "settings": {}, "seed": 0}, "metrics": {},
+}  # fmt: skip
+TINY = {"channels": [4, 8], "blocks": [1, 1]}
+MOST_HU = 0.01
+
+
+def noisy(shape=(3, 72, 61), dtype=np.float32) -> Volume:
+    ramp = np.linspace(-900, 300, shape[-1]) + np.zeros(shape)
+    return Volume((ramp + np.random.default_rng(0).normal(0, 60, shape)).astype(dtype), (0.7, 0.7, 1.25))
+
+
+def tiny(folder, name="unet", with_graph=True, seed=0, **arguments) -> bundle.Bundle:
+    """A small network whose weights are random."""
+    import torch
+
+    arguments = arguments or TINY
+    torch.manual_seed(seed)
+    network = registry.build(name, **arguments)
+    state = {key: value + 0.05 * torch.randn(value.shape) for key, value in network.state_dict().items()}
+    return bundle.save(folder, name, arguments, state, CARD, with_graph=with_graph)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> bundle.Bundle:
+    return tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def copied(model, tmp_path):
+    """A copy of the model to do harm to."""
+    return shutil.copytree(model.folder, tmp_path / "tiny")
+
+
+def change_card(folder, **changes) -> None:
+    path = folder / bundle.CARD_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def same(first: Volume, second: Volume, most: float = MOST_HU) -> bool:
+    return bool(np.abs(first.array.astype(float) - second.array).max() <= most)
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize(
+    "options", [{}, {"tile": 64}, {"batch": 2}, {"test_time_augmentation": True}, {"keep_outside_body": True}], ids=str
+)
+def test_the_engines_agree_on_the_bundled_models(name, options):
+    if options.get("test_time_augmentation") and name == "ipv2-quality":
+        pytest.skip("it takes long, and the other model shows it")
+    results = {
+        engine: denoise(noisy(), bundle.load(name), device="cpu", engine=engine, **options)
+        for engine in ("onnxruntime", "torch")
+    }
+    assert same(results["onnxruntime"].volume, results["torch"].volume)
+    assert not same(results["torch"].volume, noisy(), most=5)
+    for engine, result in results.items():
+        assert result.provenance["engine"] == engine and engine in result.provenance["versions"]
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 2), (2, 33, 130), (1, 128, 128)], ids=str)
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_the_engines_agree_on_odd_sizes_and_types(model, shape, dtype):
+    first, second = (
+        denoise(noisy(shape, dtype), model, device="cpu", engine=engine) for engine in ("onnxruntime", "torch")
+    )
+    assert first.volume.array.dtype == dtype
+    # A value at half of a HU can be rounded either way.
+    assert same(first.volume, second.volume, most=1 if dtype == np.int16 else MOST_HU)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("ipv2net", TINY),
+        ("redcnn", {"filters": 4}),
+        ("structkpn", {"filters": 4, "blocks": 1, "kernel": 3}),
+        ("unet", TINY),
+    ],
+)
+def test_networks_that_have_a_graph(tmp_path, name, arguments):
+    made = tiny(tmp_path / name, name, **arguments)
+    assert made.has_graph and choose_engine(made) == "onnxruntime"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "reason"),
+    [("ffm", {}, "Fourier"), ("dncnn", {"depth": 3, "filters": 4}, "merges its weights")],
+)
+def test_networks_that_have_none_say_why_and_run_on_pytorch(tmp_path, name, arguments, reason):
+    with pytest.warns(InputNote, match=f"PyTorch only: .*{reason}"):
+        made = tiny(tmp_path / name, name, **(arguments or {"channels": [4]}))
+    assert not made.has_graph and choose_engine(made) == "torch"
+    with pytest.raises(InputError, match="no graph for ONNX Runtime: choose engine 'torch'"):
+        choose_engine(made, "onnxruntime")
+
+
+def test_a_graph_holds_no_weights(model):
+    weights = (model.folder / bundle.WEIGHTS_FILE).stat().st_size
+    assert (model.folder / graph.GRAPH_FILE).stat().st_size < 40_000
+    import onnx
+
+    stored = onnx.load(model.folder / graph.GRAPH_FILE, load_external_data=False).graph.initializer
+    assert weights and not any(each.raw_data for each in stored if each.name in model.weights())
+
+
+def test_what_the_graph_is_does_not_decide_the_key(model, tmp_path):
+    assert tiny(tmp_path / "tiny", with_graph=False).key == model.key
+
+
+@pytest.mark.parametrize(
+    ("here", "device", "expected"),
+    [
+        ({"onnxruntime", "torch"}, "cpu", "onnxruntime"),
+        ({"torch"}, "cpu", "torch"),
+        ({"onnxruntime", "torch"}, "cuda", "torch"),
+        ({"onnxruntime"}, "cpu", "onnxruntime"),
+    ],
+)
+def test_the_engine_is_chosen_by_what_there_is(model, monkeypatch, here, device, expected):
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: name in here or None)
+    assert choose_engine(model, "auto", device) == expected
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "here", "message"),
+    [
+        ("tensorrt", "cpu", {"torch"}, "unknown engine 'tensorrt': choose one of auto, onnxruntime, torch"),
+        ("onnxruntime", "cuda", {"onnxruntime"}, "for the CPU, not for 'cuda'"),
+        ("onnxruntime", "cpu", {"torch"}, "onnxruntime is not installed: pip install onnxruntime"),
+        ("torch", "cpu", {"onnxruntime"}, "torch is not installed: pip install torch"),
+    ],
+)
+def test_engines_that_cannot_be(model, monkeypatch, engine, device, here, message):
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: name in here or None)
+    with pytest.raises(InputError, match=message):
+        choose_engine(model, engine, device)
+
+
+def test_a_model_without_a_graph_needs_pytorch(tmp_path, monkeypatch):
+    made = tiny(tmp_path / "tiny", with_graph=False)
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: name == "onnxruntime" or None)
+    with pytest.raises(InputError, match="torch is not installed, which model 'tiny' needs as it has no graph"):
+        choose_engine(made)
+
+
+def run(folder) -> None:
+    denoise(noisy(), bundle.load(folder), engine="onnxruntime", device="cpu")
+
+
+def test_a_damaged_graph(copied):
+    path = copied / graph.GRAPH_FILE
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(BundleError, match=r"graph\.onnx is truncated or changed"):
+        run(copied)
+    path.unlink()
+    with pytest.raises(BundleError, match=r"has no graph\.onnx: copy the model again"):
+        run(copied)
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph at all", bytes(1000)], ids=["empty", "text", "zeros"])
+def test_what_is_no_graph(copied, content):
+    (copied / graph.GRAPH_FILE).write_bytes(content)
+    facts = bundle.load(copied).card["graph"] | {"sha256": hashlib.sha256(content).hexdigest()}
+    change_card(copied, graph=facts)
+    with pytest.raises(BundleError, match=r"graph\.onnx: ONNX Runtime .* cannot run it .* or use --engine torch"):
+        run(copied)
+
+
+def test_the_graph_of_another_network(copied, tmp_path):
+    other = tiny(tmp_path / "other", channels=[4, 6], blocks=[1, 1])
+    shutil.copy(other.folder / graph.GRAPH_FILE, copied)
+    change_card(copied, graph=other.card["graph"])
+    with pytest.raises(BundleError, match="cannot run it"):
+        run(copied)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"sha256": "0"}, {"context": 0}, {"multiple": 1.5}, {"halo": 1 << 20}, {"more": 1}], ids=str
+)
+def test_cards_with_wrong_facts_of_a_graph(copied, wrong):
+    change_card(copied, graph=bundle.load(copied).card["graph"] | wrong)
+    with pytest.raises(BundleError, match="key 'graph'"):
+        bundle.load(copied)
+
+
+def test_memory_that_runs_out_leads_to_tiles(model, monkeypatch):
+    def hungry(self, slices):
+        if slices.shape[-1] > 100:
+            raise MemoryError("no room")
+        return slices[:, self.context // 2].copy()
+
+    monkeypatch.setattr(engines.OnnxEngine, "run", hungry)
+    monkeypatch.setattr(
+        engines.OnnxEngine,
+        "__init__",
+        lambda self, bundle: vars(self).update(version="1", context=1, multiple=1, halo=8),
+    )
+    result = denoise(noisy((1, 300, 300)), model, engine="onnxruntime", device="cpu")
+    assert result.provenance["tile"] == 64
+
+
+@pytest.fixture(scope="module")
+def no_pytorch(tmp_path_factory) -> Path:
+    """The packages that are installed here, but for PyTorch and what needs it."""
+    folder = tmp_path_factory.mktemp("packages")
+    for path in Path(np.__file__).parents[1].iterdir():
+        if not path.name.startswith(("torch", "functorch")) and path.suffix != ".pth":
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "line", ["denoise SCAN out.nrrd --statistics --json", "models", "evaluate SCAN SCAN", "denoise SCAN out.nrrd --tta"]
+)
+def test_commands_that_need_no_pytorch(model, no_pytorch, tmp_path, line):
+    scan = tmp_path / "scan.nrrd"
+    files.write(noisy((2, 40, 40), np.int16), scan)
+    if line.startswith("denoise"):
+        line += f" --model {model.folder}"
+    places = os.pathsep.join([str(Path(IPv2Lib.__file__).parents[1]), str(no_pytorch)])
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "IPv2Lib", *line.replace("SCAN", str(scan)).split()], capture_output=True,
+        text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": places},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_option_reaches_the_engine(model):
+    from IPv2Lib.inference.options import DenoiseOptions
+
+    assert dataclasses.asdict(DenoiseOptions())["engine"] == "auto"
+    with pytest.raises(InputError, match="engine"):
+        DenoiseOptions(engine="tensorrt")

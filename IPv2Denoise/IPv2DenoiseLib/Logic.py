@@ -429,10 +429,8 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         from .Tasks import phantomTask
 
         def finish(pair) -> tuple[vtkMRMLScalarVolumeNode, vtkMRMLScalarVolumeNode]:
-            uldct, ndct = pair
-            return volume_nodes.volume_to_node(uldct, "Phantom uLDCT"), volume_nodes.volume_to_node(
-                ndct, "Phantom NDCT"
-            )
+            names = "Phantom uLDCT", "Phantom NDCT"
+            return tuple(volume_nodes.volume_to_node(volume, name) for volume, name in zip(pair, names, strict=True))
 
         task = phantomTask(_("Make a sample pair"), size=size, slices=slices, finish=finish)
         return self.run("sample pair", task)

@@ -151,7 +151,7 @@ def test_where_nobody_can_be_asked_a_model_is_not_replaced_and_that_is_said(make
         host.click(ui.publishButton)
     said = "Nothing was published: there is a model mine already."
     assert ui.publishStatusLabel.text() == said and said in caplog.text and bundle.load("mine").hash == before
-    widget.logic.publish(dataset / "runs" / "other", "mine", overwrite=True)
+    widget.logic.publish(dataset / "runs" / "other", "mine", overwrite=True).wait()
     assert bundle.load("mine").hash != before
 
 

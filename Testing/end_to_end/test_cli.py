@@ -661,9 +661,9 @@ def test_train_makes_a_model_that_denoises(ipv2, clean, scan, tmp_path):
     outcome = ipv2("train", clean, "--out", run, "--model-out", packed, "--card", card, *TRAINING)
     assert outcome.code == 0, outcome.err
     trained = bundle.load(packed)
-    assert (trained.card["title"], trained.card["limits"]) == ("Mine", "All.")
-    assert trained.card["training"]["data"][0]["name"] == "1 scan"
-    assert trained.card["training"]["settings"]["ranges"]["dose"] == [0.05, 0.1]
+    assert (trained.card.title, trained.card.limits) == ("Mine", "All.")
+    assert trained.card.training["data"][0]["name"] == "1 scan"
+    assert trained.card.training["settings"]["ranges"]["dose"] == [0.05, 0.1]
     assert (run / "log.csv").exists()
     assert ipv2("denoise", scan, tmp_path / "out.nrrd", "--model", packed).code == 0
     going_on = ("--start-from", packed, "--variance-weight", 1, "--thickness", 1, 2)

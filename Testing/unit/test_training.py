@@ -248,7 +248,7 @@ def test_a_trained_network_removes_noise_and_is_published(chest, tmp_path):
     }
     published = publish(run, tmp_path / "model", card)
     assert bundle.load(tmp_path / "model").hash == published.hash
-    assert published.card["training"]["settings"]["steps"] == 400
+    assert published.card.training["settings"]["steps"] == 400
     block = make_block([chest], 99, 0, ranges=one_dose)
     result = denoise(chest.with_array(block.input), published).volume.array
     assert np.std(result - block.target) < 0.8 * np.std(block.input - block.target)

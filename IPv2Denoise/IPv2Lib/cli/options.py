@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from . import arguments
 if TYPE_CHECKING:
     from ..io.volume import Volume
     from ..models.bundle import Bundle
+    from ..models.card import ModelCard
     from ..parallel.cluster import Scheduler
     from .console import Console
 
@@ -141,7 +142,7 @@ class Notes:
                 self._console.note(text)
 
 
-def read(path: Path, notes: Notes | None, card: Mapping[str, Any] | None = None) -> tuple[Volume, list[str]]:
+def read(path: Path, notes: Notes | None, card: ModelCard | None = None) -> tuple[Volume, list[str]]:
     """Read a CT, and say what there is to know about it before anything is done with it.
 
     Parameters
@@ -149,7 +150,7 @@ def read(path: Path, notes: Notes | None, card: Mapping[str, Any] | None = None)
     path : Path
     notes : Notes or None
         None: what there is to know is only returned.
-    card : mapping, optional
+    card : ModelCard, optional
         Of the model that is to denoise it.
 
     Returns

@@ -248,7 +248,7 @@ def find(name: str | Path, temporary: Path, *, device: str = "auto") -> Denoiser
             raise BundleError(f"{error}; or {choices()}") from error
         raise
     facts = {"folder": model.folder.resolve().name, "sha256": model.hash}
-    return NetworkDenoiser(model.name, model.card["title"], model, facts, device)
+    return NetworkDenoiser(model.name, model.card.title, model, facts, device)
 
 
 def choices() -> str:

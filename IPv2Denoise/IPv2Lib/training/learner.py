@@ -116,9 +116,9 @@ class Learner:
             try:
                 network.load_state_dict(weights)
             except RuntimeError as error:
-                of_model = model.card["network"]
+                of_model = model.card.network
                 raise InputError(
-                    f"model {model.name} is a {of_model['name']} with {of_model['arguments']}, the run trains a "
+                    f"model {model.name} is a {of_model.name} with {of_model.arguments}, the run trains a "
                     f"{self.settings.network} with {self.settings.arguments}: start from a model of the same network"
                 ) from error
 

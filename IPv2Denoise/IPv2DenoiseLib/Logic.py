@@ -258,8 +258,8 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         ----------
         node : vtkMRMLScalarVolumeNode or vtkMRMLSequenceNode
         path : path
-            A name that ends in .nrrd, .nii, .nii.gz, .mha or .mhd. For a sequence a folder is made that is called so
-            without the suffix (and with a number, where that is there already), with one such file for each frame.
+            A name that ends in one of `formats.SUFFIXES`. For a sequence a folder is made that is called so without
+            the suffix (and with a number, where that is there already), with one such file for each frame.
         overwrite : bool
             Whether a file may be replaced that is no earlier output of IPv2.
         onProgress, onFinished, wait
@@ -276,17 +276,17 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             An unknown suffix, no permission, a full disk.
         """
         from IPv2Lib.errors import OutputError
-        from IPv2Lib.io import file_names, outputs
+        from IPv2Lib.io import formats
         from IPv2SlicerLib.scene.sequences import is_sequence
 
         from .Export import newFolder
 
         path = Path(path).absolute()
-        if not path.name.lower().endswith(outputs.SUFFIXES):
-            raise OutputError(f"{path.name} has no known suffix: end the name in {', '.join(outputs.SUFFIXES)}")
+        if not path.name.lower().endswith(formats.SUFFIXES):
+            raise OutputError(f"{path.name} has no known suffix: end the name in {formats.ENDINGS}")
         title = _("Save {name}").format(name=path.name)
         if is_sequence(node):
-            suffix = file_names.suffix(path)
+            suffix = formats.suffix(path)
             folder = newFolder(path.parent, path.name[: -len(suffix)])
             return self._convertFrames("save", title, node, folder, suffix, None, onProgress, onFinished, wait)
         return self._convert("save", title, node, path, None, overwrite, onProgress, onFinished, wait)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..inference.options import DenoiseOptions
+from ..io.formats import ENDINGS
 from ..parallel.options import GROUP, Workers
 from . import arguments
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 LOADING = "loading PyTorch"
 INPUT = "an NRRD, NIfTI or MetaImage file, or a folder with one DICOM series; values in HU"
-OUTPUT = "a file ending in .nrrd, .nii, .nii.gz, .mha or .mhd, or for a DICOM series a folder (NAME/)"
+OUTPUT = f"a file ending in {ENDINGS}, or for a DICOM series a folder (NAME/)"
 
 
 def add_prefer(command: argparse.ArgumentParser) -> None:

@@ -19,7 +19,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..io import outputs
-from ..io.outputs import PROVENANCE_FILE, SUFFIXES, unique_names
+from ..io.formats import BY_SUFFIX
+from ..io.outputs import PROVENANCE_FILE, unique_names
 from ..options import option
 from ..purification.settings import KERNELS, MATCHED
 from .patients import hidden, patient_of
@@ -412,7 +413,7 @@ def _in_folder(folder: Path) -> Iterator[tuple[Path, Case]]:
         yield folder, Case("", stages=folder)
         return
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    volumes = [entry for entry in entries if entry.is_file() and entry.name.lower().endswith((*SUFFIXES, ".nhdr"))]
+    volumes = [entry for entry in entries if entry.is_file() and entry.name.lower().endswith(tuple(BY_SUFFIX))]
     by_stem = dict(zip(unique_names(volumes), volumes, strict=True))
     if {"uldct", "ndct"} <= by_stem.keys():
         yield folder, Case("", ndct=by_stem["ndct"], uldct=by_stem["uldct"])

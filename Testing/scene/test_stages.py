@@ -87,7 +87,7 @@ def test_every_stage_is_a_node_in_a_folder_beside_the_source(fresh, uldct_node, 
     assert filed == [f"scan purification: {stage.title}" for stage in STAGES[1:]]
     for stage in STAGES:
         node = nodes.nodes[stage.key]
-        kind = "vtkMRMLLabelMapVolumeNode" if stage.kind == "mask" else "vtkMRMLScalarVolumeNode"
+        kind = "vtkMRMLLabelMapVolumeNode" if stage.entries else "vtkMRMLScalarVolumeNode"
         assert node.GetClassName() == kind
         np.testing.assert_allclose(volume_nodes.node_to_volume(node).affine, stages.uldct.affine, atol=1e-9)
     table = nodes.nodes["dark"].GetDisplayNode().GetColorNode()

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from IPv2Lib import options
 from IPv2Lib.cli import arguments, commands
 from IPv2Lib.datasets.preparation_settings import PreparationSettings
-from IPv2Lib.datasets.shards import PURIFIED, SPLITS, STRATEGIES
+from IPv2Lib.datasets.shards import SPLITS
+from IPv2Lib.datasets.strategies import PURIFIED, STRATEGIES
 from IPv2Lib.errors import InputError
 from IPv2Lib.evaluation.ablation import Budget
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings

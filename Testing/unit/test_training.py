@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from IPv2Lib.datasets.shards import STRATEGIES
+from IPv2Lib.datasets.strategies import STRATEGIES
 from IPv2Lib.errors import Cancelled, InputError, OutputError
 from IPv2Lib.inference.denoise import denoise
 from IPv2Lib.models import bundle

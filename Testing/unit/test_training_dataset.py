@@ -13,7 +13,8 @@ import torch
 from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare
-from IPv2Lib.datasets.shards import STRATEGIES, PurifiedDataset
+from IPv2Lib.datasets.shards import PurifiedDataset
+from IPv2Lib.datasets.strategies import STRATEGIES
 from IPv2Lib.errors import Cancelled, InputError, IPv2Error, OutputError
 from IPv2Lib.io import files
 from IPv2Lib.io.locks import owned

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..inference.options import DenoiseOptions
-from ..io.formats import ENDINGS
+from ..io.formats import ENDINGS, NAMES
 from ..parallel.options import GROUP, Workers
 from . import arguments
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .console import Console
 
 LOADING = "loading PyTorch"
-INPUT = "an NRRD, NIfTI or MetaImage file, or a folder with one DICOM series; values in HU"
+INPUT = f"an {NAMES} file, or a folder with one DICOM series; values in HU"
 OUTPUT = f"a file ending in {ENDINGS}, or for a DICOM series a folder (NAME/)"
 
 

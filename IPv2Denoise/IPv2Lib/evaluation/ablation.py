@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..datasets.shards import PURIFIED, SHARDS_FOLDER, PurifiedDataset
+from ..datasets.shards import SHARDS_FOLDER, PurifiedDataset
+from ..datasets.strategies import PURIFIED
 from ..errors import Cancelled, InputError
 from ..inference.denoisers import INPUT
 from ..io import atomic, outputs
@@ -129,7 +130,7 @@ def ablate(
     folder : path
         New, empty, or of an earlier ablation of this data set with this budget.
     strategies : sequence of str
-        Of `shards.STRATEGIES`.
+        Of `strategies.STRATEGIES`.
     network_names : sequence of str
         Of `registry.names()`.
     arguments : dict, optional

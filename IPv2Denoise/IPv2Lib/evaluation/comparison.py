@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ..datasets.shards import PURIFIED, SHARDS_FOLDER, PurifiedDataset, Shard
+from ..datasets.shards import SHARDS_FOLDER, PurifiedDataset, Shard
+from ..datasets.strategies import PURIFIED
 from ..errors import InputError, OutputError
 from ..io import atomic, outputs
 from ..io.locks import exclusive
@@ -116,7 +117,7 @@ def compare(
     reference : {"both", "ground_truth", "label"}
         Each has rows of its own; those of the ground truth come from the scans that have one.
     label_strategy : str
-        Whose test label is used: one of `shards.PURIFIED`, see `Shard.test_label`.
+        Whose test label is used: one of `strategies.PURIFIED`, see `Shard.test_label`.
     features : path, optional
         TorchScript network for Fréchet and kernel distances; `distances.RANDOM_CONV` if not given.
     flow_steps : int, optional

@@ -23,6 +23,7 @@ from ..io.formats import BY_SUFFIX
 from ..io.outputs import PROVENANCE_FILE, unique_names
 from ..options import option
 from ..purification.settings import KERNELS, MATCHED
+from ..simulation.settings import METHODS
 from .patients import hidden, patient_of
 from .shards import SPLITS
 
@@ -30,9 +31,6 @@ FRACTIONS = (0.7, 0.15, 0.15)
 """Of the patients, for training, validation and test."""
 
 MOST_MOTION_MM = 50.0
-
-METHODS = ("physical", "published")
-"""Of simulating noise, see `dose.simulate`."""
 
 SIMULATED = "simulated uLDCTs of INPUTs (a table has columns for these)"
 """Heading of the options of cases that a command simulates."""

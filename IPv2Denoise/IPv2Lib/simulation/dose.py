@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..io.volume import Volume, check_ct
 from ..progress import NO_PROGRESS, Progress
 from .projection import Kernel, back_project, detector_bins, filter_views, project
+from .settings import METHODS
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,6 @@ PHOTONS = 1.5e5  # per ray at full dose, a typical value
 ELECTRONIC_VARIANCE = 10.0  # photons²
 
 _SLICES_AT_ONCE = 8
-_METHODS = ("physical", "published")
 _DOING = "simulating dose"
 
 
@@ -351,8 +351,8 @@ def _reconstructed(sinogram: torch.Tensor, kernel: str | float | Kernel, shape: 
 
 
 def _check(ndct, dose, method, seed, photons, views, electronic_variance, source_dose) -> None:
-    if method not in _METHODS:
-        raise InputError(f"unknown simulation method {method!r}: use {' or '.join(_METHODS)}")
+    if method not in METHODS:
+        raise InputError(f"unknown simulation method {method!r}: use {' or '.join(METHODS)}")
     if not 0.0 < dose <= 1.0:
         raise InputError(f"dose fraction {dose:g} is out of range: use a number above 0 and up to 1 (0.02 is 2 %)")
     if seed < 0:

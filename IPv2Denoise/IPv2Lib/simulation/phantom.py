@@ -19,12 +19,12 @@ from ..analysis.region_labels import Region
 from ..errors import InputError
 from ..hounsfield import NO_DATA_HU
 from ..io.volume import Volume
+from .settings import LARGEST_MOTION_MM
 
 FIELD_OF_VIEW_MM = 350.0
 LENGTH_MM = 280.0
 """Height of the chest, from the liver to above the apex of the lung."""
 THICKEST_SLICE_MM = 5.0
-LARGEST_MOTION_MM = 30.0
 
 AIR, FAT, MUSCLE, BLOOD, LUNG = -1000.0, -105.0, 52.0, 42.0, -862.0
 CORTICAL, MARROW, CARTILAGE = 850.0, 170.0, 95.0

@@ -205,6 +205,21 @@ class TrainingSettings:
             raise InputError(f"network {self.network!r} has a loss of its own: leave loss and variance weight out")
 
 
+def _on_card(what: str) -> Any:
+    return option(None, f"{what} on the card", none="that of the run", metavar="TEXT")
+
+
+@dataclass(frozen=True)
+class PublishSettings:
+    """Options of `publishing.publish`; all but `last` are keys of the card."""
+
+    last: bool = option(False, "the weights of the last checkpoint, not the best ones")
+    title: str | None = _on_card("title")
+    description: str | None = _on_card("description")
+    intended_use: str | None = _on_card("intended use")
+    limits: str | None = _on_card("limits")
+
+
 def read_settings(run: Path | str) -> TrainingSettings:
     """Settings of a run on disk.
 

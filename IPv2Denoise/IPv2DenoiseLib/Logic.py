@@ -435,7 +435,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         -------
         IPv2SlicerLib.scene.stage_nodes.StageNodes; None without `wait`
         """
-        from IPv2Lib.purification.purification import needed_for_slice
+        from IPv2Lib.purification.purify import needed_for_slice
         from IPv2Lib.purification.settings import IPV2, MATCHED
         from IPv2SlicerLib.scene import stage_nodes, volume_nodes
 

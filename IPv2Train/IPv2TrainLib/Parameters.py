@@ -4,7 +4,7 @@ import enum
 from typing import Annotated
 
 from IPv2Lib.datasets.cases import Case
-from IPv2Lib.datasets.preparation_settings import PreparationSettings
+from IPv2Lib.datasets.settings import PreparationSettings
 from IPv2Lib.datasets.strategies import BY_NAME
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
 from IPv2Lib.training.settings import Ranges, TrainingSettings

@@ -19,7 +19,7 @@ from IPv2Lib.evaluation import agreement, measures
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import same_grid
 from IPv2Lib.models import bundle
-from IPv2Lib.purification import purification
+from IPv2Lib.purification import purify as purification
 from IPv2Lib.purification.settings import Settings
 from IPv2Lib.simulation import phantom
 from small_chest import small_chest, without_notes

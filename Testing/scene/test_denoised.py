@@ -12,7 +12,8 @@ from IPv2Lib.inference.denoise import blend, blend_and_subtract
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 vtk = pytest.importorskip("vtk")
 
-from IPv2SlicerLib.scene import rendering, volume_nodes  # noqa: E402
+import rendering  # noqa: E402
+from IPv2SlicerLib.scene import volume_nodes  # noqa: E402
 from IPv2SlicerLib.scene.blending import COLUMNS, can_set_strength, fill_region_table, set_strength  # noqa: E402
 from IPv2SlicerLib.scene.changes import subject_hierarchy, undoable_step  # noqa: E402
 from IPv2SlicerLib.scene.denoised_nodes import add_denoised, link_windows, remove_unused_outputs, show_denoised  # noqa: E402

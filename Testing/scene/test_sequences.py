@@ -15,7 +15,8 @@ from IPv2Lib.io.volume import Volume
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 
-from IPv2SlicerLib.scene import rendering, volume_nodes  # noqa: E402
+import rendering  # noqa: E402
+from IPv2SlicerLib.scene import volume_nodes  # noqa: E402
 from IPv2SlicerLib.scene.blending import can_set_strength, set_strength, strength_steps  # noqa: E402
 from IPv2SlicerLib.scene.changes import subject_hierarchy  # noqa: E402
 from IPv2SlicerLib.scene.denoised_nodes import add_denoised_sequence, remove_unused_outputs, show_denoised  # noqa: E402

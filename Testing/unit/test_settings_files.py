@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from IPv2Lib import options
 from IPv2Lib.cli import arguments, commands
-from IPv2Lib.datasets.preparation_settings import PreparationSettings
+from IPv2Lib.datasets.settings import PreparationSettings
 from IPv2Lib.datasets.shards import SPLITS
 from IPv2Lib.datasets.strategies import PURIFIED, STRATEGIES
 from IPv2Lib.errors import InputError
@@ -146,7 +146,7 @@ def of_train(words, folder):
 
 def of_purify(words, folder):
     scan = folder / "scan.nrrd"
-    return told(["purify", scan, scan, folder / "stages", *words], "purification.purification.purify").args[2]
+    return told(["purify", scan, scan, folder / "stages", *words], "purification.purify.purify").args[2]
 
 
 def of_prepare(words, folder):

@@ -21,7 +21,7 @@ from IPv2Lib.datasets.shards import PurifiedDataset, Shard, is_dataset
 from IPv2Lib.errors import InputError
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume
-from IPv2Lib.purification.purification import purify
+from IPv2Lib.purification.purify import purify
 from IPv2Lib.purification.settings import ABLATION, IPV1, Settings
 from IPv2Lib.simulation import phantom
 

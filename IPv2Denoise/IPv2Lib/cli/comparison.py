@@ -7,14 +7,16 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import Cancelled
 from . import arguments
 from .console import Console
 from .options import LOADING, aligned
 
-_DATASET = "a purified data set that 'ipv2 prepare' made"
+if TYPE_CHECKING:
+    from ..evaluation.ablation import Ablation
+    from ..evaluation.comparison import Comparison
 
 
 def _compare_options(command: argparse.ArgumentParser) -> None:
@@ -34,7 +36,7 @@ def _compare_options(command: argparse.ArgumentParser) -> None:
         "  ipv2 compare dataset --models ipv2-fast implicit --slices 10 --out quick\n"
         "  ipv2 compare dataset --models input tv nlm:0.8 ipv2-fast --out filters"
     )
-    command.add_argument("dataset", type=Path, metavar="DATASET", help=_DATASET)
+    _add_common(command, "comparison", ComparisonSettings)
     command.add_argument(
         "--models", nargs="+", required=True, metavar="NAME|FOLDER",
         help="'input' (the scan as it is), an installed model or a model's folder, the folder of a training run (its "
@@ -42,9 +44,6 @@ def _compare_options(command: argparse.ArgumentParser) -> None:
         f"{', '.join(FILTERS)}; tv:0.8 takes 0.8 times that strength. bm3d needs the package of that name, whose "
         "licence allows non-commercial use only",
     )  # fmt: skip
-    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new, or of an earlier comparison")
-    arguments.add_settings(command)
-    arguments.add(command, ComparisonSettings)
 
 
 def _compare(options: argparse.Namespace, console: Console) -> None:
@@ -60,13 +59,10 @@ def _compare(options: argparse.Namespace, console: Console) -> None:
         )  # fmt: skip
     except KeyboardInterrupt:
         raise Cancelled("stopped; the same command again goes on with what was measured") from None
-    for note in found.notes:
-        console.note(note)
-    console.result(
-        f"{_comparison_text(found.rows)}\n\n{found.files['table']} has all measures, {found.files['plot']} the curves",
-        command="compare", folder=str(found.folder), table=found.rows, notes=found.notes,
-        files={name: str(path) for name, path in found.files.items()},
-    )  # fmt: skip
+    text = (
+        f"{_comparison_text(found.rows)}\n\n{found.files['table']} has all measures, {found.files['plot']} the curves"
+    )
+    _say(console, text, found, found.notes, command="compare")
 
 
 def _ablation_options(command: argparse.ArgumentParser) -> None:
@@ -83,10 +79,7 @@ def _ablation_options(command: argparse.ArgumentParser) -> None:
         "  ipv2 ablation dataset --out ablation --seeds 3 --steps 600\n"
         "  ipv2 ablation dataset --out table --networks unet redcnn dncnn scunet --strategies ipv1 ipv2 --seeds 1"
     )
-    command.add_argument("dataset", type=Path, metavar="DATASET", help=_DATASET)
-    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new, or of an earlier ablation")
-    arguments.add_settings(command)
-    arguments.add(command, AblationSettings)
+    _add_common(command, "ablation", AblationSettings)
 
 
 def _ablation(options: argparse.Namespace, console: Console) -> None:
@@ -102,13 +95,22 @@ def _ablation(options: argparse.Namespace, console: Console) -> None:
         slices_per_case=settings.slices_per_case, progress=console.progress,
         late=console.leave,
     )  # fmt: skip
-    for note in found.comparison.notes:
+    text = "\n\n".join([_ablation_text(found.rows), *found.verdicts, f"{found.files['table']} has all measures"])
+    _say(console, text, found, found.comparison.notes, command="ablation", verdicts=found.verdicts)
+
+
+def _add_common(command: argparse.ArgumentParser, what: str, kind: type) -> None:
+    command.add_argument("dataset", type=Path, metavar="DATASET", help="a purified data set that 'ipv2 prepare' made")
+    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help=f"new, or of an earlier {what}")
+    arguments.add_settings(command)
+    arguments.add(command, kind)
+
+
+def _say(console: Console, text: str, found: Comparison | Ablation, notes: list[str], **more: Any) -> None:
+    for note in notes:
         console.note(note)
-    console.result(
-        "\n\n".join([_ablation_text(found.rows), *found.verdicts, f"{found.files['table']} has all measures"]),
-        command="ablation", folder=str(found.folder), table=found.rows, verdicts=found.verdicts,
-        notes=found.comparison.notes, files={name: str(path) for name, path in found.files.items()},
-    )  # fmt: skip
+    files = {name: str(path) for name, path in found.files.items()}
+    console.result(text, folder=str(found.folder), table=found.rows, notes=notes, files=files, **more)
 
 
 def _comparison_text(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -15,7 +15,7 @@ from ..evaluation.measures import BY_NAME
 from ..inference.denoise import denoise
 from ..io import figures, files
 from ..progress import NO_PROGRESS, Progress
-from ..purification.purification import IPV2, purify
+from ..purification.purify import IPV2, purify
 from ..simulation import phantom
 from . import pictures, report
 from .options import aligned

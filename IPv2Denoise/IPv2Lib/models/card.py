@@ -40,8 +40,8 @@ class TrainingData:
     citation: str
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+_SOURCE = [each.name for each in dataclasses.fields(TrainingData)]
+_TRAINING = '{"data": [{"name", "licence", "citation"}, ...], "settings": {...}, "seed": integer}'
 
 
 def is_name(value: Any) -> bool:
@@ -49,57 +49,43 @@ def is_name(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value) is not None
 
 
-def _is_network(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and set(value) == {"name", "arguments"}
-        and isinstance(value["name"], str)
-        and isinstance(value["arguments"], dict)
-    )
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _is_range(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and all(type(number) in (int, float) and abs(number) <= 1e5 for number in value)
-        and value[0] < value[1]
-    )
+    if not (isinstance(value, list) and len(value) == 2):
+        return False
+    return all(type(number) in (int, float) and abs(number) <= 1e5 for number in value) and value[0] < value[1]
+
+
+def _is_network(value: Any) -> bool:
+    kinds = {"name": str, "arguments": dict}
+    return isinstance(value, dict) and {key: type(each) for key, each in value.items()} == kinds
 
 
 def _is_training(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("data"), list)
-        and all(_is_source(source) for source in value["data"])
-        and isinstance(value.get("settings"), dict)
-        and type(value.get("seed")) is int
+    if not isinstance(value, dict) or type(value.get("seed")) is not int or not isinstance(value.get("settings"), dict):
+        return False
+    data = value.get("data")
+    return isinstance(data, list) and all(
+        isinstance(source, dict) and all(_is_text(source.get(key)) for key in _SOURCE) for source in data
     )
-
-
-def _is_source(value: Any) -> bool:
-    return isinstance(value, dict) and all(_is_text(value.get(each.name)) for each in dataclasses.fields(TrainingData))
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
-
-
-def _is_default(value: Any) -> bool:
-    return isinstance(value, bool) or value in ("cpu", "gpu")
-
-
-def _is_noise(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value <= 1000
 
 
 def _matches(pattern: str) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
-def _must(meet: Callable[[Any], bool], expectation: str, decides: bool = False) -> dict[str, Any]:
-    """Of a key: its check, the check in words, and whether it decides what a model makes of a scan."""
-    return {"meet": meet, "expectation": expectation, "decides": decides}
+def _must(be: str, meet: Callable[[Any], bool], decides: bool = False) -> dict[str, Any]:
+    """Of a key: what it must be in words, the check, and whether it decides what a model makes of a scan."""
+    return {"be": be, "meet": meet, "decides": decides}
+
+
+_TEXT = _must("a text", _is_text)
+_NOISE = _must(
+    "a number from 0 to 1000", lambda value: type(value) in (int, float) and 0 <= value <= 1000, decides=True
+)
 
 
 @dataclass(frozen=True)
@@ -135,28 +121,32 @@ class ModelCard:
         Lowest and highest σ of the noise in soft tissue that it was trained on, in HU.
     """
 
-    format_version: int = field(metadata=_must(lambda value: True, _VERSIONS))
-    name: str = field(metadata=_must(is_name, "a text of letters, digits, '.', '_' and '-'"))
-    title: str = field(metadata=_must(_is_text, "a text"))
-    description: str = field(metadata=_must(_is_text, "a text"))
-    intended_use: str = field(metadata=_must(_is_text, "a text"))
-    limits: str = field(metadata=_must(_is_text, "a text"))
-    network: CardNetwork = field(metadata=_must(_is_network, '{"name": text, "arguments": {...}}', decides=True))
-    hu_range: tuple[float, float] = field(metadata=_must(_is_range, "[lowest, highest] HU", decides=True))
-    training: dict[str, Any] = field(
+    format_version: int = field(metadata=_must(_VERSIONS, lambda value: True))
+    name: str = field(metadata=_must("a text of letters, digits, '.', '_' and '-'", is_name))
+    title: str = field(metadata=_TEXT)
+    description: str = field(metadata=_TEXT)
+    intended_use: str = field(metadata=_TEXT)
+    limits: str = field(metadata=_TEXT)
+    network: CardNetwork = field(metadata=_must('{"name": text, "arguments": {...}}', _is_network, decides=True))
+    hu_range: tuple[float, float] = field(metadata=_must("[lowest, highest] HU", _is_range, decides=True))
+    training: dict[str, Any] = field(metadata=_must(_TRAINING, _is_training))
+    metrics: dict[str, Any] = field(metadata=_must("an object", lambda value: isinstance(value, dict)))
+    sha256: str = field(metadata=_must("64 hexadecimal digits", _matches("[0-9a-f]{64}"), decides=True))
+    created: str = field(metadata=_must("a date, YYYY-MM-DD", _matches(r"\d{4}-\d{2}-\d{2}")))
+    versions: dict[str, str] = field(
         metadata=_must(
-            _is_training, '{"data": [{"name", "licence", "citation"}, ...], "settings": {...}, "seed": integer}'
+            "an object of texts",
+            lambda value: isinstance(value, dict) and all(isinstance(each, str) for each in value.values()),
         )
     )
-    metrics: dict[str, Any] = field(metadata=_must(lambda value: isinstance(value, dict), "an object"))
-    sha256: str = field(metadata=_must(_matches("[0-9a-f]{64}"), "64 hexadecimal digits", decides=True))
-    created: str = field(metadata=_must(_matches(r"\d{4}-\d{2}-\d{2}"), "a date, YYYY-MM-DD"))
-    versions: dict[str, str] = field(metadata=_must(_are_texts, "an object of texts"))
-    default: bool | str = field(default=False, metadata=_must(_is_default, "true, false, 'cpu' or 'gpu'"))
-    residual_noise_hu: float = field(default=0.0, metadata=_must(_is_noise, "a number from 0 to 1000", decides=True))
+    default: bool | str = field(
+        default=False,
+        metadata=_must("true, false, 'cpu' or 'gpu'", lambda value: type(value) is bool or value in ("cpu", "gpu")),
+    )
+    residual_noise_hu: float = field(default=0.0, metadata=_NOISE)
     noise_hu: tuple[float, float] | None = field(
         default=None,
-        metadata=_must(lambda value: _is_range(value) and value[0] >= 0, "[lowest, highest] σ in HU, both 0 or more"),
+        metadata=_must("[lowest, highest] σ in HU, both 0 or more", lambda value: _is_range(value) and value[0] >= 0),
     )
 
     @classmethod
@@ -175,13 +165,10 @@ class ModelCard:
             raise BundleError(f"key 'format_version' is {version!r}, not {_VERSIONS}; update this program")
         keys = {each.name: each for each in dataclasses.fields(cls)}
         for key, declared in keys.items():
-            if key not in values:
-                if declared.default is not MISSING:
-                    continue
-                raise BundleError(f"key {key!r} is missing; it must be {declared.metadata['expectation']}")
-            if not declared.metadata["meet"](values[key]):
-                expectation = declared.metadata["expectation"]
-                raise BundleError(f"key {key!r} is {_short(values[key])}; it must be {expectation}")
+            if key not in values and declared.default is MISSING:
+                raise BundleError(f"key {key!r} is missing; it must be {declared.metadata['be']}")
+            if key in values and not declared.metadata["meet"](values[key]):
+                raise BundleError(f"key {key!r} is {_short(values[key])}; it must be {declared.metadata['be']}")
         if unknown := sorted(set(values) - set(keys)):
             raise BundleError(f"key {unknown[0]!r} is unknown; remove it or update this program")
         if (network := values["network"]["name"]) not in registry.names():
@@ -203,8 +190,7 @@ class ModelCard:
     @property
     def trained_on(self) -> list[TrainingData]:
         """The data that it was trained on."""
-        names = [each.name for each in dataclasses.fields(TrainingData)]
-        return [TrainingData(**{name: source[name] for name in names}) for source in self.training["data"]]
+        return [TrainingData(**{key: source[key] for key in _SOURCE}) for source in self.training["data"]]
 
 
 def read(path: Path) -> ModelCard:

@@ -41,13 +41,9 @@ class PhantomSettings:
     slices: int = option(24, "slices, from the middle of the lungs", unit="", low=1)
     dose: float = option(0.02, "dose fraction of the uLDCT", unit="", above=0, high=1, label="dose fraction")
     motion: float = option(
-        8.0,
-        "respiratory motion between the scans",
-        unit="mm",
-        low=-LARGEST_MOTION_MM,
-        high=LARGEST_MOTION_MM,
+        8.0, "respiratory motion between the scans", unit="mm", low=-LARGEST_MOTION_MM, high=LARGEST_MOTION_MM,
         metavar="MM",
-    )
+    )  # fmt: skip
     seed: int = option(0, "another number, another chest", unit="", low=0)
 
     def __post_init__(self):

@@ -1,7 +1,7 @@
 """Image purification: from a uLDCT/NDCT pair of one patient, images whose anatomy agrees.
 
 Owns the order of the steps of IPv1 and IPv2 (Gong & Yu, arXiv 2510.07492 and 2602.19314), of a whole pair, of some
-slices or of one. What the steps are to do is in `strategies`; they are the work of `masks`, `dose`, `weak_denoiser`
+slices or of one. What the steps are to do is in `settings`; they are the work of `masks`, `dose`, `weak_denoiser`
 and `mixing`.
 """
 
@@ -111,16 +111,6 @@ def check_pair(uldct: Volume, ndct: Volume) -> None:
             f"the NDCT covers {100 * overlap:.0f} % of the uLDCT, at least {100 * SMALLEST_OVERLAP:.0f} % is needed: "
             "check that both are of one patient and one examination, or align the two scans first"
         )
-
-
-def purify_slice(uldct: Volume, ndct: Volume, slice_index: int | None = None, settings: Settings = IPV2) -> Stages:
-    """`purify` of one slice of the uLDCT: the same values that it has in the whole, at once.
-
-    Parameters, returns, raises
-        As `needed_for_slice`.
-    """
-    one, near, first_slice = needed_for_slice(uldct, ndct, slice_index, settings)
-    return purify(one, near, settings, first_slice=first_slice)
 
 
 def needed_for_slice(

@@ -9,6 +9,7 @@ from IPv2Lib.colors import nice_limit
 from IPv2Lib.errors import InputError, OutputError
 from IPv2Lib.purification.purify import needed_for_slice, purify
 from IPv2Lib.purification.settings import IPV1, Settings
+from IPv2Lib.purification.stage_files import read_stages
 from IPv2Lib.purification.stages import CM2_ENTRIES, DARK_ENTRIES
 from IPv2Lib.simulation import phantom
 
@@ -23,7 +24,6 @@ from IPv2SlicerLib.scene.stage_nodes import (  # noqa: E402
     add_stages,
     export_stages,
     find_stages,
-    read_stages,
     remove_stages,
     show_stage,
     show_stages_side_by_side,

@@ -14,11 +14,11 @@ from IPv2Lib.models import bundle
 from IPv2Lib.progress import Progress
 from IPv2Lib.simulation import phantom
 from IPv2Lib.simulation.breathing import with_motion
-from IPv2Lib.training.learner import load_network
 from IPv2Lib.training.loop import train
 from IPv2Lib.training.on_the_fly import make_block
 from IPv2Lib.training.publishing import publish
 from IPv2Lib.training.settings import Ranges, TrainingSettings, read_settings
+from networks_of_runs import load_network
 
 SMALL = {"channels": [8, 8], "blocks": [1, 1]}
 

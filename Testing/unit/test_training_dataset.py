@@ -24,7 +24,7 @@ from IPv2Lib.progress import Progress
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.batches import hold, on_the_fly_batch
 from IPv2Lib.training.distributed import Processes
-from IPv2Lib.training.learner import Learner, is_recorded, load_network, load_weights
+from IPv2Lib.training.learner import Learner, is_recorded, load_weights
 from IPv2Lib.training.loop import train
 from IPv2Lib.training.on_the_fly import Block
 from IPv2Lib.training.publishing import publish
@@ -32,6 +32,7 @@ from IPv2Lib.training.run_folder import read_run, request, validation_slice
 from IPv2Lib.training.settings import Ranges, TrainingSettings, read_settings
 from IPv2Lib.training.sources import open_source
 from IPv2Lib.training.validation import Validation
+from networks_of_runs import load_network
 
 SMALL = {"channels": [8, 8], "blocks": [1, 1]}
 SIZE = 48

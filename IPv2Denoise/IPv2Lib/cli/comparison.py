@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,8 @@ from ..errors import Cancelled
 from . import arguments
 from .console import Console
 from .options import LOADING, aligned
+
+Row = Mapping[str, Any]
 
 if TYPE_CHECKING:
     from ..evaluation.ablation import Ablation
@@ -84,17 +86,11 @@ def _ablation_options(command: argparse.ArgumentParser) -> None:
 
 def _ablation(options: argparse.Namespace, console: Console) -> None:
     console.progress.report(0.0, LOADING)
-    from ..evaluation.ablation import Budget, ablate
+    from ..evaluation.ablation import ablate
     from ..evaluation.settings import AblationSettings
 
     settings = arguments.chosen(options, AblationSettings())
-    budget = Budget(settings.steps, settings.batch, settings.patch, settings.learning_rate, settings.device)
-    found = ablate(
-        options.dataset, options.out, strategies=settings.strategies, network_names=settings.networks,
-        arguments=settings.arguments, seeds=settings.seeds, budget=budget, split=settings.split,
-        slices_per_case=settings.slices_per_case, progress=console.progress,
-        late=console.leave,
-    )  # fmt: skip
+    found = ablate(options.dataset, options.out, progress=console.progress, late=console.leave, **vars(settings))
     text = "\n\n".join([_ablation_text(found.rows), *found.verdicts, f"{found.files['table']} has all measures"])
     _say(console, text, found, found.comparison.notes, command="ablation", verdicts=found.verdicts)
 
@@ -113,44 +109,37 @@ def _say(console: Console, text: str, found: Comparison | Ablation, notes: list[
     console.result(text, folder=str(found.folder), table=found.rows, notes=notes, files=files, **more)
 
 
-def _comparison_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The main measures, a block for each reference."""
+def _comparison_text(rows: Sequence[Row]) -> str:
+    """The main measures with their intervals."""
     from ..evaluation.comparison_plot import counted
-    from ..evaluation.measures import TERMINAL, shown_in, spread
 
-    measures = shown_in(TERMINAL)
-    blocks = []
-    for reference in dict.fromkeys(row["reference"] for row in rows):
-        own = [row for row in rows if row["reference"] == reference]
-        cells = [["", *(row["method"] for row in own)]]
-        cells += [
-            [measure.title_with_unit, *(spread(row, measure, " low", " high") for row in own)] for measure in measures
-        ]
-        of = f"{counted(own[0]['patients'], 'patient')}, {counted(own[0]['slices'], 'slice')}"
-        head = f"Against the {reference}: {of}"
-        if own[0]["resampled"]:
-            head += f"; 95 % intervals over {own[0]['resampled']}"
-        blocks.append(f"{head}\n{aligned(cells)}")
-    return "\n\n".join(blocks)
+    def head(own: list[Row]) -> str:
+        of = f": {counted(own[0]['patients'], 'patient')}, {counted(own[0]['slices'], 'slice')}"
+        return of + (f"; 95 % intervals over {own[0]['resampled']}" if own[0]["resampled"] else "")
+
+    return _text(rows, lambda row: row["method"], head, " low", " high")
 
 
-def _ablation_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Mean and range over seeds of the main measures, a block for each reference."""
-    from ..evaluation.measures import TERMINAL, shown_in, spread
-
-    measures = shown_in(TERMINAL)
+def _ablation_text(rows: Sequence[Row]) -> str:
+    """Mean and range over seeds of the main measures."""
     several = len({row["network"] for row in rows if row["network"]}) > 1
+
+    def name(row: Row) -> str:
+        return f"{row['network']} {row['strategy']}".strip() if several else row["strategy"]
+
+    return _text(rows, name, lambda own: f", mean (and range) over {own[-1]['seeds']} seeds", " min", " max")
+
+
+def _text(rows: Sequence[Row], name: Callable[[Row], str], head: Callable[[list[Row]], str], *ends: str) -> str:
+    """A block for each reference: its head, and a column for each of its rows."""
+    from ..evaluation.measures import TERMINAL, shown_in, spread
+
     blocks = []
     for reference in dict.fromkeys(row["reference"] for row in rows):
         own = [row for row in rows if row["reference"] == reference]
-        names = [f"{row['network']} {row['strategy']}".strip() if several else row["strategy"] for row in own]
-        cells = [["", *(measure.title_with_unit for measure in measures)]]
-        cells += [
-            [name, *(spread(row, measure, " min", " max") for measure in measures)]
-            for name, row in zip(names, own, strict=True)
-        ]
-        turned = list(zip(*cells, strict=True))
-        blocks.append(f"Against the {reference}, mean (and range) over {own[-1]['seeds']} seeds\n{aligned(turned)}")
+        cells = [["", *map(name, own)]]
+        cells += [[each.title_with_unit, *(spread(row, each, *ends) for row in own)] for each in shown_in(TERMINAL)]
+        blocks.append(f"Against the {reference}{head(own)}\n{aligned(cells)}")
     return "\n\n".join(blocks)
 
 

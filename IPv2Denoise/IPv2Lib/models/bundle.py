@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..networks.registry import Network
 
 WEIGHTS_FILE = "model.safetensors"
+HU_RANGE = (-3000, 4000)  # of what is trained here: beyond nearly all that noise makes of a chest
 _FEW_WEIGHTS = 1_000_000  # are soon made, and then it can be said what does not fit
 _MOST_WEIGHTS_BYTES = 4 << 30
 

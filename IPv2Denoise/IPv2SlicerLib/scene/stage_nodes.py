@@ -19,7 +19,6 @@ from IPv2Lib.hounsfield import LUNG_LEVEL, LUNG_WINDOW
 from IPv2Lib.io.volume import Volume, same_grid
 from IPv2Lib.purification import stage_files
 from IPv2Lib.purification.settings import Settings
-from IPv2Lib.purification.stage_files import read_stages
 from IPv2Lib.purification.stages import STAGES as stages_table
 from IPv2Lib.purification.stages import Stage, Stages
 
@@ -37,22 +36,6 @@ from .volume_nodes import (
     set_provenance,
     show_window,
 )
-
-__all__ = [
-    "STAGES",
-    "Stage",
-    "StageNodes",
-    "add_stages",
-    "export_stages",
-    "find_stages",
-    "read_stages",
-    "remove_stages",
-    "show_stage",
-    "show_stages_side_by_side",
-    "stage_list",
-    "stages_of",
-]
-
 
 STAGES = tuple(dict.fromkeys(stage.shown_in or stage for stage in stages_table))
 """What people see, in the order of the method; the key "dark" stands for both dark masks."""

@@ -193,12 +193,7 @@ class _Scan:
     def origin(self) -> Origin:
         return Origin(self.shard.case, self.shard.patient, self.shard.key, tuple(self.slices))
 
-    def measured(
-        self,
-        method: Denoiser | None,
-        parts: Path,
-        progress: Progress,
-    ) -> dict[str, SliceSums]:
+    def measured(self, method: Denoiser | None, parts: Path, progress: Progress) -> dict[str, SliceSums]:
         """What a method, or the reference itself, gives by reference; read where it was measured before."""
         path = parts / f"{self._key(method)}.npz"
         sums = _read_part(path, self.references)

@@ -39,11 +39,7 @@ def stage_file(name: str) -> str:
 
 
 def write_stages(
-    stages: Stages,
-    folder: Path,
-    *,
-    compress: bool = True,
-    progress: Progress = NO_PROGRESS,
+    stages: Stages, folder: Path, *, compress: bool = True, progress: Progress = NO_PROGRESS
 ) -> dict[str, str]:
     """Write every stage that was made into an existing folder.
 

@@ -107,14 +107,9 @@ def make_block(
     def noise(image: np.ndarray) -> np.ndarray:
         attenuating, passing = modulated(image, spacing_mm, modulation)
         simulated = physical_noise(
-            attenuating,
-            spacing_mm,
-            dose * photons * passing,
-            kernel=gain,
-            views=_VIEWS,
-            electronic_variance=variance,
-            seeds=rng.integers(2**62, size=len(image)),
-        )
+            attenuating, spacing_mm, dose * photons * passing, kernel=gain, views=_VIEWS,
+            electronic_variance=variance, seeds=rng.integers(2**62, size=len(image)),
+        )  # fmt: skip
         return _correlated(simulated, blur_z)
 
     def block(image: np.ndarray, noise: np.ndarray, target: np.ndarray) -> Block:

@@ -7,6 +7,7 @@ from typing import Any
 import qt
 from IPv2Lib.inference.denoise import VIEWS
 from IPv2Lib.models import bundle
+from IPv2Lib.models.card import ModelCard
 from IPv2SlicerLib.widgets.Folders import openFolder
 from IPv2SlicerLib.widgets.JobLog import JobLog
 from IPv2SlicerLib.widgets.Messages import about, sentence
@@ -47,13 +48,13 @@ class AdvancedSection(Section):
         self._onClick(ui.measureDevicesButton, self._onMeasure)
         ui.furtherVolumesList.itemChanged.connect(self._onFurtherChanged)
 
-    def card(self) -> dict[str, Any]:
-        """The card of the chosen model; empty if it is not usable."""
+    def card(self) -> ModelCard | None:
+        """The card of the chosen model; none if it is not usable."""
         if not self._parameterNode:
-            return {}
+            return None
         name, device = self._parameterNode.model, self._parameterNode.device
         chosen = self._models.get(name) if name else self._defaultModel(device)
-        return chosen.card if chosen else {}
+        return chosen.card if chosen else None
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node, or none."""
@@ -198,18 +199,18 @@ class AdvancedSection(Section):
 def cardHtml(model: bundle.Bundle) -> str:
     """The card of a model for people."""
     card = model.card
-    sources = "; ".join(f"{item['name']} ({item['licence']})" for item in card["training"]["data"])
+    sources = "; ".join(f"{each.name} ({each.licence})" for each in card.trained_on)
     rows = [
-        (_("For"), card["intended_use"]),
-        (_("Limits"), card["limits"]),
-        (_("Network"), card["network"]["name"]),
+        (_("For"), card.intended_use),
+        (_("Limits"), card.limits),
+        (_("Network"), card.network.name),
         (_("Trained on"), sources),
-        (_("Created"), card["created"]),
+        (_("Created"), card.created),
         (_("SHA-256"), f"{model.hash[:16]}…"),
         (_("Folder"), str(model.folder)),
     ]
     text = "".join(f"<p><b>{html.escape(name)}:</b> {html.escape(str(value))}</p>" for name, value in rows)
-    return f"<p><b>{html.escape(card['title'])}</b></p><p>{html.escape(card['description'])}</p>{text}"
+    return f"<p><b>{html.escape(card.title)}</b></p><p>{html.escape(card.description)}</p>{text}"
 
 
 def deviceText(device: dict[str, Any], slices: float | None) -> str:

@@ -4,6 +4,7 @@ import slicer
 import vtk
 from IPv2Lib.errors import InputError
 from IPv2Lib.inference.options import DenoiseOptions
+from IPv2Lib.models.card import ModelCard
 from IPv2SlicerLib.widgets.Messages import sentence
 from IPv2SlicerLib.widgets.Options import optionsOf
 from IPv2SlicerLib.widgets.Section import Section
@@ -250,13 +251,13 @@ def chosenOutput(output, node):
     return None if lost and not confirm(question.format(lost=lost, name=node.GetName())) else output
 
 
-def concerns(node, card: dict) -> list[str]:
+def concerns(node, card: ModelCard | None) -> list[str]:
     """What to know before this node is denoised with the model of this card; an unusable one has its say at the start.
 
     Parameters
     ----------
     node : vtkMRMLScalarVolumeNode or vtkMRMLSequenceNode
-    card : dict
+    card : ModelCard or None
     """
     from IPv2Lib.analysis import suitability
     from IPv2SlicerLib.scene import volume_nodes

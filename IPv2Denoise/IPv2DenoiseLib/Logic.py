@@ -237,8 +237,8 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         ----------
         node : vtkMRMLScalarVolumeNode or vtkMRMLSequenceNode
         path : path
-            A name that ends in .nrrd, .nii, .nii.gz, .mha or .mhd. For a sequence a folder is made that is called so
-            without the suffix (and with a number, where that is there already), with one such file for each frame.
+            A name that ends in one of `formats.SUFFIXES`. For a sequence a folder is made that is called so without
+            the suffix (and with a number, where that is there already), with one such file for each frame.
         overwrite : bool
             Whether a file may be replaced that is no earlier output of IPv2.
 
@@ -253,17 +253,17 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             An unknown suffix, no permission, a full disk.
         """
         from IPv2Lib.errors import OutputError
-        from IPv2Lib.io import file_names, outputs
+        from IPv2Lib.io import formats
         from IPv2SlicerLib.scene.sequences import is_sequence
 
         from .Export import newFolder
 
         path = Path(path).absolute()
-        if not path.name.lower().endswith(outputs.SUFFIXES):
-            raise OutputError(f"{path.name} has no known suffix: end the name in {', '.join(outputs.SUFFIXES)}")
+        if not path.name.lower().endswith(formats.SUFFIXES):
+            raise OutputError(f"{path.name} has no known suffix: end the name in {formats.ENDINGS}")
         title = _("Save {name}").format(name=path.name)
         if is_sequence(node):
-            suffix = file_names.suffix(path)
+            suffix = formats.suffix(path)
             folder = newFolder(path.parent, path.name[: -len(suffix)])
             return self._convertFrames("save", title, node, folder, suffix, None)
         return self._convert("save", title, node, path, None, overwrite)
@@ -386,7 +386,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         Job
             Its result are `IPv2SlicerLib.scene.stage_nodes.StageNodes`.
         """
-        from IPv2Lib.purification.purification import needed_for_slice
+        from IPv2Lib.purification.purify import needed_for_slice
         from IPv2Lib.purification.settings import IPV2, MATCHED
         from IPv2SlicerLib.scene import stage_nodes, volume_nodes
 

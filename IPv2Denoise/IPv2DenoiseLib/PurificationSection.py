@@ -3,6 +3,7 @@
 import qt
 import slicer
 from IPv2Lib.errors import InputError
+from IPv2Lib.io import formats
 from IPv2Lib.purification.settings import IPV1, IPV2, Settings
 from IPv2SlicerLib.scene.Loading import loadScan
 from IPv2SlicerLib.widgets.Messages import sentence
@@ -100,7 +101,7 @@ class PurificationSection(Section):
             slicer.util.mainWindow(),
             _("Load a CT in HU"),
             "",
-            _("Volumes (*.nrrd *.nhdr *.nii *.nii.gz *.mha *.mhd);;All files (*)"),
+            _("Volumes {suffixes};;All files (*)").format(suffixes=formats.WILDCARDS),
         )
         self._load(path, parameter)
 

@@ -194,7 +194,7 @@ def legendHtml(stages) -> str:
 
     Parameters
     ----------
-    stages : iterable of IPv2SlicerLib.scene.stage_nodes.Stage
+    stages : iterable of IPv2Lib.purification.stages.Stage
     """
     entries = {(name, rgb): None for stage in stages for value, name, rgb in stage.entries if value}
     return " ".join(

@@ -13,7 +13,7 @@ from IPv2Lib.analysis.region_statistics import StrengthStatistics
 from IPv2Lib.cli import convert_frames
 from IPv2Lib.inference.denoise import Blended, blend_and_subtract
 from IPv2Lib.inference.options import DenoiseOptions
-from IPv2Lib.io import file_names, files, outputs, settings_file
+from IPv2Lib.io import files, formats, outputs, settings_file
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.purification.settings import Settings
 from IPv2Lib.purification.stage_files import read_stages
@@ -145,7 +145,7 @@ def convertTask(
     def prepare(folder: Path) -> list[str | Path]:
         _stage(folder, volume, facts, source)
         # A slash makes every name a folder's, also one with a dot.
-        output = target if file_names.suffix(target) in file_names.SUFFIXES else f"{target}/"
+        output = target if formats.suffix(target) in formats.SUFFIXES else f"{target}/"
         like = ["--like", folder / SOURCE] if source is not None else []
         return ["convert", folder / VOLUME, output, *like, *(["--overwrite"] if overwrite else [])]
 

@@ -74,7 +74,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
             All that the data set consists of.
         dataset : path
             Its folder.
-        settings : IPv2Lib.datasets.preparation_settings.PreparationSettings, optional
+        settings : IPv2Lib.datasets.settings.PreparationSettings, optional
 
         Returns
         -------
@@ -88,7 +88,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
             The cases cannot be used (`IPv2Lib.datasets.cases.check_cases`), or none of them could be purified.
         """
         from IPv2Lib.datasets.cases import check_cases
-        from IPv2Lib.datasets.preparation_settings import PreparationSettings
+        from IPv2Lib.datasets.settings import PreparationSettings
 
         from .Tasks import prepareTask
 

@@ -38,7 +38,7 @@ class IPv2TrainTest(ScriptedLoadableModuleTest):
         """Purify, train with a pause, compare, publish, and denoise with the model that came out."""
         import numpy as np
         from IPv2DenoiseLib.Logic import IPv2DenoiseLogic
-        from IPv2Lib.datasets.preparation_settings import PreparationSettings
+        from IPv2Lib.datasets.settings import PreparationSettings
         from IPv2Lib.evaluation.settings import ComparisonSettings
         from IPv2Lib.simulation import phantom
         from IPv2Lib.training.run_folder import read_run

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from IPv2Lib.datasets.cases import Case, write_table
-from IPv2Lib.datasets.preparation_settings import PreparationSettings
+from IPv2Lib.datasets.settings import PreparationSettings
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
 from IPv2Lib.io import settings_file
 from IPv2Lib.training.run_folder import RunState, read_run

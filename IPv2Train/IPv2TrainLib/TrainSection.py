@@ -198,7 +198,7 @@ class TrainSection(Section):
         """Models of the chosen network, to start from."""
         parameters, selector = self._parameterNode, self._ui.startFromSelector
         found, _problems = bundle.scan()
-        self._models = ["", *(each.name for each in found if each.card["network"]["name"] == parameters.network)]
+        self._models = ["", *(each.name for each in found if each.card.network.name == parameters.network)]
         if parameters.startFrom not in self._models:
             self._models.append(parameters.startFrom)
         selector.blockSignals(True)

@@ -23,7 +23,7 @@ from IPv2Lib.datasets.cases import (
 from IPv2Lib.datasets.patients import hidden
 from IPv2Lib.errors import InputError
 from IPv2Lib.io import files
-from IPv2Lib.purification.purification import purify
+from IPv2Lib.purification.purify import purify
 from IPv2Lib.purification.stage_files import export_stages
 from IPv2Lib.simulation import phantom
 

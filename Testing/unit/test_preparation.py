@@ -27,7 +27,7 @@ from IPv2Lib.errors import Cancelled, InputError
 from IPv2Lib.io import atomic, files
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.progress import Progress
-from IPv2Lib.purification.purification import purify
+from IPv2Lib.purification.purify import purify
 from IPv2Lib.purification.settings import IPV2
 from IPv2Lib.purification.stage_files import export_stages
 from IPv2Lib.simulation import phantom

@@ -7,18 +7,18 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from IPv2Lib.datasets.shards import STRATEGIES
+from IPv2Lib.datasets.strategies import STRATEGIES
 from IPv2Lib.errors import Cancelled, InputError, OutputError
 from IPv2Lib.inference.denoise import denoise
 from IPv2Lib.models import bundle
 from IPv2Lib.progress import Progress
 from IPv2Lib.simulation import phantom
 from IPv2Lib.simulation.breathing import with_motion
-from IPv2Lib.training.learner import load_network
 from IPv2Lib.training.loop import train
 from IPv2Lib.training.on_the_fly import make_block
 from IPv2Lib.training.publishing import publish
 from IPv2Lib.training.settings import Ranges, TrainingSettings, read_settings
+from networks_of_runs import load_network
 
 SMALL = {"channels": [8, 8], "blocks": [1, 1]}
 
@@ -248,7 +248,7 @@ def test_a_trained_network_removes_noise_and_is_published(chest, tmp_path):
     }
     published = publish(run, tmp_path / "model", card)
     assert bundle.load(tmp_path / "model").hash == published.hash
-    assert published.card["training"]["settings"]["steps"] == 400
+    assert published.card.training["settings"]["steps"] == 400
     block = make_block([chest], 99, 0, ranges=one_dose)
     result = denoise(chest.with_array(block.input), published).volume.array
     assert np.std(result - block.target) < 0.8 * np.std(block.input - block.target)

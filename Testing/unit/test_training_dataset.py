@@ -13,7 +13,8 @@ import torch
 from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare
-from IPv2Lib.datasets.shards import STRATEGIES, PurifiedDataset
+from IPv2Lib.datasets.shards import PurifiedDataset
+from IPv2Lib.datasets.strategies import STRATEGIES
 from IPv2Lib.errors import Cancelled, InputError, IPv2Error, OutputError
 from IPv2Lib.io import files
 from IPv2Lib.io.locks import owned
@@ -23,7 +24,7 @@ from IPv2Lib.progress import Progress
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.batches import hold, on_the_fly_batch
 from IPv2Lib.training.distributed import Processes
-from IPv2Lib.training.learner import Learner, is_recorded, load_network, load_weights
+from IPv2Lib.training.learner import Learner, is_recorded, load_weights
 from IPv2Lib.training.loop import train
 from IPv2Lib.training.on_the_fly import Block
 from IPv2Lib.training.publishing import publish
@@ -31,6 +32,7 @@ from IPv2Lib.training.run_folder import read_run, request, validation_slice
 from IPv2Lib.training.settings import Ranges, TrainingSettings, read_settings
 from IPv2Lib.training.sources import open_source
 from IPv2Lib.training.validation import Validation
+from networks_of_runs import load_network
 
 SMALL = {"channels": [8, 8], "blocks": [1, 1]}
 SIZE = 48
@@ -584,14 +586,14 @@ def test_the_card_of_a_published_run_says_what_it_is_made_of(folder, tmp_path):
     run = train(folder, tmp_path / "run", settings(strategy="ipv1"), workers=0)
     state = read_run(run)
     card = publish(run, tmp_path / "model", {"title": "Mine"}).card
-    assert card["title"] == "Mine" and card["network"]["arguments"] == SMALL
-    assert [source["name"] for source in card["training"]["data"]] == ["2 cases of 2 patients, 1 with a real uLDCT"]
-    assert card["training"]["settings"]["strategy"] == "ipv1"
-    assert card["training"]["settings"]["steps"] == state.best_step
-    found = card["metrics"]["validation"]
+    assert card.title == "Mine" and card.network.arguments == SMALL
+    assert [source["name"] for source in card.training["data"]] == ["2 cases of 2 patients, 1 with a real uLDCT"]
+    assert card.training["settings"]["strategy"] == "ipv1"
+    assert card.training["settings"]["steps"] == state.best_step
+    found = card.metrics["validation"]
     assert (found["step"], found["reference"], found["cases"]) == (state.best_step, "ground_truth", 1)
     assert found["rmse_hu"] == pytest.approx(state.best_rmse_hu, abs=0.01)
-    assert "Not evaluated" not in card["limits"]
+    assert "Not evaluated" not in card.limits
     model = bundle.load(tmp_path / "model").network().state_dict()
     for name, value in load_network(run).state_dict().items():
         assert torch.allclose(model[name], value, atol=1e-3), name
@@ -602,8 +604,8 @@ def test_what_people_know_goes_before_what_the_run_says_but_for_its_settings(fol
     data = [{"name": "Hospital", "licence": "none", "citation": "none"}]
     known = {"training": {"data": data, "settings": {}, "seed": 5}, "metrics": {"mine": 1}}
     card = publish(run, tmp_path / "model", known).card
-    assert card["training"]["data"] == data and card["metrics"] == {"mine": 1}
-    assert card["training"]["seed"] == 0 and card["training"]["settings"]["patch"] == 16
+    assert card.training["data"] == data and card.metrics == {"mine": 1}
+    assert card.training["seed"] == 0 and card.training["settings"]["patch"] == 16
 
 
 def test_weights_that_are_not_there_yet_are_not_published(folder, tmp_path):
@@ -612,7 +614,7 @@ def test_weights_that_are_not_there_yet_are_not_published(folder, tmp_path):
         train(folder, tmp_path / "run", settings(), workers=0, progress=Progress(cancelled=lambda: next(count) == 2))
     with pytest.raises(InputError, match="no best weights yet"):
         publish(tmp_path / "run", tmp_path / "model")
-    assert publish(tmp_path / "run", tmp_path / "model", last=True).card["training"]["settings"]["steps"] == 2
+    assert publish(tmp_path / "run", tmp_path / "model", last=True).card.training["settings"]["steps"] == 2
     shutil.rmtree(tmp_path / "run")
     with pytest.raises(InputError, match="not a training run"):
         publish(tmp_path / "run", tmp_path / "model")

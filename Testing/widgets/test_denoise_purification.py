@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from IPv2Lib.errors import InputError
 from IPv2Lib.io import files
-from IPv2Lib.purification import purification, stage_files
+from IPv2Lib.purification import purify as purification
+from IPv2Lib.purification import stage_files
 from IPv2Lib.purification.settings import MATCHED, Settings
 from IPv2SlicerLib.scene import stage_nodes, volume_nodes
 from panel import MODULE, expand, finish_job, open_panel, small_pair, view_names

@@ -109,7 +109,7 @@ def test_a_model_is_published_and_listed_by_the_other_module(host, dataset):
     assert errors(host) == [] and "mine" in ui.publishStatusLabel.text()
     model = bundle.load("mine")
     assert model.folder.parent == bundle.user_folder()
-    assert (model.card["title"], model.card["limits"]) == ("For our scanner", "Phantoms only.")
+    assert (model.card.title, model.card.limits) == ("For our scanner", "Phantoms only.")
     slicer.util.selectModule("IPv2Denoise")
     denoise = slicer.modules.ipv2denoise.widgetRepresentation().self()
     names = [denoise.ui.modelSelector.itemText(row) for row in range(denoise.ui.modelSelector.count())]

@@ -5,7 +5,7 @@ import json
 import shutil
 
 import pytest
-from IPv2Lib.datasets.preparation_settings import PreparationSettings
+from IPv2Lib.datasets.settings import PreparationSettings
 from IPv2Lib.errors import InputError
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
 from IPv2Lib.training import settings as training_settings

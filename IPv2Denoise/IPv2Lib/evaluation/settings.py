@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..datasets.shards import PURIFIED, SPLITS, STRATEGIES
+from ..datasets.shards import SPLITS
+from ..datasets.strategies import PURIFIED, STRATEGIES
 from ..options import check, like, option
 from ..training.settings import TrainingSettings
 

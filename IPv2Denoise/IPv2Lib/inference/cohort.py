@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, IPv2Error, OutputError, reason
 from ..io import files, outputs
+from ..io.formats import SUFFIXES
 from ..io.locks import exclusive
 from ..options import decides
 from ..parallel import cluster
@@ -280,7 +281,7 @@ def _row(sidecar: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_folder(folder: Path, places: Sequence[Path], earlier: CohortFolder) -> None:
-    if folder.name.lower().endswith(outputs.SUFFIXES):
+    if folder.name.lower().endswith(SUFFIXES):
         raise InputError(f"{folder} is one file, and a cohort needs a folder: give a new folder's name")
     if earlier:
         outputs.check_holds_none(folder, places)

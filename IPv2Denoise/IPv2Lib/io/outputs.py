@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..errors import InputError, OutputError, reason
 from . import atomic
-from .file_names import IMAGE_SUFFIXES, LONGEST, is_folder, suffix
-from .file_names import SUFFIXES as SUFFIXES  # where others look for it
+from .file_names import LONGEST, is_folder
+from .formats import BY_SUFFIX, suffix
 from .locks import owned
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def unique_names(paths: Sequence[Path], taken: Iterable[str] = ()) -> list[str]:
     for path in paths:
         stem = Path(os.path.abspath(path)).name
         ending = suffix(stem)
-        if not path.is_dir() and ending in (*IMAGE_SUFFIXES, ".dcm"):
+        if not path.is_dir() and ending in (*BY_SUFFIX, ".dcm"):
             stem = stem[: -len(ending)]
         numbered = (_numbered(file_name(stem), number) for number in itertools.count(1))
         names.append(next(name for name in numbered if _alike(name) not in used))

@@ -16,15 +16,14 @@ import numpy as np
 from scipy import ndimage
 
 from ..analysis.region_labels import Region
-from ..errors import InputError
 from ..hounsfield import NO_DATA_HU
 from ..io.volume import Volume
+from .settings import PhantomSettings
 
 FIELD_OF_VIEW_MM = 350.0
 LENGTH_MM = 280.0
 """Height of the chest, from the liver to above the apex of the lung."""
 THICKEST_SLICE_MM = 5.0
-LARGEST_MOTION_MM = 30.0
 
 AIR, FAT, MUSCLE, BLOOD, LUNG = -1000.0, -105.0, 52.0, 42.0, -862.0
 CORTICAL, MARROW, CARTILAGE = 850.0, 170.0, 95.0
@@ -136,13 +135,7 @@ def nodules(seed: int = 0) -> tuple[Nodule, ...]:
 
 def _scan(seed: int, size: int, slices: int, motion: float, field_of_view: bool) -> tuple[Volume, np.ndarray]:
     """Volume and labels."""
-    if size < 2 or slices < 1 or seed < 0:
-        raise InputError(
-            f"A phantom of {slices} slices of {size} x {size} pixels with seed {seed} cannot be made; it needs "
-            "at least 1 slice, 2 x 2 pixels and a seed of 0 or more."
-        )
-    if not abs(motion) <= LARGEST_MOTION_MM:
-        raise InputError(f"The respiratory motion is {motion} mm; it must lie between -30 and 30 mm.")
+    PhantomSettings(size=size, slices=slices, motion=motion, seed=seed)  # refuses what is out of range
     patient = _patient(seed)
     pixel = FIELD_OF_VIEW_MM / size
     thickness = min(THICKEST_SLICE_MM, LENGTH_MM / slices)

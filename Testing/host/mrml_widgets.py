@@ -211,10 +211,10 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
         return [
             Observation(self, self._scene, events.NodeAddedEvent, self._node_added, with_node=True),
             Observation(self, self._scene, events.NodeAboutToBeRemovedEvent, self._node_leaves, with_node=True),
+            Observation(self, self._scene, events.NodeRemovedEvent, self._node_removed, with_node=True),
             *(
                 Observation(self, self._scene, event, self._update)
                 for event in (
-                    events.NodeRemovedEvent,
                     events.EndBatchProcessEvent,
                     events.EndImportEvent,
                     events.EndCloseEvent,
@@ -223,8 +223,12 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
             ),
         ]
 
+    def _node_removed(self, node) -> None:
+        if self._is_of_type(node):
+            self._update()
+
     def _node_added(self, node) -> None:
-        if self._scene.IsBatchProcessing():
+        if self._scene.IsBatchProcessing() or not self._is_of_type(node):
             return
         self._update()
         if self._offers(node):

@@ -116,13 +116,13 @@ if __name__ == "__main__":
     import IPv2Lib.cli.commands
     import IPv2Lib.datasets.preparation
     import IPv2Lib.inference.denoise
-    import IPv2Lib.training.loop
+    import IPv2Lib.training.loop  # noqa: F401
     import torch  # noqa: F401
 
     arguments, folder, environment = serve(sys.argv[1])
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.stdout, sys.stderr = (open(stream, "w", encoding="utf-8", errors="replace") for stream in (1, 2))
+    sys.stdout, sys.stderr = (open(stream, "w", encoding="utf-8", errors="replace") for stream in (1, 2))  # noqa: SIM115
     sys.argv = ["ipv2", *arguments]
     runpy.run_module("IPv2Lib", run_name="__main__", alter_sys=True)

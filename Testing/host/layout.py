@@ -56,11 +56,6 @@ class SliceView(QtWidgets.QWidget):
         if not self._timer.isActive() and self.isVisible():
             self._timer.start()
 
-    @Slot()
-    def forceRender(self) -> None:
-        """Draw now."""
-        self._render()
-
     def resizeEvent(self, event) -> None:
         self._logic.ResizeSliceNode(max(1, self.width()), max(1, self.height()))
         self.scheduleRender()
@@ -156,9 +151,6 @@ class SliceController(QtWidgets.QWidget):
             Observation(self, each, vtk.vtkCommand.ModifiedEvent, self._show)
         self._show()
 
-    def mrmlSliceLogic(self):
-        return self._logic
-
     @Slot(float)
     def setSliceOffsetValue(self, offset: float) -> None:
         """Show the slice at an offset, in mm; linked views follow."""
@@ -211,9 +203,6 @@ class qMRMLSliceWidget(StandIn, QtWidgets.QWidget):
 
     def sliceLogic(self):
         return self._logic
-
-    def mrmlSliceNode(self):
-        return self._node
 
     def mrmlSliceCompositeNode(self):
         return self._logic.GetSliceCompositeNode()
@@ -277,9 +266,6 @@ class qSlicerLayoutManager(StandIn, QtCore.QObject):
     def layoutLogic(self):
         return self._logic
 
-    def mrmlSliceLogics(self):
-        return self._application.GetSliceLogics()
-
     def sliceViewNames(self) -> list[str]:
         """Names of the slice views that were ever shown."""
         return [name for kind, name in self._widgets if kind == _SLICE_VIEW]
@@ -300,12 +286,6 @@ class qSlicerLayoutManager(StandIn, QtCore.QObject):
         """The widget of a view node, or None."""
         known = node is not None and node.GetClassName() in (_SLICE_VIEW, *_MAKERS)
         return self._widget(node) if known else None
-
-    @Slot()
-    def resetSliceViews(self) -> None:
-        """Fit every slice view to its background."""
-        for name in self.sliceViewNames():
-            self.sliceWidget(name).fitSliceToBackground()
 
     @Slot(bool)
     def setRenderPaused(self, paused: bool) -> None:

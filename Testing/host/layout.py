@@ -204,6 +204,9 @@ class qMRMLSliceWidget(StandIn, QtWidgets.QWidget):
     def sliceLogic(self):
         return self._logic
 
+    def mrmlSliceNode(self):
+        return self._node
+
     def mrmlSliceCompositeNode(self):
         return self._logic.GetSliceCompositeNode()
 
@@ -265,6 +268,9 @@ class qSlicerLayoutManager(StandIn, QtCore.QObject):
 
     def layoutLogic(self):
         return self._logic
+
+    def mrmlSliceLogics(self):
+        return self._application.GetSliceLogics()
 
     def sliceViewNames(self) -> list[str]:
         """Names of the slice views that were ever shown."""

@@ -255,7 +255,7 @@ def test_a_run_keeps_its_log_its_validations_and_the_best_weights(folder, tmp_pa
 
 
 def test_the_best_weights_are_not_the_last_ones_when_those_are_worse(folder, tmp_path):
-    run = train(folder, tmp_path / "run", settings(steps=40, learning_rate=0.3, average=0.0), workers=0)
+    run = train(folder, tmp_path / "run", settings(steps=16, learning_rate=0.3, average=0.0), workers=0)
     state = read_run(run)
     assert state.validation["rmse_hu"][-1] > 1.01 * state.best_rmse_hu
     best, last = (load_network(run, last=last).state_dict() for last in (False, True))

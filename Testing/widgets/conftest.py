@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,12 +38,12 @@ def host(make_host) -> Host:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _warm_python(tmp_path_factory) -> Iterator[None]:
-    """Jobs run in a Python that has its imports behind it."""
-    if os.name != "posix":
+def _warm_python() -> Iterator[None]:
+    """Jobs run in a Python that has its imports behind it, where forks of such a one are safe."""
+    if sys.platform != "linux":
         yield
         return
-    with warm_python(tmp_path_factory.mktemp("python")) as folder, pytest.MonkeyPatch.context() as patch:
+    with warm_python() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(folder), prepend=os.pathsep)
         yield
 

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,8 +41,10 @@ os._exit(code)
 
 
 @contextlib.contextmanager
-def warm_python(folder: Path) -> Iterator[Path]:
-    """Have it in a folder, which gets `PythonSlicer`."""
+def warm_python() -> Iterator[Path]:
+    """Have it in a folder: one with a short path, as sockets need."""
+    temporary = tempfile.TemporaryDirectory(prefix="ipv2-")
+    folder = Path(temporary.name)
     address, client = folder / "warm", folder / "PythonSlicer"
     client.write_text(CLIENT.format(python=sys.executable, address=address))
     client.chmod(0o755)
@@ -52,6 +55,7 @@ def warm_python(folder: Path) -> Iterator[Path]:
         time.sleep(0.01)
     yield folder
     server.communicate()
+    temporary.cleanup()
 
 
 def serve(address: str) -> tuple[list[str], str, dict[str, str]]:

@@ -192,7 +192,15 @@ class _Canvas:
             box = tuple(map(slice, first[at], last[at]))
             self._draw(self.coverage[kind], box, starts[at], ends[at], radii[at], end_radii[at])
 
-    def _draw(self, coverage, box, start, end, radius, end_radius) -> None:
+    def _draw(
+        self,
+        coverage: np.ndarray,
+        box: tuple[slice, ...],
+        start: np.ndarray,
+        end: np.ndarray,
+        radius: float,
+        end_radius: float,
+    ) -> None:
         x, y, z = (axis[part] for axis, part in zip(self._axes, box, strict=True))
         x, y, z = x[None, None, :] - start[0], y[None, :, None] - start[1], z[:, None, None] - start[2]
         step = end - start

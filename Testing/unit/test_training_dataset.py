@@ -113,7 +113,7 @@ def test_a_drawn_batch_is_cut_from_its_blocks(kind):
     rng = np.random.default_rng(0)
     target, noise = rng.integers(-900, 900, (3, 40, 48)).astype(kind), rng.integers(1, 50, (3, 40, 48)).astype(kind)
     block = Block(target + noise, target - noise, target, dose=0.1, sharpness=0.0)
-    pool = [hold(block, "cpu", mirrored=True)]
+    pool = [hold(block, "cpu", antithetic=True)]
     wanted = settings(batch=40, patch=32, variance_weight=1.0)
     x, y = on_the_fly_batch(pool, 3, wanted, 0, Processes())
     assert x.shape == (80, 3, 32, 32) and y.shape == (80, 1, 32, 32) and x.dtype == y.dtype == torch.float32
@@ -134,11 +134,11 @@ def test_a_drawn_patch_is_a_turned_piece_of_its_block():
         where = np.indices((slices, rows, columns), dtype=np.float32)
         here = 250_000 * number + 4_096 * where[0] + 64 * where[1] + where[2]
         kinds[number] = Block(here, here + 2_000_000, here + 1_000_000, dose=0.1, sharpness=0.0)
-    pool = [hold(block, "cpu", mirrored=True) for block in kinds.values()]
+    pool = [hold(block, "cpu", antithetic=True) for block in kinds.values()]
     x, y = on_the_fly_batch(pool, 3, settings(batch=60, patch=16, variance_weight=1.0), 0, Processes())
     turned, seen = set(), set()
-    for image, mirrored, target in zip(x[:60], x[60:], y[:60], strict=True):
-        codes = (torch.cat([image, mirrored, target]) * 1000).double().round().long().numpy()
+    for image, antithetic, target in zip(x[:60], x[60:], y[:60], strict=True):
+        codes = (torch.cat([image, antithetic, target]) * 1000).double().round().long().numpy()
         if (codes == -1000).any():
             continue  # crossed by the edge of the field of view
         codes -= np.array([0, 0, 0, 2_000_000, 2_000_000, 2_000_000, 1_000_000])[:, None, None]
@@ -257,7 +257,7 @@ def test_a_run_keeps_its_log_its_validations_and_the_best_weights(folder, tmp_pa
 
 
 def test_the_best_weights_are_not_the_last_ones_when_those_are_worse(folder, tmp_path):
-    run = train(folder, tmp_path / "run", settings(steps=40, learning_rate=0.3, average=0.0), workers=0)
+    run = train(folder, tmp_path / "run", settings(steps=16, learning_rate=0.3, average=0.0), workers=0)
     state = read_run(run)
     assert state.validation["rmse_hu"][-1] > 1.01 * state.best_rmse_hu
     best, last = (load_network(run, last=last).state_dict() for last in (False, True))

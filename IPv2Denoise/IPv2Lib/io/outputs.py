@@ -16,6 +16,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -395,6 +396,12 @@ def provenance(command: str, facts: dict[str, Any] | None = None, **more: Any) -
     versions = {"IPv2Lib": __version__, "Python": platform.python_version()}
     for package in ("numpy", "scipy", "SimpleITK", "nibabel", "pynrrd", "torch"):
         with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
+            versions[package] = _version(package)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return {"command": command, **more, **(facts or {}), "versions": versions, "created": created, "note": RESEARCH}
+
+
+@lru_cache
+def _version(package: str) -> str:
+    """Reading it takes 10 ms; what is not there is looked for again."""
+    return metadata.version(package)

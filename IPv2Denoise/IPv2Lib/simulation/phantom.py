@@ -157,7 +157,7 @@ def _scan(seed: int, size: int, slices: int, motion: float, field_of_view: bool)
     return Volume(hu, (pixel, pixel, thickness), origin), labels
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _patient(seed: int) -> _Patient:
     return _Patient(seed)
 
@@ -173,13 +173,28 @@ class _Canvas:
 
     def cone(self, kind: str, start: np.ndarray, end: np.ndarray, radius: float, end_radius: float) -> None:
         """Draw a tube from `start` to `end` (mm) that tapers; thinner than the blur, it fades by its area."""
-        reach = max(radius, end_radius) + self.blur
-        low, high = np.minimum(start, end) - reach, np.maximum(start, end) + reach
-        first = [np.searchsorted(axis, value) for axis, value in zip(self._axes, low, strict=True)]
-        last = [np.searchsorted(axis, value) for axis, value in zip(self._axes, high, strict=True)]
-        if any(a >= b for a, b in zip(first, last, strict=True)):
-            return
-        x, y, z = (axis[a:b] for axis, a, b in zip(self._axes, first, last, strict=True))
+        self.cones(kind, start[None], end[None], np.array([radius]), np.array([end_radius]))
+
+    def cones(self, kind: str, starts: np.ndarray, ends: np.ndarray, radii: np.ndarray, end_radii: np.ndarray) -> None:
+        """Draw many."""
+        reach = (np.maximum(radii, end_radii) + self.blur)[:, None]
+        low, high = np.minimum(starts, ends) - reach, np.maximum(starts, ends) + reach
+        first = np.stack([np.searchsorted(axis, low[:, at]) for at, axis in enumerate(self._axes)], axis=1)
+        last = np.stack([np.searchsorted(axis, high[:, at]) for at, axis in enumerate(self._axes)], axis=1)
+        for at in np.flatnonzero((first < last).all(axis=1)):
+            box = tuple(map(slice, first[at], last[at]))
+            self._draw(self.coverage[kind], box, starts[at], ends[at], radii[at], end_radii[at])
+
+    def _draw(
+        self,
+        coverage: np.ndarray,
+        box: tuple[slice, ...],
+        start: np.ndarray,
+        end: np.ndarray,
+        radius: float,
+        end_radius: float,
+    ) -> None:
+        x, y, z = (axis[part] for axis, part in zip(self._axes, box, strict=True))
         x, y, z = x[None, None, :] - start[0], y[None, :, None] - start[1], z[:, None, None] - start[2]
         step = end - start
         place = np.clip((x * step[0] + y * step[1] + z * step[2]) / max(float(step @ step), 1e-6), 0, 1)
@@ -187,8 +202,7 @@ class _Canvas:
         local = radius + (end_radius - radius) * place
         covered = np.clip(0.5 + (local - distance) / self.blur, 0, 1)
         covered *= local**2 / (local**2 + self.blur**2 / 12)
-        box = tuple(slice(a, b) for a, b in zip(first[::-1], last[::-1], strict=True))
-        target = self.coverage[kind][box]
+        target = coverage[box[::-1]]
         np.maximum(target, covered, out=target)
 
     @property
@@ -352,8 +366,8 @@ class _Patient:
             starts = np.array([s.start + aside * s.radius * _beside(s.start) for s in tree])
             ends = np.array([s.end + aside * s.end_radius * _beside(s.start) for s in tree])
             starts, ends = self.moved(starts, motion), self.moved(ends, motion)
-            for s, start, end in zip(tree, starts, ends, strict=True):
-                canvas.cone(kind, start, end, scale * s.radius + thicker, scale * s.end_radius + thicker)
+            radii = np.array([(s.radius, s.end_radius) for s in tree]) * scale + thicker
+            canvas.cones(kind, starts, ends, *radii.T)
 
         for tree in (self.arteries, self.veins):
             grow("blood", tree, 0, 1, 0)

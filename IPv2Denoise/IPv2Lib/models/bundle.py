@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..errors import BundleError, InputError, OutputError
+from ..errors import BundleError, InputError, OutputError, reason
 from ..io import atomic, outputs
 from ..io.file_names import within
 from ..networks import registry
@@ -106,10 +106,10 @@ class Bundle:
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
+            mismatch = " ".join(str(error).split())
             raise BundleError(
                 f"{path} does not fit network {name!r} with the arguments {arguments} of the card; use the "
-                f"card and the weights of one training run ({reason})"
+                f"card and the weights of one training run ({mismatch})"
             ) from error
         return network.float().eval().requires_grad_(False)
 
@@ -163,7 +163,7 @@ def scan() -> tuple[list[Bundle], list[BundleError]]:
         try:
             candidates = sorted(path.parent for path in parent.glob(f"*/{CARD_FILE}"))
         except OSError as error:
-            problems.append(BundleError(f"the model folder {parent} cannot be read: {error.strerror}"))
+            problems.append(BundleError(f"the model folder {parent} cannot be read: {reason(error)}"))
             continue
         for folder in candidates:
             if folder.name.startswith("."):
@@ -351,7 +351,7 @@ def _read_weights(folder: Path, expected: str) -> bytes:
     except FileNotFoundError as error:
         raise BundleError(f"{folder} has no {WEIGHTS_FILE}: copy the model again, both files") from error
     except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+        raise BundleError(f"{path} cannot be read: {reason(error)}") from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != expected:
         raise BundleError(

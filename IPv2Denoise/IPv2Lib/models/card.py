@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import BundleError
+from ..errors import BundleError, reason
 from ..io.json_files import read_object
 from ..networks import registry
 
@@ -208,7 +208,7 @@ def read(path: Path) -> ModelCard:
     except ValueError as error:
         raise BundleError(f"{path} is not JSON ({error}): copy the model again") from error
     except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+        raise BundleError(f"{path} cannot be read: {reason(error)}") from error
 
 
 def _plain(value: Any) -> Any:

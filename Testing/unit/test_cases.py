@@ -71,7 +71,7 @@ def test_a_table_comes_back_as_it_was(tmp_path):
 
 def test_a_table_as_a_german_spreadsheet_writes_it(tmp_path):
     table = tmp_path / "cases.csv"
-    table.write_bytes("\ufeffndct;Dose;Breath_mm\r\nscans/a.nrrd;0,05;4,5\r\n;;\r\nb.nrrd;;\r\n".encode())
+    table.write_bytes("\ufeffndct;Dose;Motion_mm\r\nscans/a.nrrd;0,05;4,5\r\n;;\r\nb.nrrd;;\r\n".encode())
     assert read_table(table) == [
         Case("a", ndct=tmp_path / "scans" / "a.nrrd", dose=0.05, motion_mm=4.5),
         Case("b", ndct=tmp_path / "b.nrrd"),

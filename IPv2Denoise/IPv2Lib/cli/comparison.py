@@ -132,6 +132,7 @@ def _ablation_text(rows: Sequence[Row]) -> str:
 
 def _text(rows: Sequence[Row], name: Callable[[Row], str], head: Callable[[list[Row]], str], *ends: str) -> str:
     """A block for each reference: its head, and a column for each of its rows."""
+    from ..datasets.shards import REFERENCES
     from ..evaluation.measures import TERMINAL, shown_in, spread
 
     blocks = []
@@ -139,7 +140,7 @@ def _text(rows: Sequence[Row], name: Callable[[Row], str], head: Callable[[list[
         own = [row for row in rows if row["reference"] == reference]
         cells = [["", *map(name, own)]]
         cells += [[each.title_with_unit, *(spread(row, each, *ends) for row in own)] for each in shown_in(TERMINAL)]
-        blocks.append(f"Against the {reference}{head(own)}\n{aligned(cells)}")
+        blocks.append(f"Against the {REFERENCES[reference]}{head(own)}\n{aligned(cells)}")
     return "\n\n".join(blocks)
 
 

@@ -202,8 +202,10 @@ def _say_trained(run: Path, model_out: Path | None, card: dict[str, Any], consol
 def _best(state: RunState) -> str:
     if state.best_rmse_hu is None:
         return ""
-    to = {"ground_truth": "the ground truth", "label": "the test label"}[str(state.validation["reference"][-1])]
-    return f"; best at step {state.best_step}, {state.best_rmse_hu:.1f} HU from {to}"
+    from ..datasets.shards import REFERENCES
+
+    to = REFERENCES[str(state.validation["reference"][-1])]
+    return f"; best at step {state.best_step}, {state.best_rmse_hu:.1f} HU from the {to}"
 
 
 def _model_line(model: Bundle) -> str:

@@ -51,6 +51,9 @@ _OPTIONAL = {
 }
 """What may not have been made, and then why not and what to do."""
 
+REFERENCES = {"ground_truth": "ground truth", "label": "test label"}
+"""What results are scored against: the scan before its dose was lowered, and what the purification makes; titles."""
+
 CM1, CM2, OUTSIDE = 1, 2, 4
 """Bits of `Shard.masks`: the common masks of IPv1 and IPv2, and what lies outside the field of view of either scan."""
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..datasets.shards import SHARDS_FOLDER, PurifiedDataset
+from ..datasets.shards import REFERENCES, SHARDS_FOLDER, PurifiedDataset
 from ..datasets.strategies import PURIFIED
 from ..errors import Cancelled, InputError
 from ..inference.denoisers import INPUT
@@ -170,7 +170,7 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> list[str]:
             known = sorted((row for row in own if row[name] is not None), key=lambda row: row[name])
             if len(known) > 1:
                 order = ", ".join(f"{row['strategy']} {spread(row, BY_NAME[name], ' min', ' max')}" for row in known)
-                head = f"{network}, {BY_NAME[name].title_with_unit}, against the {reference}"
+                head = f"{network}, {BY_NAME[name].title_with_unit}, against the {REFERENCES[reference]}"
                 found.append(f"{head}, best first: {order}. {_judged(known, name)}.")
     return found
 

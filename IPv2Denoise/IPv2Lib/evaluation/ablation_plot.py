@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..datasets.shards import REFERENCES
 from ..datasets.strategies import BY_NAME
 from ..io.figures import new_figure, save
 from .comparison_plot import ACROSS, GREY, clean, heading, rows_of, style
@@ -60,7 +61,9 @@ def draw(
         axis.set_yticks(range(len(shown)), titles)
         axis.set_ylim(len(shown) - 0.5, -0.5)
     seeds = max(row["seeds"] for row in shown)
-    figure.suptitle(f"Against the {reference}; dots: {seeds} seeds, bars: their mean", fontsize=10, x=0.01, ha="left")
+    figure.suptitle(
+        f"Against the {REFERENCES[reference]}; dots: {seeds} seeds, bars: their mean", fontsize=10, x=0.01, ha="left"
+    )
     save(figure, path)
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ..datasets.shards import SHARDS_FOLDER, PurifiedDataset, Shard
+from ..datasets.shards import REFERENCES, SHARDS_FOLDER, PurifiedDataset, Shard
 from ..errors import InputError, OutputError, reason
 from ..io import atomic, outputs
 from ..io.locks import exclusive
@@ -37,9 +37,6 @@ from .settings import ComparisonSettings
 if TYPE_CHECKING:
     from ..inference.denoisers import Denoiser
     from .distances import Features
-
-REFERENCES = ("ground_truth", "label")
-"""What results are scored against: the scan before its dose was lowered, and the test label of the purification."""
 
 _FORMAT = 1  # of the parts; another number where anything is measured in another way
 _PARTS = "parts"

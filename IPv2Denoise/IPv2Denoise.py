@@ -77,8 +77,8 @@ class IPv2DenoiseWidget(PanelWidget):
         PanelWidget.setup(self)
         self.logic = IPv2DenoiseLogic()
         self.logic.onJobChanged = self._jobChanged
-        sections = DenoiseSection(self.ui, self.logic), PurificationSection(self.ui, self.logic)
-        self.begin((*sections, InputSelectors(self.ui)))
+        sections = DenoiseSection, PurificationSection, InputSelectors
+        self.begin([section(self.ui, self.logic) for section in sections])
 
     def onSceneStartClose(self, caller, event) -> None:
         """Called just before the scene is closed: a job has nothing to work for any more."""

@@ -60,10 +60,10 @@ class IPv2TrainWidget(PanelWidget):
 
     def setup(self) -> None:
         """Called when the user opens the module the first time."""
+        from IPv2SlicerLib.widgets.JobLog import JobLog
         from IPv2TrainLib.CaseSelectors import CaseSelectors
         from IPv2TrainLib.DataSection import DataSection
         from IPv2TrainLib.EvaluateSection import EvaluateSection
-        from IPv2TrainLib.JobLog import JobLog
         from IPv2TrainLib.PublishSection import PublishSection
         from IPv2TrainLib.Runs import Runs
         from IPv2TrainLib.TrainSection import TrainSection
@@ -71,16 +71,11 @@ class IPv2TrainWidget(PanelWidget):
         PanelWidget.setup(self)
         self.logic = IPv2TrainLogic()
         self.logic.onJobChanged = self.logic.training.onJobChanged = self._jobChanged
-        runs = Runs()
-        self._log = JobLog(self.ui, self.logic, self.logic.training)
-        self._usersOfRuns = (EvaluateSection(self.ui, self.logic, runs), PublishSection(self.ui, self.logic, runs))
-        data = DataSection(self.ui, self.logic), CaseSelectors(self.ui)
-        self.begin((*data, TrainSection(self.ui, self.logic, runs, self._runsChanged), *self._usersOfRuns))
+        parts, runs = (self.ui, self.logic), Runs()
+        self._usersOfRuns = EvaluateSection(*parts, runs), PublishSection(*parts, runs)
+        sections = DataSection(*parts), CaseSelectors(*parts), TrainSection(*parts, runs, self._runsChanged)
+        self.begin([*sections, *self._usersOfRuns, JobLog(*parts, self.logic.training)])
 
     def _runsChanged(self) -> None:
         for section in self._usersOfRuns:
             section.runsChanged()
-
-    def _jobChanged(self) -> None:
-        PanelWidget._jobChanged(self)
-        self._log.jobChanged()

@@ -8,6 +8,10 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core: one thread each, which sleeps when it waits
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 SLOW_UNITS = {
     "test_ablation", "test_cluster", "test_comparison", "test_denoise", "test_jobs", "test_jobs_places",

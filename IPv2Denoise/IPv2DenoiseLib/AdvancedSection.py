@@ -7,19 +7,18 @@ from typing import Any
 import qt
 from IPv2Lib.inference.denoise import VIEWS
 from IPv2Lib.models import bundle
-from IPv2SlicerLib.jobs.job_runner import JobState
-from IPv2SlicerLib.jobs.Jobs import logFolder
-from IPv2SlicerLib.widgets.Clicks import onClick
+from IPv2Lib.models.card import ModelCard
 from IPv2SlicerLib.widgets.Folders import openFolder
+from IPv2SlicerLib.widgets.JobLog import JobLog
 from IPv2SlicerLib.widgets.Messages import about, sentence
+from IPv2SlicerLib.widgets.Section import Section
 from IPv2SlicerLib.widgets.Views import inputVolumes
 from slicer.i18n import tr as _
 
 from .Logic import IPv2DenoiseLogic
-from .Messages import errorsShown, showError
 
 
-class AdvancedSection:
+class AdvancedSection(Section):
     """Connects the advanced widgets with the logic.
 
     Parameters
@@ -32,8 +31,9 @@ class AdvancedSection:
     """
 
     def __init__(self, ui, logic: IPv2DenoiseLogic, say: Callable[[str], None]):
-        self._ui, self._logic, self._say = ui, logic, say
-        self._parameterNode = None
+        super().__init__(ui, logic)
+        self._say = say
+        self._log = JobLog(ui, logic)
         self._models: dict[str, bundle.Bundle] = {}  # by name
         self._shownModel: str | None = None
         self._devices: list[dict[str, Any]] = []  # measured; see `IPv2DenoiseLogic.measureDevices`
@@ -41,31 +41,27 @@ class AdvancedSection:
         self._shownDevice: tuple | None = None
         self._further: list = []  # nodes in the order of the list
         self._shownFurther: tuple | None = None  # the input, and what is ticked
-        self._wasActive = False
-        self._saidNotes = 0
         self._saidProblems: set[str] = set()  # of models
         ui.modelSelector.currentTextChanged.connect(self._onModelChosen)
-        onClick(ui.modelsFolderButton, self._onModelsFolder)
+        self._onClick(ui.modelsFolderButton, lambda: openFolder(bundle.user_folder()))
         ui.deviceSelector.currentTextChanged.connect(self._onDeviceChosen)
-        onClick(ui.measureDevicesButton, self._onMeasure)
+        self._onClick(ui.measureDevicesButton, self._onMeasure)
         ui.furtherVolumesList.itemChanged.connect(self._onFurtherChanged)
-        onClick(ui.logFolderButton, self._onLogFolder)
 
-    def card(self) -> dict[str, Any]:
-        """The card of the chosen model; empty if it is not usable."""
+    def card(self) -> ModelCard | None:
+        """The card of the chosen model; none if it is not usable."""
         if not self._parameterNode:
-            return {}
+            return None
         name, device = self._parameterNode.model, self._parameterNode.device
         chosen = self._models.get(name) if name else self._defaultModel(device)
-        return chosen.card if chosen else {}
+        return chosen.card if chosen else None
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node, or none."""
-        self._parameterNode = parameterNode
-        self._shownModel = self._shownDevice = None
+        self._shownModel = self._shownDevice = self._shownFurther = None
         if parameterNode:
             self._findModels()
-            self._listFurtherVolumes()
+        super().setParameterNode(parameterNode)
 
     def parametersChanged(self) -> None:
         """Follow a change of any parameter."""
@@ -84,27 +80,10 @@ class AdvancedSection:
         """Volumes may have come or gone."""
         self._listFurtherVolumes()
 
-    def cleanup(self) -> None:
-        """The widget goes away."""
-        self._parameterNode = None
-
     def jobChanged(self) -> None:
         """Lock what cannot be used meanwhile; write down what the job said."""
-        runner = self._logic.runner
-        self._ui.measureDevicesButton.setEnabled(not runner.state.active)
-        if runner.state.active and not self._wasActive:
-            self._saidNotes = 0
-            self.log(runner.task.title)
-        for note in runner.notes[self._saidNotes :]:
-            self.log(sentence(note))
-        self._saidNotes = len(runner.notes)
-        if self._wasActive and not runner.state.active:
-            self.log(sentence(runner.error or runner.message))
-        self._wasActive = runner.state.active
-
-    def log(self, text: str) -> None:
-        """Add a line to the log that the user sees."""
-        self._ui.logText.appendPlainText(text)
+        self._allow(self._ui.measureDevicesButton, self._whyWait())
+        self._log.jobChanged()
 
     # --- model ---
 
@@ -113,7 +92,7 @@ class AdvancedSection:
         for problem in map(str, problems):
             if problem not in self._saidProblems:
                 self._saidProblems.add(problem)
-                self.log(sentence(problem))
+                self._log.write(sentence(problem))
         self._models = {each.name: each for each in found}
 
     def _defaultModel(self, device: str) -> bundle.Bundle | None:
@@ -151,10 +130,6 @@ class AdvancedSection:
         if self._parameterNode and name:
             self._parameterNode.model = "" if name == _("Automatic") else name
 
-    def _onModelsFolder(self) -> None:
-        with errorsShown():
-            openFolder(bundle.user_folder())
-
     # --- device ---
 
     def _listDevices(self) -> None:
@@ -176,14 +151,10 @@ class AdvancedSection:
             self._parameterNode.device = self._deviceTexts[text]
 
     def _onMeasure(self) -> None:
-        with errorsShown():
-            model = self._parameterNode.model or None
-            self._logic.measureDevices(model, onFinished=self._onMeasured, wait=False)
+        self._whenDone(self._logic.measureDevices(self._parameterNode.model or None), self._onMeasured)
 
     def _onMeasured(self, devices) -> None:
-        if self._logic.runner.state is JobState.FAILED:
-            showError(self._logic.runner.error)
-        if devices and self._parameterNode:
+        if self._parameterNode:
             self._devices = devices
             self._listDevices()
             found = "; ".join(map(self._deviceText, devices))
@@ -224,28 +195,22 @@ class AdvancedSection:
             self._shownFurther = self._parameterNode.inputVolume, chosen
             self._parameterNode.furtherVolumes = chosen
 
-    # --- log ---
-
-    def _onLogFolder(self) -> None:
-        with errorsShown():
-            openFolder(logFolder())
-
 
 def cardHtml(model: bundle.Bundle) -> str:
     """The card of a model for people."""
     card = model.card
-    sources = "; ".join(f"{item['name']} ({item['licence']})" for item in card["training"]["data"])
+    sources = "; ".join(f"{each.name} ({each.licence})" for each in card.trained_on)
     rows = [
-        (_("For"), card["intended_use"]),
-        (_("Limits"), card["limits"]),
-        (_("Network"), card["network"]["name"]),
+        (_("For"), card.intended_use),
+        (_("Limits"), card.limits),
+        (_("Network"), card.network.name),
         (_("Trained on"), sources),
-        (_("Created"), card["created"]),
+        (_("Created"), card.created),
         (_("SHA-256"), f"{model.hash[:16]}…"),
         (_("Folder"), str(model.folder)),
     ]
     text = "".join(f"<p><b>{html.escape(name)}:</b> {html.escape(str(value))}</p>" for name, value in rows)
-    return f"<p><b>{html.escape(card['title'])}</b></p><p>{html.escape(card['description'])}</p>{text}"
+    return f"<p><b>{html.escape(card.title)}</b></p><p>{html.escape(card.description)}</p>{text}"
 
 
 def deviceText(device: dict[str, Any], slices: float | None) -> str:

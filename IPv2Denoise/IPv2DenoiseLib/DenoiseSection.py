@@ -1,21 +1,18 @@
 """The section *Denoise*: input, strength, the run, its result, and what is folded away under *Advanced*."""
 
-from functools import partial
-
 import slicer
 import vtk
 from IPv2Lib.errors import InputError
 from IPv2Lib.inference.options import DenoiseOptions
-from IPv2SlicerLib.jobs.job_runner import JobState
-from IPv2SlicerLib.widgets.JobDisplay import JobDisplay
+from IPv2Lib.models.card import ModelCard
 from IPv2SlicerLib.widgets.Messages import sentence
 from IPv2SlicerLib.widgets.Options import optionsOf
-from IPv2SlicerLib.widgets.Timers import singleShot
+from IPv2SlicerLib.widgets.Section import Section
 from slicer.i18n import tr as _
 
 from .AdvancedSection import AdvancedSection
 from .Logic import IPv2DenoiseLogic, checkOutputs, checkVolumes
-from .Messages import boxes, confirm, errorsShown, showError
+from .Messages import confirm
 from .Results import Results, resultOf
 
 SETTLE_MSEC = 30
@@ -24,8 +21,8 @@ CHECK_MSEC = 200
 """The same for an input that somebody works on."""
 
 
-class DenoiseSection:
-    """Connects the widgets of the section with the logic; the widget class hands parameter nodes and events on.
+class DenoiseSection(Section):
+    """Connects the widgets of the section with the logic.
 
     Parameters
     ----------
@@ -35,39 +32,29 @@ class DenoiseSection:
     """
 
     def __init__(self, ui, logic: IPv2DenoiseLogic):
-        self._ui, self._logic = ui, logic
-        self._parameterNode = None
+        super().__init__(ui, logic)
         self._input = self._checked = None  # what is shown, and what the concerns are about
         self._reason = ""  # why the button cannot be used
         self._observed, self._inputTags = None, []  # the input, as long as the module is shown
-        self._display = JobDisplay(
+        self._display = self._jobDisplay(
             ui.denoiseButton,
             ui.denoiseProgressBar,
             ui.denoiseStatusLabel,
             ("denoise", "devices", "save", "export"),
             self._onDenoise,
-            logic.cancel,
-            boxes,
         )
         self._results = Results(ui, logic, self._display.say)
         self._advanced = AdvancedSection(ui, logic, self._display.say)
-        self._strengthTimer = singleShot(SETTLE_MSEC, self._applyStrength)
-        self._concernsTimer = singleShot(0, self._showConcerns)
-        self._inputTimer = singleShot(CHECK_MSEC, self._check)
-        self._sceneTimer = singleShot(0, self._followScene)
-        self._sceneTags = [
-            slicer.mrmlScene.AddObserver(event, self._onSceneChanged)
-            for event in (slicer.vtkMRMLScene.NodeAddedEvent, slicer.vtkMRMLScene.NodeRemovedEvent)
-        ]
+        self._strengthTimer = self._timer(SETTLE_MSEC, self._applyStrength)
+        self._concernsTimer = self._timer(0, self._showConcerns)
+        self._inputTimer = self._timer(CHECK_MSEC, self._check)
+        self._watchScene(self._followScene)
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node, or none while the module is not shown."""
-        self._parameterNode = parameterNode
         self._input = self._checked = None
-        if not parameterNode:
-            self._display.forget()
         self._advanced.setParameterNode(parameterNode)
-        self.parametersChanged()
+        super().setParameterNode(parameterNode)
 
     def parametersChanged(self) -> None:
         """Follow a change of any parameter."""
@@ -104,16 +91,9 @@ class DenoiseSection:
         self._followScene()
         self.jobChanged()
 
-    def exit(self) -> None:
-        """Another module is opened; a running job goes on."""
-
     def cleanup(self) -> None:
         """The widget goes away."""
-        for timer in (self._strengthTimer, self._concernsTimer, self._inputTimer, self._sceneTimer):
-            timer.stop()
-        for tag in self._sceneTags:
-            slicer.mrmlScene.RemoveObserver(tag)
-        self._sceneTags = []
+        super().cleanup()
         self._observe(None)
         self._advanced.cleanup()
         self._results.cleanup()
@@ -125,9 +105,6 @@ class DenoiseSection:
         if self._logic.jobKind != "denoise" or node is None or node.GetID() in self._logic.denoised:
             return ""
         return runner.task.title
-
-    def _onSceneChanged(self, caller, event) -> None:
-        self._sceneTimer.start()
 
     def _followScene(self) -> None:
         """Volumes have come or gone, perhaps a result: removed, or by Undo and Redo."""
@@ -175,39 +152,31 @@ class DenoiseSection:
 
     def _onDenoise(self) -> None:
         parameters, further = self._parameterNode, self._further()
-        how = {
-            "options": optionsOf(parameters, DenoiseOptions),
-            "onFinished": partial(self._onFinished, parameters.outputVolume, further),
-            "wait": False,
-        }
-        refuse(parameters.inputVolume, parameters.outputVolume, further)
-        if parameters.inputVolume.IsA("vtkMRMLSequenceNode"):
-            self._logic.denoise(parameters.inputVolume, earlierResult(parameters.inputVolume), **how)
-            return
-        inputs = [parameters.inputVolume, *further]
-        outputs = [earlierResult(node) for node in inputs]
-        if parameters.outputVolume:
-            outputs[0] = chosenOutput(parameters.outputVolume, parameters.inputVolume)
-        agreed = parameters.outputVolume is not None and outputs[0] is parameters.outputVolume
-        self._logic.denoiseVolumes(inputs, outputNodes=outputs, replaceOutput=agreed, **how)
+        node, output, options = parameters.inputVolume, parameters.outputVolume, optionsOf(parameters, DenoiseOptions)
+        refuse(node, output, further)
+        if node.IsA("vtkMRMLSequenceNode"):
+            job = self._logic.denoise(node, earlierResult(node), options=options)
+        else:
+            inputs = [node, *further]
+            outputs = [earlierResult(each) for each in inputs]
+            if output:
+                outputs[0] = chosenOutput(output, node)
+            agreed = output is not None and outputs[0] is output
+            job = self._logic.denoiseVolumes(inputs, outputNodes=outputs, replaceOutput=agreed, options=options)
+        self._whenDone(job, lambda results: self._onDenoised(output, further))
 
-    def _onFinished(self, output, further, results) -> None:
-        if self._logic.runner.state is JobState.FAILED:
-            showError(self._logic.runner.error)
-        if results is None:
-            return
+    def _onDenoised(self, output, further) -> None:
         parameters = self._logic.getParameterNode()  # also while another module is shown
         if parameters.outputVolume is output:
             parameters.outputVolume = None  # it was chosen for this run
         parameters.furtherVolumes = [node for node in parameters.furtherVolumes if node and node not in further]
         if not self._parameterNode or self._whoseRun():
             return
-        with errorsShown():
-            wanted = self._parameterNode.strengthPercent  # may have been changed during the run
-            self._showResult()
-            if self._results.nodes:
-                self._results.show()
-                self._parameterNode.strengthPercent = wanted
+        wanted = self._parameterNode.strengthPercent  # may have been changed during the run
+        self._showResult()
+        if self._results.nodes:
+            self._results.show()
+            self._parameterNode.strengthPercent = wanted
 
     def _showResult(self) -> None:
         """Show the result of the input, if there is one, and let the slider say its strength."""
@@ -250,7 +219,7 @@ class DenoiseSection:
             names = ", ".join(node.GetName() for node in further)
             sentences.append(_("Denoised in the same run: {names} (ticked under Advanced).").format(names=names))
         if parameters and parameters.inputVolume and not self._reason:
-            with errorsShown():
+            with self._boxes.errorsShown():
                 sentences += concerns(parameters.inputVolume, self._advanced.card())
         self._ui.concernsLabel.setText("\n".join(f"• {text}" for text in sentences))
         self._ui.concernsLabel.setVisible(bool(sentences))
@@ -282,13 +251,13 @@ def chosenOutput(output, node):
     return None if lost and not confirm(question.format(lost=lost, name=node.GetName())) else output
 
 
-def concerns(node, card: dict) -> list[str]:
+def concerns(node, card: ModelCard | None) -> list[str]:
     """What to know before this node is denoised with the model of this card; an unusable one has its say at the start.
 
     Parameters
     ----------
     node : vtkMRMLScalarVolumeNode or vtkMRMLSequenceNode
-    card : dict
+    card : ModelCard or None
     """
     from IPv2Lib.analysis import suitability
     from IPv2SlicerLib.scene import volume_nodes

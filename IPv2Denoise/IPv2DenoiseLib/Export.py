@@ -7,6 +7,7 @@ from pathlib import Path
 
 import slicer
 from IPv2Lib.errors import InputError
+from IPv2Lib.io.formats import FORMATS
 from slicer.i18n import tr as _
 
 
@@ -129,5 +130,5 @@ def newFolder(folder: str | Path, name: str) -> Path:
     return next(path for path in (Path(folder) / each for each in names) if not path.exists())
 
 
-FILTERS = {"NRRD (*.nrrd)": ".nrrd", "NIfTI (*.nii.gz *.nii)": ".nii.gz", "MetaImage (*.mha *.mhd)": ".mha"}
+FILTERS = {each.filter: each.suffixes[0] for each in FORMATS}
 """Of a dialog that asks where to save a volume: filter to the suffix of a name that has none."""

@@ -5,6 +5,8 @@ import vtk
 from IPv2SlicerLib.widgets.SceneSelectors import SceneSelectors
 from IPv2SlicerLib.widgets.Views import hideInSelector
 
+from .Logic import IPv2DenoiseLogic
+
 _OFFERED = {
     "inputVolume": ("",),
     "outputVolume": ("", "denoised"),
@@ -21,17 +23,18 @@ class InputSelectors(SceneSelectors):
     ----------
     ui : object
         The widgets of the .ui file by name.
+    logic : IPv2DenoiseLogic
     """
 
-    def __init__(self, ui):
+    def __init__(self, ui, logic: IPv2DenoiseLogic):
+        super().__init__(ui, logic)
         self._selectors = {
             "inputVolume": ui.inputSelector,
             "uldctVolume": ui.uldctSelector,
             "ndctVolume": ui.ndctSelector,
             "outputVolume": ui.outputSelector,
         }
-        self._parameterNode, self._tag = None, None
-        super().__init__()
+        self._tag: int | None = None
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node; without one everything is offered, as the next one may have chosen anything."""
@@ -43,9 +46,6 @@ class InputSelectors(SceneSelectors):
             event, first = vtk.vtkCommand.ModifiedEvent, 100.0
             self._tag = parameterNode.parameterNode.AddObserver(event, lambda *_: self._follow(), first)
         self._follow()
-
-    def parametersChanged(self) -> None:
-        """Choices are followed before all others hear of them."""
 
     def _follow(self) -> None:
         from IPv2SlicerLib.scene.result_nodes import kind_of

@@ -11,6 +11,7 @@ import slicer
 import vtk
 from IPv2Lib.errors import InputError
 from IPv2Lib.inference.options import DenoiseOptions
+from IPv2SlicerLib.jobs.Job import Job
 from IPv2SlicerLib.jobs.Jobs import Jobs
 from IPv2SlicerLib.jobs.Packages import ensurePackages
 from IPv2SlicerLib.scene.ScenePatients import whyNotOnePatient
@@ -25,8 +26,8 @@ from .Parameters import IPv2DenoiseParameterNode
 class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
     """Denoises and purifies in another process, with or without the panel.
 
-    Every method that starts a job takes `onProgress`, `onFinished` and `wait`, see `Jobs`. Its `jobKind` is
-    "denoise", "purify", "preview", "sample pair", "devices", "save" or "export".
+    Every method that starts a job returns it, see `IPv2SlicerLib.jobs.Job`. Its `jobKind` is "denoise", "purify",
+    "preview", "sample pair", "devices", "save" or "export".
 
     Attributes
     ----------
@@ -36,14 +37,14 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
     Examples
     --------
     >>> from IPv2Denoise import IPv2DenoiseLogic
-    >>> nodes = IPv2DenoiseLogic().denoise(slicer.util.getNode("CTChest"), strength=0.8)
+    >>> nodes = IPv2DenoiseLogic().denoise(slicer.util.getNode("CTChest"), strength=0.8).wait()
     >>> nodes.denoised.GetName()
     'CTChest denoised'
     """
 
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
-        Jobs.__init__(self, lambda: ensurePackages(TITLE))
+        Jobs.__init__(self, TITLE, ensurePackages)
         self.denoised: dict[str, str] = {}
 
     def getParameterNode(self) -> IPv2DenoiseParameterNode:
@@ -63,12 +64,9 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         residualNoiseHu: float | None = None,
         testTimeAugmentation: bool = False,
         replaceOutput: bool = False,
-        onProgress: Callable[[float, str], None] | None = None,
-        onFinished: Callable[[Any], None] | None = None,
-        wait: bool = True,
         *,
         options: DenoiseOptions | None = None,
-    ):
+    ) -> Job:
         """Denoise a volume, or every frame of a sequence.
 
         Parameters
@@ -92,14 +90,13 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             Mean of the results for slices turned and flipped in eight ways: a little less error, eight times as long.
         replaceOutput : bool
             Whether something else may be lost: the output may be the result of another volume, or hold any image.
-        onProgress, onFinished, wait
-            See `Jobs`.
         options : IPv2Lib.inference.options.DenoiseOptions, optional
             Instead of strength, model and all that is said above about how to denoise.
 
         Returns
         -------
-        IPv2SlicerLib.scene.result_nodes.DenoisedNodes; None without `wait`
+        Job
+            Its result are `IPv2SlicerLib.scene.result_nodes.DenoisedNodes`.
 
         Raises
         ------
@@ -109,10 +106,8 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         """
         options = options or _options(strength, model, device, keepOutsideBody, residualNoiseHu, testTimeAugmentation)
         if inputNode is not None and inputNode.IsA("vtkMRMLSequenceNode"):
-            return self._denoiseSequence(inputNode, outputNode, options, onProgress, onFinished, wait)
-        outputs = [outputNode], replaceOutput
-        results = self._denoise([inputNode], *outputs, options, onProgress, _first(onFinished), wait)
-        return results and results[0]
+            return self._denoiseSequence(inputNode, outputNode, options)
+        return self._denoise([inputNode], [outputNode], replaceOutput, options, lambda results: results[0])
 
     def denoiseVolumes(
         self,
@@ -125,25 +120,23 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         testTimeAugmentation: bool = False,
         outputNodes: Sequence[vtkMRMLScalarVolumeNode | None] | None = None,
         replaceOutput: bool = False,
-        onProgress: Callable[[float, str], None] | None = None,
-        onFinished: Callable[[Any], None] | None = None,
-        wait: bool = True,
         *,
         options: DenoiseOptions | None = None,
-    ):
+    ) -> Job:
         """Denoise several volumes in a row: like `denoise` of each, but the model is loaded once.
 
         `outputNodes` has one output for each input, None for a new volume; default: new volumes.
 
         Returns
         -------
-        list of IPv2SlicerLib.scene.result_nodes.DenoisedNodes, in the order of the inputs; None without `wait`
+        Job
+            Its result is a list of `IPv2SlicerLib.scene.result_nodes.DenoisedNodes`, in the order of the inputs.
         """
         options = options or _options(strength, model, device, keepOutsideBody, residualNoiseHu, testTimeAugmentation)
         outputs = [None] * len(inputNodes) if outputNodes is None else list(outputNodes)
-        return self._denoise(list(inputNodes), outputs, replaceOutput, options, onProgress, onFinished, wait)
+        return self._denoise(list(inputNodes), outputs, replaceOutput, options, list)
 
-    def _denoise(self, inputNodes, outputNodes, replaceOutput, options, onProgress, onFinished, wait):
+    def _denoise(self, inputNodes, outputNodes, replaceOutput, options, given: Callable[[list], Any]) -> Job:
         from IPv2SlicerLib.scene import denoised_nodes
         from IPv2SlicerLib.scene.result_nodes import why_not_output
 
@@ -161,10 +154,10 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
                 return None
             return outputNode if replaceOutput or not why_not_output(outputNode, inputNode) else None
 
-        def finish(results) -> list:
+        def finish(results):
             checkPresent(*inputNodes)
             checkUnchanged(inputNodes, stamps)
-            return [
+            found = [
                 denoised_nodes.add_denoised(
                     inputNode,
                     one.networkOutput,
@@ -176,11 +169,12 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
                 )
                 for inputNode, one, outputNode in zip(inputNodes, results, outputNodes, strict=True)
             ]
+            return given(found)
 
         name = inputNodes[0].GetName() if len(inputNodes) == 1 else _("{n} volumes").format(n=len(inputNodes))
-        return self._startDenoising(name, inputNodes, volumes, finish, options, onProgress, onFinished, wait)
+        return self._startDenoising(name, inputNodes, volumes, finish, options)
 
-    def _denoiseSequence(self, inputNode, outputNode, options, onProgress, onFinished, wait):
+    def _denoiseSequence(self, inputNode, outputNode, options) -> Job:
         from IPv2SlicerLib.scene import denoised_nodes, volume_nodes
         from IPv2SlicerLib.scene.result_nodes import nodes_of
         from IPv2SlicerLib.scene.sequences import frames
@@ -210,9 +204,9 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             )
 
         name = inputNode.GetName()
-        return self._startDenoising(name, [inputNode], volumes, finish, options, onProgress, onFinished, wait)
+        return self._startDenoising(name, [inputNode], volumes, finish, options)
 
-    def _startDenoising(self, name, nodes, volumes, finish, options, onProgress, onFinished, wait):
+    def _startDenoising(self, name, nodes, volumes, finish, options) -> Job:
         from IPv2SlicerLib.scene.sequences import data_nodes, frame_name
 
         from .Tasks import denoiseTask
@@ -222,53 +216,36 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             volumes,
             [frame_name(node, index) for node in nodes for index in range(len(data_nodes(node)))],
             [node.GetName() for node in nodes for each in data_nodes(node)],
-            self.keeping(finish),
+            finish,
             options,
         )
         self.denoised = {node.GetID(): node.GetName() for node in nodes}
-        return self.run("denoise", task, onProgress, onFinished, wait)
+        return self.run("denoise", task)
 
-    def measureDevices(
-        self,
-        model: str | None = None,
-        onProgress: Callable[[float, str], None] | None = None,
-        onFinished: Callable[[Any], None] | None = None,
-        wait: bool = True,
-    ) -> list[dict[str, Any]] | None:
+    def measureDevices(self, model: str | None = None) -> Job:
         """What this computer can run the network on: device, name, free and total bytes, seconds per 512² slice."""
         from .Tasks import devicesTask
 
-        task = devicesTask(_("Measure devices"), self.keeping(lambda found: found), model=model)
-        return self.run("devices", task, onProgress, onFinished, wait)
+        return self.run("devices", devicesTask(_("Measure devices"), model=model))
 
     # --- files ---
 
-    def save(
-        self,
-        node: vtkMRMLScalarVolumeNode,
-        path: str | Path,
-        overwrite: bool = False,
-        onProgress: Callable[[float, str], None] | None = None,
-        onFinished: Callable[[Any], None] | None = None,
-        wait: bool = True,
-    ) -> Path | None:
+    def save(self, node: vtkMRMLScalarVolumeNode, path: str | Path, overwrite: bool = False) -> Job:
         """Write a volume, and beside it, as `<name>.json`, how it was made.
 
         Parameters
         ----------
         node : vtkMRMLScalarVolumeNode or vtkMRMLSequenceNode
         path : path
-            A name that ends in .nrrd, .nii, .nii.gz, .mha or .mhd. For a sequence a folder is made that is called so
-            without the suffix (and with a number, where that is there already), with one such file for each frame.
+            A name that ends in one of `formats.SUFFIXES`. For a sequence a folder is made that is called so without
+            the suffix (and with a number, where that is there already), with one such file for each frame.
         overwrite : bool
             Whether a file may be replaced that is no earlier output of IPv2.
-        onProgress, onFinished, wait
-            See `Jobs`.
 
         Returns
         -------
-        Path
-            The file or the folder; None without `wait`.
+        Job
+            Its result is the path of the file or the folder.
 
         Raises
         ------
@@ -276,30 +253,22 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             An unknown suffix, no permission, a full disk.
         """
         from IPv2Lib.errors import OutputError
-        from IPv2Lib.io import file_names, outputs
+        from IPv2Lib.io import formats
         from IPv2SlicerLib.scene.sequences import is_sequence
 
         from .Export import newFolder
 
         path = Path(path).absolute()
-        if not path.name.lower().endswith(outputs.SUFFIXES):
-            raise OutputError(f"{path.name} has no known suffix: end the name in {', '.join(outputs.SUFFIXES)}")
+        if not path.name.lower().endswith(formats.SUFFIXES):
+            raise OutputError(f"{path.name} has no known suffix: end the name in {formats.ENDINGS}")
         title = _("Save {name}").format(name=path.name)
         if is_sequence(node):
-            suffix = file_names.suffix(path)
+            suffix = formats.suffix(path)
             folder = newFolder(path.parent, path.name[: -len(suffix)])
-            return self._convertFrames("save", title, node, folder, suffix, None, onProgress, onFinished, wait)
-        return self._convert("save", title, node, path, None, overwrite, onProgress, onFinished, wait)
+            return self._convertFrames("save", title, node, folder, suffix, None)
+        return self._convert("save", title, node, path, None, overwrite)
 
-    def exportDicom(
-        self,
-        node: vtkMRMLScalarVolumeNode,
-        folder: str | Path,
-        withoutPatient: bool = False,
-        onProgress: Callable[[float, str], None] | None = None,
-        onFinished: Callable[[Any], None] | None = None,
-        wait: bool = True,
-    ) -> Path | None:
+    def exportDicom(self, node: vtkMRMLScalarVolumeNode, folder: str | Path, withoutPatient: bool = False) -> Job:
         """Write a volume as a derived DICOM series; patient and study are those of the series it was computed from.
 
         Parameters
@@ -310,13 +279,11 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             An existing folder, in which one is made, named after the node; with one for each frame of a sequence.
         withoutPatient : bool
             Write a new study of an unknown patient where the series cannot be found.
-        onProgress, onFinished, wait
-            See `Jobs`.
 
         Returns
         -------
-        Path
-            The new folder; None without `wait`.
+        Job
+            Its result is the path of the new folder.
 
         Raises
         ------
@@ -336,10 +303,10 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         title = _("Export {name}").format(name=node.GetName())
         found = None if lacking else sources
         if is_sequence(node):
-            return self._convertFrames("export", title, node, target, "", found, onProgress, onFinished, wait)
-        return self._convert("export", title, node, target, found and found[0], False, onProgress, onFinished, wait)
+            return self._convertFrames("export", title, node, target, "", found)
+        return self._convert("export", title, node, target, found and found[0], False)
 
-    def _convert(self, kind, title, node, target, source, overwrite, onProgress, onFinished, wait):
+    def _convert(self, kind, title, node, target, source, overwrite) -> Job:
         from IPv2SlicerLib.scene import volume_nodes
 
         from .Export import provenanceOf
@@ -347,11 +314,9 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
 
         self.runner.refuse_if_active()
         volume = volume_nodes.node_to_volume(node)
-        facts, finish = provenanceOf(node), self.keeping(lambda path: path)
-        task = convertTask(title, volume, target, facts, finish, source, overwrite)
-        return self.run(kind, task, onProgress, onFinished, wait)
+        return self.run(kind, convertTask(title, volume, target, provenanceOf(node), source, overwrite))
 
-    def _convertFrames(self, kind, title, node, target, suffix, sources, onProgress, onFinished, wait):
+    def _convertFrames(self, kind, title, node, target, suffix, sources) -> Job:
         from IPv2SlicerLib.scene import volume_nodes
 
         from .Export import framesOf
@@ -363,20 +328,11 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             (name + suffix, volume_nodes.node_to_volume(frame), facts, source)
             for (name, frame, facts), source in zip(found, sources or [None] * len(found), strict=True)
         ]
-        task = convertFramesTask(title, frames, target, self.keeping(lambda path: path))
-        return self.run(kind, task, onProgress, onFinished, wait)
+        return self.run(kind, convertFramesTask(title, frames, target))
 
     # --- purification ---
 
-    def purify(
-        self,
-        uldctNode: vtkMRMLScalarVolumeNode,
-        ndctNode: vtkMRMLScalarVolumeNode,
-        settings=None,
-        onProgress: Callable[[float, str], None] | None = None,
-        onFinished: Callable[[Any], None] | None = None,
-        wait: bool = True,
-    ):
+    def purify(self, uldctNode: vtkMRMLScalarVolumeNode, ndctNode: vtkMRMLScalarVolumeNode, settings=None) -> Job:
         """Compute every stage of the purification of a pair and put them into the scene.
 
         Parameters
@@ -385,12 +341,11 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             Ultra-low-dose and normal-dose CT of one patient, HU.
         settings : IPv2Lib.purification.settings.Settings, optional
             Default: IPv2 as published.
-        onProgress, onFinished, wait
-            See `Jobs`.
 
         Returns
         -------
-        IPv2SlicerLib.scene.stage_nodes.StageNodes; None without `wait`
+        Job
+            Its result are `IPv2SlicerLib.scene.stage_nodes.StageNodes`.
         """
         from IPv2Lib.purification.settings import IPV2
         from IPv2SlicerLib.scene import stage_nodes
@@ -407,8 +362,8 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             return stage_nodes.add_stages(stages, uldctNode, name=f"{uldctNode.GetName()} purification")
 
         title = _("Purify {name}").format(name=uldctNode.GetName())
-        task = purifyTask(title, uldct, ndct, settings or IPV2, self.keeping(finish))
-        return self.run("purify", task, onProgress, onFinished, wait)
+        task = purifyTask(title, uldct, ndct, settings or IPV2, finish)
+        return self.run("purify", task)
 
     def previewSlice(
         self,
@@ -416,10 +371,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         ndctNode: vtkMRMLScalarVolumeNode,
         settings=None,
         sliceIndex: int | None = None,
-        onProgress: Callable[[float, str], None] | None = None,
-        onFinished: Callable[[Any], None] | None = None,
-        wait: bool = True,
-    ):
+    ) -> Job:
         """Compute every stage of one slice, with the values that it has in the whole, and put them into the scene.
 
         Parameters
@@ -428,14 +380,13 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             As for `purify`.
         sliceIndex : int, optional
             Slice of the uLDCT; default: the middle one.
-        onProgress, onFinished, wait
-            See `Jobs`.
 
         Returns
         -------
-        IPv2SlicerLib.scene.stage_nodes.StageNodes; None without `wait`
+        Job
+            Its result are `IPv2SlicerLib.scene.stage_nodes.StageNodes`.
         """
-        from IPv2Lib.purification.purification import needed_for_slice
+        from IPv2Lib.purification.purify import needed_for_slice
         from IPv2Lib.purification.settings import IPV2, MATCHED
         from IPv2SlicerLib.scene import stage_nodes, volume_nodes
 
@@ -457,38 +408,32 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             return stage_nodes.add_stages(stages, uldctNode, name=f"{uldctNode.GetName()} preview")
 
         title = _("Preview {name}").format(name=uldctNode.GetName())
-        task = purifyTask(title, uldct, ndct, settings, self.keeping(finish), firstSlice=firstSlice)
-        return self.run("preview", task, onProgress, onFinished, wait)
+        task = purifyTask(title, uldct, ndct, settings, finish, firstSlice=firstSlice)
+        return self.run("preview", task)
 
-    def makeSamplePair(
-        self,
-        size: int = 256,
-        slices: int = 24,
-        onProgress: Callable[[float, str], None] | None = None,
-        onFinished: Callable[[Any], None] | None = None,
-        wait: bool = True,
-    ) -> tuple[vtkMRMLScalarVolumeNode, vtkMRMLScalarVolumeNode] | None:
+    def makeSamplePair(self, size: int = 256, slices: int = 24) -> Job:
         """Make a synthetic chest scanned twice, uLDCT (2 % dose) and NDCT, with 8 mm of respiratory motion between.
 
         Parameters
         ----------
         size, slices : int
             Rows and columns, and slices.
-        onProgress, onFinished, wait
-            See `Jobs`.
+
+        Returns
+        -------
+        Job
+            Its result are both volumes.
         """
         from IPv2SlicerLib.scene import volume_nodes
 
         from .Tasks import phantomTask
 
         def finish(pair) -> tuple[vtkMRMLScalarVolumeNode, vtkMRMLScalarVolumeNode]:
-            uldct, ndct = pair
-            return volume_nodes.volume_to_node(uldct, "Phantom uLDCT"), volume_nodes.volume_to_node(
-                ndct, "Phantom NDCT"
-            )
+            names = "Phantom uLDCT", "Phantom NDCT"
+            return tuple(volume_nodes.volume_to_node(volume, name) for volume, name in zip(pair, names, strict=True))
 
-        task = phantomTask(_("Make a sample pair"), self.keeping(finish), size=size, slices=slices)
-        return self.run("sample pair", task, onProgress, onFinished, wait)
+        task = phantomTask(_("Make a sample pair"), size=size, slices=slices, finish=finish)
+        return self.run("sample pair", task)
 
 
 def _options(strength, model, device, keepOutsideBody, residualNoiseHu, testTimeAugmentation) -> DenoiseOptions:
@@ -500,10 +445,6 @@ def _options(strength, model, device, keepOutsideBody, residualNoiseHu, testTime
         residual_noise_hu=residualNoiseHu,
         test_time_augmentation=testTimeAugmentation,
     )
-
-
-def _first(onFinished: Callable[[Any], None] | None) -> Callable[[Any], None] | None:
-    return onFinished and (lambda results: onFinished(results and results[0]))
 
 
 def checkOutputs(inputNodes, outputNodes) -> None:

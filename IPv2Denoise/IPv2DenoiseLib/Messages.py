@@ -4,5 +4,5 @@ from IPv2SlicerLib.widgets.Messages import MessageBoxes
 
 TITLE = "IPv2 Denoise"
 
-boxes = MessageBoxes(TITLE)
-showError, errorsShown, confirm = boxes.showError, boxes.errorsShown, boxes.confirm
+_boxes = MessageBoxes(TITLE)
+errorsShown, confirm = _boxes.errorsShown, _boxes.confirm

@@ -3,24 +3,22 @@
 import qt
 import slicer
 from IPv2Lib.errors import InputError
+from IPv2Lib.io import formats
 from IPv2Lib.purification.settings import IPV1, IPV2, Settings
-from IPv2SlicerLib.jobs.job_runner import JobState
 from IPv2SlicerLib.scene.Loading import loadScan
-from IPv2SlicerLib.widgets.Clicks import onClick
-from IPv2SlicerLib.widgets.JobDisplay import JobDisplay
 from IPv2SlicerLib.widgets.Messages import sentence
 from IPv2SlicerLib.widgets.Options import optionsOf
+from IPv2SlicerLib.widgets.Section import Section
 from IPv2SlicerLib.widgets.Views import currentSliceIndex, showInSliceViews
 from slicer.i18n import tr as _
 
 from .Logic import IPv2DenoiseLogic, checkPair, checkVolumes
-from .Messages import boxes, errorsShown, showError
 from .Parameters import Simulator, Strategy, Threshold
 from .Stages import StageList
 
 
-class PurificationSection:
-    """Connects the widgets of the section with the logic; the widget class hands parameter nodes and events on.
+class PurificationSection(Section):
+    """Connects the widgets of the section with the logic.
 
     Parameters
     ----------
@@ -30,34 +28,30 @@ class PurificationSection:
     """
 
     def __init__(self, ui, logic: IPv2DenoiseLogic):
-        self._ui, self._logic = ui, logic
-        self._parameterNode = None
-        self._stages = StageList(ui)
-        self._display = JobDisplay(
+        super().__init__(ui, logic)
+        self._stages = StageList(ui, logic)
+        self._display = self._jobDisplay(
             ui.purifyButton,
             ui.purificationProgressBar,
             ui.purificationStatusLabel,
             ("purify", "preview", "sample pair"),
             self._onPurify,
-            logic.cancel,
-            boxes,
         )
-        self._previewTip = ui.previewButton.property("toolTip")
-        onClick(ui.previewButton, self._onPreview)
-        onClick(ui.samplePairButton, self._onSamplePair)
         ui.strategySelector.activated.connect(self._onStrategyChosen)
-        onClick(ui.uldctFileButton, lambda: self._loadFile("uldctVolume"))
-        onClick(ui.uldctDicomButton, lambda: self._loadDicom("uldctVolume"))
-        onClick(ui.ndctFileButton, lambda: self._loadFile("ndctVolume"))
-        onClick(ui.ndctDicomButton, lambda: self._loadDicom("ndctVolume"))
+        for button, act in (
+            (ui.previewButton, self._onPreview),
+            (ui.samplePairButton, lambda: self._whenDone(logic.makeSamplePair(), self._onSamplePairMade)),
+            (ui.uldctFileButton, lambda: self._loadFile("uldctVolume")),
+            (ui.uldctDicomButton, lambda: self._loadDicom("uldctVolume")),
+            (ui.ndctFileButton, lambda: self._loadFile("ndctVolume")),
+            (ui.ndctDicomButton, lambda: self._loadDicom("ndctVolume")),
+        ):
+            self._onClick(button, act)
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node, or none while the module is not shown."""
-        self._parameterNode = parameterNode
-        if not parameterNode:
-            self._display.forget()
         self._stages.setParameterNode(parameterNode)
-        self.parametersChanged()
+        super().setParameterNode(parameterNode)
 
     def parametersChanged(self) -> None:
         """Follow a change of any parameter: grey out what has no effect."""
@@ -75,22 +69,21 @@ class PurificationSection:
 
     def jobChanged(self) -> None:
         """Show where the job is."""
-        self._display.update(self._logic.runner, self._logic.jobKind)
+        super().jobChanged()
         self._showButtons()
 
     def _showButtons(self) -> None:
         """What can be started of a pair, and why not."""
-        parameters, ui, active = self._parameterNode, self._ui, self._logic.runner.state.active
+        parameters, wait = self._parameterNode, self._whyWait()
         reason = whyNot(parameters.uldctVolume, parameters.ndctVolume) if parameters else ""
         self._display.setStart(reason=reason)
-        ui.previewButton.setEnabled(not active and not reason)
-        ui.previewButton.setToolTip(reason or self._previewTip)
-        ui.samplePairButton.setEnabled(not active)
+        self._allow(self._ui.previewButton, reason or wait)
+        self._allow(self._ui.samplePairButton, wait)
 
     def enter(self) -> None:
         """The module is opened."""
         self._stages.enter()
-        self.jobChanged()
+        super().enter()
 
     def exit(self) -> None:
         """Another module is opened."""
@@ -98,26 +91,23 @@ class PurificationSection:
 
     def cleanup(self) -> None:
         """The widget goes away."""
+        super().cleanup()
         self._stages.cleanup()
 
     # --- the pair ---
 
     def _loadFile(self, parameter: str) -> None:
-        with errorsShown():
-            path = qt.QFileDialog.getOpenFileName(
-                slicer.util.mainWindow(),
-                _("Load a CT in HU"),
-                "",
-                _("Volumes (*.nrrd *.nhdr *.nii *.nii.gz *.mha *.mhd);;All files (*)"),
-            )
-            self._load(path, parameter)
+        path = qt.QFileDialog.getOpenFileName(
+            slicer.util.mainWindow(),
+            _("Load a CT in HU"),
+            "",
+            _("Volumes {suffixes};;All files (*)").format(suffixes=formats.WILDCARDS),
+        )
+        self._load(path, parameter)
 
     def _loadDicom(self, parameter: str) -> None:
-        with errorsShown():
-            folder = qt.QFileDialog.getExistingDirectory(
-                slicer.util.mainWindow(), _("Load a folder that holds one DICOM series")
-            )
-            self._load(folder, parameter)
+        title = _("Load a folder that holds one DICOM series")
+        self._load(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title), parameter)
 
     def _load(self, path: str, parameter: str) -> None:
         if not path or not self._parameterNode:
@@ -128,13 +118,8 @@ class PurificationSection:
         self._parameterNode.setValue(parameter, node)
         showInSliceViews(node)
 
-    def _onSamplePair(self) -> None:
-        with errorsShown():
-            self._logic.makeSamplePair(onFinished=self._onSamplePairMade, wait=False)
-
     def _onSamplePairMade(self, pair) -> None:
-        self._showFailure()
-        if pair and self._parameterNode:
+        if self._parameterNode:
             self._parameterNode.uldctVolume, self._parameterNode.ndctVolume = pair
             showInSliceViews(pair[0])
 
@@ -150,49 +135,29 @@ class PurificationSection:
                 self._parameterNode.removeNoise = settings.remove_noise
                 self._parameterNode.blendPercent = 100 * settings.blend
 
-    def _settings(self):
-        return purificationSettings(self._parameterNode)
-
     # --- work ---
 
     def _onPreview(self) -> None:
-        with errorsShown():
-            parameters = self._parameterNode
-            index = currentSliceIndex(parameters.uldctVolume) if parameters.uldctVolume else None
-            where = _("the middle slice") if index is None else _("slice {number}").format(number=index + 1)
-            self._logic.previewSlice(
-                parameters.uldctVolume,
-                parameters.ndctVolume,
-                self._settings(),
-                sliceIndex=index,
-                onFinished=lambda stages: self._onPreviewed(stages, where),
-                wait=False,
-            )
+        parameters = self._parameterNode
+        uldct, settings = parameters.uldctVolume, purificationSettings(parameters)
+        index = currentSliceIndex(uldct) if uldct else None
+        where = _("the middle slice") if index is None else _("slice {number}").format(number=index + 1)
+        job = self._logic.previewSlice(uldct, parameters.ndctVolume, settings, sliceIndex=index)
+        self._whenDone(job, lambda stages: self._onPreviewed(stages, where))
 
     def _onPreviewed(self, stages, where: str) -> None:
         self._onPurified(stages)
-        if stages:
-            self._display.say(_("Preview of {slice}.").format(slice=where))
+        self._display.say(_("Preview of {slice}.").format(slice=where))
 
     def _onPurify(self) -> None:
         parameters = self._parameterNode
-        self._logic.purify(
-            parameters.uldctVolume,
-            parameters.ndctVolume,
-            self._settings(),
-            onFinished=self._onPurified,
-            wait=False,
-        )
+        settings = purificationSettings(parameters)
+        job = self._logic.purify(parameters.uldctVolume, parameters.ndctVolume, settings)
+        self._whenDone(job, self._onPurified)
 
     def _onPurified(self, stages) -> None:
-        self._showFailure()
-        if stages and self._parameterNode:
-            with errorsShown():
-                self._stages.show(stages)
-
-    def _showFailure(self) -> None:
-        if self._logic.runner.state is JobState.FAILED:
-            showError(self._logic.runner.error)
+        if self._parameterNode:
+            self._stages.show(stages)
 
 
 def whyNot(uldctNode, ndctNode) -> str:

@@ -65,11 +65,8 @@ def _makePair(wanted: Path) -> None:
     from .Logic import IPv2DenoiseLogic
     from .Tasks import phantomTask
 
-    logic = IPv2DenoiseLogic()
-    task = phantomTask(
-        _("Make a sample pair"), logic.keeping(lambda pair: pair), size=SAMPLE_SIZE, slices=SAMPLE_SLICES
-    )
-    pair = logic.run("sample pair", task, _showProgress, None, True)
+    task = phantomTask(_("Make a sample pair"), size=SAMPLE_SIZE, slices=SAMPLE_SLICES)
+    pair = IPv2DenoiseLogic().run("sample pair", task).onProgress(_showProgress).wait()
     stem = wanted.stem.rpartition("-")[0]
     for scan, volume in zip(_SCANS, pair, strict=True):
         files.write(volume, wanted.with_name(f"{stem}-{scan}.nrrd"))

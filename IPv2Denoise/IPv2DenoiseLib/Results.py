@@ -9,22 +9,20 @@ import qt
 import slicer
 import vtk
 from IPv2Lib.errors import InputError
-from IPv2SlicerLib.jobs.job_runner import JobState
-from IPv2SlicerLib.widgets.Clicks import onClick
 from IPv2SlicerLib.widgets.Messages import sentence
-from IPv2SlicerLib.widgets.Timers import singleShot
+from IPv2SlicerLib.widgets.Section import Section
 from IPv2SlicerLib.widgets.Views import currentSliceIndex
 from slicer.i18n import tr as _
 
 from .Export import FILTERS, dicomSources
 from .Logic import IPv2DenoiseLogic
-from .Messages import confirm, errorsShown, showError
+from .Messages import confirm
 
 FOLDER_SETTING = "IPv2/ResultFolder"
 """Of the user's settings: where the latest result was put."""
 
 
-class Results:
+class Results(Section):
     """Finds the result of a volume or sequence in the scene, also after the scene was saved and loaded, and shows it.
 
     Parameters
@@ -37,16 +35,16 @@ class Results:
     """
 
     def __init__(self, ui, logic: IPv2DenoiseLogic, say: Callable[[str], None]):
-        self._ui, self._logic, self._say = ui, logic, say
-        self._tips = {button: button.property("toolTip") for button in (ui.saveButton, ui.exportDicomButton)}
+        super().__init__(ui, logic)
+        self._say = say
         self.nodes = None
         self._input = None
         self._table, self._tag = None, None  # what is observed
         self._steps = None  # frames that do not have the new strength yet
-        self._stepTimer = singleShot(0, self._nextStep)
-        onClick(ui.showButton, self._onShow)
-        onClick(ui.saveButton, self._onSave)
-        onClick(ui.exportDicomButton, self._onExportDicom)
+        self._stepTimer = self._timer(0, self._nextStep)
+        self._onClick(ui.showButton, self.show)
+        self._onClick(ui.saveButton, self._onSave)
+        self._onClick(ui.exportDicomButton, self._onExportDicom)
         self.setInput(None)
 
     def setInput(self, node) -> None:
@@ -60,12 +58,10 @@ class Results:
 
     def jobChanged(self) -> None:
         """Lock what has to wait for a job, or for a result."""
-        runner = self._logic.runner
-        self._ui.showButton.setEnabled(self.nodes is not None)
-        for button, tip in self._tips.items():
-            button.setEnabled(self.nodes is not None and not runner.state.active)
-            wait = _("Wait until this is done: {title}").format(title=runner.task.title) if runner.state.active else ""
-            button.setToolTip(wait or (tip if self.nodes else _("Denoise first: there is no result yet.")))
+        lacking = "" if self.nodes else _("Denoise first: there is no result yet.")
+        self._allow(self._ui.showButton, lacking)
+        for button in (self._ui.saveButton, self._ui.exportDicomButton):
+            self._allow(button, self._whyWait() or lacking)
 
     def isOutdated(self) -> bool:
         """Whether the scene holds another result of the input by now, or lacks a part of the one that is shown."""
@@ -124,7 +120,7 @@ class Results:
     def cleanup(self) -> None:
         """The widget goes away."""
         self.finishStrength()
-        self._stepTimer.stop()
+        super().cleanup()
         self._observe(None)
 
     def _observe(self, table) -> None:
@@ -139,45 +135,36 @@ class Results:
         self._ui.regionTable.setText(tableHtml(self._table) if self._table is not None else "")
         self._ui.regionTable.setVisible(self._table is not None)
 
-    def _onShow(self) -> None:
-        with errorsShown():
-            self.show()
-
     def _onSave(self) -> None:
         from IPv2Lib.io import outputs
         from IPv2SlicerLib.scene.sequences import is_sequence
 
-        with errorsShown():
-            self.finishStrength()
-            name = f"{outputs.file_name(self.nodes.denoised.GetName())}.nrrd"
-            title = _("Save the denoised volume")
-            if is_sequence(self.nodes.denoised):
-                title = _("Save the frames, one file each, in a new folder of this name")
-            path = askWhereToSave(title, name)
-            if path is not None:
-                # The dialog has asked about a file that is there.
-                self._logic.save(self.nodes.denoised, path, overwrite=True, onFinished=self._onWritten, wait=False)
+        self.finishStrength()
+        name = f"{outputs.file_name(self.nodes.denoised.GetName())}.nrrd"
+        title = _("Save the denoised volume")
+        if is_sequence(self.nodes.denoised):
+            title = _("Save the frames, one file each, in a new folder of this name")
+        path = askWhereToSave(title, name)
+        if path is not None:
+            # The dialog has asked about a file that is there.
+            self._whenDone(self._logic.save(self.nodes.denoised, path, overwrite=True), self._onWritten)
 
     def _onExportDicom(self) -> None:
-        with errorsShown():
-            self.finishStrength()
-            node = self.nodes.denoised
-            lacking = next((source.lacking for source in dicomSources(node) if source.lacking), "")
-            if lacking and not confirm(_("{lacking} Export as a new study without patient?").format(lacking=lacking)):
-                self._say(_("Not exported: {lacking}").format(lacking=lacking))
-                return
-            folder = qt.QFileDialog.getExistingDirectory(
-                slicer.util.mainWindow(), _("Folder in which a DICOM series is made"), latestFolder()
-            )
-            if folder:
-                keepFolder(folder)
-                self._logic.exportDicom(node, folder, bool(lacking), onFinished=self._onWritten, wait=False)
+        self.finishStrength()
+        node = self.nodes.denoised
+        lacking = next((source.lacking for source in dicomSources(node) if source.lacking), "")
+        if lacking and not confirm(_("{lacking} Export as a new study without patient?").format(lacking=lacking)):
+            self._say(_("Not exported: {lacking}").format(lacking=lacking))
+            return
+        folder = qt.QFileDialog.getExistingDirectory(
+            slicer.util.mainWindow(), _("Folder in which a DICOM series is made"), latestFolder()
+        )
+        if folder:
+            keepFolder(folder)
+            self._whenDone(self._logic.exportDicom(node, folder, bool(lacking)), self._onWritten)
 
-    def _onWritten(self, path: Path | None) -> None:
-        if self._logic.runner.state is JobState.FAILED:
-            showError(self._logic.runner.error)
-        if path is not None:
-            self._say(_("Written: {path}").format(path=path))
+    def _onWritten(self, path: Path) -> None:
+        self._say(_("Written: {path}").format(path=path))
 
 
 def latestFolder() -> str:

@@ -50,7 +50,7 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
 
         self.delayDisplay("Denoise")
         heard = []
-        nodes = self.logic.denoise(self.uldct, onProgress=lambda fraction, message: heard.append(fraction))
+        nodes = self.logic.denoise(self.uldct).onProgress(lambda fraction, message: heard.append(fraction)).wait()
         before, after = slicer.util.arrayFromVolume(self.uldct), slicer.util.arrayFromVolume(nodes.denoised)
         self.assertEqual(nodes.denoised.GetName(), "uLDCT denoised")
         self.assertEqual(nodes.denoised.GetOrigin(), self.uldct.GetOrigin())
@@ -75,8 +75,8 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
         from IPv2Lib.io import files
 
         self.delayDisplay("Purify")
-        stages = self.logic.purify(self.uldct, self.ndct)
-        preview = self.logic.previewSlice(self.uldct, self.ndct, sliceIndex=SLICES // 2)
+        stages = self.logic.purify(self.uldct, self.ndct).wait()
+        preview = self.logic.previewSlice(self.uldct, self.ndct, sliceIndex=SLICES // 2).wait()
         with tempfile.TemporaryDirectory() as folder:
             whole, one = (self._exported(each, Path(folder) / name) for each, name in ((stages, "a"), (preview, "b")))
             mask = files.read(whole / "cm2-label.nrrd").array
@@ -85,14 +85,17 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
 
     def test_3_Cancel(self) -> None:
         """A cancelled job changes nothing."""
+        from IPv2Lib.errors import Cancelled
+
         self.delayDisplay("Cancel")
         before = slicer.mrmlScene.GetNumberOfNodes()
         finished = []
-        self.logic.denoise(self.uldct, onFinished=finished.append, wait=False)
-        self.assertTrue(self.logic.runner.state.active)
-        self.logic.cancel()
-        self.logic.runner.wait(10, tick=slicer.app.processEvents)
-        self.assertEqual(self.logic.runner.state.value, "cancelled")
+        job = self.logic.denoise(self.uldct).onFinished(finished.append)
+        self.assertTrue(job.active)
+        job.cancel()
+        with self.assertRaises(Cancelled):
+            job.wait()
+        self.assertEqual(job.state.value, "cancelled")
         self.assertEqual((finished, slicer.mrmlScene.GetNumberOfNodes()), ([None], before))
 
     def test_4_BadInput(self) -> None:
@@ -111,7 +114,7 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
             ((self.uldct, None, 1.0, "no such model"), "no such model"),
         ):
             with self.assertRaisesRegex(IPv2Error, says):
-                self.logic.denoise(*arguments)
+                self.logic.denoise(*arguments).wait()
         with self.assertRaisesRegex(IPv2Error, "both"):
             self.logic.purify(self.uldct, self.uldct)
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), before)
@@ -125,7 +128,7 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
         parameters.inputVolume = self.uldct
         parameters.strengthPercent = 40.0
         parameters.dosePercent = 5.0
-        self.logic.denoise(self.uldct, strength=0.4)
+        self.logic.denoise(self.uldct, strength=0.4).wait()
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder) / "scene.mrb")
             self.assertTrue(slicer.util.saveScene(path))

@@ -4,12 +4,12 @@ import html
 
 import qt
 import slicer
-from IPv2SlicerLib.widgets.Clicks import onClick
+from IPv2SlicerLib.widgets.Section import Section
 from IPv2SlicerLib.widgets.Views import currentSliceIndex, showRedView
 from slicer.i18n import tr as _
 
 from .Export import newFolder
-from .Messages import errorsShown
+from .Logic import IPv2DenoiseLogic
 
 SHORTCUTS = (("Ctrl+Shift+N", "next"), ("Ctrl+Shift+P", "previous"), ("Ctrl+Shift+M", "toggleOverlay"))
 """Keys, and the method of `StageList` that each calls; they work wherever the focus is while the module is open.
@@ -18,25 +18,25 @@ None is a key of Slicer's own, such as those for markups and sequences: of two s
 """
 
 
-class StageList:
+class StageList(Section):
     """The list of the stages that are in the scene, and what the views show of them.
 
     Parameters
     ----------
     ui : object
         The widgets of the .ui file by name.
+    logic : IPv2DenoiseLogic
     """
 
-    def __init__(self, ui):
-        self._ui = ui
-        self._parameterNode = None
+    def __init__(self, ui, logic: IPv2DenoiseLogic):
+        super().__init__(ui, logic)
         self._source = None  # uLDCT whose stages are listed
         self._nodes = None  # IPv2SlicerLib.scene.stage_nodes.StageNodes
         self._shown: tuple | None = None  # what the views show, see `_wanted`
         self._keys: list[str] = []
         ui.stagesList.currentRowChanged.connect(self._onRow)
         ui.secondStageSelector.currentTextChanged.connect(self._onSecond)
-        onClick(ui.exportStagesButton, self._onExport)
+        self._onClick(ui.exportStagesButton, self._onExport)
         self._shortcuts = []
         for keys, method in SHORTCUTS:
             shortcut = qt.QShortcut(qt.QKeySequence(keys), slicer.util.mainWindow() or ui.stagesList)
@@ -46,9 +46,8 @@ class StageList:
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node, or none."""
-        self._parameterNode = parameterNode
         self._source = self._shown = None
-        self.parametersChanged()
+        super().setParameterNode(parameterNode)
 
     def parametersChanged(self) -> None:
         """Show what the parameters say, if it is not shown yet."""
@@ -60,7 +59,7 @@ class StageList:
         wanted = self._wanted()
         if wanted != self._shown and parameters.stage in self._keys:
             self._shown = wanted
-            with errorsShown():
+            with self._boxes.errorsShown():
                 self._showStage()
             self._followList()
 
@@ -182,14 +181,12 @@ class StageList:
     def _onExport(self) -> None:
         from IPv2SlicerLib.scene import stage_nodes
 
-        with errorsShown():
-            folder = qt.QFileDialog.getExistingDirectory(
-                slicer.util.mainWindow(), _("Folder in which a folder of stages is made")
-            )
-            if folder:
-                with slicer.util.WaitCursor():
-                    written = stage_nodes.export_stages(self._nodes, newFolder(folder, self._nodes.name))
-                slicer.util.showStatusMessage(_("Exported: {path}").format(path=written), 5000)
+        title = _("Folder in which a folder of stages is made")
+        folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title)
+        if folder:
+            with slicer.util.WaitCursor():
+                written = stage_nodes.export_stages(self._nodes, newFolder(folder, self._nodes.name))
+            slicer.util.showStatusMessage(_("Exported: {path}").format(path=written), 5000)
 
 
 def legendHtml(stages) -> str:
@@ -197,7 +194,7 @@ def legendHtml(stages) -> str:
 
     Parameters
     ----------
-    stages : iterable of IPv2SlicerLib.scene.stage_nodes.Stage
+    stages : iterable of IPv2Lib.purification.stages.Stage
     """
     entries = {(name, rgb): None for stage in stages for value, name, rgb in stage.entries if value}
     return " ".join(

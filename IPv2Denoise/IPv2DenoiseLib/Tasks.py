@@ -13,7 +13,7 @@ from IPv2Lib.analysis.region_statistics import StrengthStatistics
 from IPv2Lib.cli import convert_frames
 from IPv2Lib.inference.blending import Blended, blend_and_subtract
 from IPv2Lib.inference.options import DenoiseOptions
-from IPv2Lib.io import file_names, files, outputs, settings_file
+from IPv2Lib.io import files, formats, outputs, settings_file
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.purification.settings import Settings
 from IPv2Lib.purification.stage_files import read_stages
@@ -38,7 +38,7 @@ def denoiseTask(
     volumes: Sequence[Volume],
     titles: Sequence[str],
     names: Sequence[str],
-    finish: Callable[[list[Denoised]], None],
+    finish: Callable[[list[Denoised]], Any],
     options: DenoiseOptions,
 ) -> Task:
     """Denoise volumes in a row, at full strength: other strengths follow without the network.
@@ -95,7 +95,7 @@ def purifyTask(
     uldct: Volume,
     ndct: Volume,
     settings: Settings,
-    finish: Callable[[Stages], None],
+    finish: Callable[[Stages], Any],
     *,
     firstSlice: int = 0,
 ) -> Task:
@@ -121,11 +121,10 @@ def convertTask(
     volume: Volume,
     target: Path,
     facts: dict[str, Any],
-    finish: Callable[[Path], None],
     source: Source | None,
     overwrite: bool,
 ) -> Task:
-    """Write a volume as a file or as a DICOM series, and beside it how it was made; `finish` gets the path.
+    """Write a volume as a file or as a DICOM series, and beside it how it was made; gives the path.
 
     Parameters
     ----------
@@ -137,8 +136,6 @@ def convertTask(
         A file with a suffix that `ipv2 convert` knows, or for a DICOM series a folder that does not exist.
     facts : dict
         How the volume was made.
-    finish : callable
-        Gets `target`.
     source : Source or None
         Lends a DICOM series its patient and study; None: a new study of nobody.
     overwrite : bool
@@ -148,18 +145,17 @@ def convertTask(
     def prepare(folder: Path) -> list[str | Path]:
         _stage(folder, volume, facts, source)
         # A slash makes every name a folder's, also one with a dot.
-        output = target if file_names.suffix(target) in file_names.SUFFIXES else f"{target}/"
+        output = target if formats.suffix(target) in formats.SUFFIXES else f"{target}/"
         like = ["--like", folder / SOURCE] if source is not None else []
         return ["convert", folder / VOLUME, output, *like, *(["--overwrite"] if overwrite else [])]
 
-    return Task(title, prepare, lambda folder, result: target, finish, target=target.parent)
+    return Task(title, prepare, lambda folder, result: target, target=target.parent)
 
 
 def convertFramesTask(
     title: str,
     frames: Sequence[tuple[str, Volume, dict[str, Any], Source | None]],
     target: Path,
-    finish: Callable[[Path], None],
 ) -> Task:
     """Write the frames of a sequence into a folder that does not exist: as `convertTask`, all of them or none.
 
@@ -171,8 +167,6 @@ def convertFramesTask(
         Of each the name in the folder, the volume, how it was made, and what lends it patient and study.
     target : Path
         A folder that does not exist.
-    finish : callable
-        Gets `target`.
     """
 
     def prepare(folder: Path) -> list[str | Path]:
@@ -186,7 +180,7 @@ def convertFramesTask(
         convert_frames.write_list(listed, folder / "frames.json")
         return ["convert-frames", folder / "frames.json", target]
 
-    return Task(title, prepare, lambda folder, result: target, finish, target=target.parent)
+    return Task(title, prepare, lambda folder, result: target, target=target.parent)
 
 
 VOLUME, SOURCE = "volume.nrrd", "source"
@@ -203,7 +197,9 @@ def _stage(folder: Path, volume: Volume, facts: dict[str, Any], source: Source |
             shutil.copyfile(file, folder / SOURCE / f"{number:05d}.dcm")
 
 
-def phantomTask(title: str, finish: Callable[[tuple[Volume, Volume]], None], *, size: int, slices: int) -> Task:
+def phantomTask(
+    title: str, *, size: int, slices: int, finish: Callable[[tuple[Volume, Volume]], Any] = lambda pair: pair
+) -> Task:
     """Make the synthetic pair; `finish` gets uLDCT and NDCT."""
 
     def prepare(folder: Path) -> list[str | Path]:
@@ -215,11 +211,7 @@ def phantomTask(title: str, finish: Callable[[tuple[Volume, Volume]], None], *, 
     return Task(title, prepare, collect, finish)
 
 
-def devicesTask(title: str, finish: Callable[[list[dict[str, Any]]], None], *, model: str | None) -> Task:
-    """Look for devices and time the model, or the default one of each; `finish` gets what `ipv2 devices` says."""
-    return Task(
-        title,
-        lambda folder: ["devices", *(["--model", model] if model else [])],
-        lambda folder, result: result["devices"],
-        finish,
-    )
+def devicesTask(title: str, *, model: str | None) -> Task:
+    """Look for devices and time the model, or the default one of each; gives what `ipv2 devices` says."""
+    arguments = ["devices", *(["--model", model] if model else [])]
+    return Task(title, lambda folder: arguments, lambda folder, result: result["devices"])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .io.files import read, write
     from .io.volume import Volume
     from .models.bundle import load as load_model
-    from .purification.purification import purify
+    from .purification.purify import purify
     from .simulation.dose import simulate
     from .training.loop import train
 
@@ -32,7 +32,7 @@ _ROOMS = {
     "compare": "evaluation.comparison",
     "denoise": "inference.denoise",
     "load_model": "models.bundle",
-    "purify": "purification.purification",
+    "purify": "purification.purify",
     "read": "io.files",
     "simulate": "simulation.dose",
     "train": "training.loop",

@@ -12,6 +12,12 @@ AIR_HU = -1000.0
 NO_DATA_HU = -1024.0
 """Where there is no measurement: outside the field of view, and outside a volume that is resampled."""
 
+SCORED_HU = (-1024.0, 600.0)
+"""Values are clipped to these before they are scored, so that metal does not decide."""
+
+SCORED_RANGE_HU = SCORED_HU[1] - SCORED_HU[0]
+"""Data range of PSNR, SSIM and GMSD, of scores and of losses."""
+
 LUNG_WINDOW, LUNG_LEVEL = 1500.0, -600.0
 
 

@@ -55,6 +55,8 @@ class Option:
         Heading in the help of the command.
     exclusive : str
         Only one of the options that have this in common can be given.
+    required : bool
+        The command line must give it.
     flag_percent : bool
         The command line takes it in per cent.
     none_value : float or None
@@ -84,6 +86,7 @@ class Option:
     metavar: str = ""
     group: str = ""
     exclusive: str = ""
+    required: bool = False
     flag_percent: bool = False
     none_value: float | None = None
     none_flag: bool = False
@@ -230,7 +233,7 @@ def limits(declared: Option, scale: float = 1.0) -> str:
 def default_words(kind: type, name: str, scale: float = 1.0) -> str:
     """The default of an option in words; empty if there is nothing to say."""
     declared, value = declarations(kind)[name], _default(kind, name)
-    if declared.default:
+    if declared.default or declared.required:
         return declared.default
     if value is None:
         return declared.none

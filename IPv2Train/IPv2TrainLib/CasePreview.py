@@ -7,11 +7,11 @@ import slicer
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.shards import SHARDS_FOLDER, THUMBNAIL_FILE, read_shard
 from IPv2Lib.io.file_names import within
-from IPv2SlicerLib.widgets.Clicks import onClick
+from IPv2SlicerLib.widgets.Section import Section
 from slicer.i18n import tr as _
 
 from .Cases import CaseState
-from .Messages import errorsShown
+from .Logic import IPv2TrainLogic
 
 WIDTH = 136
 """Of each picture, in the panel's own pixels, of which a high-resolution screen has several for one; two fit side by
@@ -20,22 +20,23 @@ side into a narrow panel."""
 _GAP = 4  # between the four pictures of a thumbnail
 
 
-class CasePreview:
+class CasePreview(Section):
     """Shows one case below the table.
 
     Parameters
     ----------
     ui : object
         The widgets of the .ui file by name.
+    logic : IPv2TrainLogic
     """
 
-    def __init__(self, ui):
-        self._ui = ui
+    def __init__(self, ui, logic: IPv2TrainLogic):
+        super().__init__(ui, logic)
         self._pictures = (ui.uldctPicture, ui.ndctPicture, ui.inputPicture, ui.testLabelPicture)
         self._folder: Path | None = None  # of the shard
         self._name = ""
         self._shown: tuple = ()
-        onClick(ui.showCaseButton, self._onShow)
+        self._onClick(ui.showCaseButton, self._onShow)
 
     def show(self, dataset: Path | None, case: Case | None, state: CaseState | None) -> None:
         """Show a case of a data set, or nothing."""
@@ -52,10 +53,6 @@ class CasePreview:
         self._ui.caseLabel.setText(text)
         self._ui.showCaseButton.setEnabled(self._folder is not None)
         self._showPictures(self._folder / THUMBNAIL_FILE if self._folder else None)
-
-    def cleanup(self) -> None:
-        """The widget goes away."""
-        self._shown = ()
 
     def _showPictures(self, path: Path | None) -> None:
         sheet = qt.QPixmap(str(path)) if path and path.exists() else None
@@ -81,7 +78,7 @@ class CasePreview:
     def _onShow(self) -> None:
         from IPv2SlicerLib.scene import training_nodes
 
-        with errorsShown(), slicer.util.WaitCursor():
+        with slicer.util.WaitCursor():
             nodes = training_nodes.add_case(slicer.mrmlScene, read_shard(self._folder))
             training_nodes.show_case(nodes)
             slicer.util.showStatusMessage(_("{name} is in the scene").format(name=self._name), 3000)

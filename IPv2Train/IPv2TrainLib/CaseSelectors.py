@@ -5,6 +5,7 @@ from IPv2SlicerLib.widgets.SceneSelectors import SceneSelectors
 from IPv2SlicerLib.widgets.Views import hideInSelector
 
 from .CaseSources import isMade
+from .Logic import IPv2TrainLogic
 
 
 class CaseSelectors(SceneSelectors):
@@ -14,11 +15,12 @@ class CaseSelectors(SceneSelectors):
     ----------
     ui : object
         The widgets of the .ui file by name.
+    logic : IPv2TrainLogic
     """
 
-    def __init__(self, ui):
+    def __init__(self, ui, logic: IPv2TrainLogic):
+        super().__init__(ui, logic)
         self._selectors = (ui.ndctSelector, ui.uldctSelector)
-        super().__init__()
 
     def setParameterNode(self, parameterNode) -> None:
         """Another parameter node, with other choices."""
@@ -27,7 +29,7 @@ class CaseSelectors(SceneSelectors):
 
     def parametersChanged(self) -> None:
         """Another choice, perhaps."""
-        self._timer.start()
+        self._soon.start()
 
     def _follow(self) -> None:
         made = [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if isMade(node)]

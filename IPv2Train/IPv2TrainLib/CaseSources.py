@@ -6,17 +6,16 @@ import qt
 import slicer
 from IPv2Lib.datasets.cases import Case, cases_from_paths, read_table
 from IPv2Lib.errors import InputError
+from IPv2Lib.io.formats import WILDCARDS
 from IPv2Lib.io.outputs import file_name
 from IPv2SlicerLib.scene.ScenePatients import patientOf, whyNotOnePatient
 from slicer.i18n import tr as _
-
-_VOLUMES = "(*.nrrd *.nhdr *.nii *.nii.gz *.mha *.mhd)"
 
 
 def askForFiles() -> list[Case]:
     """NDCT files, each a case; none if the user thinks better of it."""
     paths = qt.QFileDialog.getOpenFileNames(
-        slicer.util.mainWindow(), _("Normal-dose CTs in HU"), "", _("Volumes {suffixes}").format(suffixes=_VOLUMES)
+        slicer.util.mainWindow(), _("Normal-dose CTs in HU"), "", _("Volumes {suffixes}").format(suffixes=WILDCARDS)
     )
     return cases_from_paths(paths) if paths else []
 
@@ -26,7 +25,7 @@ def askForPair() -> list[Case]:
     paths = []
     for title in (_("Ultra-low-dose CT of the pair"), _("Normal-dose CT of the pair")):
         path = qt.QFileDialog.getOpenFileName(
-            slicer.util.mainWindow(), title, "", _("Volumes {suffixes}").format(suffixes=_VOLUMES)
+            slicer.util.mainWindow(), title, "", _("Volumes {suffixes}").format(suffixes=WILDCARDS)
         )
         if not path:
             return []

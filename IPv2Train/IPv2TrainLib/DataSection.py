@@ -20,12 +20,9 @@ from IPv2Lib.datasets.cases import (
 from IPv2Lib.datasets.patients import hidden
 from IPv2Lib.datasets.shards import SCANS_FOLDER, SPLITS, is_dataset
 from IPv2Lib.errors import InputError
-from IPv2SlicerLib.jobs.job_runner import JobState
-from IPv2SlicerLib.widgets.Clicks import onClick
-from IPv2SlicerLib.widgets.JobDisplay import JobDisplay
 from IPv2SlicerLib.widgets.Messages import sentence
 from IPv2SlicerLib.widgets.Options import valuesOf
-from IPv2SlicerLib.widgets.PathField import PathField
+from IPv2SlicerLib.widgets.Section import Section
 from slicer.i18n import tr as _
 
 from . import CaseSources
@@ -43,7 +40,6 @@ from .Cases import (
 )
 from .CaseTable import NAME, CaseTable
 from .Logic import IPv2TrainLogic
-from .Messages import boxes, errorsShown, showError
 from .Settings import fractions, preparationSettings
 
 MOST_FAILURES_SHOWN = 5
@@ -52,8 +48,8 @@ LAST_DATASET = "IPv2Train/dataset"
 """Key in the application's settings: what a new scene, or Slicer after a restart, offers."""
 
 
-class DataSection:
-    """Connects the widgets of the section with the logic; the widget class hands parameter nodes and events on.
+class DataSection(Section):
+    """Connects the widgets of the section with the logic.
 
     Parameters
     ----------
@@ -63,25 +59,22 @@ class DataSection:
     """
 
     def __init__(self, ui, logic: IPv2TrainLogic):
-        self._ui, self._logic = ui, logic
-        self._parameterNode = None
+        super().__init__(ui, logic)
         self._cases: list[Case] = []
         self._states: dict[str, CaseState] = {}
         self._shown: tuple = ()
         self._heard: object = None  # of the job, last
-        self._addTip = ui.addFromSceneButton.property("toolTip")
-        self._dataset = PathField(ui.datasetPathLineEdit, self._onDataset)
+        self._dataset = self._pathField(ui.datasetPathLineEdit, self._onDataset)
         self._table = CaseTable(ui.casesTable, self._onEdited, self._onSelected)
-        self._preview = CasePreview(ui)
-        self._display = JobDisplay(
+        self._preview = CasePreview(ui, logic)
+        self._display = self._jobDisplay(
             ui.purifyButton,
             ui.purifyProgressBar,
             ui.purifyStatusLabel,
             ("prepare",),
             self._onPurify,
-            logic.cancel,
-            boxes,
             cancelTip=_("Stop; finished cases stay."),
+            cancelled=_("Cancelled; finished cases stay."),
         )
         for button, ask in (
             (ui.addFilesButton, CaseSources.askForFiles),
@@ -90,23 +83,20 @@ class DataSection:
             (ui.addStagesButton, lambda: CaseSources.askForFolder(_("A folder of stages, or of such folders"))),
             (ui.openTableButton, CaseSources.askForTable),
         ):
-            onClick(button, lambda ask=ask: self._onAdd(ask, ask is CaseSources.askForTable))
-        onClick(ui.addFromSceneButton, self._onAddFromScene)
-        onClick(ui.removeButton, self._onRemove)
-        onClick(ui.drawAgainButton, self._onDrawAgain)
+            self._onClick(button, lambda ask=ask: self._onAdd(ask, ask is CaseSources.askForTable))
+        self._onClick(ui.addFromSceneButton, self._onAddFromScene)
+        self._onClick(ui.removeButton, self._onRemove)
+        self._onClick(ui.drawAgainButton, self._onDrawAgain)
         for text in ("", _("random"), *SPLITS):
             ui.splitSelector.addItem(text)
         ui.splitSelector.activated.connect(self._onSplitChosen)
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node, or none while the module is not shown."""
-        self._parameterNode = parameterNode
         self._shown = ()
-        if not parameterNode:
-            self._display.forget()
-        elif not parameterNode.dataset:
-            self._offerLastDataset()
-        self.parametersChanged()
+        if parameterNode and not parameterNode.dataset:
+            offerLastDataset(parameterNode)
+        super().setParameterNode(parameterNode)
 
     def parametersChanged(self) -> None:
         """Follow a change of any parameter."""
@@ -142,15 +132,7 @@ class DataSection:
         """The module is opened: the data set may have been changed meanwhile."""
         if self._parameterNode:
             self._showCases()
-        self.jobChanged()
-
-    def exit(self) -> None:
-        """Another module is opened; a running job goes on."""
-
-    def cleanup(self) -> None:
-        """The widget goes away."""
-        self._dataset.cleanup()
-        self._preview.cleanup()
+        super().enter()
 
     # --- what is shown ---
 
@@ -178,16 +160,15 @@ class DataSection:
 
     def _showButtons(self) -> None:
         """Enable what can work, and say of the rest why it cannot."""
-        self._display.update(self._logic.runner, self._logic.jobKind)
-        parameters, ui = self._parameterNode, self._ui
+        super().jobChanged()
+        parameters = self._parameterNode
         if not parameters:
             return
         self._display.setStart(reason=sentence(self._whyNotPurify()))
         reason = CaseSources.whyNot(parameters.ndctVolume, parameters.uldctVolume)
         if not parameters.dataset:
             reason = _("the folder of the data set is missing: choose one, the scans are written into it")
-        ui.addFromSceneButton.setEnabled(not reason)
-        ui.addFromSceneButton.setToolTip(sentence(reason) or self._addTip)
+        self._allow(self._ui.addFromSceneButton, reason)
 
     def _whyNotPurify(self) -> str:
         if not self._parameterNode.dataset:
@@ -216,17 +197,10 @@ class DataSection:
 
     # --- the data set and its cases ---
 
-    def _offerLastDataset(self) -> None:
-        path = qt.QSettings().value(LAST_DATASET, "")
-        if path and is_dataset(path):
-            with contextlib.suppress(InputError):  # damaged: it is said when somebody chooses it
-                cases = casesToText(casesOfDataset(Path(path)))
-                self._parameterNode.dataset, self._parameterNode.cases = path, cases
-
     def _onDataset(self, path: str) -> None:
         if not self._parameterNode:
             return
-        with errorsShown():
+        with self._boxes.errorsShown():
             cases = self._cases
             if path and is_dataset(path):
                 waiting = [
@@ -239,18 +213,16 @@ class DataSection:
                 self._parameterNode.cases = casesToText(cases)
 
     def _onAdd(self, ask, isTable: bool) -> None:
-        with errorsShown():
-            found = ask()
-            self._add(found if isTable else [replace(case, **self._settings()) for case in found])
+        found = ask()
+        self._add(found if isTable else [replace(case, **self._settings()) for case in found])
 
     def _onAddFromScene(self) -> None:
-        with errorsShown():
-            parameters = self._parameterNode
-            self._dataset.settle()
-            with slicer.util.WaitCursor():
-                case = CaseSources.fromScene(parameters.ndctVolume, parameters.uldctVolume, self._folder / SCANS_FOLDER)
-            self._add([replace(case, **self._settings())])
-            parameters.ndctVolume = parameters.uldctVolume = None
+        parameters = self._parameterNode
+        self._dataset.settle()
+        with slicer.util.WaitCursor():
+            case = CaseSources.fromScene(parameters.ndctVolume, parameters.uldctVolume, self._folder / SCANS_FOLDER)
+        self._add([replace(case, **self._settings())])
+        parameters.ndctVolume = parameters.uldctVolume = None
 
     def _settings(self) -> dict:
         """Of new cases."""
@@ -280,13 +252,12 @@ class DataSection:
         self._parameterNode.cases = casesToText(cases)
 
     def _onRemove(self) -> None:
-        with errorsShown():
-            names = self._table.selectedNames()
-            self._keep([case for case in self._cases if case.name not in names])
+        names = self._table.selectedNames()
+        self._keep([case for case in self._cases if case.name not in names])
 
     def _onEdited(self, name: str, column: int, text: str) -> None:
         field = "name" if column == NAME else "patient"
-        with errorsShown():
+        with self._boxes.errorsShown():
             try:
                 if not text:
                     raise InputError(_("a case needs a name and a patient: the old one stays"))
@@ -304,15 +275,14 @@ class DataSection:
         index = self._ui.splitSelector.property("currentIndex")
         if index < 1 or not self._parameterNode:
             return
-        with errorsShown():
+        with self._boxes.errorsShown():
             names = self._table.selectedNames()
             patients = {case.patient for case in self._cases if case.name in names}
             self._keep(withSplit(self._cases, patients, "" if index == 1 else SPLITS[index - 2]))
 
     def _onDrawAgain(self) -> None:
-        with errorsShown():
-            check_fractions(self._fractions)
-            self._keep([replace(case, split="") for case in self._cases])
+        check_fractions(self._fractions)
+        self._keep([replace(case, split="") for case in self._cases])
 
     # --- work ---
 
@@ -320,31 +290,29 @@ class DataSection:
         parameters = self._parameterNode
         self._dataset.settle()
         check_cases(self._cases)
-        self._logic.prepare(
-            self._assigned(),
-            parameters.dataset,
-            preparationSettings(parameters),
-            onFinished=self._onPurified,
-            wait=False,
-        )
+        job = self._logic.prepare(self._assigned(), parameters.dataset, preparationSettings(parameters))
+        self._whenDone(job, self._onPurified)
 
     def _onPurified(self, rows) -> None:
-        runner = self._logic.runner
-        if runner.state is JobState.FAILED:
-            showError(runner.error)
-        if runner.state is JobState.CANCELLED:
-            self._display.say(_("Cancelled; finished cases stay."))
-        if rows is None or not self._parameterNode:
+        if not self._parameterNode:
             return
-        with errorsShown():
-            self._parameterNode.cases = casesToText(casesOfDataset(self._folder))
-            qt.QSettings().setValue(LAST_DATASET, str(self._folder))
-            self._showCases()
-            failed = [row for row in rows if row["status"] == "failed"]
-            done = len(rows) - len(failed)
-            self._display.say(_("{done} of {all} cases are purified.").format(done=done, all=len(rows)))
-            if failed:
-                showError(failureText(failed, len(rows)))
+        self._parameterNode.cases = casesToText(casesOfDataset(self._folder))
+        qt.QSettings().setValue(LAST_DATASET, str(self._folder))
+        self._showCases()
+        failed = [row for row in rows if row["status"] == "failed"]
+        done = len(rows) - len(failed)
+        self._display.say(_("{done} of {all} cases are purified.").format(done=done, all=len(rows)))
+        if failed:
+            self._boxes.showError(failureText(failed, len(rows)))
+
+
+def offerLastDataset(parameterNode) -> None:
+    """Choose the data set that was used last, if it is still there."""
+    path = qt.QSettings().value(LAST_DATASET, "")
+    if path and is_dataset(path):
+        with contextlib.suppress(InputError):  # damaged: it is said when somebody chooses it
+            cases = casesToText(casesOfDataset(Path(path)))
+            parameterNode.dataset, parameterNode.cases = path, cases
 
 
 def splitText(cases: Sequence[Case]) -> str:

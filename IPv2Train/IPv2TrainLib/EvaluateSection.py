@@ -7,16 +7,12 @@ import slicer
 from IPv2Lib.inference.filters import FILTERS
 from IPv2Lib.models import bundle
 from IPv2Lib.networks import registry
-from IPv2SlicerLib.jobs.job_runner import JobState
-from IPv2SlicerLib.widgets.Clicks import onClick
 from IPv2SlicerLib.widgets.Folders import openFolder
-from IPv2SlicerLib.widgets.JobDisplay import JobDisplay
 from IPv2SlicerLib.widgets.Messages import sentence
-from IPv2SlicerLib.widgets.PathField import PathField
+from IPv2SlicerLib.widgets.Section import Section
 from slicer.i18n import tr as _
 
 from .Logic import IPv2TrainLogic, addComparison
-from .Messages import boxes, errorsShown, showError
 from .Runs import Runs, checkedName, proposedName, whyNoDataset
 from .Settings import ablationSettings, comparisonSettings
 from .TrainSection import runsFolder
@@ -28,8 +24,8 @@ COMPARISONS_FOLDER, ABLATION_FOLDER = "comparisons", "ablation"
 """In the folder of a data set."""
 
 
-class EvaluateSection:
-    """Connects the widgets of the section with the logic; the widget class hands parameter nodes and events on.
+class EvaluateSection(Section):
+    """Connects the widgets of the section with the logic.
 
     Parameters
     ----------
@@ -41,57 +37,50 @@ class EvaluateSection:
     """
 
     def __init__(self, ui, logic: IPv2TrainLogic, runs: Runs):
-        self._ui, self._logic, self._runs = ui, logic, runs
-        self._parameterNode = None
+        super().__init__(ui, logic)
+        self._runs = runs
         self._listed: list[str] = []  # methods, by row
         self._models: list[bundle.Bundle] = []
         self._output: Path | None = None  # of the present or last comparison
-        self._features = PathField(ui.featuresPathLineEdit, self._onFeatures)
-        tip = _("Stop; what is done already stays, and the next time goes on with it.")
-        self._comparison = JobDisplay(
-            ui.compareButton,
-            ui.compareProgressBar,
-            ui.compareStatusLabel,
-            ("compare",),
-            self._onCompare,
-            logic.cancel,
-            boxes,
-            cancelTip=tip,
-        )
-        self._ablation = JobDisplay(
-            ui.ablationButton,
-            ui.ablationProgressBar,
-            ui.ablationStatusLabel,
-            ("ablation",),
-            self._onAblation,
-            logic.cancel,
-            boxes,
-            cancelTip=tip,
-        )
+        self._features = self._pathField(ui.featuresPathLineEdit, self._onFeatures)
+        texts = {
+            "cancelTip": _("Stop; what is done already stays, and the next time goes on with it."),
+            "cancelled": _("Cancelled; what is done stays."),
+        }
+        parts = ui.compareButton, ui.compareProgressBar, ui.compareStatusLabel
+        self._comparison = self._jobDisplay(*parts, ("compare",), self._onCompare, **texts)
+        parts = ui.ablationButton, ui.ablationProgressBar, ui.ablationStatusLabel
+        self._ablation = self._jobDisplay(*parts, ("ablation",), self._onAblation, **texts)
         ui.methodsList.itemChanged.connect(self._onTicked)
-        onClick(ui.showComparisonButton, lambda: self._onShow(self._comparisonFolder))
-        onClick(ui.openComparisonButton, lambda: self._onOpen(self._comparisonFolder))
-        onClick(ui.showAblationButton, lambda: self._onShow(self._ablationFolder))
-        onClick(ui.openAblationButton, lambda: self._onOpen(self._ablationFolder))
+        self._onClick(ui.showComparisonButton, lambda: showComparison(self._comparisonFolder()))
+        self._onClick(ui.openComparisonButton, lambda: openFolder(self._comparisonFolder()))
+        self._onClick(ui.showAblationButton, lambda: showComparison(self._ablationFolder()))
+        self._onClick(ui.openAblationButton, lambda: openFolder(self._ablationFolder()))
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node, or none while the module is not shown."""
-        self._parameterNode = parameterNode
         if parameterNode:
             self._models, _problems = bundle.scan()
-        else:
-            for display in (self._comparison, self._ablation):
-                display.forget()
-        self.parametersChanged()
+        super().setParameterNode(parameterNode)
 
     def parametersChanged(self) -> None:
         """Follow a change of any parameter."""
-        parameters, ui = self._parameterNode, self._ui
-        if not parameters:
+        if self._parameterNode:
+            self._features.show(self._parameterNode.features)
+            self._listMethods()
+            self.jobChanged()
+
+    def jobChanged(self) -> None:
+        """Show where the job is, and what there is of earlier ones."""
+        super().jobChanged()
+        ui = self._ui
+        if not self._parameterNode:
             return
-        self._features.show(parameters.features)
-        self._listMethods()
-        self.jobChanged()
+        reason = whyNoDataset(self._parameterNode.dataset)
+        self._ablation.setStart(reason=sentence(reason))
+        if not reason and not self._chosen():
+            reason = _("nothing is ticked: choose what to compare")
+        self._comparison.setStart(reason=sentence(reason))
         ui.comparisonLineEdit.setPlaceholderText(self._proposed())
         for buttons, folder in (
             ((ui.showComparisonButton, ui.openComparisonButton), self._comparisonFolder()),
@@ -100,34 +89,16 @@ class EvaluateSection:
             for button in buttons:
                 button.setEnabled(folder is not None and folder.is_dir())
 
-    def jobChanged(self) -> None:
-        """Show where the job is."""
-        for display in (self._comparison, self._ablation):
-            display.update(self._logic.runner, self._logic.jobKind)
-        if self._parameterNode:
-            reason = whyNoDataset(self._parameterNode.dataset)
-            self._ablation.setStart(reason=sentence(reason))
-            if not reason and not self._chosen():
-                reason = _("nothing is ticked: choose what to compare")
-            self._comparison.setStart(reason=sentence(reason))
-
     def enter(self) -> None:
         """The module is opened: there may be other models and runs than before."""
         self._models, _problems = bundle.scan()
         self.parametersChanged()
-        self.jobChanged()
-
-    def exit(self) -> None:
-        """Another module is opened; a running job goes on."""
+        super().enter()
 
     def runsChanged(self) -> None:
         """A run has come, or has got weights."""
         if self._parameterNode:
             self._listMethods()
-
-    def cleanup(self) -> None:
-        """The widget goes away."""
-        self._features.cleanup()
 
     # --- what is compared ---
 
@@ -203,47 +174,24 @@ class EvaluateSection:
         self._features.settle()
         name = checkedName(parameters.comparison or self._proposed(), _("a comparison"), self._parent())
         output = self._parent() / name
-        self._logic.compare(
-            parameters.dataset,
-            self._chosen(),
-            output,
-            comparisonSettings(parameters),
-            onFinished=self._onFinished,
-            wait=False,
-        )
+        job = self._logic.compare(parameters.dataset, self._chosen(), output, comparisonSettings(parameters))
         self._output = output
+        self._whenDone(job, showNodes)
 
     def _onAblation(self) -> None:
         parameters = self._parameterNode
-        self._logic.ablation(
-            parameters.dataset,
-            self._ablationFolder(),
-            ablationSettings(parameters),
-            onFinished=self._onFinished,
-            wait=False,
-        )
+        job = self._logic.ablation(parameters.dataset, self._ablationFolder(), ablationSettings(parameters))
+        self._whenDone(job, showNodes)
 
-    def _onFinished(self, nodes) -> None:
-        if self._logic.runner.state is JobState.FAILED:
-            showError(self._logic.runner.error)
-        if self._logic.runner.state is JobState.CANCELLED:
-            for display, kind in ((self._comparison, "compare"), (self._ablation, "ablation")):
-                if self._logic.jobKind == kind:
-                    display.say(_("Cancelled; what is done stays."))
-        if self._parameterNode:
-            self.parametersChanged()
-        if nodes is not None:
-            from IPv2SlicerLib.scene import training_nodes
 
-            with errorsShown():
-                training_nodes.show_comparison(nodes)
+def showNodes(nodes) -> None:
+    """Show the tables and plots of a comparison or an ablation that are in the scene."""
+    from IPv2SlicerLib.scene import training_nodes
 
-    def _onShow(self, folder) -> None:
-        from IPv2SlicerLib.scene import training_nodes
+    training_nodes.show_comparison(nodes)
 
-        with errorsShown(), slicer.util.WaitCursor():
-            training_nodes.show_comparison(addComparison(folder()))
 
-    def _onOpen(self, folder) -> None:
-        with errorsShown():
-            openFolder(folder())
+def showComparison(folder: Path) -> None:
+    """Put a comparison or an ablation into the scene, and show it."""
+    with slicer.util.WaitCursor():
+        showNodes(addComparison(folder))

@@ -12,13 +12,16 @@ from typing import Any
 import slicer
 from IPv2Lib.errors import InputError, IPv2Error
 from IPv2Lib.models import bundle
+from IPv2SlicerLib.jobs.Job import Job
 from IPv2SlicerLib.jobs.Jobs import Jobs
 from IPv2SlicerLib.jobs.Packages import ensureTrainingPackages
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from .Messages import TITLE
 from .Parameters import IPv2TrainParameterNode
+
+TITLE = "IPv2 Train"
+"""The module's name."""
 
 PAUSE_SECONDS = 0.8
 """How long a running training may take to write its checkpoint when Slicer quits; then the last one before counts."""
@@ -28,9 +31,8 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
     """Makes data sets, trains, compares and publishes in other processes, with or without the panel.
 
     Two jobs may run at the same time: a training, which is `training`'s, and one of the others. A data set, a run and a
-    comparison are folders: neither the scene nor Slicer has to stay open for them. Every method that starts a job takes
-    `onProgress`, `onFinished` and `wait`, see `IPv2SlicerLib.jobs.Jobs`. Kinds of jobs are "prepare", "compare",
-    "ablation" and "publish".
+    comparison are folders: neither the scene nor Slicer has to stay open for them. A method that starts a job returns
+    it, see `IPv2SlicerLib.jobs.Job`. Kinds of jobs are "prepare", "compare", "ablation" and "publish".
 
     Attributes
     ----------
@@ -45,15 +47,15 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
     >>> from IPv2Lib.datasets.cases import cases_from_paths
     >>> from IPv2Lib.training.settings import TrainingSettings
     >>> logic = IPv2TrainLogic()
-    >>> logic.prepare(cases_from_paths(["scans"]), "dataset")  # or with PreparationSettings(workers=4, ...)
-    >>> logic.train("dataset", "dataset/runs/first", TrainingSettings(strategy="ipv2", minutes=60)).best_rmse_hu
-    >>> logic.compare("dataset", ["input", "dataset/runs/first", "ipv2-fast"], "dataset/comparisons/first").table
-    >>> logic.publish("dataset/runs/first", "my-model")
+    >>> logic.prepare(cases_from_paths(["scans"]), "dataset").wait()  # or with PreparationSettings(workers=4, ...)
+    >>> logic.train("dataset", "dataset/runs/first", TrainingSettings(strategy="ipv2", minutes=60)).wait().best_rmse_hu
+    >>> logic.compare("dataset", ["input", "dataset/runs/first", "ipv2-fast"], "dataset/comparisons/first").wait().table
+    >>> logic.publish("dataset/runs/first", "my-model").wait()
     """
 
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
-        Jobs.__init__(self, _ensurePackages)
+        Jobs.__init__(self, TITLE, ensureTrainingPackages)
         self.training = _Training(self.pause)
         self.trainedRun: Path | None = None
 
@@ -63,16 +65,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
 
     # --- data ---
 
-    def prepare(
-        self,
-        cases: Sequence[Any],
-        dataset: str | Path,
-        settings=None,
-        *,
-        onProgress: Callable[[float, str], None] | None = None,
-        onFinished: Callable[[Any], None] | None = None,
-        wait: bool = True,
-    ) -> list[dict[str, Any]] | None:
+    def prepare(self, cases: Sequence[Any], dataset: str | Path, settings=None) -> Job:
         """Make a purified data set of some cases, or complete one; what is there already is not made again.
 
         Parameters
@@ -81,15 +74,13 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
             All that the data set consists of.
         dataset : path
             Its folder.
-        settings : IPv2Lib.datasets.preparation_settings.PreparationSettings, optional
-        onProgress, onFinished, wait
-            See `Jobs`.
+        settings : IPv2Lib.datasets.settings.PreparationSettings, optional
 
         Returns
         -------
-        list of dict
-            Of each case name, patient, split, status ("purified", "cached" or "failed"), message, thumbnail, slices;
-            None without `wait`.
+        Job
+            Its result is a list with a dict of each case: name, patient, split, status ("purified", "cached" or
+            "failed"), message, thumbnail, slices.
 
         Raises
         ------
@@ -97,7 +88,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
             The cases cannot be used (`IPv2Lib.datasets.cases.check_cases`), or none of them could be purified.
         """
         from IPv2Lib.datasets.cases import check_cases
-        from IPv2Lib.datasets.preparation_settings import PreparationSettings
+        from IPv2Lib.datasets.settings import PreparationSettings
 
         from .Tasks import prepareTask
 
@@ -109,22 +100,12 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
             cases,
             dataset,
             _writable(settings or PreparationSettings()),
-            self.keeping(lambda rows: rows),
         )
-        return self.run("prepare", task, onProgress, onFinished, wait)
+        return self.run("prepare", task)
 
     # --- training ---
 
-    def train(
-        self,
-        dataset: str | Path,
-        run: str | Path,
-        settings=None,
-        *,
-        onProgress: Callable[[float, str], None] | None = None,
-        onFinished: Callable[[Any], None] | None = None,
-        wait: bool = True,
-    ):
+    def train(self, dataset: str | Path, run: str | Path, settings=None) -> Job:
         """Begin a run, and train until it is done, paused or stopped.
 
         Parameters
@@ -134,12 +115,11 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         run : path
             A new folder.
         settings : IPv2Lib.training.settings.TrainingSettings, optional
-        onProgress, onFinished, wait
-            See `Jobs`.
 
         Returns
         -------
-        IPv2Lib.training.run_folder.RunState; None without `wait`
+        Job
+            Its result is the `IPv2Lib.training.run_folder.RunState`.
         """
         from IPv2Lib.datasets.shards import PurifiedDataset
         from IPv2Lib.training.run_folder import is_run
@@ -154,16 +134,9 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         for shard in PurifiedDataset.read(dataset).split("train"):
             if settings.pairs == "purified" and (reason := shard.lacks(settings.strategy)):
                 raise InputError(reason)
-        return self._train(dataset, run, settings, onProgress, onFinished, wait)
+        return self._train(dataset, run, settings)
 
-    def resume(
-        self,
-        run: str | Path,
-        *,
-        onProgress: Callable[[float, str], None] | None = None,
-        onFinished: Callable[[Any], None] | None = None,
-        wait: bool = True,
-    ):
+    def resume(self, run: str | Path) -> Job:
         """Go on with a run that was paused, stopped or ended without a word; see `train`."""
         from IPv2Lib.training.run_folder import read_run
 
@@ -172,7 +145,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         state = read_run(run)
         if not state.can_resume:
             raise InputError(f"{run.name} is {state.state}: there is nothing to resume")
-        return self._train(None, run, None, onProgress, onFinished, wait)
+        return self._train(None, run, None)
 
     def pause(self, run: str | Path | None = None) -> None:
         """Ask a run, by default the one that was started here, to write a checkpoint and end; it can be resumed."""
@@ -182,14 +155,12 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         """Ask a run, by default the one that was started here, to end for good; its best weights stay."""
         self._ask(run, "stop")
 
-    def _train(self, dataset, run, settings, onProgress, onFinished, wait):
+    def _train(self, dataset, run, settings) -> Job:
         from .Tasks import trainTask
 
-        task = trainTask(
-            _("Train {name}").format(name=run.name), dataset, run, settings, self.training.keeping(lambda state: state)
-        )
+        task = trainTask(_("Train {name}").format(name=run.name), dataset, run, settings)
         self.trainedRun = run
-        return self.training.run("train", task, onProgress, onFinished, wait)
+        return self.training.run("train", task)
 
     def _ask(self, run, word: str) -> None:
         from IPv2Lib.training.run_folder import is_run, is_trained_now, request
@@ -206,17 +177,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
 
     # --- evaluation ---
 
-    def compare(
-        self,
-        dataset: str | Path,
-        methods: Sequence[str],
-        folder: str | Path,
-        settings=None,
-        *,
-        onProgress: Callable[[float, str], None] | None = None,
-        onFinished: Callable[[Any], None] | None = None,
-        wait: bool = True,
-    ):
+    def compare(self, dataset: str | Path, methods: Sequence[str], folder: str | Path, settings=None) -> Job:
         """Score models, runs and the input on a part of a data set, and put table and plots into the scene.
 
         Parameters
@@ -227,12 +188,11 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         folder : path
             Gets CSV files and a plot.
         settings : IPv2Lib.evaluation.settings.ComparisonSettings, optional
-        onProgress, onFinished, wait
-            See `Jobs`.
 
         Returns
         -------
-        IPv2SlicerLib.scene.training_nodes.ComparisonNodes; None without `wait`
+        Job
+            Its result are `IPv2SlicerLib.scene.training_nodes.ComparisonNodes`.
         """
         from IPv2Lib.datasets.shards import PurifiedDataset
         from IPv2Lib.evaluation.settings import ComparisonSettings
@@ -255,20 +215,11 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
             [_absolute(method) for method in methods],
             folder,
             _writable(settings),
-            self.keeping(addComparison),
+            addComparison,
         )
-        return self.run("compare", task, onProgress, onFinished, wait)
+        return self.run("compare", task)
 
-    def ablation(
-        self,
-        dataset: str | Path,
-        folder: str | Path,
-        settings=None,
-        *,
-        onProgress: Callable[[float, str], None] | None = None,
-        onFinished: Callable[[Any], None] | None = None,
-        wait: bool = True,
-    ):
+    def ablation(self, dataset: str | Path, folder: str | Path, settings=None) -> Job:
         """Train the rows of the paper's ablation, or other ones, with the same budget, and compare them.
 
         Parameters
@@ -277,12 +228,11 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         folder : path
             Gets the runs and the tables; of an earlier ablation it goes on with what is not done.
         settings : IPv2Lib.evaluation.settings.AblationSettings, optional
-        onProgress, onFinished, wait
-            See `Jobs`.
 
         Returns
         -------
-        IPv2SlicerLib.scene.training_nodes.ComparisonNodes; None without `wait`
+        Job
+            Its result are `IPv2SlicerLib.scene.training_nodes.ComparisonNodes`.
         """
         from IPv2Lib.datasets.shards import PurifiedDataset
         from IPv2Lib.evaluation.settings import AblationSettings
@@ -297,9 +247,9 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
             dataset,
             _folder(folder, _("a folder for the ablation")),
             _writable(settings or AblationSettings()),
-            self.keeping(addComparison),
+            addComparison,
         )
-        return self.run("ablation", task, onProgress, onFinished, wait)
+        return self.run("ablation", task)
 
     # --- publishing ---
 
@@ -313,10 +263,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         limits: str = "",
         folder: str | Path | None = None,
         overwrite: bool = False,
-        onProgress: Callable[[float, str], None] | None = None,
-        onFinished: Callable[[Any], None] | None = None,
-        wait: bool = True,
-    ) -> dict[str, Any] | None:
+    ) -> Job:
         """Pack the best weights of a run as a model.
 
         Parameters
@@ -330,13 +277,11 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
             Where models are; default: the user's own folder, in which IPv2 Denoise looks.
         overwrite : bool
             Replace a model of this name.
-        onProgress, onFinished, wait
-            See `Jobs`.
 
         Returns
         -------
-        dict
-            Folder ("model"), name and SHA-256 of the model; None without `wait`.
+        Job
+            Its result is a dict: folder ("model"), name and SHA-256 of the model.
         """
         from IPv2Lib.training.run_folder import read_run
 
@@ -355,10 +300,9 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
             run,
             model,
             {key: text.strip() for key, text in card.items() if text.strip()},
-            self.keeping(lambda result: result),
             overwrite=overwrite,
         )
-        return self.run("publish", task, onProgress, onFinished, wait)
+        return self.run("publish", task)
 
     # --- the end ---
 
@@ -373,7 +317,7 @@ class _Training(Jobs):
     """Jobs that write a checkpoint before they end."""
 
     def __init__(self, pause: Callable[[], None]) -> None:
-        Jobs.__init__(self, _ensurePackages)
+        Jobs.__init__(self, TITLE, ensureTrainingPackages)
         self._pause = pause
 
     def askToEnd(self) -> None:
@@ -447,7 +391,3 @@ def _writable(settings):
 
     settings_file.as_dict(settings)
     return settings
-
-
-def _ensurePackages() -> None:
-    ensureTrainingPackages(TITLE)

@@ -4,7 +4,8 @@ import enum
 from typing import Annotated
 
 from IPv2Lib.datasets.cases import Case
-from IPv2Lib.datasets.preparation_settings import PreparationSettings
+from IPv2Lib.datasets.settings import PreparationSettings
+from IPv2Lib.datasets.strategies import BY_NAME
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
 from IPv2Lib.training.settings import Ranges, TrainingSettings
 from IPv2SlicerLib.widgets.Options import withOptions
@@ -27,28 +28,16 @@ class Simulator(enum.Enum):
         return _("Physical") if self is Simulator.PHYSICAL else _("As published")
 
 
-class Strategy(enum.Enum):
-    """How pairs are purified; the values are those of `shards.STRATEGIES`."""
-
-    NONE = "none"
-    IPV1 = "ipv1"
-    REMOVE_BACKGROUND = "ipv1+remove-background"
-    ADD_NOISE = "ipv1+add-noise"
-    IPV2 = "ipv2"
-    DIRECT = "direct"
-    NOISE2INVERSE = "noise2inverse"
+class _Strategy(enum.Enum):
+    """How pairs are purified."""
 
     def label(self) -> str:
         """Text in the selector."""
-        return {
-            Strategy.NONE: _("No purification"),
-            Strategy.IPV1: "IPv1",
-            Strategy.REMOVE_BACKGROUND: _("IPv1 + Remove Background"),
-            Strategy.ADD_NOISE: _("IPv1 + Add noise"),
-            Strategy.IPV2: _("IPv2 (both modules)"),
-            Strategy.DIRECT: _("Direct: the ground truth as target"),
-            Strategy.NOISE2INVERSE: _("Noise2Inverse: split projections"),
-        }[self]
+        return _(BY_NAME[self.value].label)
+
+
+# Scenes keep the names of the members.
+Strategy = _Strategy("Strategy", {name.removeprefix("ipv1+").replace("-", "_").upper(): name for name in BY_NAME})
 
 
 class Pairs(enum.Enum):

@@ -5,21 +5,19 @@ import re
 
 import slicer
 from IPv2Lib.training.run_folder import RunState
-from IPv2SlicerLib.jobs.job_runner import JobState
-from IPv2SlicerLib.widgets.JobDisplay import JobDisplay
 from IPv2SlicerLib.widgets.Messages import sentence
+from IPv2SlicerLib.widgets.Section import Section
 from slicer.i18n import tr as _
 
-from .Logic import IPv2TrainLogic, modelFolder
-from .Messages import TITLE, boxes, showError
+from .Logic import TITLE, IPv2TrainLogic, modelFolder
 from .Runs import Runs, factsHtml
 from .TrainSection import runsFolder
 
 _NO_RUN = _("no run has weights yet: train one in section 2")
 
 
-class PublishSection:
-    """Connects the widgets of the section with the logic; the widget class hands parameter nodes and events on.
+class PublishSection(Section):
+    """Connects the widgets of the section with the logic.
 
     Parameters
     ----------
@@ -31,31 +29,17 @@ class PublishSection:
     """
 
     def __init__(self, ui, logic: IPv2TrainLogic, runs: Runs):
-        self._ui, self._logic, self._runs = ui, logic, runs
-        self._parameterNode = None
+        super().__init__(ui, logic)
+        self._runs = runs
         self._listed: list[RunState] = []
         self._facts = ""
-        self._display = JobDisplay(
-            ui.publishButton,
-            ui.publishProgressBar,
-            ui.publishStatusLabel,
-            ("publish",),
-            self._onPublish,
-            logic.cancel,
-            boxes,
-        )
+        parts = ui.publishButton, ui.publishProgressBar, ui.publishStatusLabel
+        self._display = self._jobDisplay(*parts, ("publish",), self._onPublish)
         ui.publishedRunSelector.activated.connect(self._onRun)
         # Slicer would write what is typed back into a QTextEdit, which puts the cursor at its start with every letter.
         self._texts = {"modelDescription": ui.modelDescriptionText, "modelLimits": ui.modelLimitsText}
         for name, widget in self._texts.items():
             widget.textChanged.connect(lambda name=name: self._onText(name))
-
-    def setParameterNode(self, parameterNode) -> None:
-        """Use a parameter node, or none while the module is not shown."""
-        self._parameterNode = parameterNode
-        if not parameterNode:
-            self._display.forget()
-        self.parametersChanged()
 
     def parametersChanged(self) -> None:
         """Follow a change of any parameter."""
@@ -72,20 +56,14 @@ class PublishSection:
 
     def jobChanged(self) -> None:
         """Show where the job is."""
-        self._display.update(self._logic.runner, self._logic.jobKind)
+        super().jobChanged()
         if self._parameterNode:
             self._display.setStart(reason="" if self._run() else sentence(_NO_RUN))
 
     def enter(self) -> None:
         """The module is opened."""
         self.parametersChanged()
-        self.jobChanged()
-
-    def exit(self) -> None:
-        """Another module is opened; a running job goes on."""
-
-    def cleanup(self) -> None:
-        """The widget goes away."""
+        super().enter()
 
     # --- what is shown ---
 
@@ -140,22 +118,18 @@ class PublishSection:
             logging.info("%s: %s", TITLE, text)
             self._display.say(text)
             return
-        self._logic.publish(
+        job = self._logic.publish(
             run.folder,
             name,
             title=parameters.modelTitle,
             description=parameters.modelDescription,
             limits=parameters.modelLimits,
             overwrite=overwrite,
-            onFinished=self._onPublished,
-            wait=False,
         )
+        self._whenDone(job, self._onPublished)
 
     def _onPublished(self, model) -> None:
-        if self._logic.runner.state is JobState.FAILED:
-            showError(self._logic.runner.error)
-        if model:
-            self._display.say(_("IPv2 Denoise lists the model {name} now.").format(name=model["name"]))
+        self._display.say(_("IPv2 Denoise lists the model {name} now.").format(name=model["name"]))
 
 
 def _proposedName(run: RunState | None) -> str:

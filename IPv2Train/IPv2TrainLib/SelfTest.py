@@ -17,8 +17,7 @@ class IPv2TrainTest(ScriptedLoadableModuleTest):
         """An empty scene and an empty folder."""
         from IPv2SlicerLib.jobs.Packages import ensureTrainingPackages, missingTrainingPackages
 
-        from .Logic import IPv2TrainLogic
-        from .Messages import TITLE
+        from .Logic import TITLE, IPv2TrainLogic
 
         missing = missingTrainingPackages()
         if missing and slicer.app.testingEnabled():
@@ -39,7 +38,7 @@ class IPv2TrainTest(ScriptedLoadableModuleTest):
         """Purify, train with a pause, compare, publish, and denoise with the model that came out."""
         import numpy as np
         from IPv2DenoiseLib.Logic import IPv2DenoiseLogic
-        from IPv2Lib.datasets.preparation_settings import PreparationSettings
+        from IPv2Lib.datasets.settings import PreparationSettings
         from IPv2Lib.evaluation.settings import ComparisonSettings
         from IPv2Lib.simulation import phantom
         from IPv2Lib.training.run_folder import read_run
@@ -47,7 +46,7 @@ class IPv2TrainTest(ScriptedLoadableModuleTest):
 
         self.delayDisplay("Purify")
         dataset, run = self.folder / "data", self.folder / "data" / "runs" / "first"
-        rows = self.logic.prepare(self._cases(), dataset, PreparationSettings(fractions=(0.5, 0.0, 0.5)))
+        rows = self.logic.prepare(self._cases(), dataset, PreparationSettings(fractions=(0.5, 0.0, 0.5))).wait()
         self.assertEqual([row["status"] for row in rows], ["purified"] * PATIENTS)
         panel = slicer.modules.ipv2train.widgetRepresentation().self()
         panel.enter()
@@ -58,34 +57,32 @@ class IPv2TrainTest(ScriptedLoadableModuleTest):
         )
 
         self.delayDisplay("Train, pause, close the scene, resume, stop")
-        heard = []
-        self.logic.train(dataset, run, self._settings(), onFinished=heard.append, wait=False)
+        job = self.logic.train(dataset, run, self._settings())
         self._wait(lambda: isTrained(run, 1))
         slicer.mrmlScene.Clear()
         self.logic.pause()
-        self._wait(lambda: heard)
-        paused = read_run(run)
-        self.assertEqual((heard[0].state, paused.state), ("paused", "paused"))
-        self.logic.resume(run, onFinished=heard.append, wait=False)
+        paused = job.wait()
+        self.assertEqual((paused.state, read_run(run).state), ("paused", "paused"))
+        job = self.logic.resume(run)
         self._wait(lambda: isTrained(run, paused.step + 1))
         self.logic.stop()
-        self._wait(lambda: len(heard) == 2)
-        self.assertEqual(heard[1].state, "stopped")
+        self.assertEqual(job.wait().state, "stopped")
 
         self.delayDisplay("Compare")
         comparison = self.folder / "data" / "comparisons" / "first"
-        nodes = self.logic.compare(dataset, ["input", str(run)], comparison, ComparisonSettings(slices_per_case=1))
+        settings = ComparisonSettings(slices_per_case=1)
+        nodes = self.logic.compare(dataset, ["input", str(run)], comparison, settings).wait()
         methods = {nodes.table.GetCellText(row, 0) for row in range(nodes.table.GetNumberOfRows())}
         self.assertTrue({"input", "first"} <= methods)
 
         self.delayDisplay("Publish")
-        model = self.logic.publish(run, MODEL, title="Self-test", folder=self.folder / "models")
+        model = self.logic.publish(run, MODEL, title="Self-test", folder=self.folder / "models").wait()
         self.assertEqual(model["name"], MODEL)
 
         self.delayDisplay("Denoise with the new model")
         node = volume_nodes.volume_to_node(phantom.pair(seed=9, size=SIZE, slices=SLICES).uldct, "New patient")
         denoiser = IPv2DenoiseLogic()
-        denoised = denoiser.denoise(node, model=model["model"]).denoised
+        denoised = denoiser.denoise(node, model=model["model"]).wait().denoised
         denoiser.close()
         self.assertEqual(volume_nodes.provenance(denoised)["model"], MODEL)
         self.assertFalse(np.array_equal(slicer.util.arrayFromVolume(denoised), slicer.util.arrayFromVolume(node)))

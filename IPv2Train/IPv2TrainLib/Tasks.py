@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from IPv2Lib.datasets.cases import Case, write_table
-from IPv2Lib.datasets.preparation_settings import PreparationSettings
+from IPv2Lib.datasets.settings import PreparationSettings
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
 from IPv2Lib.io import settings_file
 from IPv2Lib.training.run_folder import RunState, read_run
@@ -17,30 +17,18 @@ from IPv2Lib.training.settings import TrainingSettings
 from IPv2SlicerLib.jobs.job_runner import Task
 
 
-def prepareTask(
-    title: str,
-    cases: Sequence[Case],
-    dataset: Path,
-    settings: PreparationSettings,
-    finish: Callable[[list[dict[str, Any]]], None],
-) -> Task:
-    """Make or complete a purified data set; `finish` gets what `ipv2 prepare` says of each case."""
+def prepareTask(title: str, cases: Sequence[Case], dataset: Path, settings: PreparationSettings) -> Task:
+    """Make or complete a purified data set; gives what `ipv2 prepare` says of each case."""
 
     def prepare(folder: Path) -> list[str | Path]:
         write_table(cases, folder / "cases.csv")
         return ["prepare", "--table", "cases.csv", "--out", dataset, *_settings(settings, folder)]
 
-    return Task(title, prepare, lambda folder, result: result["cases"], finish)
+    return Task(title, prepare, lambda folder, result: result["cases"])
 
 
-def trainTask(
-    title: str,
-    dataset: Path | None,
-    run: Path,
-    settings: TrainingSettings | None,
-    finish: Callable[[RunState], None],
-) -> Task:
-    """Train; `finish` gets the run as it is afterwards: completed, or paused or stopped by request.
+def trainTask(title: str, dataset: Path | None, run: Path, settings: TrainingSettings | None) -> Task:
+    """Train; gives the run as it is afterwards: completed, or paused or stopped by request.
 
     Parameters
     ----------
@@ -53,7 +41,10 @@ def trainTask(
             return ["train", "--out", run, "--resume"]
         return ["train", dataset, "--out", run, *_settings(settings, folder)]
 
-    return Task(title, prepare, lambda folder, result: read_run(run), finish, lambda folder, reason: read_run(run))
+    def collect(folder: Path, said: Any) -> RunState:
+        return read_run(run)
+
+    return Task(title, prepare, collect, collect_stopped=collect)
 
 
 def compareTask(
@@ -62,7 +53,7 @@ def compareTask(
     methods: Sequence[str],
     output: Path,
     settings: ComparisonSettings,
-    finish: Callable[[Path], None],
+    finish: Callable[[Path], Any],
 ) -> Task:
     """Score models on a part of a data set; `finish` gets the folder with the tables."""
 
@@ -73,7 +64,7 @@ def compareTask(
 
 
 def ablationTask(
-    title: str, dataset: Path, output: Path, settings: AblationSettings, finish: Callable[[Path], None]
+    title: str, dataset: Path, output: Path, settings: AblationSettings, finish: Callable[[Path], Any]
 ) -> Task:
     """Train and compare the rows of the ablation; `finish` gets the folder with runs and tables."""
     return Task(
@@ -89,18 +80,17 @@ def publishTask(
     run: Path,
     model: Path,
     card: Mapping[str, Any],
-    finish: Callable[[dict[str, Any]], None],
     *,
     overwrite: bool,
 ) -> Task:
-    """Pack the best weights of a run into a folder; `finish` gets what `ipv2 publish` says of the model."""
+    """Pack the best weights of a run into a folder; gives what `ipv2 publish` says of the model."""
 
     def prepare(folder: Path) -> list[str | Path]:
         (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
         replace = ["--overwrite"] if overwrite else []
         return ["publish", run, "--out", model, "--card", "card.json", *replace]
 
-    return Task(title, prepare, lambda folder, result: result, finish)
+    return Task(title, prepare, lambda folder, result: result)
 
 
 def _settings(settings: Any, folder: Path) -> list[str]:

@@ -5,19 +5,18 @@ from pathlib import Path
 
 import qt
 import slicer
+from IPv2Lib.errors import InputError
 from IPv2Lib.models import bundle
 from IPv2Lib.networks import registry
 from IPv2Lib.training.losses import LOSSES
 from IPv2Lib.training.run_folder import RUNNING, RunState, is_run
-from IPv2SlicerLib.jobs.job_runner import JobState
-from IPv2SlicerLib.widgets.Clicks import onClick
+from IPv2SlicerLib.jobs.Job import Job
 from IPv2SlicerLib.widgets.Messages import sentence
-from IPv2SlicerLib.widgets.PathField import PathField
+from IPv2SlicerLib.widgets.Section import Section
 from slicer.i18n import tr as _
 
 from .Curves import Curves
 from .Logic import IPv2TrainLogic
-from .Messages import errorsShown, showError
 from .Parameters import LengthUnit, Pairs
 from .Runs import RUNS_FOLDER, Runs, checkedName, longText, progressText, proposedName, shortText, whyNoDataset
 from .Settings import trainingSettings
@@ -26,8 +25,8 @@ WATCH_MSEC = 1000
 """Between two looks at the run's folder."""
 
 
-class TrainSection:
-    """Connects the widgets of the section with the logic; the widget class hands parameter nodes and events on.
+class TrainSection(Section):
+    """Connects the widgets of the section with the logic.
 
     A run is shown as its folder says, whoever trains it.
 
@@ -43,28 +42,31 @@ class TrainSection:
     """
 
     def __init__(self, ui, logic: IPv2TrainLogic, runs: Runs, runsChanged: Callable[[], None]):
-        self._ui, self._logic, self._runs, self._runsChanged = ui, logic, runs, runsChanged
-        self._parameterNode = None
+        super().__init__(ui, logic)
+        self._runs, self._runsChanged = runs, runsChanged
         self._run: RunState | None = None  # the one that is shown
         self._listed: list[str] = []  # names, by row
         self._announced: object = None  # with `runsChanged`, last
         self._asked: tuple[Path, str] | None = None  # the run that was asked to pause or stop, and which
         self._shownNetwork = ""
         self._curves = Curves()
-        self._runsPath = PathField(ui.runsPathLineEdit, self._onRunsFolder)
-        self._timer = qt.QTimer()
-        self._timer.setInterval(WATCH_MSEC)
-        self._timer.timeout.connect(self._watch)
-        onClick(ui.startButton, self._onStart)
-        onClick(ui.pauseButton, lambda: self._ask("pause"))
-        onClick(ui.resumeButton, self._onResume)
-        onClick(ui.stopButton, lambda: self._ask("stop"))
-        onClick(ui.curvesButton, self._onCurves)
-        onClick(ui.openRunButton, self._onOpenRun)
+        self._runsPath = self._pathField(ui.runsPathLineEdit, self._onRunsFolder)
+        self._clock = qt.QTimer()
+        self._clock.setInterval(WATCH_MSEC)
+        self._clock.timeout.connect(self._watch)
+        self._waiting.append(self._clock)
+        for button, act in (
+            (ui.startButton, self._onStart),
+            (ui.pauseButton, lambda: self._ask("pause")),
+            (ui.resumeButton, self._onResume),
+            (ui.stopButton, lambda: self._ask("stop")),
+            (ui.curvesButton, self._onCurves),
+            (ui.openRunButton, self._onOpenRun),
+        ):
+            self._onClick(button, act)
         ui.runsList.currentRowChanged.connect(self._onRow)
         ui.startFromSelector.activated.connect(self._onStartFrom)
         self._models: list[str] = []
-        self._startTip = ui.startButton.property("toolTip")
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node, or none while the module is not shown."""
@@ -74,7 +76,7 @@ class TrainSection:
             if self._logic.training.runner.state.active and not parameterNode.run:
                 self._choose(self._logic.trainedRun)  # the scene was closed; what is trained is shown all the same
             self._describeChoices()
-            self._timer.start()
+            self._clock.start()
         else:
             self._ui.lengthSpinBox.setDecimals(1)  # or the length of the next parameter node would be rounded
         self.parametersChanged()
@@ -109,16 +111,12 @@ class TrainSection:
 
     def enter(self) -> None:
         """The module is opened."""
-        self._timer.start()
+        self._clock.start()
         self._watch()
-
-    def exit(self) -> None:
-        """Another module is opened; a training goes on, and its curves follow."""
 
     def cleanup(self) -> None:
         """The widget goes away."""
-        self._timer.stop()
-        self._runsPath.cleanup()
+        super().cleanup()
         self._curves.forget()
 
     # --- what is shown ---
@@ -135,7 +133,7 @@ class TrainSection:
             self._showRun()
         self._curves.follow(self._runs)
         if not self._parameterNode and not self._curves.live:
-            self._timer.stop()
+            self._clock.stop()
 
     def _showRuns(self) -> None:
         ui, parameters = self._ui, self._parameterNode
@@ -168,8 +166,7 @@ class TrainSection:
         reason = whyNoDataset(self._parameterNode.dataset)
         if runner.state.active:
             reason = _("wait until this is done: {title}").format(title=runner.task.title)
-        ui.startButton.setEnabled(not reason)
-        ui.startButton.setToolTip(sentence(reason) or self._startTip)
+        self._allow(ui.startButton, reason)
         ui.resumeButton.setEnabled(run is not None and run.can_resume and not runner.state.active)
         ui.pauseButton.setEnabled(isRunning and not self._asked)
         ui.stopButton.setEnabled((isRunning or isStarting) and (not self._asked or self._asked[1] == "pause"))
@@ -201,7 +198,7 @@ class TrainSection:
         """Models of the chosen network, to start from."""
         parameters, selector = self._parameterNode, self._ui.startFromSelector
         found, _problems = bundle.scan()
-        self._models = ["", *(each.name for each in found if each.card["network"]["name"] == parameters.network)]
+        self._models = ["", *(each.name for each in found if each.card.network.name == parameters.network)]
         if parameters.startFrom not in self._models:
             self._models.append(parameters.startFrom)
         selector.blockSignals(True)
@@ -225,10 +222,9 @@ class TrainSection:
         path = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("The folder of a training run"))
         if not path or not self._parameterNode:
             return
-        if is_run(path):
-            self._choose(Path(path))
-        else:
-            showError(_("{path} is no training run: choose a folder that 'ipv2 train' made").format(path=path))
+        if not is_run(path):
+            raise InputError(_("{path} is no training run: choose a folder that 'ipv2 train' made").format(path=path))
+        self._choose(Path(path))
 
     def _choose(self, run: Path) -> None:
         with slicer.util.NodeModify(self._parameterNode.parameterNode):
@@ -244,48 +240,36 @@ class TrainSection:
     # --- work ---
 
     def _onStart(self) -> None:
-        with errorsShown():
-            parameters = self._parameterNode
-            self._runsPath.settle()
-            name = parameters.newRun.strip() or proposedName(self.runsFolder, parameters.strategy.value)
-            name = checkedName(name, _("a run"), self.runsFolder)
-            run = (self.runsFolder or Path()) / name
-            self._logic.train(
-                parameters.dataset, run, trainingSettings(parameters), onFinished=self._onTrained, wait=False
-            )
-            with slicer.util.NodeModify(parameters.parameterNode):
-                parameters.run, parameters.newRun = name, ""
-            self._begin(run)
+        parameters = self._parameterNode
+        self._runsPath.settle()
+        name = parameters.newRun.strip() or proposedName(self.runsFolder, parameters.strategy.value)
+        name = checkedName(name, _("a run"), self.runsFolder)
+        run = (self.runsFolder or Path()) / name
+        job = self._logic.train(parameters.dataset, run, trainingSettings(parameters))
+        with slicer.util.NodeModify(parameters.parameterNode):
+            parameters.run, parameters.newRun = name, ""
+        self._follow(job, run)
 
     def _onResume(self) -> None:
-        with errorsShown():
-            self._logic.resume(self._run.folder, onFinished=self._onTrained, wait=False)
-            self._begin(self._run.folder)
+        self._follow(self._logic.resume(self._run.folder), self._run.folder)
 
-    def _begin(self, run: Path) -> None:
+    def _follow(self, job: Job, run: Path) -> None:
+        self._whenDone(job, lambda state: self._watch())
         self._asked = None
         self._curves.want(run)
-        self._timer.start()
-        self._watch()
-
-    def _onTrained(self, run: RunState | None) -> None:
-        runner = self._logic.training.runner
-        if runner.state is JobState.FAILED:
-            showError(runner.error)
+        self._clock.start()
         self._watch()
 
     def _ask(self, word: str) -> None:
-        with errorsShown():
-            isStarting = self._run is None or self._run.state != RUNNING
-            run = self._logic.trainedRun if isStarting else self._run.folder
-            {"pause": self._logic.pause, "stop": self._logic.stop}[word](run)
-            self._asked = (run, word)
-            self._watch()
+        isStarting = self._run is None or self._run.state != RUNNING
+        run = self._logic.trainedRun if isStarting else self._run.folder
+        {"pause": self._logic.pause, "stop": self._logic.stop}[word](run)
+        self._asked = (run, word)
+        self._watch()
 
     def _onCurves(self) -> None:
-        with errorsShown():
-            self._curves.want(self._run.folder)
-            self._curves.follow(self._runs)
+        self._curves.want(self._run.folder)
+        self._curves.follow(self._runs)
 
 
 def runsFolder(parameterNode) -> Path | None:

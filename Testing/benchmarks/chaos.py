@@ -374,7 +374,7 @@ def load() -> None:
     from IPv2Lib.evaluation import comparison
     from IPv2Lib.inference import cohort
     from IPv2Lib.io import files
-    from IPv2Lib.purification import purification
+    from IPv2Lib.purification import purify as purification
     from IPv2Lib.training import loop, publishing
 
     del matplotlib, torchmetrics, cli, cohort, comparison, files, demo, preparation, publishing, purification, loop

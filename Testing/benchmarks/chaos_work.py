@@ -70,7 +70,9 @@ def cases_on_scheduler(chaos: Chaos, cases: int) -> None:
         cluster[0].kill()
         chaos.rows[row]["hit"] += running.poll() is None
         code = running.wait(120)
-        lines = [text for text in running.error.splitlines() if text and "distributed" not in text]
+        lines = [
+            text for text in running.error.splitlines() if text and "distributed" not in text and "note:" not in text
+        ]
         if code != 2 or len(lines) != 1 or "scheduler" not in lines[-1]:
             chaos.wrong(row, "wrong end", f"exit code {code}: {lines[-3:]}")
     finally:

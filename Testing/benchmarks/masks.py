@@ -24,7 +24,7 @@ from IPv2Lib.analysis import regions  # noqa: E402
 from IPv2Lib.analysis.region_labels import Region  # noqa: E402
 from IPv2Lib.io import files  # noqa: E402
 from IPv2Lib.io.volume import Volume  # noqa: E402
-from IPv2Lib.purification import purification  # noqa: E402
+from IPv2Lib.purification import purify as purification  # noqa: E402
 from IPv2Lib.purification.settings import IPV2  # noqa: E402
 from IPv2Lib.simulation import dose  # noqa: E402
 

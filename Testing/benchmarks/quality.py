@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> list[Row]:
         from_bundle(
             bundle.load(name),
             residual_noise_hu=options.residual_noise,
-            test_time_augmentation=options.test_time_augmentation,
+            test_time_augmentation=options.tta,
         )
         for name in options.models or DEFAULT
     ]

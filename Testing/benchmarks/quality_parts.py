@@ -65,7 +65,7 @@ def _error_row(method: Method, case: Case, value: float) -> Row:
 def _between_networks(bench: Bench) -> list[Row]:
     """Fast against RED-CNN, quality against fast: mean error over the real scans at 2 %."""
     fast, quality = (next((m for m in bench.models if m.role == role), None) for role in ("fast", "quality"))
-    redcnn = next((m for m in bench.rivals if m.model and m.model.card["network"]["name"] == "redcnn"), None)
+    redcnn = next((m for m in bench.rivals if m.model and m.model.card.network.name == "redcnn"), None)
     rows = []
     pairs = [(fast, redcnn, "fast", "redcnn", 0.05), (quality, fast, "quality", "fast", 0.04)]
     for better, worse, first, second, low in pairs:

@@ -160,7 +160,7 @@ def _one_of_each(placed: Sequence[Placed]) -> list[Placed]:
 def slices(bench: Bench, path: Path) -> None:
     """A slice at 2 % dose by every method, its lung and the difference from the NDCT."""
     case = bench.case(bench.scans[0], CHECKED_DOSE)
-    redcnn = [m for m in bench.rivals if m.model and m.model.card["network"]["name"] == "redcnn"]
+    redcnn = [m for m in bench.rivals if m.model and m.model.card.network.name == "redcnn"]
     best = bench.best_filter(case)
     named = [("input", INPUT), (f"best filter: {best.name}", best), *((m.name, m) for m in [*redcnn, *bench.models])]
     named.append(("NDCT", REFERENCE))

@@ -79,9 +79,9 @@ def main() -> None:
         denoised = slicer.util.getNode("Chest denoised")
         with tempfile.TemporaryDirectory() as folder:
             for name, write in (
-                ("save as NRRD", lambda: widget.logic.save(denoised, Path(folder) / "out.nrrd", wait=False)),
-                ("save as NIfTI", lambda: widget.logic.save(denoised, Path(folder) / "out.nii.gz", wait=False)),
-                ("export as DICOM", lambda: widget.logic.exportDicom(denoised, folder, True, wait=False)),
+                ("save as NRRD", lambda: widget.logic.save(denoised, Path(folder) / "out.nrrd")),
+                ("save as NIfTI", lambda: widget.logic.save(denoised, Path(folder) / "out.nii.gz")),
+                ("export as DICOM", lambda: widget.logic.exportDicom(denoised, folder, True)),
             ):
                 host.reset_block_timer()
                 began = time.perf_counter()
@@ -98,7 +98,7 @@ def main() -> None:
             ("killed worker is noticed", psutil.Process.kill, lambda: not runner.state.active),
             ("stuck worker is noticed", psutil.Process.suspend, lambda: not runner.responding),
         ):
-            widget.logic.denoise(node, wait=False)
+            widget.logic.denoise(node)
             host.wait_until(lambda: runner.fraction > 0.02, 60)
             (worker,) = psutil.Process().children()
             began = time.perf_counter()
@@ -110,7 +110,7 @@ def main() -> None:
         other = volume_nodes.volume_to_node(scan(3), "NDCT")
         for attempt in ("first", "then"):
             began = time.perf_counter()
-            widget.logic.previewSlice(node, other, sliceIndex=1)
+            widget.logic.previewSlice(node, other, sliceIndex=1).wait()
             print(f"  preview of one slice of a purification ({attempt}): {time.perf_counter() - began:.2f} s")
         slicer.mrmlScene.Clear()
 

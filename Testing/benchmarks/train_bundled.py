@@ -129,10 +129,12 @@ def finish(
         for step, batch in enumerate(islice(batches, settings.steps)):
             with learner.trained(*batch, settings.learning_rate * (1 - step / settings.steps)):
                 pass
-    network = model.card["network"]
-    card = model.card | {"training": {**model.card["training"], "last_share": share, "level_steps": settings.steps}}
+    network = model.card.network
+    card = model.card.as_dict() | {
+        "training": {**model.card.training, "last_share": share, "level_steps": settings.steps}
+    }
     weights = learner.average.state_dict()
-    return bundle.save(model.folder, network["name"], network["arguments"], weights, card, bits=8)
+    return bundle.save(model.folder, network.name, network.arguments, weights, card, bits=8)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from IPv2Lib.evaluation import agreement, measures
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import same_grid
 from IPv2Lib.models import bundle
-from IPv2Lib.purification import purification
+from IPv2Lib.purification import purify as purification
 from IPv2Lib.purification.settings import Settings
 from IPv2Lib.simulation import phantom
 from small_chest import small_chest, without_notes
@@ -661,9 +661,9 @@ def test_train_makes_a_model_that_denoises(ipv2, clean, scan, tmp_path):
     outcome = ipv2("train", clean, "--out", run, "--model-out", packed, "--card", card, *TRAINING)
     assert outcome.code == 0, outcome.err
     trained = bundle.load(packed)
-    assert (trained.card["title"], trained.card["limits"]) == ("Mine", "All.")
-    assert trained.card["training"]["data"][0]["name"] == "1 scan"
-    assert trained.card["training"]["settings"]["ranges"]["dose"] == [0.05, 0.1]
+    assert (trained.card.title, trained.card.limits) == ("Mine", "All.")
+    assert trained.card.training["data"][0]["name"] == "1 scan"
+    assert trained.card.training["settings"]["ranges"]["dose"] == [0.05, 0.1]
     assert (run / "log.csv").exists()
     assert ipv2("denoise", scan, tmp_path / "out.nrrd", "--model", packed).code == 0
     going_on = ("--start-from", packed, "--variance-weight", 1, "--thickness", 1, 2)

@@ -114,9 +114,14 @@ def test_a_changed_pyproject_updates_the_environment_in_place(checkout):
 
 def test_test_installs_its_extra_then_runs_ruff_and_pytest_with_the_arguments(checkout):
     checkout.run()
-    assert checkout.run("test", "-k", "a or b").returncode == 0
-    calls = (checkout.stand_ins / "calls").read_text().splitlines()
-    assert calls[-2:] == ["-m ruff check .", "-m pytest -k a or b"]
+    pytest = "-m pytest -n logical --dist loadfile"
+    for arguments, line in (
+        (["-k", "a or b"], "-k a or b"),
+        (["--coverage", "--fast", "-n", "1"], "--cov --cov-report=term -m not slow -n 1"),
+    ):
+        assert checkout.run("test", *arguments).returncode == 0
+        calls = (checkout.stand_ins / "calls").read_text().splitlines()
+        assert calls[-2:] == ["-m ruff check .", f"{pytest} {line}"]
     assert f"{checkout.root}[test]" in checkout.installations()[-1]
     assert checkout.run().stderr == "", "the test extra includes what a plain run needs"
 

@@ -122,16 +122,8 @@ class qSlicerApplication(StandIn, QtWidgets.QApplication):
     def userSettings(self) -> settings.QSettings:
         return settings.QSettings()
 
-    def revisionUserSettings(self) -> settings.QSettings:
-        return settings.QSettings()
-
     def moduleDocumentationUrl(self, module: str) -> str:
         return f"{self.documentationBaseUrl}user_guide/modules/{module.lower()}.html"
-
-    def moduleLogic(self, name: str):
-        """The C++ logic of a module, or None."""
-        module = self._manager.module(name)
-        return module.logic() if module else None
 
     def setRenderPaused(self, paused: bool) -> None:
         self.renderPaused.emit(paused)

@@ -12,7 +12,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from .observation import Observation
 
-_MANAGER = "vtkMRMLColorLegendDisplayableManager"
+_MANAGER, _LEGEND = "vtkMRMLColorLegendDisplayableManager", "vtkMRMLColorLegendDisplayNode"
 _all: weakref.WeakSet[ColorLegends] = weakref.WeakSet()
 
 
@@ -30,6 +30,20 @@ class ColorLegends:
     """
 
     def __init__(self, owner, node, changed: Callable[[], None]):
+        self._owner, self._node, self._changed = owner, node, changed
+        self._scene, self._window = node.GetScene(), None
+        if self._scene.GetNumberOfNodesByClass(_LEGEND):
+            self._make()
+        Observation(owner, self._scene, slicer.vtkMRMLScene.NodeAddedEvent, self._node_added, with_node=True)
+        _all.add(self)
+
+    def _node_added(self, node) -> None:
+        if self._window is None and node.IsA(_LEGEND):
+            self._make()
+            self._changed()
+
+    def _make(self) -> None:
+        """With the first legend: a window takes 8 MB, and most views never have a legend."""
         self._window, self._renderer = vtk.vtkRenderWindow(), vtk.vtkRenderer()
         self._window.SetOffScreenRendering(True)
         self._window.SetAlphaBitPlanes(1)
@@ -44,17 +58,17 @@ class ColorLegends:
             factory.RegisterDisplayableManager(_MANAGER)
         self._group = factory.InstantiateDisplayableManagers(self._renderer)
         self._manager = self._group.GetDisplayableManagerByClassName(_MANAGER)
-        Observation(owner, self._group, vtk.vtkCommand.UpdateEvent, changed)
-        self._group.SetMRMLDisplayableNode(node)
-        self._scene = node.GetScene()
-        _all.add(self)
+        Observation(self._owner, self._group, vtk.vtkCommand.UpdateEvent, self._changed)
+        self._group.SetMRMLDisplayableNode(self._node)
 
     def shown(self) -> list:
         """The legend nodes that are seen now."""
+        if self._window is None:
+            return []
         layers = [renderer for renderer in self._window.GetRenderers() if renderer is not self._renderer]
         found = []
-        for index in range(self._scene.GetNumberOfNodesByClass("vtkMRMLColorLegendDisplayNode")):
-            legend = self._scene.GetNthNodeByClass(index, "vtkMRMLColorLegendDisplayNode")
+        for index in range(self._scene.GetNumberOfNodesByClass(_LEGEND)):
+            legend = self._scene.GetNthNodeByClass(index, _LEGEND)
             actor = self._manager.GetColorLegendActor(legend)
             if actor is not None and actor.GetVisibility() and any(each.HasViewProp(actor) for each in layers):
                 found.append(legend)
@@ -76,8 +90,9 @@ class ColorLegends:
 
     def close(self) -> None:
         """Leave the scene."""
-        self._group.SetMRMLDisplayableNode(None)
-        self._window.Finalize()
+        if self._window is not None:
+            self._group.SetMRMLDisplayableNode(None)
+            self._window.Finalize()
 
 
 def close_all() -> None:

@@ -417,10 +417,6 @@ class ctkPathLineEdit(StandIn, QtWidgets.QWidget):
         elif name not in ("options", "sizeAdjustPolicy"):
             super()._set_designer_text(name, text)
 
-    def comboBox(self) -> QtWidgets.QComboBox:
-        """The editable combo box with the path."""
-        return self._combo
-
     @Slot()
     def browse(self) -> None:
         """Ask for a path, see `dialogs`."""
@@ -430,11 +426,6 @@ class ctkPathLineEdit(StandIn, QtWidgets.QWidget):
             path = dialogs.QFileDialog.getExistingDirectory(self, "", self._combo.currentText())
         if path:
             self.setCurrentPath(path)
-
-    @Slot()
-    def addCurrentPathToHistory(self) -> None:
-        if self._combo.findText(self._combo.currentText()) < 0:
-            self._combo.addItem(self._combo.currentText())
 
     def _edited(self, path: str) -> None:
         was_valid, self._is_valid = self._is_valid, bool(path)  # no text at all is no input

@@ -25,7 +25,7 @@ class Message:
     Attributes
     ----------
     kind : str
-        "error", "warning", "info", "question", "file", "input", "menu", "open" or "dialog".
+        "error", "warning", "info", "question", "file", "input", "open" or "dialog".
     text, title, detail : str
         Detail is the text behind "Show details".
     """
@@ -39,7 +39,7 @@ class Message:
 messages: list[Message] = []
 answers: deque = deque()
 """Values, or functions that take the `Message` and return one. True, False or a button for questions; a path or
-list of paths for file dialogs; a text for input dialogs; an entry's text for menus; 1 or 0 for a dialog of its own.
+list of paths for file dialogs; a text for input dialogs; 1 or 0 for a dialog of its own.
 """
 
 _KINDS = {_Box.Critical: "error", _Box.Warning: "warning", _Box.Information: "info", _Box.Question: "question"}
@@ -107,10 +107,6 @@ class QMessageBox(_Box):
     @staticmethod
     def warning(parent, title, text, buttons=_Box.Ok, default=_Box.NoButton):
         return QMessageBox._ask("warning", parent, title, text, buttons, default)
-
-    @staticmethod
-    def critical(parent, title, text, buttons=_Box.Ok, default=_Box.NoButton):
-        return QMessageBox._ask("error", parent, title, text, buttons, default)
 
     @staticmethod
     def question(parent, title, text, buttons=_Box.Yes | _Box.No, default=_Box.NoButton):
@@ -183,29 +179,6 @@ class QDialog(QtWidgets.QDialog):
     exec_ = exec
 
 
-class QMenu(QtWidgets.QMenu):
-    """Says its entries, one a line; the answer is the text of one. Without an answer nothing is chosen."""
-
-    def exec(self, *_):
-        """Trigger the chosen entry and return it, or None.
-
-        Raises
-        ------
-        HostError
-            The answer is no entry, or one that is disabled.
-        """
-        entries = {entry.text(): entry for entry in _entries(self)}
-        answer = say("menu", "\n".join(entries), self.title())
-        if answer is None:
-            return None
-        if answer not in entries or not entries[answer].isEnabled():
-            raise HostError(f"'{answer}' cannot be chosen from the menu: {list(entries)}")
-        entries[answer].trigger()
-        return entries[answer]
-
-    exec_ = exec
-
-
 class QDesktopServices(QtGui.QDesktopServices):
     """Says what it would open."""
 
@@ -214,17 +187,4 @@ class QDesktopServices(QtGui.QDesktopServices):
         return bool(say("open", url.toLocalFile() or url.toString(), default=True))
 
 
-def _entries(menu: QtWidgets.QMenu) -> list[QtGui.QAction]:
-    """The entries of a menu and of those below it."""
-    found = []
-    for action in menu.actions():
-        if action.menu() is not None:
-            found += _entries(action.menu())
-        elif not action.isSeparator() and action.isVisible():
-            found.append(action)
-    return found
-
-
-REPLACEMENTS = {
-    each.__name__: each for each in (QMessageBox, QFileDialog, QInputDialog, QDialog, QMenu, QDesktopServices)
-}
+REPLACEMENTS = {each.__name__: each for each in (QMessageBox, QFileDialog, QInputDialog, QDialog, QDesktopServices)}

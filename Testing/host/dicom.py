@@ -52,12 +52,6 @@ class DicomDatabase(StandIn, QtCore.QObject):
         header = self._headers.get(str(path))
         return str(header.SeriesInstanceUID) if header is not None else ""
 
-    def fileValue(self, path: str, tag: str) -> str:
-        """A value as text; `tag` as in "0010,0010"."""
-        group, element = (int(part, 16) for part in tag.split(","))
-        value = self._headers[str(path)].get((group, element))
-        return "" if value is None or value.value is None else str(value.value)
-
 
 def make_modules() -> dict[str, ModuleType]:
     """The package DICOMLib with DICOMUtils, as far as scripts load series with it."""

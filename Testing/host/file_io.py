@@ -78,34 +78,6 @@ class CoreIOManager:
             storage.SetUseCompression(properties["useCompression"])
         return bool(storage.WriteData(node))
 
-    def fileWriterExtensions(self, node) -> list[str]:
-        """Formats in which a node can be saved, such as "NRRD (.nrrd)"."""
-        storage = node.CreateDefaultStorageNode()
-        if storage is None:
-            return []
-        storage.UnRegister(None)
-        storage.SetScene(slicer.mrmlScene)  # it asks the scene which image formats there are
-        types = storage.GetSupportedWriteFileTypes()
-        return [types.GetValue(index) for index in range(types.GetNumberOfValues())]
-
-    def extractKnownExtension(self, path: str, node=None) -> str:
-        """The extension of a file name, ".nii.gz" included."""
-        suffixes = "".join(Path(path).suffixes[-2:])
-        return suffixes if suffixes in (".nii.gz", ".seq.nrrd") else Path(path).suffix
-
-    def exportNodes(self, ids: list[str], paths: list[str], properties, harden: bool, messages=None) -> bool:
-        """Write copies of nodes without touching how they are saved with the scene."""
-        if harden:
-            raise HostError("the stand-in exports nodes without their transforms only")
-        done = True
-        for node_id, path in zip(ids, paths, strict=True):
-            node = slicer.mrmlScene.GetNodeByID(node_id)
-            storage = node.CreateDefaultStorageNode()
-            storage.UnRegister(None)
-            storage.SetFileName(str(path))
-            done = bool(storage.WriteData(node)) and done
-        return done
-
 
 def _load_volume(path: str, properties: dict):
     options = sum(bit for name, bit in _VOLUME_OPTIONS.items() if properties.get(name))

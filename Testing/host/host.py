@@ -277,20 +277,6 @@ class Host:
         QtCore.QTimer.singleShot(0, lambda: QtTest.QTest.mouseClick(view.viewport(), QtCore.Qt.LeftButton, held, place))
         self.process_events()
 
-    def right_click_cell(self, view: QtWidgets.QAbstractItemView, row: int, column: int = 0) -> None:
-        """Ask for the context menu of a cell. What its menu returns comes from `answers`.
-
-        Raises
-        ------
-        HostError
-            As `click_cell`.
-        """
-        place = _cell_center(view, row, column)
-        area = view.viewport()
-        event = QtGui.QContextMenuEvent(QtGui.QContextMenuEvent.Mouse, place, area.mapToGlobal(place))
-        QtCore.QTimer.singleShot(0, lambda: QtCore.QCoreApplication.sendEvent(area, event))
-        self.process_events()
-
     def press(self, keys: str) -> None:
         """Press a key combination such as "Ctrl+Shift+N": shortcuts and the focused widget react as to a keyboard."""
         self.window.activateWindow()
@@ -325,11 +311,6 @@ class Host:
         """The longest time, in seconds, for which the user interface stood still while events ran."""
         return self._loop.longest()
 
-    def set_panel_width(self, width: int) -> None:
-        """Width of the module panel in pixels."""
-        self.window._set_panel_width(width)
-        self.process_events()
-
     def smallest_panel_width(self) -> int:
         """How narrow Slicer's panel can be made with this module, in pixels: its contents and a scroll bar."""
         bar = QtWidgets.QScrollBar(QtCore.Qt.Horizontal)
@@ -338,13 +319,6 @@ class Host:
     def set_dark(self, dark: bool) -> None:
         """Change the appearance."""
         style.apply(self.app, dark)
-        self.process_events()
-
-    def scroll_to(self, widget: QtWidgets.QWidget) -> None:
-        """Scroll the module panel so that a widget is at its top, or as far up as it can be."""
-        self.process_events()
-        scroll = self.window._scroll
-        scroll.verticalScrollBar().setValue(widget.mapTo(scroll.widget(), QtCore.QPoint(0, 0)).y())
         self.process_events()
 
     def screenshot(self, path: str | Path, widget: QtWidgets.QWidget | None = None, scale: float = 1.0) -> Path:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 
+import rendering
 import slicer
 import vtk
-from IPv2SlicerLib.scene import rendering
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Qt, Signal, Slot
 
@@ -55,11 +55,6 @@ class SliceView(QtWidgets.QWidget):
         """Draw soon; several changes in a row are drawn once."""
         if not self._timer.isActive() and self.isVisible():
             self._timer.start()
-
-    @Slot()
-    def forceRender(self) -> None:
-        """Draw now."""
-        self._render()
 
     def resizeEvent(self, event) -> None:
         self._logic.ResizeSliceNode(max(1, self.width()), max(1, self.height()))
@@ -155,9 +150,6 @@ class SliceController(QtWidgets.QWidget):
         for each in (node, logic):
             Observation(self, each, vtk.vtkCommand.ModifiedEvent, self._show)
         self._show()
-
-    def mrmlSliceLogic(self):
-        return self._logic
 
     @Slot(float)
     def setSliceOffsetValue(self, offset: float) -> None:
@@ -300,12 +292,6 @@ class qSlicerLayoutManager(StandIn, QtCore.QObject):
         """The widget of a view node, or None."""
         known = node is not None and node.GetClassName() in (_SLICE_VIEW, *_MAKERS)
         return self._widget(node) if known else None
-
-    @Slot()
-    def resetSliceViews(self) -> None:
-        """Fit every slice view to its background."""
-        for name in self.sliceViewNames():
-            self.sliceWidget(name).fitSliceToBackground()
 
     @Slot(bool)
     def setRenderPaused(self, paused: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import slicer
 import vtk
-from PySide6 import QtCore, QtGui, QtWidgets
+from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Signal, Slot
 
 from . import ctk_widgets, dialogs
@@ -47,10 +47,7 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
         self._scene, self._observations, self._ids, self._current = None, [], [], ""
         self._requested = ""
         self._watched: dict[str, Observation] = {}
-        self._attributes: dict[str, tuple[str, object]] = {}
         self._filter = qMRMLSortFilterProxyModel(self)
-        self._labels: dict[str, str] = {}
-        self._user_actions = []
         self._combo = ctk_widgets.ctkComboBox(self)
         box = QtWidgets.QHBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
@@ -114,10 +111,6 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
         """Slot: choose a node; None, or one that is not offered, chooses nothing."""
         self.setCurrentNodeID(node.GetID() if node else "")
 
-    @Slot(int)
-    def setCurrentNodeIndex(self, index: int) -> None:
-        self._choose(self._ids[index] if 0 <= index < len(self._ids) else "")
-
     def nodeCount(self) -> int:
         """How many nodes are offered."""
         return len(self._ids)
@@ -126,33 +119,12 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
         """An offered node, or None."""
         return self._scene.GetNodeByID(self._ids[index]) if 0 <= index < len(self._ids) else None
 
-    def addAttribute(self, node_type: str, name: str, value=None) -> None:
-        """Offer nodes of a class only if they have an attribute, of this value unless it is None.
-
-        Of one attribute for a class, the last one.
-        """
-        self._attributes[node_type] = (name, value)
-        self._update()
-
-    def removeAttribute(self, node_type: str, name: str) -> None:
-        if self._attributes.get(node_type, ("",))[0] == name:
-            del self._attributes[node_type]
-        self._update()
-
     def sortFilterProxyModel(self) -> qMRMLSortFilterProxyModel:
         return self._filter
 
-    def setNodeTypeLabel(self, label: str, node_type: str) -> None:
-        self._labels[node_type] = label
-        self._update()
-
     def nodeTypeLabel(self, node_type: str) -> str:
         known = self._scene.GetTypeDisplayNameByClassName(node_type) if self._scene else ""
-        return self._labels.get(node_type) or known or "node"
-
-    def addMenuAction(self, action: QtGui.QAction) -> None:
-        self._user_actions.append(action)
-        self._update()
+        return known or "node"
 
     def addNode(self, node_type: str | None = None):
         """Slot: create a node of a class, by default the first one offered, and choose it."""
@@ -162,9 +134,6 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
             return None
         name = self.property("baseName") or self.nodeTypeLabel(node_type)
         node = self._scene.AddNewNodeByClass(node_type, self._scene.GenerateUniqueName(name))
-        if node_type in self._attributes:
-            attribute, value = self._attributes[node_type]
-            node.SetAttribute(attribute, "" if value is None else str(value))
         self._update()
         if self.property("selectNodeUponCreation"):
             self.setCurrentNode(node)
@@ -203,7 +172,7 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
         for node_type in self.property("nodeTypes"):
             derived = self.property("showChildNodeTypes") and node.IsA(node_type)
             if node.GetClassName() == node_type or derived:
-                return node_type not in self._attributes or _has_attribute(node, *self._attributes[node_type])
+                return True
         return False
 
     def _observe_scene(self) -> list[Observation]:
@@ -211,10 +180,10 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
         return [
             Observation(self, self._scene, events.NodeAddedEvent, self._node_added, with_node=True),
             Observation(self, self._scene, events.NodeAboutToBeRemovedEvent, self._node_leaves, with_node=True),
+            Observation(self, self._scene, events.NodeRemovedEvent, self._node_removed, with_node=True),
             *(
                 Observation(self, self._scene, event, self._update)
                 for event in (
-                    events.NodeRemovedEvent,
                     events.EndBatchProcessEvent,
                     events.EndImportEvent,
                     events.EndCloseEvent,
@@ -223,8 +192,12 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
             ),
         ]
 
+    def _node_removed(self, node) -> None:
+        if self._is_of_type(node):
+            self._update()
+
     def _node_added(self, node) -> None:
-        if self._scene.IsBatchProcessing():
+        if self._scene.IsBatchProcessing() or not self._is_of_type(node):
             return
         self._update()
         if self._offers(node):
@@ -295,7 +268,6 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
                 actions += [(f"Create new {self.nodeTypeLabel(each)}", ("create", each)) for each in types]
             if self.property("removeEnabled"):
                 actions.append((f"Delete current {label}", ("delete", "")))
-            actions += [(action.text(), ("action", action)) for action in self._user_actions]
         if actions:
             combo.insertSeparator(combo.count())
         for text, data in actions:
@@ -328,15 +300,8 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
             node = self.addNode(value)
             self.setCurrentNode(node)
             self.nodeAddedByUserAction.emit(node)
-        elif kind == "action":
-            value.trigger()
         else:
             {"rename": self.renameCurrentNode, "edit": self.editCurrentNode, "delete": self.removeCurrentNode}[kind]()
-
-
-def _has_attribute(node, name: str, value) -> bool:
-    found = node.GetAttribute(name)
-    return found is not None and (value is None or found == str(value))
 
 
 WIDGETS = {each.__name__: each for each in (qMRMLWidget, qMRMLNodeComboBox, qMRMLPlotView, qMRMLTableView)}

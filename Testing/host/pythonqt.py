@@ -11,8 +11,8 @@ decides what a property is here:
 
 from __future__ import annotations
 
-import ast
 import enum
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +27,7 @@ _VIRTUAL = {"sizeHint", "minimumSizeHint", "duration"}
 # Of PySide6 only; PythonQt has nothing of that name.
 _PYSIDE_ONLY = {"Signal", "SignalInstance", "Slot", "Property", "ClassInfo", "QEnum", "QFlag", "SIGNAL", "SLOT"}
 _SLICER_UTIL = slicer.util.__file__
+_FOUR_NAMES = re.compile(r"\bqt\.(\w+)\.(\w+)\.\w+")
 
 _module_folders: set[str] = set()
 _patched = False
@@ -146,18 +147,8 @@ def check_enums(path: Path) -> None:
     HostError
         With file and line.
     """
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = _chain(node)
-        if names and names[0] == "qt" and len(names) == 4:
-            owner = getattr(sys.modules["qt"], names[1], None)
-            if isinstance(getattr(owner, names[2], None), enum.EnumMeta):
-                raise HostError(f"{path}:{node.lineno}: {'.'.join(names)} is of PySide6 only: leave out {names[2]}")
-
-
-def _chain(node: ast.AST) -> list[str]:
-    """The names of `a.b.c`, or nothing for another expression."""
-    names = []
-    while isinstance(node, ast.Attribute):
-        names.insert(0, node.attr)
-        node = node.value
-    return [node.id, *names] if isinstance(node, ast.Name) else []
+    for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for match in _FOUR_NAMES.finditer(text):
+            owner = getattr(sys.modules["qt"], match[1], None)
+            if isinstance(getattr(owner, match[2], None), enum.EnumMeta):
+                raise HostError(f"{path}:{line}: {match[0]} is of PySide6 only: leave out {match[2]}")

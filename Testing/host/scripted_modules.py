@@ -46,13 +46,6 @@ class ScriptedLoadableModule:
         """Path in the module's folder Resources."""
         return str(Path(self.parent.path).parent / "Resources" / filename)
 
-    def getDefaultModuleDocumentationLink(self, docPage=None):
-        """A sentence with a link to the documentation."""
-        url = (
-            slicer.app.documentationBaseUrl + docPage if docPage else slicer.app.moduleDocumentationUrl(self.moduleName)
-        )
-        return f'<p>For more information, see the <a href="{url}">online documentation</a>.</p>'
-
     def runTest(self, msec=100, **kwargs):
         """Run the class `<Module>Test`."""
         module = importlib.import_module(self.__module__)
@@ -192,8 +185,6 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
     def __init__(self, *args, **kwargs):
         self.moduleTestNames = []
         super().__init__(*args, **kwargs)
-        self.enableScreenshots = False
-        self.screenshotScaleFactor = 1.0
         if not self.moduleTestNames:
             self.moduleTestNames = [name for name in dir(self) if "test" in name and callable(getattr(self, name))]
 
@@ -202,12 +193,6 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
         if hasattr(self, "messageDelay"):
             msec = self.messageDelay
         slicer.util.delayDisplay(message, next((each for each in (msec, requestedDelay) if each is not None), 100))
-
-    def takeScreenshot(self, name, description, type=-1):
-        """Only says the description, as Slicer does while `enableScreenshots` is off."""
-        if self.enableScreenshots:
-            raise HostError("the stand-in takes no screenshots into the scene: use Host.screenshot")
-        self.delayDisplay(description)
 
     def runTest(self):
         """Run the tests in alphabetical order, each between setUp and tearDown."""
@@ -332,22 +317,6 @@ class qSlicerScriptedLoadableModule(StandIn, QtCore.QObject):
             self._widget.self().setup()
         return self._widget
 
-    def createNewWidgetRepresentation(self):
-        """One more widget."""
-        widget = qSlicerScriptedLoadableModuleWidget(self.path)
-        widget.self().setup()
-        return widget
-
-
-class FactoryManager:
-    """Names of the loaded modules."""
-
-    def __init__(self, manager: ModuleManager):
-        self._manager = manager
-
-    def loadedModuleNames(self) -> list[str]:
-        return self._manager.modulesNames()
-
 
 class ModuleManager(QtCore.QObject):
     """The loaded modules."""
@@ -366,9 +335,6 @@ class ModuleManager(QtCore.QObject):
     def disconnect(self, signal: str, function) -> None:
         """Undo `connect`."""
         getattr(self, signal.partition("(")[0]).disconnect(function)
-
-    def factoryManager(self) -> FactoryManager:
-        return FactoryManager(self)
 
     def modulesNames(self) -> list[str]:
         return list(self._modules)

@@ -14,13 +14,10 @@ class QSettings:
     """One store for all objects. Values come back as texts, as they do from a settings file after a restart."""
 
     def __init__(self, *_file):
-        self._groups: list[str] = []
-
-    def _key(self, key: str) -> str:
-        return "/".join([*self._groups, key])
+        """The same whatever the file."""
 
     def value(self, key: str, default=None):
-        return _values.get(self._key(key), default)
+        return _values.get(key, default)
 
     def setValue(self, key: str, value) -> None:
         if isinstance(value, bool):
@@ -29,28 +26,14 @@ class QSettings:
             value = str(value)
         elif isinstance(value, (list, tuple)):
             value = [str(each) for each in value]
-        _values[self._key(key)] = value
+        _values[key] = value
 
     def contains(self, key: str) -> bool:
-        return self._key(key) in _values
+        return key in _values
 
     def remove(self, key: str) -> None:
-        full = self._key(key)
-        for each in [each for each in _values if each == full or each.startswith(f"{full}/")]:
+        for each in [each for each in _values if each == key or each.startswith(f"{key}/")]:
             del _values[each]
 
     def allKeys(self) -> list[str]:
-        prefix = "".join(f"{group}/" for group in self._groups)
-        return [key.removeprefix(prefix) for key in _values if key.startswith(prefix)]
-
-    def childKeys(self) -> list[str]:
-        return [key for key in self.allKeys() if "/" not in key]
-
-    def beginGroup(self, group: str) -> None:
-        self._groups.append(group)
-
-    def endGroup(self) -> None:
-        self._groups.pop()
-
-    def sync(self) -> None:
-        """Nothing is written."""
+        return list(_values)

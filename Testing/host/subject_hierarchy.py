@@ -118,9 +118,6 @@ class qSlicerSubjectHierarchyScriptedPlugin(StandIn, QtCore.QObject):
         super().__init__(parent)
         self._source, self._python = "", None
 
-    def pythonSource(self) -> str:
-        return self._source
-
     def self(self):
         """The Python object."""
         return self._python

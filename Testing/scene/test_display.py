@@ -1,5 +1,6 @@
 """What slice views show: known pixels from Slicer's slice pipeline."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from IPv2Lib.io.volume import Volume
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 
-from IPv2SlicerLib.scene import display, rendering, volume_nodes  # noqa: E402
+import rendering  # noqa: E402
+from IPv2SlicerLib.scene import display, volume_nodes  # noqa: E402
 
 ENTRIES = ((1, "Lung", (40, 120, 250)), (2, "Bone", (250, 200, 0)))
 
@@ -253,7 +255,8 @@ def test_without_display_drawing_says_nothing_and_needs_neither_opengl_nor_torch
     code = (
         "import sys, numpy as np\n"
         "from IPv2Lib.io.volume import Volume\n"
-        "from IPv2SlicerLib.scene import display, rendering, volume_nodes\n"
+        "import rendering\n"
+        "from IPv2SlicerLib.scene import display, volume_nodes\n"
         "volume = Volume(np.zeros((2, 8, 8), np.int16))\n"
         "node = volume_nodes.volume_to_node(volume, 'CT')\n"
         "display.show_difference(node)\n"
@@ -267,6 +270,7 @@ def test_without_display_drawing_says_nothing_and_needs_neither_opengl_nor_torch
         "    loaded = open('/proc/self/maps').read()\n"
         "    assert not any(name in loaded for name in ('libEGL', 'libGL.', 'libX11'))\n"
     )
-    environment = {"PYTHONPATH": str(Path(volume_nodes.__file__).parents[2]), "PATH": ""}
+    places = (Path(volume_nodes.__file__).parents[2], Path(__file__).parents[1])
+    environment = {"PYTHONPATH": os.pathsep.join(map(str, places)), "PATH": ""}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")

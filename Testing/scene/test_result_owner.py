@@ -7,7 +7,7 @@ slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: p
 
 from IPv2Lib.inference.blending import blend  # noqa: E402
 from IPv2SlicerLib.scene import display, volume_nodes  # noqa: E402
-from IPv2SlicerLib.scene.blending import can_set_strength, set_strength  # noqa: E402
+from IPv2SlicerLib.scene.blending import set_strength, why_not_strength  # noqa: E402
 from IPv2SlicerLib.scene.changes import subject_hierarchy  # noqa: E402
 from IPv2SlicerLib.scene.denoised_nodes import add_denoised  # noqa: E402
 from IPv2SlicerLib.scene.result_nodes import kind_of, newest_result, nodes_of, source_instance_uids, why_not_output  # noqa: E402
@@ -80,7 +80,7 @@ def check_belongs(nodes, who: str) -> None:
     assert source_instance_uids(nodes.denoised) == [f"1.2.{seed}.3.1", f"1.2.{seed}.3.2"]
     assert nodes_of(nodes.denoised).difference is nodes.difference
     assert volume_nodes.provenance(nodes.denoised).keys() == PROVENANCE.keys()
-    if can_set_strength(nodes.denoised):
+    if not why_not_strength(nodes.denoised):
         set_strength(nodes.denoised, 1.0)
         np.testing.assert_array_equal(array(nodes.denoised), output.array)
         set_strength(nodes.denoised, 0.5)

@@ -15,8 +15,9 @@ from IPv2Lib.io.volume import Volume
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 
-from IPv2SlicerLib.scene import rendering, volume_nodes  # noqa: E402
-from IPv2SlicerLib.scene.blending import can_set_strength, set_strength, strength_steps  # noqa: E402
+import rendering  # noqa: E402
+from IPv2SlicerLib.scene import volume_nodes  # noqa: E402
+from IPv2SlicerLib.scene.blending import set_strength, strength_steps, why_not_strength  # noqa: E402
 from IPv2SlicerLib.scene.changes import subject_hierarchy  # noqa: E402
 from IPv2SlicerLib.scene.denoised_nodes import add_denoised_sequence, remove_unused_outputs, show_denoised  # noqa: E402
 from IPv2SlicerLib.scene.result_nodes import (  # noqa: E402
@@ -388,13 +389,13 @@ def test_a_saved_result_is_found_with_everything_but_the_network_output(fresh, t
     assert [node.GetName() for node in vars(found).values()] == ["4D", "4D denoised", "4D difference", "4D regions"]
     check(found, 0.4)
     assert source_instance_uids(frames(found.denoised)[2]) == ["1.2.2.1", "1.2.2.2"]
-    assert not can_set_strength(found.denoised)
+    assert why_not_strength(found.denoised)
     with pytest.raises(InputError, match="not saved with a scene"):
         set_strength(found.denoised, 0.3)
     assert kind_of(shown(found.difference)) == "difference"
     assert len(show_denoised(found)) == 3
     again = add(opened, 1.0, sequence=found.input, output_node=found.denoised)
-    assert can_set_strength(again.denoised)
+    assert not why_not_strength(again.denoised)
     check(again, 1.0)
 
 

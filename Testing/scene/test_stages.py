@@ -7,22 +7,23 @@ import numpy as np
 import pytest
 from IPv2Lib.colors import nice_limit
 from IPv2Lib.errors import InputError, OutputError
-from IPv2Lib.purification.purification import purify, purify_slice
+from IPv2Lib.purification.purify import needed_for_slice, purify
 from IPv2Lib.purification.settings import IPV1, Settings
+from IPv2Lib.purification.stage_files import read_stages
 from IPv2Lib.purification.stages import CM2_ENTRIES, DARK_ENTRIES
 from IPv2Lib.simulation import phantom
 
 slicer = pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip install slicer-core")
 vtk = pytest.importorskip("vtk")
 
-from IPv2SlicerLib.scene import display, rendering, volume_nodes  # noqa: E402
+import rendering  # noqa: E402
+from IPv2SlicerLib.scene import display, volume_nodes  # noqa: E402
 from IPv2SlicerLib.scene.changes import subject_hierarchy  # noqa: E402
 from IPv2SlicerLib.scene.stage_nodes import (  # noqa: E402
     STAGES,
     add_stages,
     export_stages,
     find_stages,
-    read_stages,
     remove_stages,
     show_stage,
     show_stages_side_by_side,
@@ -87,7 +88,7 @@ def test_every_stage_is_a_node_in_a_folder_beside_the_source(fresh, uldct_node, 
     assert filed == [f"scan purification: {stage.title}" for stage in STAGES[1:]]
     for stage in STAGES:
         node = nodes.nodes[stage.key]
-        kind = "vtkMRMLLabelMapVolumeNode" if stage.kind == "mask" else "vtkMRMLScalarVolumeNode"
+        kind = "vtkMRMLLabelMapVolumeNode" if stage.entries else "vtkMRMLScalarVolumeNode"
         assert node.GetClassName() == kind
         np.testing.assert_allclose(volume_nodes.node_to_volume(node).affine, stages.uldct.affine, atol=1e-9)
     table = nodes.nodes["dark"].GetDisplayNode().GetColorNode()
@@ -274,7 +275,8 @@ def test_stepping_through_stages_keeps_slice_and_zoom(fresh, uldct_node, stages)
 
 
 def test_one_slice_is_shown_where_it_is(fresh, uldct_node, pair):
-    add = purify_slice(pair.uldct, pair.ndct, 0)
+    one, near, first_slice = needed_for_slice(pair.uldct, pair.ndct, 0)
+    add = purify(one, near, first_slice=first_slice)
     nodes = add_stages(add, uldct_node, name="preview")
     assert nodes.nodes["uldct"] is not uldct_node
     red = display.view_of_name(fresh, "Red")

@@ -13,7 +13,7 @@ from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.datasets.shards import PurifiedDataset
 from IPv2Lib.errors import Cancelled, InputError
-from IPv2Lib.evaluation.ablation import ROWS, Ablation, Budget, ablate, verdicts
+from IPv2Lib.evaluation.ablation import ROWS, Ablation, ablate, verdicts
 from IPv2Lib.evaluation.measures import MEASURES
 from IPv2Lib.io import files
 from IPv2Lib.progress import Progress
@@ -21,8 +21,10 @@ from IPv2Lib.simulation import phantom
 from IPv2Lib.training.run_folder import read_run
 from IPv2Lib.training.settings import read_settings, write_settings
 
-BUDGET = Budget(steps=2, batch=1, patch=32, learning_rate=0.02, device="cpu")
-OPTIONS = {"arguments": {"channels": [4], "blocks": [1]}, "budget": BUDGET, "slices_per_case": 1}
+OPTIONS = {
+    "arguments": {"channels": [4], "blocks": [1]}, "steps": 2, "batch": 1, "patch": 32, "learning_rate": 0.02,
+    "device": "cpu", "slices_per_case": 1,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -123,13 +125,13 @@ def test_a_stopped_ablation_goes_on_with_the_same_result(dataset, found, tmp_pat
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"seeds": 0}, "0 seeds"),
+        ({"seeds": 0}, "seeds is 0"),
         ({"strategies": ()}, "nothing to train"),
         ({"strategies": ("ipv2", "ipv2")}, "twice"),
         ({"strategies": ("ipv3",)}, "ipv3"),
         ({"strategies": ("noise2inverse",)}, "split"),
-        ({"network_names": ("unet", "redcnn")}, "one network"),
-        ({"network_names": ("implicit",), "arguments": {}}, "nothing to train"),
+        ({"networks": ("unet", "redcnn")}, "one network"),
+        ({"networks": ("implicit",), "arguments": {}}, "nothing to train"),
         ({"split": "validation"}, "no scans for validation"),
     ],
 )
@@ -141,7 +143,7 @@ def test_what_is_refused_before_anything_is_trained(dataset, tmp_path, options, 
 
 def test_another_budget_goes_elsewhere(dataset, found):
     with pytest.raises(InputError, match="steps 2, not 3"):
-        ablate(dataset, found.folder, **OPTIONS | {"budget": Budget(3, 1, 32, 0.02, "cpu")})
+        ablate(dataset, found.folder, **OPTIONS | {"steps": 3})
 
 
 def rows_of(lung: dict[str, tuple[float, float, float]]) -> list[dict]:

@@ -75,7 +75,7 @@ def models(tmp_path):
 def test_weights_come_back(models, name, bits):
     made = saved(models / "first", name, bits)
     torch.manual_seed(0)
-    arguments = made.card["network"]["arguments"]
+    arguments = made.card.network.arguments
     expected = registry.build(name, **arguments).state_dict()
     network = bundle.load("first").network()
     assert not network.training
@@ -121,10 +121,10 @@ def test_card_comes_back_complete(models):
     made = saved(models / "first", default=True)
     read = bundle.load(models / "first")
     assert read == made
-    assert (read.name, read.hu_range, len(read.hash)) == ("first", (-1024.0, 3071.0), 64)
-    assert read.card["created"] == date.today().isoformat()
-    assert {key: read.card[key] for key in CARD} == CARD
-    assert set(read.card["versions"]) == {"IPv2Lib", "torch"}
+    assert (read.name, read.card.hu_range, len(read.hash)) == ("first", (-1024, 3071), 64)
+    assert read.card.created == date.today().isoformat()
+    assert {key: read.card.as_dict()[key] for key in CARD} == CARD
+    assert set(read.card.versions) == {"IPv2Lib", "torch"}
 
 
 def test_the_same_weights_give_the_same_hash(models):
@@ -184,15 +184,15 @@ def test_names_win_over_folders_and_folders_work(models, monkeypatch):
     saved(models / "first", title="installed")
     elsewhere = saved(models.parent / "first", title="in the folder").folder
     monkeypatch.chdir(models.parent)
-    assert bundle.load("first").card["title"] == "installed"
-    assert bundle.load("./first").card["title"] == "in the folder"
-    assert bundle.load(elsewhere).card["title"] == "in the folder"
+    assert bundle.load("first").card.title == "installed"
+    assert bundle.load("./first").card.title == "in the folder"
+    assert bundle.load(elsewhere).card.title == "in the folder"
 
 
 def test_saving_again_replaces_and_leaves_nothing_else(models):
     saved(models / "first", title="old")
     saved(models / "first", title="new")
-    assert bundle.load("first").card["title"] == "new"
+    assert bundle.load("first").card.title == "new"
     assert [path.name for path in models.iterdir()] == ["first"]
 
 

@@ -23,7 +23,7 @@ from IPv2Lib.datasets.cases import (
 from IPv2Lib.datasets.patients import hidden
 from IPv2Lib.errors import InputError
 from IPv2Lib.io import files
-from IPv2Lib.purification.purification import purify
+from IPv2Lib.purification.purify import purify
 from IPv2Lib.purification.stage_files import export_stages
 from IPv2Lib.simulation import phantom
 
@@ -71,7 +71,7 @@ def test_a_table_comes_back_as_it_was(tmp_path):
 
 def test_a_table_as_a_german_spreadsheet_writes_it(tmp_path):
     table = tmp_path / "cases.csv"
-    table.write_bytes("\ufeffndct;Dose;Breath_mm\r\nscans/a.nrrd;0,05;4,5\r\n;;\r\nb.nrrd;;\r\n".encode())
+    table.write_bytes("\ufeffndct;Dose;Motion_mm\r\nscans/a.nrrd;0,05;4,5\r\n;;\r\nb.nrrd;;\r\n".encode())
     assert read_table(table) == [
         Case("a", ndct=tmp_path / "scans" / "a.nrrd", dose=0.05, motion_mm=4.5),
         Case("b", ndct=tmp_path / "b.nrrd"),

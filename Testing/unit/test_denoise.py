@@ -1,6 +1,7 @@
 """Inference: exact where it must be, repeatable, the same in pieces, and it gives up cleanly."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -215,7 +216,7 @@ def test_noise_that_is_weaker_than_what_is_kept_stays_as_it_is(model):
 
 
 def test_the_card_says_how_much_noise_is_kept_and_a_caller_otherwise(unet):
-    keeping = bundle.Bundle(unet.folder, unet.card | {"residual_noise_hu": 5})
+    keeping = bundle.Bundle(unet.folder, replace(unet.card, residual_noise_hu=5))
     found = {
         (name, kept): denoise(noisy(), model, device="cpu", residual_noise_hu=kept)
         for name, model in (("plain", unet), ("keeping", keeping))

@@ -187,7 +187,7 @@ def test_halves_keep_padding_and_know_the_source_dose():
 
 
 def test_halves_refuse_and_stop_as_the_whole_does():
-    with pytest.raises(InputError, match="dose fraction 2"):
+    with pytest.raises(InputError, match="dose fraction is 2"):
         simulate_halves(water(), 2.0)
     with pytest.raises(Cancelled):
         simulate_halves(water(), 0.1, progress=Progress(cancelled=lambda: True))

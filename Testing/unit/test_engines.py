@@ -187,7 +187,7 @@ def test_a_damaged_graph(copied):
 @pytest.mark.parametrize("content", [b"", b"no graph at all", bytes(1000)], ids=["empty", "text", "zeros"])
 def test_what_is_no_graph(copied, content):
     (copied / graph.GRAPH_FILE).write_bytes(content)
-    facts = bundle.load(copied).card["graph"] | {"sha256": hashlib.sha256(content).hexdigest()}
+    facts = vars(bundle.load(copied).card.graph) | {"sha256": hashlib.sha256(content).hexdigest()}
     change_card(copied, graph=facts)
     with pytest.raises(BundleError, match=r"graph\.onnx: ONNX Runtime .* cannot run it .* or use --engine torch"):
         run(copied)
@@ -196,7 +196,7 @@ def test_what_is_no_graph(copied, content):
 def test_the_graph_of_another_network(copied, tmp_path):
     other = tiny(tmp_path / "other", channels=[4, 6], blocks=[1, 1])
     shutil.copy(other.folder / graph.GRAPH_FILE, copied)
-    change_card(copied, graph=other.card["graph"])
+    change_card(copied, graph=vars(other.card.graph))
     with pytest.raises(BundleError, match="cannot run it"):
         run(copied)
 
@@ -205,7 +205,7 @@ def test_the_graph_of_another_network(copied, tmp_path):
     "wrong", [{"sha256": "0"}, {"context": 0}, {"multiple": 1.5}, {"halo": 1 << 20}, {"more": 1}], ids=str
 )
 def test_cards_with_wrong_facts_of_a_graph(copied, wrong):
-    change_card(copied, graph=bundle.load(copied).card["graph"] | wrong)
+    change_card(copied, graph=vars(bundle.load(copied).card.graph) | wrong)
     with pytest.raises(BundleError, match="key 'graph'"):
         bundle.load(copied)
 

@@ -5,7 +5,8 @@ import pytest
 from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.analysis.regions import outside_field_of_view, segment
 from IPv2Lib.errors import InputError
-from IPv2Lib.simulation.phantom import LARGEST_MOTION_MM, chest, nodules, pair
+from IPv2Lib.simulation.phantom import chest, nodules, pair
+from IPv2Lib.simulation.settings import LARGEST_MOTION_MM
 from scipy import ndimage
 
 

@@ -22,11 +22,12 @@ from IPv2Lib.datasets.owner_files import read_cases
 from IPv2Lib.datasets.patients import hidden
 from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.datasets.shards import PurifiedDataset, is_dataset
+from IPv2Lib.datasets.thumbnail import write_thumbnail
 from IPv2Lib.errors import Cancelled, InputError
 from IPv2Lib.io import atomic, files
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.progress import Progress
-from IPv2Lib.purification.purification import purify
+from IPv2Lib.purification.purify import purify
 from IPv2Lib.purification.settings import IPV2
 from IPv2Lib.purification.stage_files import export_stages
 from IPv2Lib.simulation import phantom
@@ -112,9 +113,16 @@ def test_the_facts_say_how_a_shard_was_made(scans, tmp_path):
     assert prepared.case.split == "train"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+def test_a_thumbnail_for_which_there_is_no_room_is_an_error(scans, tmp_path):
+    prepare(alone(scans, 1), tmp_path)
+    with pytest.raises(OSError, match="No space left"):
+        write_thumbnail(only_shard(tmp_path), Path("/dev/full"))
+
+
 def test_the_thumbnail_shows_four_images_with_the_outline_of_the_lungs(scans, tmp_path):
     (prepared,) = prepare(alone(scans, 1, dose=0.002), tmp_path)
-    picture = sitk.GetArrayFromImage(sitk.ReadImage(str(prepared.thumbnail))).astype(int)
+    picture = sitk.GetArrayFromImage(sitk.ReadImage(str(prepared.thumbnail)))[..., :3].astype(int)
     height, width, _ = picture.shape
     side = (width - 3 * 4) // 4
     assert (height, width) == (224, 4 * 224 + 3 * 4)

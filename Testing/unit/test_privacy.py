@@ -288,9 +288,9 @@ def test_a_published_card_says_nothing_of_any_case(made, tmp_path):
     assert main(["publish", str(run), "--out", str(tmp_path / "model")]) == 0
     assert_silent(tmp_path / "model", "P-", str(tmp_path), os.uname().nodename)
     card = bundle.load(tmp_path / "model").card
-    (source,) = card["training"]["data"]
+    (source,) = card.training["data"]
     assert source["name"] == "1 case of 1 patient" and source["licence"] == "not stated"
-    assert card["metrics"]["validation"]["cases"] == 1
+    assert card.metrics["validation"]["cases"] == 1
 
 
 def test_runs_and_comparisons_name_patients_by_labels_and_no_places(made, tmp_path):

@@ -16,9 +16,9 @@ from IPv2Lib.hounsfield import window_8bit
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume, same_grid
 from IPv2Lib.progress import Progress
-from IPv2Lib.purification import purification
+from IPv2Lib.purification import purify as purification
 from IPv2Lib.purification.masks import background, dark_mask, otsu_threshold
-from IPv2Lib.purification.purification import purify
+from IPv2Lib.purification.purify import purify
 from IPv2Lib.purification.settings import ABLATION, IPV1, IPV2, Settings
 from IPv2Lib.purification.stages import BACKGROUND, LABELS, LUNG, OUTSIDE
 from IPv2Lib.purification.weak_denoiser import weak_denoise
@@ -426,13 +426,18 @@ def moved(volume: Volume, grid: str) -> Volume:
     return Volume(array, spacing, tuple(origin), direction)
 
 
+def purify_slice(uldct: Volume, ndct: Volume, index: int | None = None, settings: Settings = IPV2):
+    one, near, first_slice = purification.needed_for_slice(uldct, ndct, index, settings)
+    return purify(one, near, settings, first_slice=first_slice)
+
+
 @pytest.mark.parametrize("grid", ["same", "more slices", "between", "tilted", "backwards"])
 @pytest.mark.parametrize("index", [0, 3, None])
 def test_one_slice_is_that_of_the_whole(grid, index):
     shift = np.concatenate([chest(n) for n in (1, 2, 3)])
     uldct = Volume(noisy(shift), SPACING, (-100, 20, 400))
     ndct = moved(Volume(noisy(np.concatenate([chest()] * 3), 8, 1), SPACING, (-100, 20, 400)), grid)
-    whole, one = purify(uldct, ndct), purification.purify_slice(uldct, ndct, index)
+    whole, one = purify(uldct, ndct), purify_slice(uldct, ndct, index)
     at = 3 if index is None else index
     assert one.uldct.origin == (-100, 20, 400 + at * SPACING[2])
     for (name, _, image), (_, _, single) in zip(whole.steps(), one.steps(), strict=True):
@@ -446,17 +451,17 @@ def test_one_slice_with_matched_noise_is_matched_to_the_whole_scan():
     array[:, 20:50, 20:50] = -850
     low, normal = (Volume(noisy(array, sigma, seed), (2.0, 2.0, 3.0)) for sigma, seed in ((60, 0), (8, 1)))
     settings = replace(IPV2, kernel="matched")
-    whole, one = purify(low, normal, settings), purification.purify_slice(low, normal, 1, settings)
+    whole, one = purify(low, normal, settings), purify_slice(low, normal, 1, settings)
     np.testing.assert_allclose(one.simulated.array[0], whole.simulated.array[1], atol=0.01)
 
 
 @pytest.mark.parametrize("index", [-1, 2])
 def test_a_slice_that_is_not_there_is_refused(pair, index):
     with pytest.raises(InputError, match=f"no slice {index}: use 0 to 1"):
-        purification.purify_slice(*pair, index)
+        purify_slice(*pair, index)
 
 
 def test_one_slice_without_ndct_is_refused(pair):
     far = replace(pair[1], origin=(0, 0, 1000))
     with pytest.raises(InputError, match="covers 0 % of the uLDCT"):
-        purification.purify_slice(pair[0], far, 0)
+        purify_slice(pair[0], far, 0)

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from IPv2Lib import options
 from IPv2Lib.cli import arguments, commands
-from IPv2Lib.datasets.preparation_settings import PreparationSettings
-from IPv2Lib.datasets.shards import PURIFIED, SPLITS, STRATEGIES
+from IPv2Lib.datasets.settings import PreparationSettings
+from IPv2Lib.datasets.shards import SPLITS
+from IPv2Lib.datasets.strategies import PURIFIED, STRATEGIES
 from IPv2Lib.errors import InputError
-from IPv2Lib.evaluation.ablation import Budget
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
 from IPv2Lib.inference.options import DenoiseOptions
 from IPv2Lib.io import settings_file
@@ -145,7 +145,7 @@ def of_train(words, folder):
 
 def of_purify(words, folder):
     scan = folder / "scan.nrrd"
-    return told(["purify", scan, scan, folder / "stages", *words], "purification.purification.purify").args[2]
+    return told(["purify", scan, scan, folder / "stages", *words], "purification.purify.purify").args[2]
 
 
 def of_prepare(words, folder):
@@ -168,7 +168,6 @@ def of_compare(words, folder):
 
 def of_ablation(words, folder):
     values = told(["ablation", folder, "--out", folder / "a", *words], "evaluation.ablation.ablate").kwargs
-    values = values | vars(values["budget"]) | {"networks": values["network_names"]}
     return AblationSettings(**{name: values[name] for name in FIELDS[AblationSettings]})
 
 
@@ -222,11 +221,6 @@ def test_without_a_file_the_defaults_are_the_command_s(folder, kind):
     assert COMMANDS[kind]([], folder) == kind()
     (folder / "empty.json").write_text("{}")
     assert COMMANDS[kind](["--settings", folder / "empty.json"], folder) == kind()
-
-
-def test_budget_and_ablation_agree():
-    budget = Budget()
-    assert {name: getattr(AblationSettings(), name) for name in vars(budget)} == vars(budget)
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.analysis.regions import outside_field_of_view
-from IPv2Lib.datasets import shards
+from IPv2Lib.datasets import shards, strategies
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.datasets.shards import PurifiedDataset, Shard, is_dataset
 from IPv2Lib.errors import InputError
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume
-from IPv2Lib.purification.purification import purify
+from IPv2Lib.purification.purify import purify
 from IPv2Lib.purification.settings import ABLATION, IPV1, Settings
 from IPv2Lib.simulation import phantom
 
@@ -158,7 +158,7 @@ def test_what_a_shard_cannot_give_is_said(dataset):
 
 
 def test_strategies_are_those_of_the_ablation_and_three_more():
-    assert ("none", *ABLATION, "direct", "noise2inverse") == shards.STRATEGIES
+    assert ("none", *ABLATION, "direct", "noise2inverse") == strategies.STRATEGIES
 
 
 def test_a_shard_is_sent_without_its_pixels(shard):
@@ -250,7 +250,8 @@ def test_reading_needs_numpy_only(folder):
         "for name in ('scipy', 'SimpleITK', 'skimage', 'pydicom', 'torch', 'psutil', 'tqdm'):\n"
         "    sys.modules[name] = None\n"
         "import numpy as np\n"
-        "from IPv2Lib.datasets.shards import PurifiedDataset, STRATEGIES\n"
+        "from IPv2Lib.datasets.shards import PurifiedDataset\n"
+        "from IPv2Lib.datasets.strategies import STRATEGIES\n"
         f"for shard in PurifiedDataset.read({str(folder)!r}).shards:\n"
         "    for strategy in STRATEGIES:\n"
         "        if not shard.lacks(strategy):\n"

@@ -8,7 +8,7 @@ import pytest
 from IPv2Lib.cli import commands
 from IPv2Lib.errors import InputError
 from IPv2Lib.io import files
-from IPv2Lib.purification.purification import purify
+from IPv2Lib.purification.purify import purify
 from IPv2Lib.purification.settings import IPV1, IPV2, Settings
 from IPv2Lib.purification.stage_files import export_stages, read_stages, stage_file
 from IPv2Lib.simulation import phantom

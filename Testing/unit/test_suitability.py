@@ -9,10 +9,11 @@ from IPv2Lib.analysis.suitability import concerns
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
+from IPv2Lib.models.card import ModelCard
 from IPv2Lib.networks import registry
 from IPv2Lib.simulation import phantom
 
-CARD: dict = {}
+CARD = None
 """Of a model that says nothing of its noise."""
 
 
@@ -66,7 +67,7 @@ def test_no_lung(suitable):
     assert any("Hardly any lung" in text and "0 % of the body" in text for text in found)
 
 
-def card(folder, **changes) -> dict:
+def card(folder, **changes) -> ModelCard:
     """The card of a model on disk."""
     full = {
         "title": "-", "description": "-", "intended_use": "-", "limits": "-", "hu_range": [-1024, 3071],

@@ -7,18 +7,18 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from IPv2Lib.datasets.shards import STRATEGIES
+from IPv2Lib.datasets.strategies import STRATEGIES
 from IPv2Lib.errors import Cancelled, InputError, OutputError
 from IPv2Lib.inference.denoise import denoise
 from IPv2Lib.models import bundle
 from IPv2Lib.progress import Progress
 from IPv2Lib.simulation import phantom
 from IPv2Lib.simulation.breathing import with_motion
-from IPv2Lib.training.learner import load_network
 from IPv2Lib.training.loop import train
 from IPv2Lib.training.on_the_fly import make_block
 from IPv2Lib.training.publishing import publish
 from IPv2Lib.training.settings import Ranges, TrainingSettings, read_settings
+from networks_of_runs import load_network
 
 SMALL = {"channels": [8, 8], "blocks": [1, 1]}
 
@@ -121,9 +121,9 @@ def test_noise_of_every_other_block_is_as_even_as_asked_for(chest):
     def noise(index: int, modulation: float) -> tuple[float, float]:
         """σ in the body, and how many times that of the air around it that is."""
         wanted = dataclasses.replace(ranges, modulation=(modulation, modulation))
-        block = make_block([chest], index, 0, "none", ranges=wanted, mirrored=True)
-        whole = np.minimum(block.input, block.mirrored) > -1020
-        half, body = (block.input - block.mirrored)[whole] / 2, (block.target > -900)[whole]
+        block = make_block([chest], index, 0, "none", ranges=wanted, antithetic=True)
+        whole = np.minimum(block.input, block.antithetic) > -1020
+        half, body = (block.input - block.antithetic)[whole] / 2, (block.target > -900)[whole]
         return half[body].std(), half[body].std() / half[~body].std()
 
     usual = [noise(index, 0.0) for index in range(8)]
@@ -143,8 +143,8 @@ def test_kernels_of_every_other_block_have_a_band_of_their_own(chest):
     def spectrum(index: int, octaves: float) -> np.ndarray:
         """Power of the noise in three rings of frequencies, of all power."""
         wanted = dataclasses.replace(ranges, band=(octaves, octaves))
-        block = make_block([air], index, 0, "none", ranges=wanted, mirrored=True)
-        power = np.abs(np.fft.fft2((block.input - block.mirrored) / 2)).mean(0) ** 2
+        block = make_block([air], index, 0, "none", ranges=wanted, antithetic=True)
+        power = np.abs(np.fft.fft2((block.input - block.antithetic) / 2)).mean(0) ** 2
         frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(128), np.fft.fftfreq(128)))
         rings = np.array([power[(low <= frequency) & (frequency < low + 0.15)].sum() for low in (0.01, 0.16, 0.31)])
         return rings / rings.sum()
@@ -188,15 +188,15 @@ def weights(run) -> list[bytes]:
 
 def test_the_mirrored_input_has_the_negative_of_the_noise(chest):
     ranges = Ranges(dose=(0.2, 0.2), zoom=(1.0, 1.0), motion_mm=(0.0, 0.0))
-    block = make_block([chest], 0, 0, ranges=ranges, mirrored=True)
-    unclipped = np.minimum(block.input, block.mirrored) > -1020
+    block = make_block([chest], 0, 0, ranges=ranges, antithetic=True)
+    unclipped = np.minimum(block.input, block.antithetic) > -1020
     assert np.std((block.input - block.target)[unclipped]) > 5
-    np.testing.assert_allclose(((block.input + block.mirrored) / 2)[unclipped], block.target[unclipped], atol=0.01)
+    np.testing.assert_allclose(((block.input + block.antithetic) / 2)[unclipped], block.target[unclipped], atol=0.01)
 
 
 def test_a_variance_weight_lets_less_noise_through(chest, tmp_path):
     ranges = Ranges(dose=(1.0, 1.0), sharpness=(1.0, 1.0), zoom=(1.0, 1.0))
-    block = make_block([chest], 99, 0, ranges=ranges, mirrored=True)
+    block = make_block([chest], 99, 0, ranges=ranges, antithetic=True)
     passed = []
     base = settings(steps=200, batch=4, learning_rate=5e-3, ranges=ranges, bias_weight=0.1, steps_per_case=50)
     for weight in (0.0, 100.0):
@@ -206,7 +206,7 @@ def test_a_variance_weight_lets_less_noise_through(chest, tmp_path):
         with torch.no_grad():
             first, second = (
                 network(torch.from_numpy(image[[0, 0, 1]][None] / np.float32(1000))).numpy()
-                for image in (block.input, block.mirrored)
+                for image in (block.input, block.antithetic)
             )
         passed.append(np.std(first - second))
     assert passed[1] < 0.95 * passed[0]
@@ -248,7 +248,7 @@ def test_a_trained_network_removes_noise_and_is_published(chest, tmp_path):
     }
     published = publish(run, tmp_path / "model", card)
     assert bundle.load(tmp_path / "model").hash == published.hash
-    assert published.card["training"]["settings"]["steps"] == 400
+    assert published.card.training["settings"]["steps"] == 400
     block = make_block([chest], 99, 0, ranges=one_dose)
     result = denoise(chest.with_array(block.input), published).volume.array
     assert np.std(result - block.target) < 0.8 * np.std(block.input - block.target)

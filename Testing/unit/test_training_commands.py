@@ -67,12 +67,12 @@ def test_options_become_settings_and_a_run_becomes_a_model(ipv2, folder, tmp_pat
     assert events[-1] == {
         "event": "result", "command": "publish", "model": str(model.folder), "name": "mine", "sha256": model.hash
     }  # fmt: skip
-    assert (model.card["title"], model.card["limits"]) == ("My model", "Many")
+    assert (model.card.title, model.card.limits) == ("My model", "Many")
     code, _, err = ipv2("publish", "run", "--name", "mine")
     assert code == 2 and "--overwrite" in err
     (tmp_path / "card.json").write_text('{"title": "Other"}')
     assert ipv2("publish", "run", "--name", "mine", "--overwrite", "--last", "--card", "card.json")[0] == 0
-    assert bundle.load("mine").card["title"] == "Other"
+    assert bundle.load("mine").card.title == "Other"
     for taken in ("input", "implicit", bundle.default_name(), "my model", ""):
         code, _, err = ipv2("publish", "run", "--name", taken)
         assert code == 2 and repr(taken) in err and "name" in err and "model.json" not in err

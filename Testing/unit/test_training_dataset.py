@@ -13,7 +13,8 @@ import torch
 from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare
-from IPv2Lib.datasets.shards import STRATEGIES, PurifiedDataset
+from IPv2Lib.datasets.shards import PurifiedDataset
+from IPv2Lib.datasets.strategies import STRATEGIES
 from IPv2Lib.errors import Cancelled, InputError, IPv2Error, OutputError
 from IPv2Lib.io import files
 from IPv2Lib.io.locks import owned
@@ -23,7 +24,7 @@ from IPv2Lib.progress import Progress
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.batches import hold, on_the_fly_batch
 from IPv2Lib.training.distributed import Processes
-from IPv2Lib.training.learner import Learner, is_recorded, load_network, load_weights
+from IPv2Lib.training.learner import Learner, is_recorded, load_weights
 from IPv2Lib.training.loop import train
 from IPv2Lib.training.on_the_fly import Block
 from IPv2Lib.training.publishing import publish
@@ -31,6 +32,7 @@ from IPv2Lib.training.run_folder import read_run, request, validation_slice
 from IPv2Lib.training.settings import Ranges, TrainingSettings, read_settings
 from IPv2Lib.training.sources import open_source
 from IPv2Lib.training.validation import Validation
+from networks_of_runs import load_network
 
 SMALL = {"channels": [8, 8], "blocks": [1, 1]}
 SIZE = 48
@@ -111,7 +113,7 @@ def test_a_drawn_batch_is_cut_from_its_blocks(kind):
     rng = np.random.default_rng(0)
     target, noise = rng.integers(-900, 900, (3, 40, 48)).astype(kind), rng.integers(1, 50, (3, 40, 48)).astype(kind)
     block = Block(target + noise, target - noise, target, dose=0.1, sharpness=0.0)
-    pool = [hold(block, "cpu", mirrored=True)]
+    pool = [hold(block, "cpu", antithetic=True)]
     wanted = settings(batch=40, patch=32, variance_weight=1.0)
     x, y = on_the_fly_batch(pool, 3, wanted, 0, Processes())
     assert x.shape == (80, 3, 32, 32) and y.shape == (80, 1, 32, 32) and x.dtype == y.dtype == torch.float32
@@ -132,11 +134,11 @@ def test_a_drawn_patch_is_a_turned_piece_of_its_block():
         where = np.indices((slices, rows, columns), dtype=np.float32)
         here = 250_000 * number + 4_096 * where[0] + 64 * where[1] + where[2]
         kinds[number] = Block(here, here + 2_000_000, here + 1_000_000, dose=0.1, sharpness=0.0)
-    pool = [hold(block, "cpu", mirrored=True) for block in kinds.values()]
+    pool = [hold(block, "cpu", antithetic=True) for block in kinds.values()]
     x, y = on_the_fly_batch(pool, 3, settings(batch=60, patch=16, variance_weight=1.0), 0, Processes())
     turned, seen = set(), set()
-    for image, mirrored, target in zip(x[:60], x[60:], y[:60], strict=True):
-        codes = (torch.cat([image, mirrored, target]) * 1000).double().round().long().numpy()
+    for image, antithetic, target in zip(x[:60], x[60:], y[:60], strict=True):
+        codes = (torch.cat([image, antithetic, target]) * 1000).double().round().long().numpy()
         if (codes == -1000).any():
             continue  # crossed by the edge of the field of view
         codes -= np.array([0, 0, 0, 2_000_000, 2_000_000, 2_000_000, 1_000_000])[:, None, None]
@@ -255,7 +257,7 @@ def test_a_run_keeps_its_log_its_validations_and_the_best_weights(folder, tmp_pa
 
 
 def test_the_best_weights_are_not_the_last_ones_when_those_are_worse(folder, tmp_path):
-    run = train(folder, tmp_path / "run", settings(steps=40, learning_rate=0.3, average=0.0), workers=0)
+    run = train(folder, tmp_path / "run", settings(steps=16, learning_rate=0.3, average=0.0), workers=0)
     state = read_run(run)
     assert state.validation["rmse_hu"][-1] > 1.01 * state.best_rmse_hu
     best, last = (load_network(run, last=last).state_dict() for last in (False, True))
@@ -584,14 +586,14 @@ def test_the_card_of_a_published_run_says_what_it_is_made_of(folder, tmp_path):
     run = train(folder, tmp_path / "run", settings(strategy="ipv1"), workers=0)
     state = read_run(run)
     card = publish(run, tmp_path / "model", {"title": "Mine"}).card
-    assert card["title"] == "Mine" and card["network"]["arguments"] == SMALL
-    assert [source["name"] for source in card["training"]["data"]] == ["2 cases of 2 patients, 1 with a real uLDCT"]
-    assert card["training"]["settings"]["strategy"] == "ipv1"
-    assert card["training"]["settings"]["steps"] == state.best_step
-    found = card["metrics"]["validation"]
+    assert card.title == "Mine" and card.network.arguments == SMALL
+    assert [source["name"] for source in card.training["data"]] == ["2 cases of 2 patients, 1 with a real uLDCT"]
+    assert card.training["settings"]["strategy"] == "ipv1"
+    assert card.training["settings"]["steps"] == state.best_step
+    found = card.metrics["validation"]
     assert (found["step"], found["reference"], found["cases"]) == (state.best_step, "ground_truth", 1)
     assert found["rmse_hu"] == pytest.approx(state.best_rmse_hu, abs=0.01)
-    assert "Not evaluated" not in card["limits"]
+    assert "Not evaluated" not in card.limits
     model = bundle.load(tmp_path / "model").network().state_dict()
     for name, value in load_network(run).state_dict().items():
         assert torch.allclose(model[name], value, atol=1e-3), name
@@ -602,8 +604,8 @@ def test_what_people_know_goes_before_what_the_run_says_but_for_its_settings(fol
     data = [{"name": "Hospital", "licence": "none", "citation": "none"}]
     known = {"training": {"data": data, "settings": {}, "seed": 5}, "metrics": {"mine": 1}}
     card = publish(run, tmp_path / "model", known).card
-    assert card["training"]["data"] == data and card["metrics"] == {"mine": 1}
-    assert card["training"]["seed"] == 0 and card["training"]["settings"]["patch"] == 16
+    assert card.training["data"] == data and card.metrics == {"mine": 1}
+    assert card.training["seed"] == 0 and card.training["settings"]["patch"] == 16
 
 
 def test_weights_that_are_not_there_yet_are_not_published(folder, tmp_path):
@@ -612,7 +614,7 @@ def test_weights_that_are_not_there_yet_are_not_published(folder, tmp_path):
         train(folder, tmp_path / "run", settings(), workers=0, progress=Progress(cancelled=lambda: next(count) == 2))
     with pytest.raises(InputError, match="no best weights yet"):
         publish(tmp_path / "run", tmp_path / "model")
-    assert publish(tmp_path / "run", tmp_path / "model", last=True).card["training"]["settings"]["steps"] == 2
+    assert publish(tmp_path / "run", tmp_path / "model", last=True).card.training["settings"]["steps"] == 2
     shutil.rmtree(tmp_path / "run")
     with pytest.raises(InputError, match="not a training run"):
         publish(tmp_path / "run", tmp_path / "model")

@@ -76,7 +76,7 @@ def test_a_published_model_says_what_it_was_trained_on_and_warns_of_more_and_les
     sigmas = [noise_sigma(shard.scan(np.s_[:]), shard.regions == Region.SOFT_TISSUE) for shard in dataset.shards]
     assert low <= min(sigmas) * 1.05 and high >= max(sigmas) * 0.95 and high - low > 10, (low, high, sigmas)
     model = publish(run, tmp_path / "model")
-    assert model.card["noise_hu"] == [low, high] == bundle.load(model.folder).card["noise_hu"]
+    assert model.card.noise_hu == (low, high) == bundle.load(model.folder).card.noise_hu
     for shard, sigma in zip(dataset.shards, sigmas, strict=True):
         volume = Volume(np.array(shard.uldct), (0.8, 0.8, 2.0))
         assert not [text for text in concerns(volume, model.card) if "noise" in text]
@@ -90,12 +90,12 @@ def test_a_published_model_says_what_it_was_trained_on_and_warns_of_more_and_les
 def test_of_drawn_pairs_nothing_is_said(dataset, tmp_path):
     run = trained(dataset, tmp_path, pairs="simulated")
     assert "noise_hu" not in read_run(run).data
-    assert "noise_hu" not in publish(run, tmp_path / "model").card
+    assert "noise_hu" not in publish(run, tmp_path / "model").card.as_dict()
 
 
 def test_a_person_may_say_it(dataset, tmp_path):
     run = trained(dataset, tmp_path, pairs="simulated")
-    assert publish(run, tmp_path / "model", {"noise_hu": [12.5, 80]}).card["noise_hu"] == [12.5, 80]
+    assert publish(run, tmp_path / "model", {"noise_hu": [12.5, 80]}).card.noise_hu == (12.5, 80)
     for wrong in ([80, 12], [12], [12, 12], [-1, 5], ["12", "80"], [float("nan"), 5], 12, None, [True, 5]):
         with pytest.raises(BundleError):
             publish(run, tmp_path / "other", {"noise_hu": wrong})

@@ -182,7 +182,7 @@ def test_a_command_is_paused_and_stopped_from_outside(folder, tmp_path):
 
 def test_training_needs_torch_numpy_and_safetensors_only(folder, tmp_path):
     run([sys.executable, "-c", BARE, str(folder), *SMALL], tmp_path)
-    assert bundle.load(tmp_path / "bare-model").card["title"] == "Bare"
+    assert bundle.load(tmp_path / "bare-model").card.title == "Bare"
 
 
 def wait_for(process: subprocess.Popen, condition) -> None:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from IPv2Lib.errors import InputError, OutputError
 from IPv2Lib.hounsfield import window_8bit
-from IPv2Lib.io import files
+from IPv2Lib.io import files, formats
 from IPv2Lib.io.volume import Volume, check_ct, overlap_fraction, resample_onto, same_grid, to_image
 
-SUFFIXES = [".nrrd", ".nii", ".nii.gz", ".mha", ".mhd"]
+SUFFIXES = list(formats.SUFFIXES)
 FEW = settings(max_examples=30, deadline=None)
 
 
@@ -334,7 +334,7 @@ class TestFailingWrites:
         script = f"""
 import resource, signal
 import numpy as np
-from IPv2Lib.io import files
+from IPv2Lib.io import files, formats
 from IPv2Lib.io.volume import Volume
 signal.signal(signal.{signal.Signals.SIGXFSZ.name}, signal.SIG_IGN)
 volume = Volume(np.random.default_rng(0).integers(-1000, 1000, (2, 256, 256)))

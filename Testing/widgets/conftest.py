@@ -1,6 +1,8 @@
 """The stand-in for Slicer's application, for tests of widgets."""
 
+import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ pytest.importorskip("slicer", reason="MRML needs Slicer or its wheel: pip instal
 pytest.importorskip("PySide6", reason="widgets need Qt: pip install PySide6-Essentials")
 
 from host import Host
+from warm_python import warm_python
 
 collect_ignore = ["example"]  # a module of Slicer: it can be imported only where the stand-in is running
 
@@ -32,6 +35,17 @@ def make_host() -> Iterator[Callable[..., Host]]:
 def host(make_host) -> Host:
     """The stand-in with its default options."""
     return make_host()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_python() -> Iterator[None]:
+    """Jobs run in a Python that has its imports behind it, where forks of such a one are safe."""
+    if sys.platform != "linux":
+        yield
+        return
+    with warm_python() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(folder), prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -69,11 +69,13 @@ def contrast(one, other) -> float:
 
 def main(module: str, dataset: str = "") -> None:
     """Print the smallest width, and of a data set the width of a thumbnail in pixels and in the panel's own."""
-    from panel import open_panel as open_denoise
+    from train_panel import DENOISE
     from train_panel import open_panel as open_train
 
     with Host(panel_width=WIDTH) as host:
-        widget = open_denoise(host)[0] if module == "denoise" else open_train(host, Path(dataset) if dataset else None)
+        widget = (
+            host.load_module(DENOISE) if module == "denoise" else open_train(host, Path(dataset) if dataset else None)
+        )
         if dataset:
             host.click_cell(widget.ui.casesTable, 0, 0)
             picture = widget.ui.uldctPicture.pixmap()

@@ -146,7 +146,7 @@ def test_cancel_ends_the_process_within_a_second_and_changes_nothing(host):
     host.click(widget.ui.denoiseButton)
     worker = wait_for_worker(host)
     with pytest.raises(Exception, match="still running"):
-        widget.logic.denoise(ndct, wait=False)
+        widget.logic.denoise(ndct)
     host.click(widget.ui.denoiseButton)
     host.wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 30)
     finish_job(host, widget)

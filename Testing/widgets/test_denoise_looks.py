@@ -19,8 +19,8 @@ def test_nothing_is_cut_off_in_a_narrow_panel(make_host, dark):
     ui = widget.ui
     widget._parameterNode.uldctVolume, widget._parameterNode.ndctVolume = uldct, ndct
     expand(host, ui.advancedCollapsibleButton, ui.purificationCollapsibleButton)
-    widget.logic.previewSlice(uldct, ndct)
-    widget.logic.denoise(uldct)
+    widget.logic.previewSlice(uldct, ndct).wait()
+    widget.logic.denoise(uldct).wait()
     widget.enter()
     host.process_events(0.2)
     assert ui.regionTable.isVisible() and ui.stagesList.isVisible()

@@ -143,7 +143,7 @@ def test_another_input_shows_its_own_result(host):
     import slicer
 
     widget, uldct, ndct = open_panel(host)
-    widget.logic.denoise(uldct, strength=0.7)
+    widget.logic.denoise(uldct, strength=0.7).wait()
     widget._parameterNode.inputVolume = ndct
     host.process_events()
     assert not widget.ui.regionTable.isVisible() and not widget.ui.showButton.isEnabled()
@@ -162,7 +162,7 @@ def test_a_result_that_was_removed_is_offered_no_more(host):
     ui = widget.ui
     host.click(ui.denoiseButton)
     finish_job(host, widget)
-    widget.logic.denoise(uldct, strength=0.3)
+    widget.logic.denoise(uldct, strength=0.3).wait()
     host.process_events(0.1)
     assert ui.strengthSlider.property("value") == pytest.approx(30)
     slicer.mrmlScene.RemoveNode(slicer.util.getNode("CTChest denoised_1"))

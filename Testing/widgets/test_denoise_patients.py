@@ -118,15 +118,15 @@ def test_into_the_result_of_another_patient_only_after_a_question(make_host, tmp
 def test_a_script_is_told_what_would_be_lost(two):
     _, widget, load_patient = two
     anna, berta = load_patient("ANNA"), load_patient("BERTA-MARIA")
-    first = widget.logic.denoise(anna)
+    first = widget.logic.denoise(anna).wait()
     for output in (first.denoised, first.difference, anna):
         with pytest.raises(InputError, match="replaceOutput=True"):
             widget.logic.denoise(berta, output)
     with pytest.raises(InputError, match="one output for several"):
         widget.logic.denoiseVolumes([anna, berta], outputNodes=[first.denoised, first.denoised])
-    nodes = widget.logic.denoise(berta, first.denoised, replaceOutput=True)
+    nodes = widget.logic.denoise(berta, first.denoised, replaceOutput=True).wait()
     check(nodes, "BERTA-MARIA")
-    second = widget.logic.denoise(anna)
+    second = widget.logic.denoise(anna).wait()
     assert second.denoised is not nodes.denoised
     check(second, "ANNA")
 
@@ -254,11 +254,11 @@ def test_a_series_in_several_folders(two, tmp_path):
 
 def test_the_result_of_a_result_and_one_whose_input_is_gone(two, tmp_path):
     _, widget, load_patient = two
-    first = widget.logic.denoise(load_patient("ANNA"))
-    second = widget.logic.denoise(first.denoised)
+    first = widget.logic.denoise(load_patient("ANNA")).wait()
+    second = widget.logic.denoise(first.denoised).wait()
     for node in (first.input, first.denoised):
         node.GetScene().RemoveNode(node)
-    folder = widget.logic.exportDicom(second.denoised, tmp_path)
+    folder = widget.logic.exportDicom(second.denoised, tmp_path).wait()
     assert {str(each.PatientName) for each in headers(folder)} == {"ANNA^TEST"}
 
 
@@ -279,7 +279,7 @@ def test_without_its_series_nothing_is_exported_without_a_question(make_host, tm
     host = make_host(testing=agreed is None)
     widget = host.load_module(MODULE)
     node = load(host, tmp_path, "ANNA")
-    widget.logic.denoise(node)
+    widget.logic.denoise(node).wait()
     if lose:
         lose(tmp_path / "ANNA")
     else:
@@ -373,7 +373,7 @@ def test_save_proposes_a_name_that_every_system_takes_in_the_folder_of_the_last_
     host.click(widget.ui.saveButton)
     assert "exists already" in host.messages[-1].text and (tmp_path / "b.nrrd").read_text() == "precious"
     with pytest.raises(IPv2Error, match="no earlier output"):  # nobody was asked
-        widget.logic.save(newest_result(anna).denoised, tmp_path / "b.nrrd")
+        widget.logic.save(newest_result(anna).denoised, tmp_path / "b.nrrd").wait()
     assert (tmp_path / "b.nrrd").read_text() == "precious"
 
 

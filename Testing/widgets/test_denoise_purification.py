@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from IPv2Lib.errors import InputError
 from IPv2Lib.io import files
-from IPv2Lib.purification import purification, stage_files
+from IPv2Lib.purification import purify as purification
+from IPv2Lib.purification import stage_files
 from IPv2Lib.purification.settings import MATCHED, Settings
 from IPv2SlicerLib.scene import stage_nodes, volume_nodes
 from panel import MODULE, expand, finish_job, open_panel, small_pair, view_names
@@ -96,9 +97,8 @@ def test_a_preview_has_the_values_that_the_slice_has_in_the_whole(host):
     settings = Settings(dose=0.1, seed=3)
     whole = purification.purify(pair.uldct, pair.ndct, settings)
     heard = []
-    found = widget.logic.previewSlice(
-        uldct, ndct, settings, sliceIndex=2, onProgress=lambda fraction, message: heard.append(fraction)
-    )
+    job = widget.logic.previewSlice(uldct, ndct, settings, sliceIndex=2)
+    found = job.onProgress(lambda fraction, message: heard.append(fraction)).wait()
     one = stage_nodes.stages_of(found)
     np.testing.assert_allclose(one.training_input.array[0], whole.training_input.array[2], atol=1e-3)
     np.testing.assert_allclose(one.test_label.array[0], whole.test_label.array[2], atol=1e-3)
@@ -214,7 +214,7 @@ def test_load_a_file_a_dicom_folder_and_the_sample_pair(opened, tmp_path):
     host.answers.append(tmp_path / "no.nrrd")
     host.click(widget.ui.ndctFileButton)
     assert "could not be loaded" in host.messages[-1].text and parameters.ndctVolume.GetName() == "1: IPv2"
-    uldct, ndct = widget.logic.makeSamplePair(size=64, slices=2)
+    uldct, ndct = widget.logic.makeSamplePair(size=64, slices=2).wait()
     assert (uldct.GetName(), ndct.GetName()) == ("Phantom uLDCT", "Phantom NDCT")
 
 
@@ -298,7 +298,7 @@ def test_no_stages_of_a_pair_that_is_changed_meanwhile(host, start, name, change
     import slicer
 
     widget, uldct, ndct = open_panel(host, size=48, slices=2)
-    getattr(widget.logic, start)(uldct, ndct, wait=False)
+    getattr(widget.logic, start)(uldct, ndct)
     change(_node(name))
     finish_job(host, widget)
     runner = widget.logic.runner

@@ -63,7 +63,7 @@ def test_results_and_stages_come_back_with_the_scene(host, tmp_path):
     import slicer
 
     widget, uldct, ndct = open_panel(host)
-    widget.logic.denoise(uldct, strength=0.6)
+    widget.logic.denoise(uldct, strength=0.6).wait()
     widget._parameterNode.uldctVolume, widget._parameterNode.ndctVolume = uldct, ndct
     expand(host, widget.ui.purificationCollapsibleButton)
     host.click(widget.ui.previewButton)
@@ -88,7 +88,7 @@ def test_a_scene_with_a_comparison_opens_with_its_views(make_host, tmp_path):
 
     first = make_host()
     widget, uldct, _ = open_panel(first)
-    denoised_nodes.show_denoised(widget.logic.denoise(uldct))
+    denoised_nodes.show_denoised(widget.logic.denoise(uldct).wait())
     first.process_events()
     assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
     first.close()

@@ -242,10 +242,10 @@ def test_a_second_run_replaces_the_first_and_a_script_gets_another(four):
     assert node_classes(sequence.GetScene()) == classes  # no display, legend or storage of the first is left
     assert first.denoised.GetScene() is None
     check(newest_result(sequence), "ANNA")
-    other = widget.logic.denoise(sequence, strength=0.5)
+    other = widget.logic.denoise(sequence, strength=0.5).wait()
     name = other.denoised.GetName()
     assert name.startswith(f"{SERIES} denoised_")
-    replaced = widget.logic.denoise(sequence, other.denoised)
+    replaced = widget.logic.denoise(sequence, other.denoised).wait()
     assert other.denoised.GetScene() is None and replaced.denoised.GetName() == name
     with pytest.raises(InputError, match="cannot be written"):
         widget.logic.denoise(
@@ -303,7 +303,7 @@ def test_what_happens_to_the_input_meanwhile(four, meanwhile, says):
     host, widget, load = four
     sequence = load()
     target, found = sequence.GetScene(), []
-    widget.logic.denoise(sequence, onFinished=found.append, wait=False)
+    widget.logic.denoise(sequence).onFinished(found.append)
     meanwhile(sequence)
     before = node_names(target)
     finish_job(host, widget)
@@ -314,11 +314,11 @@ def test_what_happens_to_the_input_meanwhile(four, meanwhile, says):
 def test_browsing_meanwhile_costs_nothing_for_the_sequence_and_is_noticed_for_what_shows_it(four):
     host, widget, load = four
     sequence = load()
-    widget.logic.denoise(sequence, wait=False)
+    widget.logic.denoise(sequence)
     browser_of(sequence).SetSelectedItemNumber(2)
     finish_job(host, widget)
     check(newest_result(sequence), "ANNA")
-    widget.logic.denoise(shown(sequence), wait=False)
+    widget.logic.denoise(shown(sequence))
     browser_of(sequence).SetSelectedItemNumber(1)
     finish_job(host, widget)
     assert "was changed while" in widget.logic.runner.error
@@ -328,7 +328,7 @@ def test_a_volume_that_is_changed_during_its_run_gets_no_result(make_host, tmp_p
     host = make_host()
     widget = host.load_module(MODULE)
     (node,) = host.import_dicom(write_patient(tmp_path, "ANNA"))
-    widget.logic.denoise(node, wait=False)
+    widget.logic.denoise(node)
     volume_nodes.node_array(node)[0] = 0
     node.GetImageData().GetPointData().GetScalars().Modified()
     finish_job(host, widget)
@@ -372,7 +372,7 @@ def test_one_frame(four, tmp_path):
     sequence = load(count=1)
     denoise(host, widget)
     check(newest_result(sequence), "ANNA", 1)
-    folder = widget.logic.save(newest_result(sequence).denoised, tmp_path / "one.nrrd")
+    folder = widget.logic.save(newest_result(sequence).denoised, tmp_path / "one.nrrd").wait()
     assert sorted(path.name for path in folder.iterdir() if path.suffix == ".nrrd") == [
         "4_ Thorax 1.0 B31f denoised 01.nrrd"
     ]

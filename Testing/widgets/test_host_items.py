@@ -1,4 +1,4 @@
-"""Tables, lists and menus of Qt as modules use them: clicked, edited, their texts checked for room."""
+"""Tables and lists of Qt as modules use them: clicked, edited, their texts checked for room."""
 
 import pytest
 from example_module import PATH, copied
@@ -11,8 +11,6 @@ PANEL = """
             self.table.setItem(row, 0, qt.QTableWidgetItem(f"case {row}"))
             self.table.setCellWidget(row, 1, qt.QComboBox())
         self.table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
-        self.table.setContextMenuPolicy(qt.Qt.CustomContextMenu)
-        self.table.customContextMenuRequested.connect(self.onMenu)
         self.table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         self.list = qt.QListWidget()
         entry = qt.QListWidgetItem("model")
@@ -21,17 +19,6 @@ PANEL = """
         self.list.addItem(entry)
         self.layout.addWidget(self.table)
         self.layout.addWidget(self.list)
-        self.chosen = []
-"""
-METHODS = """
-    def onMenu(self, position):
-        menu = qt.QMenu(self.table)
-        other = menu.addMenu("Split")
-        for owner, text in ((menu, "Remove"), (other, "train"), (other, "test")):
-            action = owner.addAction(text)
-            action.setEnabled(text != "test")
-            action.triggered.connect(lambda checked=False, text=text: self.chosen.append(text))
-        menu.exec_(self.table.viewport().mapToGlobal(position))
 """
 
 
@@ -42,7 +29,7 @@ def panel(host, tmp_path):
 
     def change(text: str) -> str:
         first, second = text.split(marker, 1)
-        return f"{first}    def build(self):{PANEL}\n{METHODS}\n{marker}{second}"
+        return f"{first}    def build(self):{PANEL}\n{marker}{second}"
 
     widget = host.load_module(copied(tmp_path, source=change))
     widget.build()
@@ -67,24 +54,7 @@ def test_cells_that_nobody_could_click_are_an_error(host, panel):
     panel.table.setEnabled(True)
     panel.table.hide()
     with pytest.raises(HostError, match="hidden"):
-        host.right_click_cell(panel.table, 0)
-
-
-def test_a_menu_says_its_entries_and_takes_an_answer(host, panel):
-    host.right_click_cell(panel.table, 1)
-    assert [(message.kind, message.text) for message in host.messages] == [("menu", "train\ntest\nRemove")]
-    assert panel.chosen == []
-    host.answers.append("train")
-    host.right_click_cell(panel.table, 1)
-    assert panel.chosen == ["train"]
-
-
-@pytest.mark.parametrize("entry", ["test", "nothing"])
-def test_an_entry_that_cannot_be_chosen_is_an_error(host, panel, entry):
-    host.answers.append(entry)
-    with pytest.raises(HostError, match=entry):
-        host.right_click_cell(panel.table, 0)
-    assert panel.chosen == []
+        host.click_cell(panel.table, 0)
 
 
 def test_an_entry_of_a_list_is_ticked(host, panel):

@@ -66,11 +66,11 @@ def test_reload_takes_the_changed_file(host, tmp_path):
     path = copied(tmp_path)
     old = host.load_module(path)
     old_calls = calls()
-    path.write_text(path.read_text().replace("VERSION = 1", "VERSION = 2"))
+    path.write_text(path.read_text().replace("VERSION = 1", "VERSION = 20"))  # of another size: compiled anew
     module = slicer.util.reloadScriptedModule("HostExample")
     host.process_events()
     new = slicer.modules.HostExampleWidget
-    assert module.VERSION == 2
+    assert module.VERSION == 20
     assert new is not old
     assert new.parent is old.parent
     assert old_calls[-1] == "cleanup"

@@ -134,7 +134,7 @@ def test_parameter_and_widget_follow_each_other(host, name, value, widget, shown
     parameters, control = panel.logic.getParameterNode(), getattr(panel.ui, widget)
     before_value, before_shown = getattr(parameters, name), control.property(shown[0])
     setattr(parameters, name, value)
-    host.wait_until(lambda: control.property(shown[0]) == shown[1], 5)
+    host.wait_until(lambda: control.property(shown[0]) == shown[1])
     control.setProperty(shown[0], before_shown)
     assert getattr(parameters, name) == before_value
 

@@ -45,18 +45,6 @@ def test_a_selector_offers_nodes_of_its_types(selector, volumes):
     assert selector.currentNode() is None
 
 
-def test_a_selector_filters_by_attribute(selector, volumes):
-    import slicer
-
-    selector.setMRMLScene(slicer.mrmlScene)
-    selector.addAttribute("vtkMRMLScalarVolumeNode", "Modality", "CT")
-    assert offered(selector) == []
-    volumes[1].SetAttribute("Modality", "CT")
-    assert offered(selector) == ["b"]
-    volumes[1].SetAttribute("Modality", "MR")
-    assert offered(selector) == []
-
-
 def test_a_selector_tells_of_changes_once(selector, volumes):
     import slicer
 

@@ -10,7 +10,7 @@ import pytest
 import train_panel
 from children import children
 from host import HostError
-from IPv2Lib.errors import Cancelled, InputError
+from IPv2Lib.errors import Cancelled, InputError, IPv2Error
 from IPv2SlicerLib.jobs.job_runner import JobState, Task
 from panel import MODULE
 from PySide6 import QtCore
@@ -19,7 +19,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="scripts and signals of PO
 
 
 def models() -> Task:
-    return Task("Models", lambda folder: ["models"], lambda folder, result: result["default"], lambda _: None)
+    return Task("Models", lambda folder: ["models"], lambda folder, result: result["default"])
 
 
 @pytest.fixture
@@ -63,10 +63,10 @@ def test_files_of_jobs_and_logs_are_in_the_folder_that_is_set_in_slicer(host, tm
         seen.append(folder.parent)
         return ["models"]
 
-    task = Task("Models", prepare, lambda *_: 1, lambda _: None)
+    task = Task("Models", prepare, lambda *_: 1)
     for place in (slicer.app.temporaryPath, str(tmp_path / "of Jürgen" / "T mp")):
         slicer.app.setTemporaryPath(place)
-        logic.run("models", task, None, None, True)
+        assert logic.run("models", task).wait() == 1
         assert seen.pop() == Path(place)
         assert logic.runner.log_path.parent == logFolder() and logFolder().parent == Path(place)
         assert left_in(place) == []
@@ -96,18 +96,17 @@ def test_a_job_that_starts_during_the_question_for_packages_is_not_disturbed(hos
     from IPv2SlicerLib.jobs.Jobs import Jobs
 
     finished = []
-    jobs = Jobs(lambda: None)
-    jobs._ensurePackages = lambda: start_first()
+    jobs = Jobs("Test", lambda title: start_first())
 
     def start_first() -> None:
-        jobs._ensurePackages = lambda: None
-        jobs.run("first", models(), None, finished.append, False)
+        jobs._ensurePackages = lambda title: None
+        jobs.run("first", models()).onFinished(finished.append)
 
     with pytest.raises(InputError, match="still running"):
-        jobs.run("second", models(), None, lambda _: finished.append("second"), False)
+        jobs.run("second", models()).onFinished(lambda _: finished.append("second"))
     assert jobs.jobKind == "first"
     host.wait_until(lambda: finished, 60)
-    assert finished == [None] and jobs.runner.state is JobState.COMPLETED
+    assert finished == ["ipv2-fast"] and jobs.runner.state is JobState.COMPLETED
 
 
 # --- quitting ---------------------------------------------------------------------------------------------------
@@ -128,7 +127,7 @@ def test_quitting_ends_the_jobs_of_both_modules_and_of_scripts_at_once(host, nev
     assert isinstance(train, IPv2TrainLogic)
     running = [denoise.logic, train, train.training, script]
     for each in running:
-        each.run("models", models(), None, None, False)
+        each.run("models", models())
     host.wait_until(lambda: len(workers()) >= 2 * len(running), 60)
     host.quit()  # refuses to wait for long
     assert [each.runner.state for each in running] == [JobState.CANCELLED] * len(running)
@@ -151,7 +150,7 @@ def test_a_script_that_waits_for_a_job_ends_when_slicer_quits(host, never_ending
 
     def script() -> None:
         try:
-            logic.run("models", models(), None, None, True)
+            logic.run("models", models()).wait()
         except Cancelled as error:
             raised.append(str(error))
 
@@ -183,12 +182,59 @@ def test_a_script_that_waits_gets_its_result_and_lets_events_through(host):
     timer = QtCore.QTimer()
     timer.timeout.connect(lambda: ticks.append(1))
     timer.start(1)
-    result = logic.run(
-        "models", Task("Models", lambda folder: ["models"], lambda folder, result: result["default"],
-                       logic.keeping(lambda name: name)), lambda *progress: told.append(progress), None, True
-    )  # fmt: skip
+    job = logic.run("models", models()).onProgress(lambda *progress: told.append(progress))
+    result = job.wait()
     timer.stop()
-    assert result == "ipv2-fast" and ticks and told
+    assert result == job.result == job.wait() == "ipv2-fast" and ticks and told
+
+
+# --- a job ------------------------------------------------------------------------------------------------------
+
+
+def test_whoever_asks_late_is_told_of_the_end_once(host):
+    host.load_module(MODULE, select=False)
+    from IPv2Denoise import IPv2DenoiseLogic
+
+    logic, heard, told = IPv2DenoiseLogic(), [], []
+    job = logic.run("models", models()).onFinished(heard.append).onFinished(heard.append)
+    assert job.active and job.result is None
+    host.wait_until(lambda: not job.active, 60)
+    assert heard == ["ipv2-fast"] * 2
+    job.onProgress(lambda *progress: told.append(progress)).onFinished(heard.append)
+    assert heard == ["ipv2-fast"] * 3 and told == []
+    other = logic.run("models", models())
+    job.cancel()  # is over, and the next one is not its business
+    assert job.wait() == "ipv2-fast" and other.active
+    assert other.wait() == "ipv2-fast" and len(heard) == 3
+
+
+def test_a_job_that_fails_or_is_cancelled_raises_where_it_is_waited_for(host):
+    host.load_module(MODULE, select=False)
+    from IPv2Denoise import IPv2DenoiseLogic
+
+    logic, heard = IPv2DenoiseLogic(), []
+    failing = Task("Models", lambda folder: ["denoise", "nothing.nrrd", "out.nrrd"], lambda *_: 1)
+    job = logic.run("models", failing).onFinished(heard.append)
+    with pytest.raises(IPv2Error, match=r"nothing\.nrrd"):
+        job.wait()
+    assert job.state is JobState.FAILED and "nothing.nrrd" in job.error
+    job = logic.run("models", models()).onFinished(heard.append)
+    job.cancel("for a reason")
+    with pytest.raises(Cancelled, match="for a reason"):
+        job.wait()
+    assert job.state is JobState.CANCELLED and heard == [None, None]
+
+
+def test_nobody_is_told_of_a_job_after_its_logic_was_closed(host):
+    host.load_module(MODULE, select=False)
+    from IPv2Denoise import IPv2DenoiseLogic
+
+    logic, heard = IPv2DenoiseLogic(), []
+    job = logic.run("models", models()).onFinished(heard.append)
+    logic.close()
+    assert not job.active and heard == []
+    with pytest.raises(Cancelled):
+        job.wait()
 
 
 def test_a_module_that_is_slow_to_leave_is_refused(host, monkeypatch):

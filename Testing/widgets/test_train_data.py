@@ -9,7 +9,7 @@ from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.shards import PurifiedDataset
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume, same_grid
-from IPv2Lib.purification.purification import purify
+from IPv2Lib.purification.purify import purify
 from IPv2Lib.purification.stage_files import export_stages
 from IPv2Lib.simulation import phantom
 from IPv2SlicerLib.scene import volume_nodes

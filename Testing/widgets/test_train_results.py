@@ -109,7 +109,7 @@ def test_a_model_is_published_and_listed_by_the_other_module(host, dataset):
     assert errors(host) == [] and "mine" in ui.publishStatusLabel.text()
     model = bundle.load("mine")
     assert model.folder.parent == bundle.user_folder()
-    assert (model.card["title"], model.card["limits"]) == ("For our scanner", "Phantoms only.")
+    assert (model.card.title, model.card.limits) == ("For our scanner", "Phantoms only.")
     slicer.util.selectModule("IPv2Denoise")
     denoise = slicer.modules.ipv2denoise.widgetRepresentation().self()
     names = [denoise.ui.modelSelector.itemText(row) for row in range(denoise.ui.modelSelector.count())]
@@ -151,7 +151,7 @@ def test_where_nobody_can_be_asked_a_model_is_not_replaced_and_that_is_said(make
         host.click(ui.publishButton)
     said = "Nothing was published: there is a model mine already."
     assert ui.publishStatusLabel.text() == said and said in caplog.text and bundle.load("mine").hash == before
-    widget.logic.publish(dataset / "runs" / "other", "mine", overwrite=True)
+    widget.logic.publish(dataset / "runs" / "other", "mine", overwrite=True).wait()
     assert bundle.load("mine").hash != before
 
 

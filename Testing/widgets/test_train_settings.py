@@ -5,7 +5,7 @@ import json
 import shutil
 
 import pytest
-from IPv2Lib.datasets.preparation_settings import PreparationSettings
+from IPv2Lib.datasets.settings import PreparationSettings
 from IPv2Lib.errors import InputError
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
 from IPv2Lib.training import settings as training_settings
@@ -51,7 +51,7 @@ def test_every_setting_of_a_training_but_compiling_is_other_than_usual_here():
 @pytest.mark.parametrize("settings", [SIMULATED, PURIFIED], ids=["simulated", "purified"])
 def test_a_training_has_all_settings_that_the_logic_was_given(logic, dataset, settings):
     publish(dataset / "runs" / "finished", dataset.parent / "model")
-    state = logic.train(dataset.name, f"{dataset.name}/runs/mine", settings)
+    state = logic.train(dataset.name, f"{dataset.name}/runs/mine", settings).wait()
     assert state.state == "completed" and state.step >= 1
     expected = dataclasses.replace(
         settings,
@@ -75,7 +75,7 @@ def test_a_data_set_has_all_settings_that_the_logic_was_given(logic, tmp_path):
         low_hu=-950.123456789, high_hu=350.5, threshold_hu=-501.25, weak_strength=0.987654321, workers=1, retries=0,
     )  # fmt: skip
     cases = write_scans(tmp_path / "scans", 2, size=48, slices=2)
-    rows = logic.prepare(cases, "made", settings)
+    rows = logic.prepare(cases, "made", settings).wait()
     assert [row["status"] for row in rows] == ["purified"] * 2
     made = json.loads((tmp_path / "made" / "dataset.json").read_text())
     assert made["split"] == {"fractions": list(settings.fractions), "seed": 3}
@@ -92,7 +92,7 @@ def test_a_comparison_has_all_settings_and_folders_of_the_logic(logic, dataset):
         device="cpu", flow_steps=2,
     )  # fmt: skip
     methods = ["input", f"{dataset.name}/runs/finished", "model"]
-    logic.compare(dataset.name, methods, "compared", settings)
+    logic.compare(dataset.name, methods, "compared", settings).wait()
     facts = json.loads((dataset.parent / "compared" / "provenance.json").read_text())
     assert set(facts["methods"]) == {"input", "finished", "model"}
     for name in ("split", "slices_per_case", "label_strategy", "bootstrap", "seed", "device"):
@@ -106,7 +106,7 @@ def test_an_ablation_has_all_settings_that_the_logic_was_given(logic, dataset):
         patch=16, learning_rate=1.23456789e-4, device="cpu", split="validation", slices_per_case=None,
     )  # fmt: skip
     shutil.rmtree(dataset / "ablation", ignore_errors=True)
-    logic.ablation(dataset, "ablated", settings)
+    logic.ablation(dataset, "ablated", settings).wait()
     runs = {path.parent.name: read_settings(path.parent) for path in dataset.parent.glob("ablated/*/settings.json")}
     assert set(runs) == {f"redcnn-{strategy}-{seed}" for strategy in settings.strategies for seed in (0, 1)}
     for run in runs.values():

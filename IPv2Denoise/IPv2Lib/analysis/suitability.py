@@ -7,8 +7,7 @@ Owns the sentences that warn and the limits behind them. What cannot be denoised
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +16,9 @@ from ..io.volume import Volume, check_ct
 from .noise import noise_sigma
 from .region_labels import Region
 from .regions import outside_field_of_view, segment
+
+if TYPE_CHECKING:
+    from ..models.card import ModelCard
 
 NOISE_HU = (10.0, 300.0)
 """σ of the noise in soft tissue that a model knows whose card has no `noise_hu`."""
@@ -35,7 +37,7 @@ _TISSUE_HU = (-150.0, 250.0)  # for the median of all that is denser than lung, 
 _FAR = 1.5  # noise is far from a range where it exceeds the end by this factor
 
 
-def concerns(volume: Volume, card: Mapping[str, Any]) -> list[str]:
+def concerns(volume: Volume, card: ModelCard | None) -> list[str]:
     """Say in what a volume differs from what a model was trained on; takes about 0.2 s.
 
     At most `SAMPLED_SLICES` slices of 512×512 pixels are looked at.
@@ -43,9 +45,8 @@ def concerns(volume: Volume, card: Mapping[str, Any]) -> list[str]:
     Parameters
     ----------
     volume : Volume
-    card : mapping
-        The card of a model (`bundle.Bundle.card`). Its key `noise_hu`, lowest and highest σ in HU, is used if there
-        is one.
+    card : ModelCard or None
+        Of the model, where it is known; it may say what noise the model was trained on.
 
     Returns
     -------
@@ -56,7 +57,7 @@ def concerns(volume: Volume, card: Mapping[str, Any]) -> list[str]:
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> concerns(Volume(rng.normal(-500, 5, (1, 64, 64)), spacing=(3, 3, 1)), {})[0]
+    >>> concerns(Volume(rng.normal(-500, 5, (1, 64, 64)), spacing=(3, 3, 1)), None)[0]
     'The values span only 30 HU, while air and tissue are 1000 HU apart: they may not be HU.'
     """
     try:
@@ -148,7 +149,7 @@ def _about_values(values: np.ndarray) -> list[str]:
     return []
 
 
-def _about_anatomy_and_noise(sample: Volume, inside: np.ndarray, card: Mapping[str, Any]) -> list[str]:
+def _about_anatomy_and_noise(sample: Volume, inside: np.ndarray, card: ModelCard | None) -> list[str]:
     found = []
     labels = _coarse_labels(sample)
     share = _lung_share(labels)
@@ -162,7 +163,7 @@ def _about_anatomy_and_noise(sample: Volume, inside: np.ndarray, card: Mapping[s
     step = _coarse_step(sample)
     tissue = tissue.repeat(step, axis=1).repeat(step, axis=2)[:, :rows, :columns] & inside
     sigma = noise_sigma(sample.array, tissue)
-    low, high = card.get("noise_hu", NOISE_HU)
+    low, high = (card and card.noise_hu) or NOISE_HU
     if sigma > _FAR * high:
         found.append(
             f"The noise is about {sigma:.0f} HU in soft tissue, the model was trained on {low:g} to {high:g} HU: "

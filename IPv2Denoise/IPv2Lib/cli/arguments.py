@@ -138,6 +138,7 @@ def _arguments_of(kind: type, names: list[str], declared: Option) -> dict[str, A
         text = f"{' and '.join(parts)}{declared.unit and f', {declared.unit}'} (default: {defaults})"
     arguments: dict[str, Any] = {
         "dest": _destination(kind, names[0]), "default": None, "help": text.replace("%", "%%"),
+        "required": declared.required,
     }  # fmt: skip
     if form.of is bool:
         return arguments | {"action": argparse.BooleanOptionalAction}

@@ -4,17 +4,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import Cancelled
 from . import arguments
 from .console import Console
 from .options import LOADING, aligned
 
-_DATASET = "a purified data set that 'ipv2 prepare' made"
+Row = Mapping[str, Any]
+
+if TYPE_CHECKING:
+    from ..evaluation.ablation import Ablation
+    from ..evaluation.comparison import Comparison
 
 
 def _compare_options(command: argparse.ArgumentParser) -> None:
@@ -34,7 +38,7 @@ def _compare_options(command: argparse.ArgumentParser) -> None:
         "  ipv2 compare dataset --models ipv2-fast implicit --slices 10 --out quick\n"
         "  ipv2 compare dataset --models input tv nlm:0.8 ipv2-fast --out filters"
     )
-    command.add_argument("dataset", type=Path, metavar="DATASET", help=_DATASET)
+    _add_common(command, "comparison", ComparisonSettings)
     command.add_argument(
         "--models", nargs="+", required=True, metavar="NAME|FOLDER",
         help="'input' (the scan as it is), an installed model or a model's folder, the folder of a training run (its "
@@ -42,9 +46,6 @@ def _compare_options(command: argparse.ArgumentParser) -> None:
         f"{', '.join(FILTERS)}; tv:0.8 takes 0.8 times that strength. bm3d needs the package of that name, whose "
         "licence allows non-commercial use only",
     )  # fmt: skip
-    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new, or of an earlier comparison")
-    arguments.add_settings(command)
-    arguments.add(command, ComparisonSettings)
 
 
 def _compare(options: argparse.Namespace, console: Console) -> None:
@@ -60,13 +61,10 @@ def _compare(options: argparse.Namespace, console: Console) -> None:
         )  # fmt: skip
     except KeyboardInterrupt:
         raise Cancelled("stopped; the same command again goes on with what was measured") from None
-    for note in found.notes:
-        console.note(note)
-    console.result(
-        f"{_comparison_text(found.rows)}\n\n{found.files['table']} has all measures, {found.files['plot']} the curves",
-        command="compare", folder=str(found.folder), table=found.rows, notes=found.notes,
-        files={name: str(path) for name, path in found.files.items()},
-    )  # fmt: skip
+    text = (
+        f"{_comparison_text(found.rows)}\n\n{found.files['table']} has all measures, {found.files['plot']} the curves"
+    )
+    _say(console, text, found, found.notes, command="compare")
 
 
 def _ablation_options(command: argparse.ArgumentParser) -> None:
@@ -83,72 +81,66 @@ def _ablation_options(command: argparse.ArgumentParser) -> None:
         "  ipv2 ablation dataset --out ablation --seeds 3 --steps 600\n"
         "  ipv2 ablation dataset --out table --networks unet redcnn dncnn scunet --strategies ipv1 ipv2 --seeds 1"
     )
-    command.add_argument("dataset", type=Path, metavar="DATASET", help=_DATASET)
-    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new, or of an earlier ablation")
-    arguments.add_settings(command)
-    arguments.add(command, AblationSettings)
+    _add_common(command, "ablation", AblationSettings)
 
 
 def _ablation(options: argparse.Namespace, console: Console) -> None:
     console.progress.report(0.0, LOADING)
-    from ..evaluation.ablation import Budget, ablate
+    from ..evaluation.ablation import ablate
     from ..evaluation.settings import AblationSettings
 
     settings = arguments.chosen(options, AblationSettings())
-    budget = Budget(settings.steps, settings.batch, settings.patch, settings.learning_rate, settings.device)
-    found = ablate(
-        options.dataset, options.out, strategies=settings.strategies, network_names=settings.networks,
-        arguments=settings.arguments, seeds=settings.seeds, budget=budget, split=settings.split,
-        slices_per_case=settings.slices_per_case, progress=console.progress,
-        late=console.leave,
-    )  # fmt: skip
-    for note in found.comparison.notes:
+    found = ablate(options.dataset, options.out, progress=console.progress, late=console.leave, **vars(settings))
+    text = "\n\n".join([_ablation_text(found.rows), *found.verdicts, f"{found.files['table']} has all measures"])
+    _say(console, text, found, found.comparison.notes, command="ablation", verdicts=found.verdicts)
+
+
+def _add_common(command: argparse.ArgumentParser, what: str, kind: type) -> None:
+    command.add_argument("dataset", type=Path, metavar="DATASET", help="a purified data set that 'ipv2 prepare' made")
+    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help=f"new, or of an earlier {what}")
+    arguments.add_settings(command)
+    arguments.add(command, kind)
+
+
+def _say(console: Console, text: str, found: Comparison | Ablation, notes: list[str], **more: Any) -> None:
+    for note in notes:
         console.note(note)
-    console.result(
-        "\n\n".join([_ablation_text(found.rows), *found.verdicts, f"{found.files['table']} has all measures"]),
-        command="ablation", folder=str(found.folder), table=found.rows, verdicts=found.verdicts,
-        notes=found.comparison.notes, files={name: str(path) for name, path in found.files.items()},
-    )  # fmt: skip
+    files = {name: str(path) for name, path in found.files.items()}
+    console.result(text, folder=str(found.folder), table=found.rows, notes=notes, files=files, **more)
 
 
-def _comparison_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The main measures, a block for each reference."""
+def _comparison_text(rows: Sequence[Row]) -> str:
+    """The main measures with their intervals."""
     from ..evaluation.comparison_plot import counted
-    from ..evaluation.measures import TERMINAL, shown_in, spread
 
-    measures = shown_in(TERMINAL)
-    blocks = []
-    for reference in dict.fromkeys(row["reference"] for row in rows):
-        own = [row for row in rows if row["reference"] == reference]
-        cells = [["", *(row["method"] for row in own)]]
-        cells += [
-            [measure.title_with_unit, *(spread(row, measure, " low", " high") for row in own)] for measure in measures
-        ]
-        of = f"{counted(own[0]['patients'], 'patient')}, {counted(own[0]['slices'], 'slice')}"
-        head = f"Against the {reference}: {of}"
-        if own[0]["resampled"]:
-            head += f"; 95 % intervals over {own[0]['resampled']}"
-        blocks.append(f"{head}\n{aligned(cells)}")
-    return "\n\n".join(blocks)
+    def head(own: list[Row]) -> str:
+        of = f": {counted(own[0]['patients'], 'patient')}, {counted(own[0]['slices'], 'slice')}"
+        return of + (f"; 95 % intervals over {own[0]['resampled']}" if own[0]["resampled"] else "")
+
+    return _text(rows, lambda row: row["method"], head, " low", " high")
 
 
-def _ablation_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Mean and range over seeds of the main measures, a block for each reference."""
-    from ..evaluation.measures import TERMINAL, shown_in, spread
-
-    measures = shown_in(TERMINAL)
+def _ablation_text(rows: Sequence[Row]) -> str:
+    """Mean and range over seeds of the main measures."""
     several = len({row["network"] for row in rows if row["network"]}) > 1
+
+    def name(row: Row) -> str:
+        return f"{row['network']} {row['strategy']}".strip() if several else row["strategy"]
+
+    return _text(rows, name, lambda own: f", mean (and range) over {own[-1]['seeds']} seeds", " min", " max")
+
+
+def _text(rows: Sequence[Row], name: Callable[[Row], str], head: Callable[[list[Row]], str], *ends: str) -> str:
+    """A block for each reference: its head, and a column for each of its rows."""
+    from ..datasets.shards import REFERENCES
+    from ..evaluation.measures import TERMINAL, shown_in, spread
+
     blocks = []
     for reference in dict.fromkeys(row["reference"] for row in rows):
         own = [row for row in rows if row["reference"] == reference]
-        names = [f"{row['network']} {row['strategy']}".strip() if several else row["strategy"] for row in own]
-        cells = [["", *(measure.title_with_unit for measure in measures)]]
-        cells += [
-            [name, *(spread(row, measure, " min", " max") for measure in measures)]
-            for name, row in zip(names, own, strict=True)
-        ]
-        turned = list(zip(*cells, strict=True))
-        blocks.append(f"Against the {reference}, mean (and range) over {own[-1]['seeds']} seeds\n{aligned(turned)}")
+        cells = [["", *map(name, own)]]
+        cells += [[each.title_with_unit, *(spread(row, each, *ends) for row in own)] for each in shown_in(TERMINAL)]
+        blocks.append(f"Against the {REFERENCES[reference]}{head(own)}\n{aligned(cells)}")
     return "\n\n".join(blocks)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..io import file_names, outputs
+from ..io import outputs
+from ..io.formats import ENDINGS, SUFFIXES, suffix
 from . import convert as cli_convert
 from .options import add_compress, compress
 
@@ -26,7 +27,7 @@ class Frame:
     input : str
         Path of a volume; a sidecar beside it says how it was made.
     name : str
-        Of the file in the folder; without a suffix of `file_names.SUFFIXES` that of the folder of a DICOM series.
+        Of the file in the folder; without a suffix of `formats.SUFFIXES` that of the folder of a DICOM series.
     like : str or None
         Folder of the DICOM series that the frame was computed from; None: the frames become a new study of nobody.
     """
@@ -69,7 +70,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
             facts = cli_convert.history(source, volume, console)
             # With a slash every name is a folder's, also one with a dot.
             output = folder / frame.name
-            target = str(output) if file_names.suffix(output) in file_names.SUFFIXES else f"{output}/"
+            target = str(output) if suffix(output) in SUFFIXES else f"{output}/"
             description = f"{cli_convert.description(facts)} frame {number}/{len(frames)}"
             like = None if frame.like is None else Path(frame.like)
             history.append(outputs.save(volume, target, facts, source, description, compress(options), template=like))
@@ -92,10 +93,8 @@ def _read_list(path: Path) -> list[Frame]:
     names = [frame.name for frame in frames]
     if len({name.casefold() for name in names}) < len(names) or any(Path(name).name != name for name in names):
         raise InputError(f"{path} gives a name twice, or one with a folder in it: name every frame differently")
-    if len({file_names.suffix(name) in file_names.SUFFIXES for name in names}) > 1:
-        raise InputError(
-            f"{path} names files and DICOM series: end all names in {', '.join(file_names.SUFFIXES)}, or none"
-        )
+    if len({suffix(name) in SUFFIXES for name in names}) > 1:
+        raise InputError(f"{path} names files and DICOM series: end all names in {ENDINGS}, or none")
     return frames
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def _prepare_options(command: argparse.ArgumentParser) -> None:
     from ..datasets.cases import SIMULATED, Case
-    from ..datasets.preparation_settings import PreparationSettings
+    from ..datasets.settings import PreparationSettings
 
     command.description = (
         "Make a purified data set for 'ipv2 train' and 'ipv2 compare' in DATASET. An NDCT alone gets a simulated\n"
@@ -68,7 +68,7 @@ def _prepare_options(command: argparse.ArgumentParser) -> None:
 def _prepare(options: argparse.Namespace, console: Console) -> None:
     console.progress.report(0.0, LOADING)
     from ..datasets.preparation import prepare, unused_shards
-    from ..datasets.preparation_settings import PreparationSettings
+    from ..datasets.settings import PreparationSettings
     from ..datasets.shards import SHARDS_FOLDER, read_shard
 
     settings = arguments.chosen(options, PreparationSettings())

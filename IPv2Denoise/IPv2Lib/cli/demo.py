@@ -15,7 +15,7 @@ from ..evaluation.measures import BY_NAME
 from ..inference.denoise import denoise
 from ..io import figures, files
 from ..progress import NO_PROGRESS, Progress
-from ..purification.purification import IPV2, purify
+from ..purification.purify import IPV2, purify
 from ..simulation import phantom
 from . import pictures, report
 from .options import aligned
@@ -156,7 +156,7 @@ def _words(scores: dict[str, Evaluation], model: Bundle) -> list[str]:
     return [
         f"A synthetic chest was scanned at {100 * DOSE:g} % of the dose and, after respiratory motion of {MOTION_MM:g} "
         "mm, at the full dose. The pair was purified as IPv2 does for training and testing, and the low-dose scan was "
-        f"denoised with the model {model.name} ({model.card['title']}).",
+        f"denoised with the model {model.name} ({model.card.title}).",
         f"The error inside the body went from {before} to {after}. A phantom is simpler than "
         "a patient: this shows how the parts work together, not how good the model is on real scans.",
     ]

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ..inference.options import DenoiseOptions
 from ..io import outputs
+from ..simulation.settings import PhantomSettings
 from . import arguments
 from .console import Console
-from .options import LOADING, load_model, whole_number
+from .options import LOADING, load_model
 
 
 def _demo_options(command: argparse.ArgumentParser) -> None:
@@ -23,7 +24,7 @@ def _demo_options(command: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("ipv2-demo"), metavar="FOLDER", help="where to write (default: %(default)s)"
     )
     arguments.add(command, DenoiseOptions, only=("model", "device"))
-    command.add_argument("--seed", type=whole_number, default=0, help="another number, another chest (default: 0)")
+    arguments.add(command, PhantomSettings, only=("seed",))
 
 
 def _demo(options: argparse.Namespace, console: Console) -> None:
@@ -33,9 +34,9 @@ def _demo(options: argparse.Namespace, console: Console) -> None:
 
     how = arguments.chosen(options, DenoiseOptions())
     device = choose_device(how.device)
-    model = load_model(how.model, device)
+    model, seed = load_model(how.model, device), arguments.chosen(options, PhantomSettings()).seed
     with outputs.new_folder(options.out, "demo", True) as folder:
-        found = demo.run(folder, model, seed=options.seed, device=device, progress=console.progress)
+        found = demo.run(folder, model, seed=seed, device=device, progress=console.progress)
         outputs.write_json(folder / outputs.PROVENANCE_FILE, outputs.provenance("demo", found.provenance))
     for note in found.notes:
         console.note(note)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..inference.options import DenoiseOptions
 from ..io import outputs
-from ..io.file_names import suffix
+from ..io.formats import SUFFIXES, suffix
 from ..io.locks import owned
 from ..parallel.options import Workers
 from ..progress import Progress
@@ -90,7 +90,7 @@ def _denoise(options: argparse.Namespace, console: Console) -> None:
 
 
 def _denoise_several(options: argparse.Namespace, how: DenoiseOptions, model: Bundle, console: Console) -> None:
-    if suffix(options.output) in outputs.SUFFIXES:
+    if suffix(options.output) in SUFFIXES:
         raise InputError(f"{options.output} is one file for {len(options.inputs)} inputs: give a new folder's name")
     names = outputs.unique_names(options.inputs)
     lines = [f"{options.output}: denoised with {model.name} at strength {how.strength:g}"]

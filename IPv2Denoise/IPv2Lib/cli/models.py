@@ -31,7 +31,7 @@ def _models(options: argparse.Namespace, console: Console) -> None:
 
     if options.model:
         model = bundle.load(options.model)
-        console.answer(_card_text(model), command="models", folder=str(model.folder), card=model.card)
+        console.answer(_card_text(model), command="models", folder=str(model.folder), card=model.card.as_dict())
         return
     models, problems = bundle.scan()
     for problem in problems:
@@ -42,7 +42,7 @@ def _models(options: argparse.Namespace, console: Console) -> None:
     console.answer(
         "\n".join(_model_line(model, defaults) for model in models),
         command="models", default=defaults["CPU"], default_on_gpu=defaults["GPU"],
-        models=[{"folder": str(model.folder), "card": model.card} for model in models],
+        models=[{"folder": str(model.folder), "card": model.card.as_dict()} for model in models],
     )  # fmt: skip
 
 
@@ -50,27 +50,28 @@ def _model_line(model: Bundle, defaults: dict[str, str]) -> str:
     default_on = [kind for kind, name in defaults.items() if name == model.name]
     megabytes = sum(file.stat().st_size for file in model.folder.glob("model.*")) / 1e6
     name = f"{model.name} (default on {' and '.join(default_on)})" if default_on else model.name
-    network = model.card["network"]["name"]
-    return f"{name}\n  {model.card['title']}\n  {network}, {megabytes:.1f} MB, {model.card['created']}, {model.folder}"
+    card = model.card
+    return f"{name}\n  {card.title}\n  {card.network.name}, {megabytes:.1f} MB, {card.created}, {model.folder}"
 
 
 def _card_text(model: Bundle) -> str:
     card = model.card
-    sources = [f"  {item['name']} ({item['licence']}). {item['citation']}" for item in card["training"]["data"]]
-    metrics = json.dumps(card["metrics"], indent=2, ensure_ascii=False).splitlines()
-    noise = card.get("noise_hu")
+    sources = [f"  {each.name} ({each.licence}). {each.citation}" for each in card.trained_on]
+    metrics = json.dumps(card.metrics, indent=2, ensure_ascii=False).splitlines()
+    noise = card.noise_hu
     return "\n".join(
         [
-            f"{card['name']}: {card['title']}",
-            card["description"],
+            f"{card.name}: {card.title}",
+            card.description,
             "",
-            f"Intended use: {card['intended_use']}",
-            f"Limits: {card['limits']}",
-            f"Network: {card['network']['name']} {json.dumps(card['network']['arguments'])}",
-            f"HU range: {card['hu_range'][0]:g} to {card['hu_range'][1]:g}",
+            f"Intended use: {card.intended_use}",
+            f"Limits: {card.limits}",
+            f"Network: {card.network.name} {json.dumps(card.network.arguments)}",
+            f"HU range: {card.hu_range[0]:g} to {card.hu_range[1]:g}",
             *([f"Noise: {noise[0]:g} to {noise[1]:g} HU in soft tissue"] if noise else []),
-            f"Created: {card['created']}",
+            f"Created: {card.created}",
             f"SHA-256 of the weights: {model.hash}",
+            f"Engines: {'onnxruntime, torch' if model.has_graph else 'torch'}",
             f"Folder: {model.folder}",
             "Trained on:",
             *sources,
@@ -99,10 +100,11 @@ def _devices(options: argparse.Namespace, console: Console) -> None:
     for problem in problems:
         console.note(problem)
     auto = devices.automatic()
-    rows = [("", "a slice", "free", "total")]
+    rows = [("", "engine", "a slice", "free", "total")]
     rows += [
         (
             f"{each.device}{' (auto)' if each.device == auto else ''}: {each.name}",
+            each.engine,
             f"{each.seconds_per_slice:.3f} s",
             "–" if each.free_bytes is None else f"{each.free_bytes / 2**30:.1f} GB",
             f"{each.total_bytes / 2**30:.1f} GB",

@@ -5,24 +5,26 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..inference.options import DenoiseOptions
+from ..io.formats import ENDINGS, NAMES
 from ..parallel.options import GROUP, Workers
 from . import arguments
 
 if TYPE_CHECKING:
     from ..io.volume import Volume
     from ..models.bundle import Bundle
+    from ..models.card import ModelCard
     from ..parallel.cluster import Scheduler
     from .console import Console
 
 LOADING = "loading PyTorch"
-INPUT = "an NRRD, NIfTI or MetaImage file, or a folder with one DICOM series; values in HU"
-OUTPUT = "a file ending in .nrrd, .nii, .nii.gz, .mha or .mhd, or for a DICOM series a folder (NAME/)"
+INPUT = f"an {NAMES} file, or a folder with one DICOM series; values in HU"
+OUTPUT = f"a file ending in {ENDINGS}, or for a DICOM series a folder (NAME/)"
 
 
 def add_prefer(command: argparse.ArgumentParser) -> None:
@@ -141,7 +143,7 @@ class Notes:
                 self._console.note(text)
 
 
-def read(path: Path, notes: Notes | None, card: Mapping[str, Any] | None = None) -> tuple[Volume, list[str]]:
+def read(path: Path, notes: Notes | None, card: ModelCard | None = None) -> tuple[Volume, list[str]]:
     """Read a CT, and say what there is to know about it before anything is done with it.
 
     Parameters
@@ -149,7 +151,7 @@ def read(path: Path, notes: Notes | None, card: Mapping[str, Any] | None = None)
     path : Path
     notes : Notes or None
         None: what there is to know is only returned.
-    card : mapping, optional
+    card : ModelCard, optional
         Of the model that is to denoise it.
 
     Returns

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from ..io import outputs
+from ..simulation.settings import PhantomSettings
+from . import arguments
 from .console import Console
-from .options import add_compress, compress, whole_number
+from .options import add_compress, compress
 
 
 def _phantom_options(command: argparse.ArgumentParser) -> None:
@@ -21,11 +24,7 @@ def _phantom_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--overwrite", action="store_true", help="replace FOLDER if it holds the phantom of an earlier run"
     )
-    command.add_argument("--size", type=whole_number, default=256, help="rows and columns (default: %(default)s)")
-    command.add_argument("--slices", type=whole_number, default=24, help="(default: %(default)s)")
-    command.add_argument("--dose", type=float, default=0.02, help="of the uLDCT, above 0 to 1 (default: %(default)s)")
-    command.add_argument("--motion", type=float, default=8.0, metavar="MM", help="-30 to 30 (default: %(default)s)")
-    command.add_argument("--seed", type=whole_number, default=0, help="another number, another chest (default: 0)")
+    arguments.add(command, PhantomSettings)
     add_compress(command)
 
 
@@ -33,7 +32,7 @@ def _phantom(options: argparse.Namespace, console: Console) -> None:
     from ..io import files
     from ..simulation import phantom
 
-    chosen = {name: getattr(options, name) for name in ("size", "slices", "dose", "motion", "seed")}
+    chosen = asdict(arguments.chosen(options, PhantomSettings()))
     facts = outputs.provenance("phantom", chosen)
     with outputs.new_folder(options.folder, "phantom", options.overwrite) as folder:
         console.progress.report(0.0, "scanning a synthetic chest twice")

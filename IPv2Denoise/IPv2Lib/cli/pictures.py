@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from ..purification.purification import Settings, Stages
+    from ..purification.purify import Settings, Stages
 
 NO_PICTURES = "no pictures ({}): run 'pip install matplotlib', then this again"
 """What to say where matplotlib cannot be imported; takes the reason."""

@@ -52,7 +52,7 @@ def _purify_options(command: argparse.ArgumentParser) -> None:
 def _purify(options: argparse.Namespace, console: Console) -> None:
     from ..datasets.patients import check_pair
     from ..purification import stage_files
-    from ..purification.purification import purify
+    from ..purification.purify import purify
 
     settings = arguments.chosen(options, {"ipv1": IPV1, "ipv2": IPV2}[options.strategy])
     check_pair(options.uldct, options.ndct)

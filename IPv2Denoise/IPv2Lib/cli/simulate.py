@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..inference.options import DenoiseOptions
 from ..io import outputs
+from ..simulation.settings import SimulationSettings
 from . import arguments
 from .console import Console
-from .options import INPUT, LOADING, OUTPUT, Notes, add_overwrite, read, whole_number
+from .options import INPUT, LOADING, OUTPUT, Notes, add_overwrite, read
+
+if TYPE_CHECKING:
+    from ..simulation.projection import Kernel
 
 
 def _simulate_options(command: argparse.ArgumentParser) -> None:
@@ -23,20 +27,7 @@ def _simulate_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("input", type=Path, metavar="NDCT", help=INPUT)
     command.add_argument("output", metavar="OUTPUT", help=OUTPUT)
-    command.add_argument("--dose", type=float, required=True, help="dose fraction, above 0 to 1; 0.02 is 2 %%")
-    command.add_argument(
-        "--method", choices=("physical", "published"), default="physical",
-        help="physical: photons counted behind the patient; published: the authors' constants (default: %(default)s)",
-    )  # fmt: skip
-    look = command.add_mutually_exclusive_group()
-    look.add_argument(
-        "--kernel", default="hann", metavar="NAME",
-        help="look of the noise: soft, hann, ramp, sharp, or a number from -1 to 2 (default: %(default)s)",
-    )  # fmt: skip
-    look.add_argument(
-        "--match", action="store_true", help="measure look and strength of the noise from the scan itself"
-    )
-    command.add_argument("--seed", type=whole_number, default=0, help="same seed, same noise (default: %(default)s)")
+    arguments.add(command, SimulationSettings)
     arguments.add(command, DenoiseOptions, only=("device",))
     add_overwrite(command)
 
@@ -46,33 +37,34 @@ def _simulate(options: argparse.Namespace, console: Console) -> None:
     from ..inference.denoise import choose_device
     from ..simulation import dose
 
+    settings = arguments.chosen(options, SimulationSettings())
     device = choose_device(arguments.chosen(options, DenoiseOptions()).device)
     outputs.check_output(options.output, options.input, options.overwrite)
     console.progress.report(0.0, "reading")
     notes = Notes(console)
     volume, concerns = read(options.input, notes)
-    kernel: Any = options.kernel
-    photons = dose.PHOTONS
-    if options.match:
+    photons: float = dose.PHOTONS
+    kernel: str | float | Kernel = settings.kernel
+    if settings.match:
         console.progress.report(0.05, "measuring the scan's noise")
         photons, kernel = dose.match_scan(volume)
     result = dose.simulate(
-        volume, options.dose, method=options.method, seed=options.seed, kernel=kernel, photons=photons,
+        volume, settings.dose, method=settings.method, seed=settings.seed, kernel=kernel, photons=photons,
         device=device, progress=console.progress.part(0.1, 0.95),
     )  # fmt: skip
     console.progress.report(0.95, "writing")
     facts = outputs.provenance(
-        "simulate", input=options.input.name, input_sha256=volume.sha256(), dose=options.dose, method=options.method,
-        seed=options.seed, device=device, concerns=concerns,
+        "simulate", input=options.input.name, input_sha256=volume.sha256(), dose=settings.dose,
+        method=settings.method, seed=settings.seed, device=device, concerns=concerns,
     )  # fmt: skip
-    if options.method == "physical":
-        facts |= {"photons": photons, "kernel": asdict(kernel) if options.match else kernel}
-    description = f"IPv2 simulated {100 * options.dose:g} % dose"
+    if settings.method == "physical":
+        facts |= {"photons": photons, "kernel": kernel if isinstance(kernel, (str, float)) else asdict(kernel)}
+    description = f"IPv2 simulated {100 * settings.dose:g} % dose"
     facts = outputs.save(
         result, options.output, facts, options.input, description, derivation="Pixel by pixel addition"
     )
     console.result(
-        f"{options.output}: {options.input.name} at {100 * options.dose:g} % dose",
+        f"{options.output}: {options.input.name} at {100 * settings.dose:g} % dose",
         command="simulate", output=str(options.output), sidecar=str(outputs.sidecar_path(options.output)),
         provenance=facts, notes=notes.texts,
     )  # fmt: skip

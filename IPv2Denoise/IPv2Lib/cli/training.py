@@ -161,6 +161,8 @@ def _check_model_out(folder: Path, card: dict[str, Any]) -> None:
 
 def _card(options: argparse.Namespace) -> dict[str, Any]:
     """What the person who trains or publishes says about the model."""
+    from ..training.settings import PublishSettings
+
     card: dict[str, Any] = {}
     if options.card is not None:
         try:
@@ -169,8 +171,8 @@ def _card(options: argparse.Namespace) -> dict[str, Any]:
             raise InputError(f"the card {options.card} cannot be read ({error}): give a JSON file") from error
         if not isinstance(card, dict) or not isinstance(card.get("training", {}), dict):
             raise InputError(f'the card {options.card} is no JSON object: write {{"title": "...", ...}}')
-    said = {name: getattr(options, name, None) for name in _TEXTS}
-    return card | {name: text for name, text in said.items() if text is not None}
+    said = arguments.given(options, PublishSettings)
+    return card | {name: value for name, value in said.items() if name != "last"}
 
 
 def _add_card(command: argparse.ArgumentParser) -> None:
@@ -200,8 +202,10 @@ def _say_trained(run: Path, model_out: Path | None, card: dict[str, Any], consol
 def _best(state: RunState) -> str:
     if state.best_rmse_hu is None:
         return ""
-    to = {"ground_truth": "the ground truth", "label": "the test label"}[str(state.validation["reference"][-1])]
-    return f"; best at step {state.best_step}, {state.best_rmse_hu:.1f} HU from {to}"
+    from ..datasets.shards import REFERENCES
+
+    to = REFERENCES[str(state.validation["reference"][-1])]
+    return f"; best at step {state.best_step}, {state.best_rmse_hu:.1f} HU from the {to}"
 
 
 def _model_line(model: Bundle) -> str:
@@ -210,10 +214,10 @@ def _model_line(model: Bundle) -> str:
 
 # --- publish ------------------------------------------------------------------------------------------------
 
-_TEXTS = ("title", "description", "intended_use", "limits")
-
 
 def _publish_options(command: argparse.ArgumentParser) -> None:
+    from ..training.settings import PublishSettings
+
     command.description = (
         "Pack the best weights of a training run as a model, which 'ipv2 models' and IPv2 Denoise then list. Its card\n"
         "is filled in from the run: data, settings, seed, step, validation. It may be done while the run goes on."
@@ -230,16 +234,15 @@ def _publish_options(command: argparse.ArgumentParser) -> None:
         "--name", metavar="NAME", help="of the model, in the folder of your own models (default: that of RUN)"
     )
     command.add_argument("--overwrite", action="store_true", help="replace a model that is there already")
-    command.add_argument("--last", action="store_true", help="the weights of the last checkpoint, not the best ones")
     _add_card(command)
-    for name in _TEXTS:
-        command.add_argument(f"--{name.replace('_', '-')}", metavar="TEXT", help="on the card")
+    arguments.add(command, PublishSettings)
 
 
 def _publish(options: argparse.Namespace, console: Console) -> None:
     console.progress.report(0.0, LOADING)
     from ..models import bundle
     from ..training.publishing import publish
+    from ..training.settings import PublishSettings
 
     if options.name is not None and (not options.name or Path(options.name).name != options.name):
         raise InputError(f"{options.name!r} is no name of a model: use letters, digits, '.', '_' and '-'")
@@ -247,7 +250,7 @@ def _publish(options: argparse.Namespace, console: Console) -> None:
     if (folder / bundle.CARD_FILE).exists() and not options.overwrite:
         raise InputError(f"{folder} is a model already: give another name, or replace it with --overwrite")
     _check_name(folder)
-    model = publish(options.run_folder, folder, _card(options), last=options.last)
+    model = publish(options.run_folder, folder, _card(options), last=arguments.chosen(options, PublishSettings()).last)
     console.result(_model_line(model), command="publish", model=str(model.folder), name=model.name, sha256=model.hash)
 
 

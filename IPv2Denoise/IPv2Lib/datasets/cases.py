@@ -19,9 +19,11 @@ from typing import Any
 
 from ..errors import InputError, reason
 from ..io import outputs
-from ..io.outputs import PROVENANCE_FILE, SUFFIXES, unique_names
+from ..io.formats import BY_SUFFIX
+from ..io.outputs import PROVENANCE_FILE, unique_names
 from ..options import option
 from ..purification.settings import KERNELS, MATCHED
+from ..simulation.settings import METHODS
 from .patients import hidden, patient_of
 from .shards import SPLITS
 
@@ -29,9 +31,6 @@ FRACTIONS = (0.7, 0.15, 0.15)
 """Of the patients, for training, validation and test."""
 
 MOST_MOTION_MM = 50.0
-
-METHODS = ("physical", "published")
-"""Of simulating noise, see `dose.simulate`."""
 
 SIMULATED = "simulated uLDCTs of INPUTs (a table has columns for these)"
 """Heading of the options of cases that a command simulates."""
@@ -412,7 +411,7 @@ def _in_folder(folder: Path) -> Iterator[tuple[Path, Case]]:
         yield folder, Case("", stages=folder)
         return
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    volumes = [entry for entry in entries if entry.is_file() and entry.name.lower().endswith((*SUFFIXES, ".nhdr"))]
+    volumes = [entry for entry in entries if entry.is_file() and entry.name.lower().endswith(tuple(BY_SUFFIX))]
     by_stem = dict(zip(unique_names(volumes), volumes, strict=True))
     if {"uldct", "ndct"} <= by_stem.keys():
         yield folder, Case("", ndct=by_stem["ndct"], uldct=by_stem["uldct"])

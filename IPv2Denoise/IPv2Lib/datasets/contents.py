@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 
 from ..errors import InputError, reason
 from ..io import files
 from ..io.file_names import within
+from ..io.image_files import files_of
 from ..io.json_files import read_if_sound
 from ..purification.stage_files import stage_file
 from .cases import Case
 from .shards import DATASET_FILE, SHARD_FILE, SHARDS_FOLDER
-
-_HEADER_BYTES = 1 << 16
-_ELSEWHERE = re.compile(rb"^(data ?file *:|ElementDataFile *= *(?!LOCAL))", re.IGNORECASE | re.MULTILINE)
 
 
 def contents(case: Case) -> dict[str, str]:
@@ -53,7 +50,7 @@ def digest(path: Path) -> str:
     from ..io.dicom import is_dicom
 
     try:
-        if path.suffix.lower() in (".mhd", ".nhdr") or _is_header_only(path):
+        if set(files_of(path)) != {path}:
             return files.read(path).sha256()
         if path.is_dir() or is_dicom(path):
             folder = path if path.is_dir() else path.parent
@@ -63,14 +60,6 @@ def digest(path: Path) -> str:
         return _file_digest(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({reason(error)})") from error
-
-
-def _is_header_only(path: Path) -> bool:
-    """Whether a file that could hold everything says that its voxels are in another one."""
-    if path.suffix.lower() not in (".nrrd", ".mha"):
-        return False
-    with open(path, "rb") as file:
-        return _ELSEWHERE.search(file.read(_HEADER_BYTES)) is not None
 
 
 def _file_digest(path: Path) -> str:

@@ -22,7 +22,7 @@ from ..errors import InputError
 from ..io import atomic, files, outputs
 from ..io.volume import Volume
 from ..progress import Progress
-from ..purification.purification import check_pair, purify_slices
+from ..purification.purify import check_pair, purify_slices
 from ..purification.settings import MATCHED
 from ..simulation import dose
 from ..simulation.breathing import with_motion

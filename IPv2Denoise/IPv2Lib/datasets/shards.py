@@ -22,6 +22,8 @@ from ..hounsfield import AIR_HU
 from ..io.file_names import within
 from ..io.json_files import read_object
 from ..purification.mixing import mix_test_label, mix_training_input
+from ..purification.settings import Settings
+from .strategies import BY_NAME, PURIFIED, check_strategy
 
 FORMAT = 1
 """Of the folder; another number is another layout."""
@@ -41,29 +43,22 @@ IMAGES = ("uldct", "ndct", "simulated", "weak", "ground_truth", "half_a", "half_
 LABELS = ("masks", "regions")
 """uint8 arrays, likewise."""
 
-_OPTIONAL = ("ground_truth", "half_a", "half_b")
+_NO_HALVES = "has no split projections: prepare it again with --split-projections"
+_OPTIONAL = {
+    "ground_truth": "has a real uLDCT and so no ground truth: train by ipv2, or simulate its uLDCT",
+    "half_a": _NO_HALVES,
+    "half_b": _NO_HALVES,
+}
+"""What may not have been made, and then why not and what to do."""
+
+REFERENCES = {"ground_truth": "ground truth", "label": "test label"}
+"""What results are scored against: the scan before its dose was lowered, and what the purification makes; titles."""
 
 CM1, CM2, OUTSIDE = 1, 2, 4
 """Bits of `Shard.masks`: the common masks of IPv1 and IPv2, and what lies outside the field of view of either scan."""
 
 
 SPLITS = ("train", "validation", "test")
-
-_MODULES = {
-    "ipv1": (False, False),
-    "ipv1+remove-background": (True, False),
-    "ipv1+add-noise": (False, True),
-    "ipv2": (True, True),
-}
-"""Whether *Remove Background* and *Add noise* are on."""
-
-_PUBLISHED_BLEND = {"ipv1": 0.1}
-
-PURIFIED = tuple(_MODULES)
-"""The strategies that purify, and so have a test label: the rows of the paper's ablation, in its order."""
-
-STRATEGIES = ("none", *PURIFIED, "direct", "noise2inverse")
-"""How a window becomes input and target, see `Shard.pair`."""
 
 
 def is_dataset(path: str | Path) -> bool:
@@ -167,11 +162,8 @@ class Shard:
 
     def lacks(self, strategy: str) -> str:
         """Why this shard has nothing to train on by a strategy; empty if it has."""
-        if strategy == "direct" and not self.has("ground_truth"):
-            return f"case {self.case!r} has a real uLDCT and so no ground truth: train by ipv2, or simulate its uLDCT"
-        if strategy == "noise2inverse" and not self.has("half_a"):
-            return f"case {self.case!r} has no split projections: prepare it again with --split-projections"
-        return ""
+        needed = BY_NAME[strategy].source, BY_NAME[strategy].target
+        return next((f"case {self.case!r} {_OPTIONAL[image]}" for image in needed if not self.has(image)), "")
 
     def pair(
         self, where: Any, strategy: str, blend: float | None = None, swap: bool = False
@@ -192,11 +184,11 @@ class Shard:
         where : index expression
             Slices, rows and columns, such as ``np.s_[3:6, :64, :64]``.
         strategy : str
-            One of `STRATEGIES`.
+            One of `strategies.STRATEGIES`.
         blend : float, optional
             T, 0 to 1, of the training input outside the common mask. Default: 0.1 for ipv1, as published, else 0.
         swap : bool
-            For noise2inverse: exchange the halves.
+            Exchange input and target where the strategy allows it, the halves of noise2inverse.
 
         Returns
         -------
@@ -217,21 +209,15 @@ class Shard:
         check_strategy(strategy, blend)
         if reason := self.lacks(strategy):
             raise InputError(reason)
-        masks = np.asarray(self.masks[where])
-        if strategy == "noise2inverse":
-            halves = (self.half_b, self.half_a) if swap else (self.half_a, self.half_b)
-            source, target = (_hu(half, where) for half in halves)
-        elif strategy == "direct":
-            source, target = _hu(self.uldct, where), _hu(self.ground_truth, where)
-        else:
-            source, target = _hu(self.uldct, where), _hu(self.ndct, where)
-            if strategy in _MODULES:
-                remove_background, add_noise = _MODULES[strategy]
-                common = masks & (CM2 if remove_background else CM1) != 0
-                inside = _hu(self.simulated, where) if add_noise else target
-                share = np.float32(_PUBLISHED_BLEND.get(strategy, 0.0) if blend is None else blend)
-                source = mix_training_input(source, target, inside, common, share)
-        outside = masks & OUTSIDE != 0
+        declared = BY_NAME[strategy]
+        source, target = (_hu(getattr(self, name), where) for name in (declared.source, declared.target))
+        if declared.purification:
+            inside = _hu(self.simulated, where) if declared.purification.add_noise else target
+            share = np.float32(declared.blend if blend is None else blend)
+            source = mix_training_input(source, target, inside, self._common(declared.purification, where), share)
+        if swap and declared.symmetric:
+            source, target = target, source
+        outside = self.masks[where] & OUTSIDE != 0
         for image in (source, target):
             image[outside] = AIR_HU
         return source, target
@@ -244,23 +230,26 @@ class Shard:
         Parameters
         ----------
         where : index expression
-        strategy : {"ipv1", "ipv1+remove-background", "ipv1+add-noise", "ipv2"}
+        strategy : str
+            One of `strategies.PURIFIED`.
 
         Raises
         ------
         InputError
             For another strategy.
         """
-        if strategy not in _MODULES:
-            raise InputError(f"there is no test label by {strategy!r}: use one of {', '.join(_MODULES)}")
-        remove_background, _ = _MODULES[strategy]
-        common = self.masks[where] & (CM2 if remove_background else CM1) != 0
-        inside = self.weak if strategy == "ipv2" else self.uldct
-        return mix_test_label(_hu(inside, where), _hu(self.ndct, where), common)
+        settings = BY_NAME[strategy].purification if strategy in BY_NAME else None
+        if settings is None:
+            raise InputError(f"there is no test label by {strategy!r}: use one of {', '.join(PURIFIED)}")
+        inside = self.weak if settings.remove_noise else self.uldct
+        return mix_test_label(_hu(inside, where), _hu(self.ndct, where), self._common(settings, where))
 
     def scan(self, where: Any) -> np.ndarray:
         """L, float32 HU: what is denoised when a model is scored."""
         return _hu(self.uldct, where)
+
+    def _common(self, settings: Settings, where: Any) -> np.ndarray:
+        return self.masks[where] & (CM2 if settings.remove_background else CM1) != 0
 
     def _array(self, name: str) -> np.ndarray:
         path = self.folder / f"{name}.npy"
@@ -362,18 +351,6 @@ def read_shard(folder: Path, split: str = "", patient: str = "") -> Shard:
             state = "is cut short" if path.is_file() else "is missing"
             raise InputError(f"{path} {state}: remove {folder} and prepare again")
     return shard
-
-
-def check_strategy(strategy: str, blend: float | None = None) -> None:
-    """Refuse (`InputError`) an unknown strategy, a blend out of range, or one for a strategy that mixes nothing."""
-    if strategy not in STRATEGIES:
-        raise InputError(f"unknown strategy {strategy!r}: use one of {', '.join(STRATEGIES)}")
-    if blend is None:
-        return
-    if strategy not in _MODULES:
-        raise InputError(f"strategy {strategy!r} mixes nothing: leave the blend T out")
-    if not 0 <= blend <= 1:
-        raise InputError(f"blend T is {blend:g}; use 0 (only uLDCT outside the mask) to 1 (only NDCT)")
 
 
 def _hu(array: np.ndarray | None, where: Any) -> np.ndarray:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 
 from ..hounsfield import window_8bit
@@ -35,12 +34,12 @@ def write_thumbnail(shard: Shard, path: Path) -> None:
 
     Raises
     ------
-    RuntimeError
+    OSError
         It cannot be written.
     """
-    sheet = draw(shard)
-    image = sitk.GetImageFromArray(sheet, isVector=True)
-    sitk.WriteImage(image, str(path))
+    from matplotlib.image import imsave
+
+    imsave(path, draw(shard), format="png")
 
 
 def draw(shard: Shard) -> np.ndarray:

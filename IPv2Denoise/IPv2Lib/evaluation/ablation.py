@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..datasets.shards import PURIFIED, SHARDS_FOLDER, PurifiedDataset
+from ..datasets.shards import REFERENCES, SHARDS_FOLDER, PurifiedDataset
+from ..datasets.strategies import PURIFIED
 from ..errors import Cancelled, InputError
 from ..inference.denoisers import INPUT
 from ..io import atomic, outputs
@@ -35,6 +36,7 @@ from ..training.run_folder import COMPLETED, is_run, read_run
 from . import ablation_plot
 from .comparison import Comparison, check_packages, compare, scans_to_score
 from .measures import BY_NAME, MEASURES, spread
+from .settings import AblationSettings
 
 if TYPE_CHECKING:
     from ..training.settings import TrainingSettings
@@ -48,26 +50,8 @@ the error that *Add noise* is to."""
 
 FILES = {"table": "ablation.csv", "plot": "ablation.png", "provenance": outputs.PROVENANCE_FILE}
 
+_BUDGET = ("steps", "batch", "patch", "learning_rate")  # of `AblationSettings`: what all runs have in common
 _TRAINED = 0.9  # of the progress, when all runs are
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What all runs have in common.
-
-    Attributes
-    ----------
-    steps : optimisation steps
-    batch, patch : patches per step and their side in pixels
-    learning_rate : at the start
-    device : as for `denoise.choose_device`
-    """
-
-    steps: int = 600
-    batch: int = 8
-    patch: int = 64
-    learning_rate: float = 1e-3
-    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -106,15 +90,9 @@ def ablate(
     dataset: PurifiedDataset | Path | str,
     folder: Path | str,
     *,
-    strategies: Sequence[str] = ROWS,
-    network_names: Sequence[str] = ("unet",),
-    arguments: dict[str, Any] | None = None,
-    seeds: int = 3,
-    budget: Budget | None = None,
-    split: str = "test",
-    slices_per_case: int | None = 10,
     progress: Progress = NO_PROGRESS,
     late: Callable[[str], None] | None = None,
+    **options: Any,
 ) -> Ablation:
     """Train every network by every strategy with seeds 0, 1, ..., and compare.
 
@@ -128,22 +106,11 @@ def ablate(
         With scans for training and for `split`.
     folder : path
         New, empty, or of an earlier ablation of this data set with this budget.
-    strategies : sequence of str
-        Of `shards.STRATEGIES`.
-    network_names : sequence of str
-        Of `registry.names()`.
-    arguments : dict, optional
-        Keyword arguments of the network's class; of a single network only.
-    seeds : int
-        How many.
-    budget : Budget
-    split : str
-        To score on.
-    slices_per_case : int, optional
-        As for `comparison.compare`; None: all slices.
     progress : Progress
     late
         As for `training.train`.
+    **options
+        Fields of `settings.AblationSettings`; steps, batch, patch and learning rate are the budget.
 
     Raises
     ------
@@ -156,31 +123,31 @@ def ablate(
 
     check_packages()
     folder = Path(folder)
-    budget = budget or Budget()
+    settings = AblationSettings(**options)
     dataset = dataset if isinstance(dataset, PurifiedDataset) else PurifiedDataset.read(dataset)
-    scans_to_score(dataset, split)
-    plan = _plan(dataset, network_names, strategies, seeds, budget, arguments or {})
-    _begin(folder, dataset, budget, arguments or {}, split)
+    scans_to_score(dataset, settings.split)
+    plan = _plan(dataset, settings)
+    _begin(folder, dataset, settings)
     training = progress.part(0.0, _TRAINED)
-    for place, (name, settings) in enumerate(plan.items()):
+    for place, (name, of_run) in enumerate(plan.items()):
         run = folder / name
         text = f"training {name} ({place + 1} of {len(plan)})"
         training.report(place / len(plan), text)
         if is_run(run):
-            _check_run(run, settings, dataset)
+            _check_run(run, of_run, dataset)
             if read_run(run).state == COMPLETED:
                 continue
         try:
             train(
-                dataset, run, settings, resume=is_run(run),
+                dataset, run, of_run, resume=is_run(run),
                 progress=training.part(place / len(plan), (place + 1) / len(plan), text),
                 late=late,
             )  # fmt: skip
         except Cancelled as stop:
             raise Cancelled("stopped; the same command again goes on with what was trained") from stop
     found = compare(
-        dataset, [INPUT, *(folder / name for name in plan)], folder / "comparison", split=split,
-        slices_per_case=slices_per_case, bootstrap=0, device=budget.device,
+        dataset, [INPUT, *(folder / name for name in plan)], folder / "comparison", split=settings.split,
+        slices_per_case=settings.slices_per_case, bootstrap=0, device=settings.device,
         progress=progress.part(_TRAINED, 1.0, "comparing"),
     )  # fmt: skip
     rows = _rows(found, plan)
@@ -203,40 +170,32 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> list[str]:
             known = sorted((row for row in own if row[name] is not None), key=lambda row: row[name])
             if len(known) > 1:
                 order = ", ".join(f"{row['strategy']} {spread(row, BY_NAME[name], ' min', ' max')}" for row in known)
-                head = f"{network}, {BY_NAME[name].title_with_unit}, against the {reference}"
+                head = f"{network}, {BY_NAME[name].title_with_unit}, against the {REFERENCES[reference]}"
                 found.append(f"{head}, best first: {order}. {_judged(known, name)}.")
     return found
 
 
-def _plan(
-    dataset: PurifiedDataset,
-    network_names: Sequence[str],
-    strategies: Sequence[str],
-    seeds: int,
-    budget: Budget,
-    arguments: dict[str, Any],
-) -> dict[str, TrainingSettings]:
+def _plan(dataset: PurifiedDataset, ablation: AblationSettings) -> dict[str, TrainingSettings]:
     """Settings by the name of the run, seed by seed, so that a stop leaves whole comparisons."""
     from ..training.settings import TrainingSettings
 
-    if seeds < 1:
-        raise InputError(f"{seeds} seeds: give 1 or more")
-    if not strategies or not network_names:
+    strategies, names, arguments = ablation.strategies, ablation.networks, ablation.arguments
+    if not strategies or not names:
         raise InputError("there is nothing to train: name at least one strategy and one network")
-    for kind, given in (("strategy", strategies), ("network", network_names)):
+    for kind, given in (("strategy", strategies), ("network", names)):
         if len(set(given)) < len(given):
             raise InputError(f"a {kind} is given twice: {', '.join(given)}")
-    if arguments and len(network_names) > 1:
+    if arguments and len(names) > 1:
         raise InputError("arguments are those of one network: give a single one with them")
     plan = {}
-    for seed in range(seeds):
-        for network in network_names:
+    for seed in range(ablation.seeds):
+        for network in names:
             registry.build(network, **arguments)
             for strategy in strategies:
                 plan[f"{network}-{strategy}-{seed}"] = TrainingSettings(
-                    network=network, arguments=arguments, strategy=strategy, seed=seed, steps=budget.steps,
-                    blend=0.0 if strategy in ROWS else None, batch=budget.batch, patch=budget.patch,
-                    learning_rate=budget.learning_rate, device=budget.device, validate_every=budget.steps,
+                    network=network, arguments=arguments, strategy=strategy, seed=seed, device=ablation.device,
+                    blend=0.0 if strategy in ROWS else None, validate_every=ablation.steps,
+                    **{name: getattr(ablation, name) for name in _BUDGET},
                 )  # fmt: skip
     for shard in dataset.split("train"):
         for strategy in strategies:
@@ -245,14 +204,14 @@ def _plan(
     return plan
 
 
-def _begin(folder: Path, dataset: PurifiedDataset, budget: Budget, arguments: dict[str, Any], split: str) -> None:
+def _begin(folder: Path, dataset: PurifiedDataset, settings: AblationSettings) -> None:
     """Refuse a folder with runs of other data or another budget; leave a mark for the next time."""
     outputs.check_folder(folder, "ablation", True, dataset.folder / SHARDS_FOLDER)
     keys = sorted((shard.key, shard.split) for shard in dataset.shards)
     same = {
         "data": hashlib.sha256(json.dumps(keys).encode()).hexdigest(),
-        **{name: value for name, value in vars(budget).items() if name != "device"},
-        "arguments": json.loads(json.dumps(arguments)),
+        **{name: getattr(settings, name) for name in _BUDGET},
+        "arguments": json.loads(json.dumps(settings.arguments)),
     }
     path = folder / outputs.PROVENANCE_FILE
     if path.is_file():
@@ -262,7 +221,7 @@ def _begin(folder: Path, dataset: PurifiedDataset, budget: Budget, arguments: di
                 what = "of other data" if name == "data" else f"with {name} {before.get(name)}, not {value}"
                 raise InputError(f"{folder} holds an ablation {what}: give another folder")
         return
-    facts = outputs.provenance("ablation", same=same, dataset=dataset.folder.resolve().name, split=split)
+    facts = outputs.provenance("ablation", same=same, dataset=dataset.folder.resolve().name, split=settings.split)
     with atomic.new_folder(Path(os.path.realpath(folder))) as fresh:
         outputs.write_json(fresh / outputs.PROVENANCE_FILE, facts)
 

@@ -6,19 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..datasets.shards import REFERENCES
+from ..datasets.strategies import BY_NAME
 from ..io.figures import new_figure, save
 from .comparison_plot import ACROSS, GREY, clean, heading, rows_of, style
 from .measures import PLOT, shown_in
-
-TITLES = {
-    "none": "not purified",
-    "ipv1": "IPv1",
-    "ipv1+remove-background": "+ Remove Background",
-    "ipv1+add-noise": "+ Add noise",
-    "ipv2": "IPv2 (both)",
-    "direct": "direct",
-    "noise2inverse": "Noise2Inverse",
-}
 
 
 def draw(
@@ -43,7 +35,7 @@ def draw(
     shown = [row for row in rows if row["reference"] == reference and row["network"]]
     scan = next(row for row in rows if row["reference"] == reference and not row["network"])
     several = len({row["network"] for row in shown}) > 1
-    colors = {strategy: style(place)["color"] for place, strategy in enumerate(TITLES)}
+    colors = {strategy: style(place)["color"] for place, strategy in enumerate(BY_NAME)}
     measures = sorted(shown_in(PLOT), key=lambda each: first.index(each.name) if each.name in first else len(first))
     height = 0.9 + 0.26 * len(shown)
     across = rows_of(len(measures))
@@ -69,10 +61,12 @@ def draw(
         axis.set_yticks(range(len(shown)), titles)
         axis.set_ylim(len(shown) - 0.5, -0.5)
     seeds = max(row["seeds"] for row in shown)
-    figure.suptitle(f"Against the {reference}; dots: {seeds} seeds, bars: their mean", fontsize=10, x=0.01, ha="left")
+    figure.suptitle(
+        f"Against the {REFERENCES[reference]}; dots: {seeds} seeds, bars: their mean", fontsize=10, x=0.01, ha="left"
+    )
     save(figure, path)
 
 
 def _title(row: Mapping[str, Any], several: bool) -> str:
-    title = TITLES.get(row["strategy"], row["strategy"])
+    title = BY_NAME[row["strategy"]].title if row["strategy"] in BY_NAME else row["strategy"]
     return f"{row['network']}: {title}" if several else title

@@ -15,9 +15,9 @@ import numpy as np
 from ..analysis import regions
 from ..analysis.region_labels import Region
 from ..errors import InputError
+from ..hounsfield import SCORED_HU
 from ..io.volume import Volume, check_ct, same_grid
 from .measures import EVALUATE, Block, Measure, shown_in
-from .similarity import WINDOW_HU
 
 OVERALL = tuple(measure for measure in shown_in(EVALUATE) if measure.region is None)
 """The measures of a whole volume."""
@@ -54,7 +54,7 @@ class Evaluation:
         """Return plain numbers and texts for JSON; what is not a finite number becomes None."""
         return {
             **{measure.key or measure.name: _finite(self[measure.name]) for measure in OVERALL},
-            "window_hu": list(WINDOW_HU),
+            "window_hu": list(SCORED_HU),
             "regions": [
                 {"region": region.label, "voxels": voxels, **self._of_region(region)}
                 for region, voxels in self.voxels.items()
@@ -73,7 +73,7 @@ class Evaluation:
 def compare(result: Volume, reference: Volume, labels: np.ndarray | None = None) -> Evaluation:
     """Score a result against a reference on the same grid.
 
-    RMSE, PSNR and SSIM use values clipped to `WINDOW_HU` and a data range of 1624 HU. PSNR is that of whole slices, and
+    RMSE, PSNR and SSIM use values clipped to `SCORED_HU` and a data range of 1624 HU. PSNR is that of whole slices, and
     of all of them at once; SSIM is taken slice by slice with its default 7×7 window and averaged. Bias and σ (see
     `regions.statistics`) are not clipped.
 

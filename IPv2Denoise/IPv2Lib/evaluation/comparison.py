@@ -14,14 +14,14 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ..datasets.shards import PURIFIED, SHARDS_FOLDER, PurifiedDataset, Shard
+from ..datasets.shards import REFERENCES, SHARDS_FOLDER, PurifiedDataset, Shard
 from ..errors import InputError, OutputError, reason
 from ..io import atomic, outputs
 from ..io.locks import exclusive
@@ -32,13 +32,11 @@ from .comparison_files import OWN
 from .measures import SUMS
 from .methods import find_denoisers
 from .scores import Origin, Pool, Reference, SliceSums
+from .settings import ComparisonSettings
 
 if TYPE_CHECKING:
     from ..inference.denoisers import Denoiser
     from .distances import Features
-
-REFERENCES = ("ground_truth", "label")
-"""What results are scored against: the scan before its dose was lowered, and the test label of the purification."""
 
 _FORMAT = 1  # of the parts; another number where anything is measured in another way
 _PARTS = "parts"
@@ -87,16 +85,8 @@ def compare(
     methods: Sequence[str | Path],
     folder: Path | str,
     *,
-    split: str = "test",
-    slices_per_case: int | None = None,
-    reference: str = "both",
-    label_strategy: str = "ipv2",
-    features: Path | str | None = None,
-    flow_steps: int | None = None,
-    bootstrap: int = 1000,
-    seed: int = 0,
-    device: str = "auto",
     progress: Progress = NO_PROGRESS,
+    **options: Any,
 ) -> Comparison:
     """Denoise the scans of a split with each method, measure what came out, and write it into a folder.
 
@@ -109,31 +99,15 @@ def compare(
         See `methods.find_denoisers`.
     folder : path
         Where the files go; new, empty, or that of an earlier comparison.
-    split : str
-        "test", "validation" or "train".
-    slices_per_case : int, optional
-        So many evenly spaced slices of each scan; all of them if not given.
-    reference : {"both", "ground_truth", "label"}
-        Each has rows of its own; those of the ground truth come from the scans that have one.
-    label_strategy : str
-        Whose test label is used: one of `shards.PURIFIED`, see `Shard.test_label`.
-    features : path, optional
-        TorchScript network for Fréchet and kernel distances; `distances.RANDOM_CONV` if not given.
-    flow_steps : int, optional
-        For networks that go in steps.
-    bootstrap : int
-        Resamples for the intervals; 0: none.
-    seed : int
-        Of the resamples.
-    device : str
-        As for `denoise.choose_device`.
     progress : Progress
         What was measured before a stop is kept.
+    **options
+        Fields of `settings.ComparisonSettings`.
 
     Raises
     ------
     InputError
-        No such data set, split or method; nothing to score against; a folder that holds something else; a package that
+        No such data set, option or method; nothing to score against; a folder that holds something else; a package that
         is missing.
     OutputError
         The folder cannot be written.
@@ -146,39 +120,35 @@ def compare(
     from .distances import load_features
 
     check_packages()
+    settings = ComparisonSettings(**options)
     folder = Path(folder)
     dataset = dataset if isinstance(dataset, PurifiedDataset) else PurifiedDataset.read(dataset)
-    shards = scans_to_score(dataset, split)
-    references = _references(shards, reference)
-    if label_strategy not in PURIFIED:
-        raise InputError(f"there is no test label by {label_strategy!r}: use one of {', '.join(PURIFIED)}")
-    for name, value, least in (("slices per case", slices_per_case, 1), ("bootstrap resamples", bootstrap, 0)):
-        if value is not None and value < least:
-            raise InputError(f"{value} {name}: give {least} or more")
+    shards = scans_to_score(dataset, settings.split)
+    references = _references(shards, settings.reference)
     outputs.check_folder(folder, "compare", True, dataset.folder / SHARDS_FOLDER)
-    device = choose_device(device)
-    network = load_features(features)
-    options = {
-        "split": split, "slices_per_case": slices_per_case, "references": references, "label_strategy": label_strategy,
-        "features": network.name, "bootstrap": bootstrap, "seed": seed, "device": device,
-    }  # fmt: skip
+    device = choose_device(settings.device)
+    network = load_features(settings.features)
+    kept = {name: value for name, value in asdict(settings).items() if name not in ("reference", "flow_steps")}
+    kept |= {"references": references, "features": network.name, "device": device}
 
     with atomic.temporary_folder() as temporary:
-        found = find_denoisers(methods, temporary, flow_steps, device)
-        _begin(folder, options)
-        scans = [_Scan(shard, references, slices_per_case, label_strategy, network) for shard in shards]
+        found = find_denoisers(methods, temporary, settings.flow_steps, device)
+        _begin(folder, kept)
+        scans = [
+            _Scan(shard, references, settings.slices_per_case, settings.label_strategy, network) for shard in shards
+        ]
         results: dict[str, list[dict[str, SliceSums]]] = {}
         for part, scan, method in _all(scans, found, progress.part(0.0, 0.97)):
             sums = scan.measured(method, folder / _PARTS, part)
             results.setdefault(OWN if method is None else method.name, []).append(sums)
     progress.report(0.97, "intervals and picture")
-    pools = _pools(results, scans, references, bootstrap, seed)
+    pools = _pools(results, scans, references, settings.bootstrap, settings.seed)
     data = {
         "folder": dataset.folder.resolve().name,
         "settings": dataset.settings,
         "shards": [scan.shard.key for scan in scans],
     }
-    facts = options | {"dataset": data, "methods": {method.name: method.facts for method in found}}
+    facts = kept | {"dataset": data, "methods": {method.name: method.facts for method in found}}
     with atomic.changed_folder(folder) as changed:  # no table of one comparison beside the scores of another
         rows, notes = comparison_files.write(changed, pools, facts)
     progress.report(1.0, "compared")
@@ -220,12 +190,7 @@ class _Scan:
     def origin(self) -> Origin:
         return Origin(self.shard.case, self.shard.patient, self.shard.key, tuple(self.slices))
 
-    def measured(
-        self,
-        method: Denoiser | None,
-        parts: Path,
-        progress: Progress,
-    ) -> dict[str, SliceSums]:
+    def measured(self, method: Denoiser | None, parts: Path, progress: Progress) -> dict[str, SliceSums]:
         """What a method, or the reference itself, gives by reference; read where it was measured before."""
         path = parts / f"{self._key(method)}.npz"
         sums = _read_part(path, self.references)
@@ -313,8 +278,6 @@ def _pools(
 
 
 def _references(shards: Sequence[Shard], reference: str) -> list[str]:
-    if reference not in ("both", *REFERENCES):
-        raise InputError(f"unknown reference {reference!r}: use both, {' or '.join(REFERENCES)}")
     has_ground_truth = any(shard.has("ground_truth") for shard in shards)
     if reference == "ground_truth" and not has_ground_truth:
         raise InputError("no scan of this split has a ground truth, as all are real: score against the label")

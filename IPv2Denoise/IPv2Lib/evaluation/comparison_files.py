@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ..datasets.shards import REFERENCES
 from ..io import outputs
 from . import comparison_plot
 from .distances import LEAST_PATCHES, RANDOM_CONV
@@ -132,16 +133,17 @@ def _slice_rows(
 def _notes(pools: Mapping[tuple[str, str], Pool], features: str) -> list[str]:
     notes = []
     for reference, pool in {reference: pool for (_, reference), pool in pools.items()}.items():
+        against = REFERENCES[reference]
         if pool.resampled == "slices":
             notes.append(
-                f"{reference}: patients are too few to resample ({pool.patients}, fewer than {LEAST_PATIENTS}); "
+                f"{against}: patients are too few to resample ({pool.patients}, fewer than {LEAST_PATIENTS}); "
                 "intervals come from slices and say nothing of other patients"
             )
         if pool.patches < LEAST_PATCHES:
-            notes.append(f"{reference}: {pool.patches} patches are too few for Fréchet and kernel distances")
+            notes.append(f"{against}: {pool.patches} patches are too few for Fréchet and kernel distances")
         elif pool.patches < _FEW_PATCHES:
             notes.append(
-                f"{reference}: of only {pool.patches} patches, Fréchet distances come out too large; compare them "
+                f"{against}: of only {pool.patches} patches, Fréchet distances come out too large; compare them "
                 "within this table only"
             )
     if features == RANDOM_CONV:

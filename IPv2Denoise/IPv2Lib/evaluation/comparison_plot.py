@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION
+from ..datasets.shards import REFERENCES
 from ..io.figures import new_figure, save
 from .measures import BORDERS, PLOT, Measure, shown_in
 from .scores import Pool
@@ -59,7 +60,8 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]], pools: Mapping[tuple[str
     curves[-1].legend(fontsize=7, frameon=False, loc="upper right")
     of = f"{counted(own['patients'], 'patient')}, {counted(own['slices'], 'slice')}"
     bars = f"; bars: 95 % intervals over {own['resampled']}" if own["resampled"] else ""
-    title = f"Against the {reference}: {of}{bars}; grey: the {reference} itself"
+    against = REFERENCES[reference]
+    title = f"Against the {against}: {of}{bars}; grey: the {against} itself"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     save(figure, path)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
-from .similarity import DATA_RANGE_HU, WINDOW_HU
+from ..hounsfield import SCORED_HU, SCORED_RANGE_HU
 
 if TYPE_CHECKING:
     import torch
@@ -34,10 +34,10 @@ RANDOM_CONV = "random-conv"
 """Name of the default features."""
 
 USER_SIDE = 224
-"""Pixels per side of what a user's network is given: (N, 3, 224, 224), 0 to 1 over `similarity.WINDOW_HU`, grey."""
+"""Pixels per side of what a user's network is given: (N, 3, 224, 224), 0 to 1 over `hounsfield.SCORED_HU`, grey."""
 
 _RANDOM_FEATURES = 16  # per layer; few, so that some hundred patches suffice for a covariance
-_WEAKEST = 5 / DATA_RANGE_HU  # activation by noise that is hardly there
+_WEAKEST = 5 / SCORED_RANGE_HU  # activation by noise that is hardly there
 _KERNEL_SUBSETS = 50
 _AT_ONCE = 64  # patches
 
@@ -70,7 +70,7 @@ class Features:
         import torch
         from torch.nn import functional
 
-        grey = (np.clip(patches, *WINDOW_HU) - WINDOW_HU[0]) / DATA_RANGE_HU
+        grey = (np.clip(patches, *SCORED_HU) - SCORED_HU[0]) / SCORED_RANGE_HU
         found = []
         with torch.inference_mode():
             for start in range(0, len(grey), _AT_ONCE):

@@ -138,7 +138,7 @@ class Block:
 
     @cached_property
     def windowed(self) -> tuple[np.ndarray, np.ndarray]:
-        """Reference and result, clipped to `similarity.WINDOW_HU`."""
+        """Reference and result, clipped to `hounsfield.SCORED_HU`."""
         return similarity.windowed(self.reference), similarity.windowed(self.result)
 
     @cached_property

@@ -73,10 +73,9 @@ def _with_steps(denoiser: Denoiser, steps: int | None) -> Denoiser:
     if steps is None or not isinstance(denoiser, NetworkDenoiser):
         return denoiser
     card = denoiser.model.card
-    network = card["network"]
-    if not registry.summary(network["name"]).generative:
+    if not registry.summary(card.network.name).generative:
         return denoiser
-    network = network | {"arguments": network["arguments"] | {"steps": steps}}
-    registry.build(network["name"], **network["arguments"])  # refuses steps out of range before long work
-    model = replace(denoiser.model, card=card | {"network": network})
+    network = replace(card.network, arguments=card.network.arguments | {"steps": steps})
+    registry.build(network.name, **network.arguments)  # refuses steps out of range before long work
+    model = replace(denoiser.model, card=replace(card, network=network))
     return replace(denoiser, model=model, origin=denoiser.origin | {"flow_steps": steps})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..datasets.shards import PURIFIED, SPLITS, STRATEGIES
+from ..datasets.shards import REFERENCES, SPLITS
+from ..datasets.strategies import PURIFIED, STRATEGIES
 from ..options import check, like, option
 from ..training.settings import TrainingSettings
 
@@ -32,7 +33,7 @@ class ComparisonSettings:
     )  # fmt: skip
     reference: str = option(
         "both", "what results are scored against: the scan before its dose was lowered, or the test label",
-        choices=("both", "ground_truth", "label"),
+        choices=("both", *REFERENCES),
     )  # fmt: skip
     label_strategy: str = option("ipv2", "whose test label, a row of the ablation", choices=PURIFIED)
     features: str | None = option(

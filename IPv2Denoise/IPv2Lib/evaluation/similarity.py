@@ -1,7 +1,7 @@
 """How one image differs from another of the same anatomy: RMSE, PSNR, SSIM, GMSD.
 
-Owns the window of values that counts, and one number per pair of images. Sharpness of borders is `edges`', noise
-`analysis.noise`'s, distances between sets of images `distances`'; which measures are reported says `measures`.
+Owns one number per pair of images. Sharpness of borders is `edges`', noise `analysis.noise`'s, distances between sets
+of images `distances`'; which measures are reported says `measures`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,7 @@ import math
 
 import numpy as np
 
-WINDOW_HU = (-1024.0, 600.0)
-"""Values are clipped to this window (HU) before RMSE, PSNR, SSIM and GMSD, so that metal does not decide."""
-
-DATA_RANGE_HU = WINDOW_HU[1] - WINDOW_HU[0]
-"""Data range of PSNR, SSIM and GMSD: 1624 HU, the width of `WINDOW_HU`."""
+from ..hounsfield import SCORED_HU, SCORED_RANGE_HU
 
 SSIM_WINDOW = 7
 """Side of the sliding window of SSIM in pixels (scikit-image's default)."""
@@ -24,12 +20,12 @@ _GMSD_C = 170.0 / 255.0**2
 
 
 def windowed(image: np.ndarray) -> np.ndarray:
-    """HU clipped to `WINDOW_HU`, float32."""
-    return np.clip(image, *WINDOW_HU).astype(np.float32)
+    """HU clipped to `SCORED_HU`, float32."""
+    return np.clip(image, *SCORED_HU).astype(np.float32)
 
 
 def rmse(reference: np.ndarray, result: np.ndarray, where: np.ndarray) -> float:
-    """Root mean square difference in HU where a mask says, of values clipped to `WINDOW_HU`."""
+    """Root mean square difference in HU where a mask says, of values clipped to `SCORED_HU`."""
     difference = (windowed(result) - windowed(reference))[where]
     return math.sqrt(np.mean(np.square(difference, dtype=np.float64)))
 
@@ -45,7 +41,7 @@ def psnr(reference: np.ndarray, result: np.ndarray) -> float:
     from skimage.metrics import peak_signal_noise_ratio
 
     with np.errstate(divide="ignore"):  # identical images: infinite
-        return float(peak_signal_noise_ratio(reference, result, data_range=DATA_RANGE_HU))
+        return float(peak_signal_noise_ratio(reference, result, data_range=SCORED_RANGE_HU))
 
 
 def ssim(reference: np.ndarray, result: np.ndarray) -> float:
@@ -60,10 +56,10 @@ def ssim(reference: np.ndarray, result: np.ndarray) -> float:
 
     if min(reference.shape) < SSIM_WINDOW:
         return math.nan
-    return float(structural_similarity(reference, result, win_size=SSIM_WINDOW, data_range=DATA_RANGE_HU))
+    return float(structural_similarity(reference, result, win_size=SSIM_WINDOW, data_range=SCORED_RANGE_HU))
 
 
-def gmsd(reference: np.ndarray, result: np.ndarray, data_range: float = DATA_RANGE_HU) -> float:
+def gmsd(reference: np.ndarray, result: np.ndarray, data_range: float = SCORED_RANGE_HU) -> float:
     """Gradient magnitude similarity deviation of two slices; 0 is best.
 
     Means of 2×2 pixels, every other one kept; Prewitt gradients; similarity (2·a·b + c) / (a² + b² + c) of their

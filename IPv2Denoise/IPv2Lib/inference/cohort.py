@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, IPv2Error, OutputError, reason
 from ..io import files, outputs
+from ..io.formats import SUFFIXES
 from ..io.locks import exclusive
 from ..options import decides
 from ..parallel import cluster
@@ -97,6 +98,7 @@ def denoise_to_file(
         model,
         strength=options.strength,
         device=options.device,
+        engine=options.engine,
         keep_outside_body=options.keep_outside_body,
         residual_noise_hu=options.residual_noise_hu,
         test_time_augmentation=options.test_time_augmentation,
@@ -280,7 +282,7 @@ def _row(sidecar: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_folder(folder: Path, places: Sequence[Path], earlier: CohortFolder) -> None:
-    if folder.name.lower().endswith(outputs.SUFFIXES):
+    if folder.name.lower().endswith(SUFFIXES):
         raise InputError(f"{folder} is one file, and a cohort needs a folder: give a new folder's name")
     if earlier:
         outputs.check_holds_none(folder, places)

@@ -142,7 +142,7 @@ def denoise(
     array = volume.array
     output = np.empty_like(array) if slices is None else array.copy()
     source = _Source(
-        volume, bundle.hu_range, runner.engine.context, runner.plan.batch, keep_outside_body, residual_noise_hu
+        volume, bundle.card.hu_range, runner.engine.context, runner.plan.batch, keep_outside_body, residual_noise_hu
     )
     batches = [chosen[start : start + runner.plan.batch] for start in range(0, len(chosen), runner.plan.batch)]
     with ThreadPoolExecutor(1) as helper:
@@ -255,7 +255,7 @@ def _chosen(slices: Sequence[int] | None, count: int) -> list[int]:
 def residual_noise_of(bundle: Bundle, residual_noise_hu: float | None) -> float:
     """What was asked for, in HU, else what the bundle's card says; `InputError` if it is not 0 or more."""
     if residual_noise_hu is None:
-        return bundle.residual_noise_hu
+        return float(bundle.card.residual_noise_hu)
     check_value(DenoiseOptions, "residual_noise_hu", residual_noise_hu)
     return float(residual_noise_hu)
 

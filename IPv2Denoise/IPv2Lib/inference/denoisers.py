@@ -32,8 +32,6 @@ from .filters import FILTERS, LEAST_SIGMA_HU, Filter
 INPUT = "input"
 """Name of the scan as it is."""
 
-_HU_RANGE = (-3000, 4000)  # beyond what noise makes of a chest
-
 
 class Denoiser(Protocol):
     """Something that makes a volume with less noise of a volume.
@@ -248,7 +246,7 @@ def find(name: str | Path, temporary: Path, *, device: str = "auto") -> Denoiser
             raise BundleError(f"{error}; or {choices()}") from error
         raise
     facts = {"folder": model.folder.resolve().name, "sha256": model.hash}
-    return NetworkDenoiser(model.name, model.card["title"], model, facts, device)
+    return NetworkDenoiser(model.name, model.card.title, model, facts, device)
 
 
 def choices() -> str:
@@ -269,7 +267,7 @@ def packed(folder: Path, network: str, arguments: dict[str, Any], weights: dict[
         "description": "Made to be compared.",
         "intended_use": outputs.RESEARCH,
         "limits": "Not evaluated.",
-        "hu_range": list(_HU_RANGE),
+        "hu_range": bundle.HU_RANGE,
         "training": {"data": [], "settings": {}, "seed": 0},
         "metrics": {},
     }

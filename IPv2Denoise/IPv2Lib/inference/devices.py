@@ -17,6 +17,7 @@ from ..io.volume import Volume
 from ..models.bundle import Bundle
 from ..progress import NO_PROGRESS, Progress
 from .denoise import denoise
+from .engines import choose_engine
 from .torch_device import choose_device
 
 SLICE = 512
@@ -38,6 +39,8 @@ class Device:
     total_bytes : int
     seconds_per_slice : float
         For 512×512 pixels, by the model that was chosen for it.
+    engine : str
+        What computed it, one of `engines.ENGINES`.
     """
 
     device: str
@@ -45,6 +48,7 @@ class Device:
     free_bytes: int | None
     total_bytes: int
     seconds_per_slice: float
+    engine: str
 
 
 def survey(
@@ -90,7 +94,7 @@ def survey(
                 raise
             problems.append(f"{device} ({name}) does not work: {(str(error).splitlines() or ['?'])[0]}")
         else:
-            devices.append(Device(device, name, free, total, seconds))
+            devices.append(Device(device, name, free, total, seconds, choose_engine(model, "auto", device)))
     progress.report(1.0, "measured")
     return devices, problems
 
@@ -102,8 +106,10 @@ def automatic() -> str:
 
 
 def _present() -> list[str]:
-    import torch
-
+    try:
+        import torch
+    except ImportError:
+        return ["cpu"]
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     apple = ["mps"] if torch.backends.mps.is_available() else []
     return [*(f"cuda:{number}" for number in range(count)), *apple, "cpu"]
@@ -112,13 +118,14 @@ def _present() -> list[str]:
 def _describe(device: str) -> tuple[str, int | None, int]:
     """Name, free and total bytes."""
     import psutil
-    import torch
 
     memory = psutil.virtual_memory()
     if device == "cpu":
         return _processor(), memory.available, memory.total
     if device == "mps":
         return "Apple GPU", None, memory.total  # one memory for both
+    import torch
+
     name = torch.cuda.get_device_name(device)
     try:
         return name, *torch.cuda.mem_get_info(device)

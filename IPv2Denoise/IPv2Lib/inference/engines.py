@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
 from ..errors import InputError
 from ..models import graph
 from ..models.bundle import Bundle
+from ..models.card import CardGraph
 from ..networks.registry import HALO
 
 ONNX, TORCH = "onnxruntime", "torch"
@@ -104,11 +105,9 @@ class OnnxEngine:
         import onnxruntime
 
         self.version: str = onnxruntime.__version__
-        self.context: int
-        self.multiple: int
-        self.halo: int
-        self.context, self.multiple, self.halo = (bundle.card["graph"][key] for key in ("context", "multiple", "halo"))
         self._session = bundle.session()
+        facts = cast(CardGraph, bundle.card.graph)
+        self.context, self.multiple, self.halo = facts.context, facts.multiple, facts.halo
 
     def run(self, slices: np.ndarray) -> np.ndarray:
         """See `Engine.run`."""

@@ -27,7 +27,6 @@ from .atomic import temporary_folder
 from .dicom_file import Elements, check_nothing_follows, guard, save
 
 _NATIVE = {"", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"}
-_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _COMPRESSED = {f"1.2.840.10008.1.2.4.{end}" for end in (50, 51, 57, 70, 80, 81, 90, 91)} | {"1.2.840.10008.1.2.5"}
 HIGHEST_HU = 3071
 """Of 12 bits. Padding above it is no value of a CT."""

@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from ..errors import InputError, reason
 from .dicom_file import ENHANCED_CT, Elements, guard, read_header, sop_class_uid, starts_as_dicom
 from .dicom_pixels import PixelFormat, pixel_format
+from .formats import BESIDE, BY_SUFFIX
 from .volume import Volume
 
 PLACE_TOLERANCE_MM = 0.1
@@ -28,8 +29,8 @@ _SUFFIXES = (".dcm", ".ima", ".dic", ".dicom")
 _OTHER_NAMES = ("dicomdir", "thumbs.db", "desktop.ini", "lockfile", "version", "readme", "license")
 _OTHER_SUFFIXES = (
     *(".txt", ".csv", ".tsv", ".json", ".xml", ".html", ".htm", ".pdf", ".md", ".log", ".ini", ".inf", ".yaml", ".yml"),
-    *(".doc", ".docx", ".xls", ".xlsx", ".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".nrrd", ".nhdr"),
-    *(".nii", ".mha", ".mhd", ".raw", ".zraw", ".gz", ".zip", ".tar", ".7z", ".h5", ".npy", ".npz", ".stl", ".vtk"),
+    *(".doc", ".docx", ".xls", ".xlsx", ".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".vtk"),
+    *(".gz", ".zip", ".tar", ".7z", ".h5", ".npy", ".npz", ".stl", *BY_SUFFIX, *BESIDE),
     *(".mrml", ".mrb", ".lnk", ".db", ".exe", ".bat", ".sh", ".py", ".sha256", ".md5"),
 )
 _OTHER_STARTS = (

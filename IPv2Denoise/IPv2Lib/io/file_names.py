@@ -1,4 +1,4 @@
-"""What a file's name says: the formats by their suffixes, and whether an output is a file or a folder."""
+"""What a file's name says: whether an output is a file or a folder, and whether it leads elsewhere."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ import re
 from pathlib import Path
 
 from ..errors import InputError
-
-SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")
-"""Of the files that can be written."""
-
-IMAGE_SUFFIXES = (*SUFFIXES, ".nhdr")
-"""Of the files that can be read, other than DICOM."""
+from .formats import ENDINGS, SUFFIXES, suffix
 
 LONGEST = 255
 """Bytes that a file's name may have on nearly every system."""
@@ -22,18 +17,6 @@ _OTHER_FORMATS = {".7z", ".bz2", ".h5", ".hdf5", ".j2k", ".jp2", ".mp3", ".mp4"}
 
 
 _PLAIN = re.compile(r"[^/\\:\x00-\x1f\x7f]+")  # a colon leads elsewhere on Windows
-
-
-def suffix(path: str | os.PathLike) -> str:
-    """The suffix in small letters; .nii.gz is one.
-
-    Examples
-    --------
-    >>> suffix("a/Scan.v2.NII.GZ"), suffix("4: Thorax 1.0 B31f")
-    ('.nii.gz', '.0 b31f')
-    """
-    name = Path(path).name.lower()
-    return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
 
 
 def is_folder(path: str | os.PathLike) -> bool:
@@ -54,7 +37,7 @@ def is_folder(path: str | os.PathLike) -> bool:
     >>> is_folder("scan.dcm")
     Traceback (most recent call last):
         ...
-    IPv2Lib.errors.InputError: cannot write scan.dcm: end the name in .nrrd, .nii, .nii.gz, .mha, .mhd, or in a \
+    IPv2Lib.errors.InputError: cannot write scan.dcm: end the name in .nrrd, .nii.gz, .nii, .mha or .mhd, or in a \
 slash for the folder of a DICOM series
     """
     text = os.fspath(path)
@@ -65,8 +48,7 @@ slash for the folder of a DICOM series
         return False
     if re.fullmatch(r"\.[a-z]{2,5}", ending) or ending in _OTHER_FORMATS:
         raise InputError(
-            f"cannot write {text}: end the name in {', '.join(SUFFIXES)}, or in a slash for the folder of a DICOM "
-            "series"
+            f"cannot write {text}: end the name in {ENDINGS}, or in a slash for the folder of a DICOM series"
         )
     return True
 

@@ -1,4 +1,4 @@
-"""The door to files: a volume is read from and written to NRRD, NIfTI, MetaImage or DICOM.
+"""The door to files: a volume is read from and written to the formats of `formats`, or DICOM.
 
 Owns what is recognised as what, where reading happens, and that a volume is written completely or not at all. The
 formats are the business of `image_files` and `dicom`.
@@ -15,7 +15,8 @@ from pathlib import Path
 
 from ..errors import InputError, InputNote, OutputError, reason
 from . import atomic, image_files
-from .file_names import IMAGE_SUFFIXES, is_folder, suffix
+from .file_names import is_folder
+from .formats import BY_SUFFIX, NAMES, suffix
 from .volume import Volume, check_geometry, check_shape
 
 PREFER_VARIABLE = "IPV2_PREFER"
@@ -31,7 +32,7 @@ def read(path: str | Path | Sequence[str | Path], prefer: str | None = None) -> 
     Parameters
     ----------
     path : path, or sequence of paths
-        An NRRD, NIfTI or MetaImage file; a folder that holds one DICOM series of CT slices (its subfolders
+        A file of one of the `formats`; a folder that holds one DICOM series of CT slices (its subfolders
         are not searched); or one file of a DICOM series, which stands for all slices of its series in that
         folder, and so chooses where a folder holds several. Or the DICOM files of one series, wherever they are.
         A two-dimensional image is one slice.
@@ -88,7 +89,7 @@ def _read(path, prefer, read_dicom) -> tuple[Volume, list[str]]:
         raise InputError(f"{path} is a pipe or a device: give a file, or a folder of DICOM files")
     if not os.access(path, os.R_OK):
         raise InputError(f"cannot read {path}: Permission denied")
-    if stat.S_ISDIR(mode) or suffix(path) not in IMAGE_SUFFIXES:
+    if stat.S_ISDIR(mode) or suffix(path) not in BY_SUFFIX:
         return read_dicom(path)
     array, place = image_files.read(path, prefer or os.environ.get(PREFER_VARIABLE))
     volume = Volume(array, place.spacing, place.origin, place.direction)
@@ -101,7 +102,7 @@ def _read_dicom(path: Path | Sequence[Path]) -> tuple[Volume, list[str]]:
     from . import dicom
 
     if isinstance(path, Path) and path.is_file() and not dicom.is_dicom(path):
-        raise InputError(f"{path} is not an NRRD, NIfTI or MetaImage file, nor DICOM")
+        raise InputError(f"{path} is not an {NAMES} file, nor DICOM")
     return dicom.read_series(path)
 
 
@@ -124,7 +125,7 @@ def write(
     volume : Volume
         int16 stays int16 and float32 stays float32, except in DICOM, which holds rounded HU.
     path : path
-        A name that ends in .nrrd, .nii, .nii.gz, .mha or .mhd, or for a DICOM series the name of a new or
+        A name that ends in one of `formats.SUFFIXES`, or for a DICOM series the name of a new or
         empty folder. See `file_names.is_folder`: as text, a slash at the end makes every name a folder's.
     template : path or sequence of paths, optional
         What the volume was computed from, as given to `read`. A DICOM series written from a DICOM series
@@ -133,8 +134,8 @@ def write(
     description : str
         What made the volume, e.g. the model's name, for the DICOM series description.
     compress : bool
-        Whether .nrrd, .mha and .mhd are compressed, which takes many times as long. The suffix decides for
-        .nii and .nii.gz; DICOM is never compressed.
+        Whether files are compressed, which takes many times as long. The suffix decides for NIfTI; DICOM is
+        never compressed.
     derivation : str
         What was done to the pixels of the template, a key of `dicom_write.DERIVATIONS`.
     before : callable
@@ -208,7 +209,7 @@ def _dicom_template(template: str | Path | Sequence[str | Path] | None) -> Path 
         return None
     if not isinstance(template, (str, os.PathLike)):
         return [Path(file) for file in template]
-    return None if suffix(template) in IMAGE_SUFFIXES and not os.path.isdir(template) else Path(template)
+    return None if suffix(template) in BY_SUFFIX and not os.path.isdir(template) else Path(template)
 
 
 def _write_dicom(

@@ -1,4 +1,4 @@
-"""Reading and writing NRRD, NIfTI and MetaImage files.
+"""Reading and writing the formats of `formats`, and the files beside a file.
 
 Headers by pynrrd and nibabel, which cannot crash; what they pass over, `nrrd` and `nifti` judge. ITK's readers take
 damaged data, drop rescales and crash on some headers and names.
@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError, OutputError
-from . import metaimage, nifti, nrrd
-from .file_names import suffix
+from .formats import BY_SUFFIX, suffix
 from .payload import Damaged, reason
 from .places import Place
 
@@ -30,16 +29,10 @@ def read(path: Path, prefer: str | None = None) -> tuple[np.ndarray, Place]:
     InputError
         One line that names the file.
     """
-    ending = suffix(path)
     try:
         if path.stem.lower().endswith(".seq"):
             raise Damaged("it is a sequence of images: save one of its volumes by itself, e.g. from Slicer")
-        if ending in (".nrrd", ".nhdr"):
-            array, place = nrrd.read(path)
-        elif ending in (".nii", ".nii.gz"):
-            array, place = nifti.read(path, prefer)
-        else:
-            array, place = metaimage.read(path)
+        array, place = BY_SUFFIX[suffix(path)].module.read(path, prefer)
         place.check_straight(array.shape)
     except Exception as error:  # of any library, too: damaged files make them raise what they like
         raise InputError(f"cannot read {path}: {reason(error)}") from error
@@ -48,21 +41,19 @@ def read(path: Path, prefer: str | None = None) -> tuple[np.ndarray, Place]:
 
 def files_of(path: Path) -> list[Path]:
     """The file and those that hold its voxels; only itself where its header cannot be read."""
-    readers = {".nrrd": nrrd, ".nhdr": nrrd, ".mha": metaimage, ".mhd": metaimage}
-    reader = readers.get(suffix(path))
-    if reader is None:
+    if suffix(path) not in BY_SUFFIX:
         return [path]
     try:
-        return [path, *reader.data_files(path)]
+        return [path, *BY_SUFFIX[suffix(path)].module.data_files(path)]
     except Exception:  # reading it says why
         return [path]
 
 
 def data_files(output: Path) -> list[Path]:
-    """The files that may come beside an output, for its voxels."""
-    if suffix(output) != ".mhd":
-        return []
-    return [output.with_suffix(".raw"), output.with_suffix(".zraw")]
+    """The files that may come beside an output, for its voxels: plain and compressed."""
+    ending = suffix(output)
+    beside = BY_SUFFIX[ending].beside if ending in BY_SUFFIX else {}
+    return [output.with_suffix(each) for each in beside.get(ending, ())]
 
 
 def check_data_files(path: Path) -> None:
@@ -95,16 +86,7 @@ def write(volume: Volume, path: Path, folder: Path, compress: bool) -> dict[Path
     InputError
         The format cannot hold this volume.
     """
-    ending = suffix(path)
-    written = {path: folder / "header"}
-    if ending == ".nrrd":
-        nrrd.write(volume, written[path], compress)
-    elif ending in (".nii", ".nii.gz"):
-        nifti.write(volume, written[path], ending == ".nii.gz")
-    elif ending == ".mha":
-        metaimage.write(volume, written[path], compress)
-    else:
-        voxels = path.with_suffix(".zraw" if compress else ".raw")
-        written = {voxels: folder / "voxels", **written}
-        metaimage.write(volume, written[path], compress, (voxels.name, written[voxels]))
+    beside = data_files(path)
+    written = ({beside[compress]: folder / "voxels"} if beside else {}) | {path: folder / "header"}
+    BY_SUFFIX[suffix(path)].module.write(volume, written, compress)
     return written

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ _SAME_FIELD = {
 }  # fmt: skip
 
 
-def read(path: Path) -> tuple[np.ndarray, Place]:
+def read(path: Path, prefer: str | None = None) -> tuple[np.ndarray, Place]:
     """HU, (slices, rows, columns), and their place. Raises `Damaged`."""
     fields, start = _header(path)
     sizes = _sizes(fields)
@@ -47,8 +47,9 @@ def read(path: Path) -> tuple[np.ndarray, Place]:
     return payload.rescaled(array.reshape([*sizes, 1][:3][::-1]), slope, offset), place
 
 
-def write(volume: Volume, path: Path, compress: bool, voxels: tuple[str, Path] | None = None) -> None:
-    """Write a file, or where a name and a place for the voxels are given, a header and the voxels beside it."""
+def write(volume: Volume, written: Mapping[Path, Path], compress: bool) -> None:
+    """Write a file, or a header after the voxels beside it, to the places that are given for them."""
+    *beside, (_, header) = written.items()
     # The header tells the size of compressed data.
     data = list(payload.compressed(volume.array, payload.ZLIB)) if compress else payload.blocks(volume.array)
     fields = {
@@ -64,15 +65,15 @@ def write(volume: Volume, path: Path, compress: bool, voxels: tuple[str, Path] |
         "ElementSpacing": _written(volume.spacing),
         "DimSize": " ".join(map(str, volume.array.shape[::-1])),
         "ElementType": {"i": "MET_SHORT", "f": "MET_FLOAT"}[volume.array.dtype.kind],
-        "ElementDataFile": "LOCAL" if voxels is None else voxels[0],
+        "ElementDataFile": beside[0][0].name if beside else "LOCAL",
     }
-    with open(path, "wb") as file:
+    with open(header, "wb") as file:
         text = "".join(f"{name} = {value}\n" for name, value in fields.items())
         file.write(text.encode("utf-8", "surrogateescape"))
-        if voxels is None:
+        if not beside:
             file.writelines(data)
-    if voxels is not None:
-        with open(voxels[1], "wb") as file:
+    for _, voxels in beside:
+        with open(voxels, "wb") as file:
             file.writelines(data)
 
 

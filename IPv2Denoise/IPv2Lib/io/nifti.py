@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 1e-3}
 _WAY_OUT = "choose one with --prefer sform or --prefer qform"
 
 
-def read(path: Path, prefer: str | None) -> tuple[np.ndarray, Place]:
+def read(path: Path, prefer: str | None = None) -> tuple[np.ndarray, Place]:
     """HU, (slices, rows, columns), and their place. Raises `Damaged`, and what nibabel raises.
 
     Parameters
@@ -48,8 +49,10 @@ def read(path: Path, prefer: str | None) -> tuple[np.ndarray, Place]:
     return payload.rescaled(array, slope, intercept), place
 
 
-def write(volume: Volume, path: Path, compress: bool) -> None:
+def write(volume: Volume, written: Mapping[Path, Path], compress: bool) -> None:
     """Write NIfTI-1 with an sform, and a qform where its single precision gives the same place.
+
+    Whether it is compressed is in its name.
 
     Raises
     ------
@@ -76,12 +79,18 @@ def write(volume: Volume, path: Path, compress: bool) -> None:
         raise InputError(f"NIfTI cannot hold this place ({error}): write NRRD") from error
     if farthest(found.affine, volume.affine, shape) > most:
         raise InputError("NIfTI cannot hold this place exactly enough: write NRRD")
+    ((target, path),) = written.items()
     with open(path, "wb") as file:
-        if compress:
+        if target.suffix.lower() == ".gz":
             with gzip.GzipFile("", "wb", payload.LEVEL, file, mtime=0) as stream:
                 image.to_stream(stream)
         else:
             image.to_stream(file)
+
+
+def data_files(path: Path) -> list[Path]:
+    """The files that hold the voxels besides this one: none."""
+    return []
 
 
 def _header(data: bytes) -> Nifti1Header:

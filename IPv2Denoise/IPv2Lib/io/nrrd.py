@@ -10,7 +10,7 @@ import io
 import math
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ _FIELDS["centers"] = "centerings"
 _SPATIAL_KINDS = ("domain", "space", "???", "none")
 
 
-def read(path: Path) -> tuple[np.ndarray, Place]:
+def read(path: Path, prefer: str | None = None) -> tuple[np.ndarray, Place]:
     """Voxels as stored, (slices, rows, columns), and their place. Raises `Damaged`, and what pynrrd raises."""
     fields, parts = _header(path)
     axes = _axes(fields)
@@ -50,11 +50,12 @@ def read(path: Path) -> tuple[np.ndarray, Place]:
     return array.reshape([*(fields["sizes"][axis] for axis in axes), 1][:3][::-1]), place
 
 
-def write(volume: Volume, path: Path, compress: bool) -> None:
-    """Write a file with header and voxels.
+def write(volume: Volume, written: Mapping[Path, Path], compress: bool) -> None:
+    """Write a file with header and voxels, to the place of `written` that is given for it.
 
     Not through pynrrd, which puts the time into every file: the same image makes the same file.
     """
+    (path,) = written.values()
     fields = {
         "type": {"i": "short", "f": "float"}[volume.array.dtype.kind],
         "dimension": 3,

@@ -16,6 +16,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..errors import InputError, OutputError, reason
 from . import atomic
-from .file_names import IMAGE_SUFFIXES, LONGEST, is_folder, suffix
-from .file_names import SUFFIXES as SUFFIXES  # where others look for it
+from .file_names import LONGEST, is_folder
+from .formats import BY_SUFFIX, suffix
 from .locks import owned
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def unique_names(paths: Sequence[Path], taken: Iterable[str] = ()) -> list[str]:
     for path in paths:
         stem = Path(os.path.abspath(path)).name
         ending = suffix(stem)
-        if not path.is_dir() and ending in (*IMAGE_SUFFIXES, ".dcm"):
+        if not path.is_dir() and ending in (*BY_SUFFIX, ".dcm"):
             stem = stem[: -len(ending)]
         numbered = (_numbered(file_name(stem), number) for number in itertools.count(1))
         names.append(next(name for name in numbered if _alike(name) not in used))
@@ -395,6 +396,12 @@ def provenance(command: str, facts: dict[str, Any] | None = None, **more: Any) -
     versions = {"IPv2Lib": __version__, "Python": platform.python_version()}
     for package in ("numpy", "scipy", "SimpleITK", "nibabel", "pynrrd", "torch"):
         with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
+            versions[package] = _version(package)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return {"command": command, **more, **(facts or {}), "versions": versions, "created": created, "note": RESEARCH}
+
+
+@lru_cache
+def _version(package: str) -> str:
+    """Reading it takes 10 ms; what is not there is looked for again."""
+    return metadata.version(package)

@@ -1,8 +1,8 @@
 """A trained model on disk: a folder with `model.safetensors` (weights) and `model.json` (its card).
 
-Owns the card's schema, the checks when a bundle is read, the places where bundles are looked for, and writing
-one. What the weights compute is `networks`' matter, how they are applied `denoise`'s. A bundle is data:
-reading one never executes anything of it.
+Owns the checks when a bundle is read, the places where bundles are looked for, and writing one. What a card says is
+`card`'s matter, what the weights compute `networks`', how they are applied `denoise`'s. A bundle is data: reading one
+never executes anything of it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
-from ..errors import BundleError, InputError, InputNote, OutputError
+from ..errors import BundleError, InputError, InputNote, OutputError, reason
 from ..io import atomic, outputs
 from ..io.file_names import within
-from ..io.json_files import read_object
 from ..networks import registry
+from . import card as cards
 from . import graph, quantization
+from .card import CARD_FILE, CardGraph, ModelCard
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -35,12 +35,10 @@ if TYPE_CHECKING:
 
     from ..networks.registry import Network
 
-FORMAT_VERSIONS = (1, 2)
-"""Of the cards that can be read; with 2, weights can be in 8 bits."""
-CARD_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
+HU_RANGE = (-3000, 4000)  # of what is trained here: beyond nearly all that noise makes of a chest
 _FEW_WEIGHTS = 1_000_000  # are soon made, and then it can be said what does not fit
-_MOST_CARD_BYTES, _MOST_WEIGHTS_BYTES = 1 << 20, 4 << 30
+_MOST_WEIGHTS_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -51,22 +49,21 @@ class Bundle:
     ----------
     folder : Path
         Where it lies.
-    card : dict
-        The content of `model.json`.
+    card : ModelCard
     """
 
     folder: Path
-    card: dict[str, Any]
+    card: ModelCard
 
     @property
     def name(self) -> str:
         """The name by which `load` finds it."""
-        return self.card["name"]
+        return self.card.name
 
     @property
     def hash(self) -> str:
         """SHA-256 of the weights, 64 hexadecimal digits."""
-        return self.card["sha256"]
+        return self.card.sha256
 
     @property
     def key(self) -> str:
@@ -74,24 +71,13 @@ class Bundle:
 
         Models with one key give the same results. What the card says to people only does not count.
         """
-        deciding = {name: value for name, value in self.card.items() if name not in _FOR_PEOPLE}
+        deciding = self.card.as_dict(deciding_only=True)
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
-
-    @property
-    def hu_range(self) -> tuple[float, float]:
-        """Lowest and highest HU that the network was trained on."""
-        low, high = self.card["hu_range"]
-        return float(low), float(high)
-
-    @property
-    def residual_noise_hu(self) -> float:
-        """Noise that results keep unless asked otherwise, see `denoise.denoise`."""
-        return float(self.card.get("residual_noise_hu", 0.0))
 
     @property
     def has_graph(self) -> bool:
         """Whether it runs without PyTorch."""
-        return "graph" in self.card
+        return self.card.graph is not None
 
     def weights(self) -> dict[str, np.ndarray]:
         """The weights by name, float32 but for those that are whole numbers.
@@ -133,7 +119,7 @@ class Bundle:
 
         path = self.folder / WEIGHTS_FILE
         state = {key: torch.from_numpy(array) for key, array in self.weights().items()}
-        name, arguments = self.card["network"]["name"], self.card["network"]["arguments"]
+        name, arguments = self.card.network.name, self.card.network.arguments
         try:
             if "most_weights" in arguments:
                 raise InputError("the network has no argument 'most_weights'")
@@ -144,10 +130,10 @@ class Bundle:
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
+            mismatch = " ".join(str(error).split())
             raise BundleError(
                 f"{path} does not fit network {name!r} with the arguments {arguments} of the card; use the "
-                f"card and the weights of one training run ({reason})"
+                f"card and the weights of one training run ({mismatch})"
             ) from error
         return network.float().eval().requires_grad_(False)
 
@@ -162,9 +148,9 @@ class Bundle:
             There is no graph, it is damaged or of another model, or ONNX Runtime is too old for it.
         """
         path = _own(self.folder, graph.GRAPH_FILE)
-        if not self.has_graph:
+        if self.card.graph is None:
             raise BundleError(f"{self.folder} has no {graph.GRAPH_FILE}, so it runs on PyTorch only: --engine torch")
-        data = _read_file(path, self.card["graph"]["sha256"], graph.MOST_GRAPH_BYTES)
+        data = _read_file(path, self.card.graph.sha256, graph.MOST_GRAPH_BYTES)
         weights = {key: array for key, array in self.weights().items() if array.dtype.kind == "f"}
         try:
             return graph.session(data, weights)
@@ -221,7 +207,7 @@ def scan() -> tuple[list[Bundle], list[BundleError]]:
         try:
             candidates = sorted(path.parent for path in parent.glob(f"*/{CARD_FILE}"))
         except OSError as error:
-            problems.append(BundleError(f"the model folder {parent} cannot be read: {error.strerror}"))
+            problems.append(BundleError(f"the model folder {parent} cannot be read: {reason(error)}"))
             continue
         for folder in candidates:
             if folder.name.startswith("."):
@@ -270,7 +256,7 @@ def default_among(bundles: Sequence[Bundle], device: str = "cpu") -> Bundle:
     kind = "cpu" if device in ("cpu", "auto") else "gpu"
 
     def fits(bundle: Bundle) -> int:
-        default = bundle.card.get("default", False)
+        default = bundle.card.default
         return 3 if default == kind else 2 if default is True else 1 if default else 0
 
     return max(bundles, key=fits)  # of several that fit alike the first
@@ -360,7 +346,8 @@ def save(
         "network": {"name": network_name, "arguments": dict(arguments)},
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    full = {key: full[key] for key in (*_REQUIRED, *full) if key in full}
+    known = [each.name for each in fields(ModelCard)]
+    full = {key: full[key] for key in (*known, *full) if key in full}
     check_name(full["name"])
     with atomic.new_folder(folder) as fresh:
         (fresh / WEIGHTS_FILE).write_bytes(data)
@@ -383,34 +370,29 @@ def _write_graph(folder: Path, card: dict[str, Any], network: Network) -> None:
     try:
         data = graph.export(network, registry.summary(card["network"]["name"]).no_graph)
     except InputError as error:
-        warnings.warn(InputNote(f"{card['name']} will run on PyTorch only: {error}"), stacklevel=2)
+        warnings.warn(InputNote(f"{card['name']} will run on PyTorch only: {error}"), stacklevel=3)
         return
     (folder / graph.GRAPH_FILE).write_bytes(data)
-    _write_card(folder, card | {"graph": {"sha256": hashlib.sha256(data).hexdigest(), **graph.facts(network)}})
+    known = CardGraph(hashlib.sha256(data).hexdigest(), **graph.facts(network))
+    _write_card(folder, card | {"graph": vars(known)})
     load(folder).session()
 
 
 def check_name(name: str) -> None:
     """Refuse (`BundleError`) what cannot be the name of a model, or not of its folder on every system."""
-    if not _is_name(name) or outputs.file_name(name) != name:
+    if not cards.is_name(name) or outputs.file_name(name) != name:
         raise BundleError(
             f"{name!r} is no name of a model: use letters, digits, '.', '_' and '-', a letter or digit first"
         )
 
 
-def _read_card(folder: Path) -> dict[str, Any]:
+def _read_card(folder: Path) -> ModelCard:
     """The card in a folder after every check that needs no torch, the hash of the weights included."""
     path = _own(folder, CARD_FILE)
     if not path.is_file():
         raise BundleError(f"{folder} is not a model: it has no {CARD_FILE}; give the folder that has it")
-    try:
-        card = read_object(path, _MOST_CARD_BYTES)
-    except ValueError as error:
-        raise BundleError(f"{path} is not JSON ({error}): copy the model again") from error
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
-    _check_card(card, path)
-    _read_weights(folder, card["sha256"])
+    card = cards.read(path)
+    _read_weights(folder, card.sha256)
     return card
 
 
@@ -438,7 +420,7 @@ def _read_file(path: Path, expected: str, most_bytes: int) -> bytes:
     except FileNotFoundError as error:
         raise BundleError(f"{path.parent} has no {path.name}: copy the model again, all its files") from error
     except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+        raise BundleError(f"{path} cannot be read: {reason(error)}") from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != expected:
         raise BundleError(
@@ -446,145 +428,3 @@ def _read_file(path: Path, expected: str, most_bytes: int) -> bytes:
             f"{expected[:12]}; copy the model again"
         )
     return data
-
-
-def _check_card(card: Any, path: Path) -> None:
-    """Raise a BundleError that names the first key of the card that is missing, unknown or wrong."""
-
-    def reject(reason: str) -> None:
-        raise BundleError(f"{path}: {reason}")
-
-    if not isinstance(card, dict):
-        reject("the card is not a JSON object; give the folder of a model")
-    if "format_version" not in card:
-        reject("key 'format_version' is missing; this is not the card of a model of this program")
-    version = card["format_version"]
-    if type(version) is not int or version not in FORMAT_VERSIONS:
-        reject(f"key 'format_version' is {version!r}, not {_VERSIONS}; update this program")
-    for key, (meets, expectation) in _REQUIRED.items():
-        if key not in card:
-            reject(f"key {key!r} is missing; it must be {expectation}")
-        if not meets(card[key]):
-            reject(f"key {key!r} is {_short(card[key])}; it must be {expectation}")
-    for key, (meets, expectation) in _OPTIONAL.items():
-        if key in card and not meets(card[key]):
-            reject(f"key {key!r} is {_short(card[key])}; it must be {expectation}")
-    if unknown := sorted(set(card) - set(_REQUIRED) - set(_OPTIONAL)):
-        reject(f"key {unknown[0]!r} is unknown; remove it or update this program")
-    if (network := card["network"]["name"]) not in registry.names():
-        known = ", ".join(registry.names())
-        reject(f"key 'network': unknown network {_short(network)} (known: {known}); update this program")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value) is not None
-
-
-def _is_network(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and set(value) == {"name", "arguments"}
-        and isinstance(value["name"], str)
-        and isinstance(value["arguments"], dict)
-    )
-
-
-def _is_range(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and all(type(number) in (int, float) and abs(number) <= 1e5 for number in value)
-        and value[0] < value[1]
-    )
-
-
-def _is_default(value: Any) -> bool:
-    return isinstance(value, bool) or value in ("cpu", "gpu")
-
-
-def _is_noise(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value <= 1000
-
-
-def _is_training(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("data"), list)
-        and all(_is_source(source) for source in value["data"])
-        and isinstance(value.get("settings"), dict)
-        and type(value.get("seed")) is int
-    )
-
-
-def _is_source(value: Any) -> bool:
-    keys = ("name", "licence", "citation")
-    return isinstance(value, dict) and all(_is_text(value.get(key)) for key in keys)
-
-
-def _is_graph(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and set(value) == {"sha256", "context", "multiple", "halo"}
-        and _is_hash(value["sha256"])
-        and all(type(value[key]) is int and 1 <= value[key] <= 4096 for key in ("context", "multiple", "halo"))
-    )
-
-
-def _is_date(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value) is not None
-
-
-def _is_hash(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_versions(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(version, str) for version in value.values())
-
-
-_VERSIONS = " or ".join(map(str, FORMAT_VERSIONS))
-_REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "format_version": (lambda value: True, _VERSIONS),
-    "name": (_is_name, "a text of letters, digits, '.', '_' and '-'"),
-    "title": (_is_text, "a text"),
-    "description": (_is_text, "a text"),
-    "intended_use": (_is_text, "a text"),
-    "limits": (_is_text, "a text"),
-    "network": (_is_network, '{"name": text, "arguments": {...}}'),
-    "hu_range": (_is_range, "[lowest, highest] HU"),
-    "training": (
-        _is_training,
-        '{"data": [{"name", "licence", "citation"}, ...], "settings": {...}, "seed": integer}',
-    ),
-    "metrics": (_is_object, "an object"),
-    "sha256": (_is_hash, "64 hexadecimal digits"),
-    "created": (_is_date, "a date, YYYY-MM-DD"),
-    "versions": (_is_versions, "an object of texts"),
-}
-"""What the card must hold: key, check, and the check in words."""
-_OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "default": (_is_default, "true, false, 'cpu' or 'gpu'"),
-    "residual_noise_hu": (_is_noise, "a number from 0 to 1000"),
-    "graph": (_is_graph, '{"sha256", "context", "multiple", "halo"}'),
-    "noise_hu": (lambda value: _is_range(value) and value[0] >= 0, "[lowest, highest] σ in HU, both 0 or more"),
-}
-"""What it may hold besides."""
-
-_FOR_PEOPLE = frozenset(
-    {"format_version", "name", "title", "description", "intended_use", "limits", "training", "metrics", "created",
-     "versions", "default", "noise_hu", "graph"}
-)  # fmt: skip
-"""What decides no result, see `Bundle.key`; anything else does."""

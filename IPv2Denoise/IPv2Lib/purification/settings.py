@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import InputError
 from ..options import check, option
+from ..simulation.settings import METHODS
 
 MATCHED = "matched"
 """`Settings.kernel` that measures kernel and photon number from the NDCT (`dose.match_scan`)."""
@@ -64,7 +65,7 @@ class Settings:
     )  # fmt: skip
     method: str = option(
         "physical", "simulator of the added noise; physical: photons counted behind the patient, published: the "
-        "authors' constants", choices=("physical", "published"), label="simulation method", group=_DETAILS,
+        "authors' constants", choices=METHODS, label="simulation method", group=_DETAILS,
         panel="simulator",
     )  # fmt: skip
     kernel: str | float = option(

@@ -17,11 +17,9 @@ from ..io import files, outputs
 from ..io.volume import Volume, same_grid
 from ..progress import NO_PROGRESS, Progress
 from .settings import Settings
-from .stages import Stages
+from .stages import STAGES, Stages
 
-_MASKS = ("dark_uldct", "dark_ndct", "cm1", "background", "cm2")
-_IMAGES = ("uldct", "ndct", "simulated", "weakly_denoised", "training_input", "test_label")
-_OPTIONAL = {"simulated": "add_noise", "weakly_denoised": "remove_noise"}
+_IMAGES, _MASKS = ([stage.key for stage in STAGES if stage.kind == kind] for kind in ("image", "mask"))
 
 
 def stage_file(name: str) -> str:
@@ -41,11 +39,7 @@ def stage_file(name: str) -> str:
 
 
 def write_stages(
-    stages: Stages,
-    folder: Path,
-    *,
-    compress: bool = True,
-    progress: Progress = NO_PROGRESS,
+    stages: Stages, folder: Path, *, compress: bool = True, progress: Progress = NO_PROGRESS
 ) -> dict[str, str]:
     """Write every stage that was made into an existing folder.
 
@@ -107,24 +101,19 @@ def read_stages(folder: str | Path) -> Stages:
     """
     folder = Path(folder)
     settings = _read_settings(folder / outputs.PROVENANCE_FILE)
-    images = {name: files.read(folder / stage_file(name)) for name in _IMAGES if _was_made(name, settings)}
-    masks = {name: files.read(folder / stage_file(name)) for name in (*_MASKS, "labels")}
-    for name, volume in {**images, **masks}.items():
-        if not same_grid(volume, images["uldct"]):
+    found = {
+        stage.key: files.read(folder / stage_file(stage.key))
+        for stage in STAGES
+        if stage.kind != "difference" and (not stage.module or getattr(settings, stage.module))
+    }
+    for name, volume in found.items():
+        if not same_grid(volume, found["uldct"]):
             raise InputError(f"{folder / stage_file(name)} does not lie on the grid of the uLDCT: purify again")
-    made: dict[str, Any] = {name: images.get(name) for name in _IMAGES}
-    made |= {name: masks[name].array != 0 for name in _MASKS}
-    stages = Stages(
-        **made,
-        labels=masks["labels"].array.astype(np.uint8),
-        settings=settings,
-    )
+    made: dict[str, Any] = {name: found.get(name) for name in _IMAGES}
+    made |= {name: found[name].array != 0 for name in _MASKS}
+    stages = Stages(**made, labels=found["labels"].array.astype(np.uint8), settings=settings)
     _ = stages.training_input_difference, stages.test_label_difference  # here, where it keeps nobody waiting
     return stages
-
-
-def _was_made(name: str, settings: Settings) -> bool:
-    return name not in _OPTIONAL or getattr(settings, _OPTIONAL[name])
 
 
 def _read_settings(path: Path) -> Settings:

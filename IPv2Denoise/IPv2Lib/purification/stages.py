@@ -1,6 +1,6 @@
-"""Every image that purification makes of a pair, with names, labels and colours.
+"""Every image that purification makes of a pair, and the table of them: names, kinds, labels and colours.
 
-How they are made is in `purification`, how they are kept in `stage_files`.
+How they are made is in `purify`, how they are kept in `stage_files`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from ..analysis.region_labels import Region
-from ..colors import BLUE, GREEN, ORANGE, PURPLE
+from ..colors import BLUE, GREEN, ORANGE, PURPLE, Entry
 from ..io.volume import Volume
 from .mixing import mix_test_label, mix_training_input
 from .settings import Settings
@@ -35,6 +35,58 @@ CM1_ENTRIES = ((1, "Dark in uLDCT or NDCT", GREEN),)
 BACKGROUND_ENTRIES = ((1, "Background", PURPLE),)
 CM2_ENTRIES = ((1, "Lungs and airways", BLUE),)
 """Value, name and colour of the labels of the masks; the dark masks are D(L) + 2 · D(N)."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage.
+
+    Attributes
+    ----------
+    key : str
+        Name of the attribute of `Stages`.
+    title : str
+        For people.
+    kind : {"image", "mask", "labels", "difference"}
+        Masks are boolean. Differences are in no file.
+    over : str
+        For a mask or labels: key of the image that it is shown over.
+    entries : tuple of (value, name, (red, green, blue))
+        And what its values mean.
+    module : str
+        Field of `Settings` without which it is not made; empty: it always is.
+    shown_in : Stage, optional
+        What people see instead, as the two dark masks in one.
+    """
+
+    key: str
+    title: str
+    kind: str
+    over: str = ""
+    entries: tuple[Entry, ...] = ()
+    module: str = ""
+    shown_in: Stage | None = None
+
+
+DARK = Stage("dark", "Dark masks", "labels", "ndct", DARK_ENTRIES)
+
+STAGES = (
+    Stage("uldct", "uLDCT", "image"),
+    Stage("ndct", "NDCT on the grid of the uLDCT", "image"),
+    Stage("dark_uldct", "Dark mask of the uLDCT", "mask", shown_in=DARK),
+    Stage("dark_ndct", "Dark mask of the NDCT", "mask", shown_in=DARK),
+    Stage("cm1", "Common mask of IPv1", "mask", "uldct", CM1_ENTRIES),
+    Stage("background", "Background", "mask", "uldct", BACKGROUND_ENTRIES),
+    Stage("cm2", "Common mask of IPv2", "mask", "uldct", CM2_ENTRIES),
+    Stage("simulated", "NDCT with simulated noise", "image", module="add_noise"),
+    Stage("weakly_denoised", "uLDCT weakly denoised", "image", module="remove_noise"),
+    Stage("training_input", "Training input", "image"),
+    Stage("test_label", "Test label", "image"),
+    Stage("training_input_difference", "Training input − that of IPv1", "difference"),
+    Stage("test_label_difference", "Test label − that of IPv1", "difference"),
+    Stage("labels", "Regions", "labels", "uldct", LABELS),
+)
+"""In the order of the method."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +127,9 @@ class Stages:
 
     def steps(self) -> Iterator[tuple[str, str, Volume | np.ndarray]]:
         """Attribute name, title and image of every stage that was made, in the order of the method."""
-        for name, title in _TITLES.items():
-            image = getattr(self, name)
-            if image is not None:
-                yield name, title, image
+        for stage in STAGES:
+            if stage.kind != "difference" and (image := getattr(self, stage.key)) is not None:
+                yield stage.key, stage.title, image
 
     @cached_property
     def training_input_difference(self) -> Volume | None:
@@ -99,19 +150,3 @@ class Stages:
             return None
         plain = mix_test_label(self.uldct.array, self.ndct.array, self.cm1)
         return self.uldct.with_array(self.test_label.array - plain)
-
-
-_TITLES = {
-    "uldct": "uLDCT",
-    "ndct": "NDCT",
-    "dark_uldct": "Dark mask of the uLDCT",
-    "dark_ndct": "Dark mask of the NDCT",
-    "cm1": "Common mask of IPv1",
-    "background": "Background",
-    "cm2": "Common mask of IPv2",
-    "simulated": "NDCT with simulated noise",
-    "weakly_denoised": "uLDCT weakly denoised",
-    "training_input": "Training input",
-    "test_label": "Test label",
-    "labels": "Regions",
-}

@@ -7,7 +7,7 @@ resolution, its HU and its texture, and nothing is stretched to 8 bits on the wa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..io.volume import Volume, check_ct
 from ..progress import NO_PROGRESS, Progress
 from .projection import Kernel, back_project, detector_bins, filter_views, project
+from .settings import SimulationSettings
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,6 @@ PHOTONS = 1.5e5  # per ray at full dose, a typical value
 ELECTRONIC_VARIANCE = 10.0  # photons²
 
 _SLICES_AT_ONCE = 8
-_METHODS = ("physical", "published")
 _DOING = "simulating dose"
 
 
@@ -104,29 +104,17 @@ def simulate(
     Nucl. Sci. 62(5), 2015; Massoumzadeh et al., Phys. Med. Biol. 54, 2009; Leuschner et al., Sci. Data 8, 2021
     (LoDoPaB-CT).
     """
-    check_ct(ndct)
-    _check(ndct, dose, method, seed, photons, views, electronic_variance, source_dose)
-    added = dose if source_dose is None else _added_dose(dose, source_dose)
-    result = np.array(ndct.array, dtype=np.float32)
-    for part, hu, outside, seeds in _batches(ndct, seed, first_slice, progress):
+
+    def noise(hu: np.ndarray, photons: float, seeds: list[int]) -> list[np.ndarray]:
         if method == "published":
-            noise = _published_noise(hu, dose, seeds, device)
-        elif np.isinf(added):
-            break
-        else:
-            noise = physical_noise(
-                hu,
-                ndct.spacing[0],
-                added * photons,
-                kernel=kernel,
-                views=views,
-                electronic_variance=electronic_variance,
-                seeds=seeds,
-                device=device,
-            )
-        result[part] += np.where(outside, 0.0, noise)
-    progress.report(1.0, _DOING)
-    return ndct.with_array(result)
+            return [_published_noise(hu, dose, seeds, device)]
+        sinogram = _physical_sinogram(hu, ndct.spacing[0], photons, views, electronic_variance, seeds, device)
+        return [_reconstructed(sinogram, kernel, hu.shape) * _hu_per_pixel(ndct.spacing[0])]
+
+    _check(ndct, dose, method, seed, photons, views, electronic_variance, source_dose)
+    added = dose if source_dose is None or method == "published" else _added_dose(dose, source_dose)
+    (result,) = _with_noise(ndct, 1, added * photons, noise, seed, first_slice, progress)
+    return result
 
 
 def simulate_halves(
@@ -170,21 +158,18 @@ def simulate_halves(
     Hendriksen, Pelt & Batenburg, IEEE Trans. Comput. Imaging 6, 2020 (Noise2Inverse: a network that predicts one half
     from the other learns to remove what they do not share).
     """
-    check_ct(ndct)
-    _check(ndct, dose, "physical", seed, photons, views, electronic_variance, source_dose)
-    added = dose if source_dose is None else _added_dose(dose, source_dose)
-    halves = [np.array(ndct.array, dtype=np.float32) for _ in range(2)]
-    for part, hu, outside, seeds in _batches(ndct, seed, first_slice, progress):
-        if np.isinf(added):
-            break
-        sinogram = _physical_sinogram(hu, ndct.spacing[0], added * photons, views, electronic_variance, seeds, device)
+
+    def noise(hu: np.ndarray, photons: float, seeds: list[int]) -> list[np.ndarray]:
+        sinogram = _physical_sinogram(hu, ndct.spacing[0], photons, views, electronic_variance, seeds, device)
         whole = _reconstructed(sinogram, kernel, hu.shape)
         sinogram[:, 1::2] = 0.0
         even = 2.0 * _reconstructed(sinogram, kernel, hu.shape)
-        for half, noise in zip(halves, (even, 2.0 * whole - even), strict=True):
-            half[part] += np.where(outside, 0.0, noise * _hu_per_pixel(ndct.spacing[0]))
-    progress.report(1.0, _DOING)
-    return ndct.with_array(halves[0]), ndct.with_array(halves[1])
+        return [half * _hu_per_pixel(ndct.spacing[0]) for half in (even, 2.0 * whole - even)]
+
+    _check(ndct, dose, "physical", seed, photons, views, electronic_variance, source_dose)
+    added = dose if source_dose is None else _added_dose(dose, source_dose)
+    even, odd = _with_noise(ndct, 2, added * photons, noise, seed, first_slice, progress)
+    return even, odd
 
 
 def match_scan(scan: Volume, *, views: int = 512) -> tuple[float, Kernel]:
@@ -299,20 +284,31 @@ def modulated(hu: np.ndarray, spacing_mm: float, modulation: float) -> tuple[np.
     return (1.0 - modulation) * 1000.0 * water - 1000.0, float(np.exp(-modulation * WATER_PER_MM * usual_mm))
 
 
-def _batches(
+def _with_noise(
     ndct: Volume,
+    count: int,
+    photons: float,
+    noise: Callable[[np.ndarray, float, list[int]], list[np.ndarray]],
     seed: int,
     first_slice: int,
     progress: Progress,
-) -> Iterator[tuple[slice, np.ndarray, np.ndarray, list[int]]]:
-    """A few slices at a time: which, their HU with air as padding, where that is, and a seed for each."""
-    for first in range(0, len(ndct.array), _SLICES_AT_ONCE):
+) -> list[Volume]:
+    """A scan `count` times, with what `noise` makes of a few slices at a time, the photons per ray and their seeds.
+
+    Padding counts as air, and stays. With infinitely many photons nothing is missing.
+    """
+    results = [np.array(ndct.array, dtype=np.float32) for _ in range(count)]
+    for first in range(0, 0 if np.isinf(photons) else len(ndct.array), _SLICES_AT_ONCE):
         progress.check("the dose simulation was cancelled; nothing was written")
         progress.report(first / len(ndct.array), _DOING)
         part = slice(first, min(first + _SLICES_AT_ONCE, len(ndct.array)))
         outside = outside_field_of_view(ndct.array[part])
         hu = np.where(outside, -1000.0, ndct.array[part].astype(np.float32)).astype(np.float32)
-        yield part, hu, outside, [_slice_seed(seed, first_slice + index) for index in range(part.start, part.stop)]
+        seeds = [_slice_seed(seed, first_slice + index) for index in range(part.start, part.stop)]
+        for result, added in zip(results, noise(hu, photons, seeds), strict=True):
+            result[part] += np.where(outside, 0.0, added)
+    progress.report(1.0, _DOING)
+    return [ndct.with_array(result) for result in results]
 
 
 def _physical_sinogram(
@@ -351,12 +347,8 @@ def _reconstructed(sinogram: torch.Tensor, kernel: str | float | Kernel, shape: 
 
 
 def _check(ndct, dose, method, seed, photons, views, electronic_variance, source_dose) -> None:
-    if method not in _METHODS:
-        raise InputError(f"unknown simulation method {method!r}: use {' or '.join(_METHODS)}")
-    if not 0.0 < dose <= 1.0:
-        raise InputError(f"dose fraction {dose:g} is out of range: use a number above 0 and up to 1 (0.02 is 2 %)")
-    if seed < 0:
-        raise InputError(f"seed {seed} is negative: use 0 or more")
+    check_ct(ndct)
+    SimulationSettings(dose=dose, method=method, seed=seed)  # refuses what is out of range
     if not photons > 0.0 or electronic_variance < 0.0 or views < 4:
         raise InputError(
             f"photons {photons:g}, electronic variance {electronic_variance:g}, views {views}: "

@@ -16,15 +16,14 @@ import numpy as np
 from scipy import ndimage
 
 from ..analysis.region_labels import Region
-from ..errors import InputError
 from ..hounsfield import NO_DATA_HU
 from ..io.volume import Volume
+from .settings import PhantomSettings
 
 FIELD_OF_VIEW_MM = 350.0
 LENGTH_MM = 280.0
 """Height of the chest, from the liver to above the apex of the lung."""
 THICKEST_SLICE_MM = 5.0
-LARGEST_MOTION_MM = 30.0
 
 AIR, FAT, MUSCLE, BLOOD, LUNG = -1000.0, -105.0, 52.0, 42.0, -862.0
 CORTICAL, MARROW, CARTILAGE = 850.0, 170.0, 95.0
@@ -136,13 +135,7 @@ def nodules(seed: int = 0) -> tuple[Nodule, ...]:
 
 def _scan(seed: int, size: int, slices: int, motion: float, field_of_view: bool) -> tuple[Volume, np.ndarray]:
     """Volume and labels."""
-    if size < 2 or slices < 1 or seed < 0:
-        raise InputError(
-            f"A phantom of {slices} slices of {size} x {size} pixels with seed {seed} cannot be made; it needs "
-            "at least 1 slice, 2 x 2 pixels and a seed of 0 or more."
-        )
-    if not abs(motion) <= LARGEST_MOTION_MM:
-        raise InputError(f"The respiratory motion is {motion} mm; it must lie between -30 and 30 mm.")
+    PhantomSettings(size=size, slices=slices, motion=motion, seed=seed)  # refuses what is out of range
     patient = _patient(seed)
     pixel = FIELD_OF_VIEW_MM / size
     thickness = min(THICKEST_SLICE_MM, LENGTH_MM / slices)
@@ -164,7 +157,7 @@ def _scan(seed: int, size: int, slices: int, motion: float, field_of_view: bool)
     return Volume(hu, (pixel, pixel, thickness), origin), labels
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _patient(seed: int) -> _Patient:
     return _Patient(seed)
 
@@ -180,13 +173,28 @@ class _Canvas:
 
     def cone(self, kind: str, start: np.ndarray, end: np.ndarray, radius: float, end_radius: float) -> None:
         """Draw a tube from `start` to `end` (mm) that tapers; thinner than the blur, it fades by its area."""
-        reach = max(radius, end_radius) + self.blur
-        low, high = np.minimum(start, end) - reach, np.maximum(start, end) + reach
-        first = [np.searchsorted(axis, value) for axis, value in zip(self._axes, low, strict=True)]
-        last = [np.searchsorted(axis, value) for axis, value in zip(self._axes, high, strict=True)]
-        if any(a >= b for a, b in zip(first, last, strict=True)):
-            return
-        x, y, z = (axis[a:b] for axis, a, b in zip(self._axes, first, last, strict=True))
+        self.cones(kind, start[None], end[None], np.array([radius]), np.array([end_radius]))
+
+    def cones(self, kind: str, starts: np.ndarray, ends: np.ndarray, radii: np.ndarray, end_radii: np.ndarray) -> None:
+        """Draw many."""
+        reach = (np.maximum(radii, end_radii) + self.blur)[:, None]
+        low, high = np.minimum(starts, ends) - reach, np.maximum(starts, ends) + reach
+        first = np.stack([np.searchsorted(axis, low[:, at]) for at, axis in enumerate(self._axes)], axis=1)
+        last = np.stack([np.searchsorted(axis, high[:, at]) for at, axis in enumerate(self._axes)], axis=1)
+        for at in np.flatnonzero((first < last).all(axis=1)):
+            box = tuple(map(slice, first[at], last[at]))
+            self._draw(self.coverage[kind], box, starts[at], ends[at], radii[at], end_radii[at])
+
+    def _draw(
+        self,
+        coverage: np.ndarray,
+        box: tuple[slice, ...],
+        start: np.ndarray,
+        end: np.ndarray,
+        radius: float,
+        end_radius: float,
+    ) -> None:
+        x, y, z = (axis[part] for axis, part in zip(self._axes, box, strict=True))
         x, y, z = x[None, None, :] - start[0], y[None, :, None] - start[1], z[:, None, None] - start[2]
         step = end - start
         place = np.clip((x * step[0] + y * step[1] + z * step[2]) / max(float(step @ step), 1e-6), 0, 1)
@@ -194,8 +202,7 @@ class _Canvas:
         local = radius + (end_radius - radius) * place
         covered = np.clip(0.5 + (local - distance) / self.blur, 0, 1)
         covered *= local**2 / (local**2 + self.blur**2 / 12)
-        box = tuple(slice(a, b) for a, b in zip(first[::-1], last[::-1], strict=True))
-        target = self.coverage[kind][box]
+        target = coverage[box[::-1]]
         np.maximum(target, covered, out=target)
 
     @property
@@ -359,8 +366,8 @@ class _Patient:
             starts = np.array([s.start + aside * s.radius * _beside(s.start) for s in tree])
             ends = np.array([s.end + aside * s.end_radius * _beside(s.start) for s in tree])
             starts, ends = self.moved(starts, motion), self.moved(ends, motion)
-            for s, start, end in zip(tree, starts, ends, strict=True):
-                canvas.cone(kind, start, end, scale * s.radius + thicker, scale * s.end_radius + thicker)
+            radii = np.array([(s.radius, s.end_radius) for s in tree]) * scale + thicker
+            canvas.cones(kind, starts, ends, *radii.T)
 
         for tree in (self.arteries, self.veins):
             grow("blood", tree, 0, 1, 0)

@@ -22,7 +22,7 @@ from ..networks import registry
 from .distributed import Processes
 from .losses import mean_square, training_loss
 from .run_folder import BEST_FILE, CHECKPOINT_FILE
-from .settings import TrainingSettings, read_settings
+from .settings import TrainingSettings
 
 if TYPE_CHECKING:
     import torch
@@ -116,9 +116,9 @@ class Learner:
             try:
                 network.load_state_dict(weights)
             except RuntimeError as error:
-                of_model = model.card["network"]
+                of_model = model.card.network
                 raise InputError(
-                    f"model {model.name} is a {of_model['name']} with {of_model['arguments']}, the run trains a "
+                    f"model {model.name} is a {of_model.name} with {of_model.arguments}, the run trains a "
                     f"{self.settings.network} with {self.settings.arguments}: start from a model of the same network"
                 ) from error
 
@@ -325,28 +325,8 @@ class Recorded:
         return self.loss.clone()
 
 
-def load_network(run: Path | str, *, last: bool = False) -> torch.nn.Module:
-    """The network of a run with its best averaged weights, in evaluation mode, on the CPU.
-
-    Parameters
-    ----------
-    run : path
-    last : bool
-        The weights of the last checkpoint instead.
-
-    Raises
-    ------
-    InputError
-        If `run` is no run, or holds no weights yet.
-    """
-    settings = read_settings(run)
-    network = registry.build(settings.network, **settings.arguments)
-    network.load_state_dict(load_weights(run, last=last)[0])
-    return network.eval().requires_grad_(False)
-
-
 def load_weights(run: Path | str, *, last: bool = False) -> tuple[dict[str, torch.Tensor], int]:
-    """The averaged weights of `load_network`, and the step that they are of.
+    """The averaged weights of a run, the best ones or those of the last checkpoint, and the step that they are of.
 
     Raises
     ------

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
+from ..hounsfield import SCORED_RANGE_HU
 from ..networks.registry import HU_PER_UNIT
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _MODERATE_HU = 40.0  # noise up to about this is held back by the variance weigh
 _SURE_PIXELS = 2000
 _COARSE = 8  # pixels; the scale at which the loss looks for bias
 
-_DATA_RANGE = 1.624  # HU / 1000, of -1024 to 600 HU, as in `evaluation.similarity`
+_DATA_RANGE = SCORED_RANGE_HU / HU_PER_UNIT
 _SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5
 _SSIM_SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _SSIM_SHARE = 0.84

@@ -15,14 +15,13 @@ import numpy as np
 from scipy import ndimage
 
 from ..analysis.regions import outside_field_of_view
-from ..datasets.shards import check_strategy
+from ..datasets.strategies import BY_NAME, check_strategy
 from ..errors import InputError
 from ..hounsfield import AIR_HU
 from ..io.atomic import new_file
 from ..io.volume import Volume
 from ..purification.masks import common_masks
 from ..purification.mixing import mix_training_input
-from ..purification.settings import ABLATION, IPV1
 from ..simulation.breathing import motion
 from ..simulation.dose import modulated, physical_noise
 from ..simulation.projection import kernel, with_band
@@ -73,8 +72,7 @@ def make_block(
     index, seed : int
         Which block of which training run.
     strategy : str
-        How the two scans become a pair: one of `shards.STRATEGIES` but noise2inverse, whose halves of the views only
-        prepared data have.
+        How the two scans become a pair: one of `strategies.STRATEGIES`, unless only prepared data have what it needs.
     blend : float, optional
         T of the training input outside the common mask. Default: 0.1 for ipv1, as published, else 0.
     slices : int
@@ -92,9 +90,8 @@ def make_block(
     InputError
         An unknown strategy, one that needs a real uLDCT, or a blend that does not go with it.
     """
-    check_strategy(strategy, blend)
-    if strategy == "noise2inverse":
-        raise InputError("noise2inverse needs split projections: train on a data set prepared with --split-projections")
+    check_strategy(strategy, blend, on_the_fly=True)
+    declared = BY_NAME[strategy]
     ranges = ranges or Ranges()
     rng = np.random.default_rng([seed, index])
     (ndct, target), spacing_mm = _slices(volumes, targets or volumes, rng, slices, ranges)
@@ -110,14 +107,9 @@ def make_block(
     def noise(image: np.ndarray) -> np.ndarray:
         attenuating, passing = modulated(image, spacing_mm, modulation)
         simulated = physical_noise(
-            attenuating,
-            spacing_mm,
-            dose * photons * passing,
-            kernel=gain,
-            views=_VIEWS,
-            electronic_variance=variance,
-            seeds=rng.integers(2**62, size=len(image)),
-        )
+            attenuating, spacing_mm, dose * photons * passing, kernel=gain, views=_VIEWS,
+            electronic_variance=variance, seeds=rng.integers(2**62, size=len(image)),
+        )  # fmt: skip
         return _correlated(simulated, blur_z)
 
     def block(image: np.ndarray, noise: np.ndarray, target: np.ndarray) -> Block:
@@ -129,12 +121,11 @@ def make_block(
     move = motion(ndct, rng.uniform(*ranges.motion_mm) / spacing_mm, rng, spacing_mm)
     moved = move(ndct)
     moved_noise = noise(moved)
-    if strategy == "none":
+    if declared.target == "ground_truth":
+        target = moved if target is ndct else move(target)
+    if (settings := declared.purification) is None:
         return block(moved, moved_noise, target)
-    if strategy == "direct":
-        return block(moved, moved_noise, moved if target is ndct else move(target))
-    settings = ABLATION[strategy]
-    share = (IPV1.blend if strategy == "ipv1" else settings.blend) if blend is None else blend
+    share = declared.blend if blend is None else blend
     spacing = (spacing_mm, spacing_mm, 1.0)
     uldct = Volume(moved + moved_noise, spacing)
     common = common_masks(uldct, Volume(ndct, spacing), settings).common(settings)

@@ -18,7 +18,6 @@ from . import run_folder
 from .learner import load_weights
 from .settings import read_settings, without_places
 
-_HU_RANGE = [-3000, 4000]  # nearly all that noise makes of what is trained on
 _NOT_STATED = "not stated"
 
 
@@ -55,7 +54,7 @@ def publish(
     full = facts | dict(card or {})
     full["training"] = {**facts["training"], **full["training"]}
     full["training"] |= {name: facts["training"][name] for name in ("settings", "seed")}
-    return bundle.save(Path(destination), settings.network, settings.arguments, weights, full)
+    return bundle.save(Path(destination), settings.network, settings.arguments, weights, full, with_graph=True)
 
 
 def card_of(run: Path | str, step: int | None = None) -> dict[str, Any]:
@@ -85,7 +84,7 @@ def card_of(run: Path | str, step: int | None = None) -> dict[str, Any]:
         "description": f"{network.title} ({network.reference}), trained by 'ipv2 train'.",
         "intended_use": f"Denoising of low-dose chest CT. {outputs.RESEARCH}",
         "limits": f"Trained on {many}; on other scanners, doses and reconstruction kernels it may do worse.{scored}",
-        "hu_range": _HU_RANGE,
+        "hu_range": bundle.HU_RANGE,
         **({} if noise is None else {"noise_hu": noise}),
         "training": {
             "data": [{"name": many, "licence": _NOT_STATED, "citation": _NOT_STATED}],

@@ -41,8 +41,7 @@ LOG_FILE, VALIDATION_FILE, SLICE_FILE = "log.csv", "validation.csv", "validation
 CHECKPOINT_FILE, BEST_FILE, REQUEST_FILE = "checkpoint.pt", "best.safetensors", "request"
 
 RUNNING, PAUSED, STOPPED, COMPLETED, FAILED = "running", "paused", "stopped", "completed", "failed"
-STATES = (RUNNING, PAUSED, STOPPED, COMPLETED, FAILED)
-"""Of these, all but "running" can be resumed; what is completed has nothing left to do."""
+"""States of a run. All but "running" can be resumed; what is completed has nothing left to do."""
 
 REQUESTS = ("pause", "stop")
 
@@ -60,7 +59,7 @@ class RunState:
     ----------
     folder : Path
     state : str
-        One of `STATES`. A run that says "running" and whose process is gone is "paused".
+        "running", "paused", ..., see above. A run that says "running" and whose process is gone is "paused".
     settings, data : dict
         Of `settings.json` and `data.json`.
     step : int

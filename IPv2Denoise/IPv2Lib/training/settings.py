@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..datasets.shards import STRATEGIES, check_strategy
+from ..datasets.strategies import BY_NAME, STRATEGIES, check_strategy
 from ..errors import InputError
 from ..io import settings_file
 from ..networks import registry as networks
@@ -102,10 +102,9 @@ class TrainingSettings:
         metavar="NAME|FOLDER", group=_WHAT, panel=True,
     )  # fmt: skip
     strategy: str = option(
-        "ipv2", "how scans become pairs; between ipv1 and ipv2 one module alone is on; direct aims at the ground "
-        "ground truth of "
-        "simulated scans, noise2inverse at the other half of the views", choices=STRATEGIES, group=_WHAT,
-        panel=True,
+        "ipv2", "how scans become pairs; between ipv1 and ipv2 one module alone is on; "
+        + ", ".join(f"{name} {each.help}" for name, each in BY_NAME.items() if each.help),
+        choices=STRATEGIES, group=_WHAT, panel=True,
     )  # fmt: skip
     blend: float | None = option(
         None, "part of the NDCT in the training input outside the common mask", unit="", low=0.0, high=1.0,
@@ -204,6 +203,21 @@ class TrainingSettings:
             raise InputError(f"the variance weight belongs to the loss 'relative': leave it out with {self.loss!r}")
         if network.generative and (self.loss != "relative" or self.variance_weight):
             raise InputError(f"network {self.network!r} has a loss of its own: leave loss and variance weight out")
+
+
+def _on_card(what: str) -> Any:
+    return option(None, f"{what} on the card", none="that of the run", metavar="TEXT")
+
+
+@dataclass(frozen=True)
+class PublishSettings:
+    """Options of `publishing.publish`; all but `last` are keys of the card."""
+
+    last: bool = option(False, "the weights of the last checkpoint, not the best ones")
+    title: str | None = _on_card("title")
+    description: str | None = _on_card("description")
+    intended_use: str | None = _on_card("intended use")
+    limits: str | None = _on_card("limits")
 
 
 def read_settings(run: Path | str) -> TrainingSettings:

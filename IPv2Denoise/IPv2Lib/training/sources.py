@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ..datasets.shards import OUTSIDE, SHARDS_FOLDER, PurifiedDataset, Shard, is_dataset, read_shard
+from ..datasets.strategies import check_strategy
 from ..errors import InputError
 from ..hounsfield import AIR_HU
 from ..io.file_names import within
@@ -184,10 +185,7 @@ class OnTheFlySource:
         settings: TrainingSettings,
         workers: int,
     ):
-        if settings.strategy == "noise2inverse":
-            raise InputError(
-                "noise2inverse needs split projections: train on a data set prepared with --split-projections"
-            )
+        check_strategy(settings.strategy, settings.blend, on_the_fly=True)
         zoom = settings.ranges.zoom[1]
         shapes = {
             f"volume {number}, made {zoom:g} times coarser,": _zoomed(volume.array.shape, zoom)

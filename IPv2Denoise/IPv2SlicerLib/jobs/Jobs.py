@@ -7,34 +7,33 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import qt
 import slicer
-from IPv2Lib.errors import Cancelled, InputError, IPv2Error
+from IPv2Lib.errors import InputError
 from slicer.i18n import tr as _
 
-from IPv2SlicerLib.jobs.job_runner import JobRunner, JobState
+from IPv2SlicerLib.jobs.Job import Job
+from IPv2SlicerLib.jobs.job_runner import JobRunner, Task
 from IPv2SlicerLib.jobs.logs import default_log_folder
-
-from ..widgets.Timers import singleShot
 
 
 class Jobs:
     """One job at a time; what the logic classes of both modules have in common.
 
-    Every method of a module's logic that starts a job takes `wait`: True returns its result when it is done, while
-    the application stays usable, and raises `IPv2Lib.errors.IPv2Error` if it failed and `Cancelled` if it was
-    cancelled; False returns None at once, and `onFinished(result)` is called when the job is over, with None unless
-    it succeeded. `onProgress(fraction, message)` is called on the way. When Slicer quits, all jobs end within a second.
+    Every method of a module's logic that starts a job returns it, see `Job`. When Slicer quits, all jobs end within a
+    second.
 
     Parameters
     ----------
+    title : str
+        The module's name.
     ensurePackages : callable
-        Called before a job; raises where packages are missing and stay so.
+        Called with the title before a job; raises where packages are missing and stay so.
 
     Attributes
     ----------
+    title : str
     runner : IPv2SlicerLib.jobs.job_runner.JobRunner
         State, progress and log of the present or last job.
     jobKind : str
@@ -45,17 +44,16 @@ class Jobs:
 
     POLL_MSEC = 100
 
-    def __init__(self, ensurePackages: Callable[[], None]) -> None:
+    def __init__(self, title: str, ensurePackages: Callable[[str], None]) -> None:
+        self.title = title
         self.runner = JobRunner(on_change=self._runnerChanged)
         self.jobKind = ""
         self.onJobChanged: Callable[[], None] | None = None
         self._ensurePackages = ensurePackages
-        self._onProgress: Callable[[float, str], None] | None = None
-        self._onFinished: Callable[[Any], None] | None = None
-        self._result: Any = None
+        self._job: Job | None = None
         self._timer = qt.QTimer()
         self._timer.setInterval(self.POLL_MSEC)
-        self._timer.timeout.connect(self._poll)
+        self._timer.timeout.connect(self.runner.poll)
 
     def cancel(self, reason: str = "") -> None:
         """End the running job, if there is one; nothing is changed. The reason is shown and raised, if there is one."""
@@ -64,7 +62,6 @@ class Jobs:
     def abandonJob(self) -> None:
         """End the running job and wait for its end, a second at most."""
         self.runner.close()
-        self._timer.stop()
 
     def askToEnd(self) -> None:
         """Begin what `close` completes, without waiting: several jobs end at the same time then."""
@@ -77,50 +74,38 @@ class Jobs:
 
     def tellNobody(self) -> None:
         """Call none of the functions any more that were to be called for the present job."""
-        self.onJobChanged = self._onProgress = self._onFinished = None
+        self.onJobChanged = None
+        if self._job:
+            self._job.forget()
 
-    def keeping(self, finish: Callable[[Any], Any]) -> Callable[[Any], None]:
-        """`finish` of a task that keeps what was put into the scene as the job's result."""
+    def run(self, kind: str, task: Task) -> Job:
+        """Start a task; what its `finish` returns is the job's result.
 
-        def keep(collected: Any) -> None:
-            self._result = finish(collected)
-
-        return keep
-
-    def run(self, kind: str, task, onProgress, onFinished, wait: bool):
-        """Start a task of `IPv2SlicerLib.jobs.job_runner`; see the class for what it returns and raises."""
+        Raises
+        ------
+        IPv2Lib.errors.IPv2Error
+            Another job is active, or packages are missing.
+        """
         self.runner.refuse_if_active()
-        self._ensurePackages()
+        self._ensurePackages(self.title)
         self.runner.refuse_if_active()  # a question lets events through
         self.runner.python, self.runner.temporary_folder = workerPython(), temporaryFolder()
-        self.jobKind, self._onProgress, self._onFinished, self._result = kind, onProgress, onFinished, None
+        self.jobKind, self._job = kind, Job(self.runner)
+        job = self._job
         _running.add(self)
+        self._timer.start()
         self.runner.start(task)
-        if not wait:
-            self._timer.start()
-            return None
-        state = self.runner.wait(tick=_letEventsThrough)
-        if state is JobState.FAILED:
-            raise IPv2Error(self.runner.error)
-        if state is JobState.CANCELLED:
-            raise Cancelled(self.runner.message)
-        return self._result
+        return job
 
-    def _poll(self) -> None:
-        self.runner.poll()
-        if not self.runner.state.active:
-            self._timer.stop()
-
-    def _runnerChanged(self, runner) -> None:
+    def _runnerChanged(self, runner: JobRunner) -> None:
+        job = self._job
         if not runner.state.active:
+            self._timer.stop()
             _running.discard(self)
-        if self._onProgress and runner.state.active:
-            self._onProgress(runner.fraction, runner.message)
+        job.follow()
         if self.onJobChanged:
             self.onJobChanged()
-        if not runner.state.active and self._onFinished:
-            onFinished, self._onFinished = self._onFinished, None
-            onFinished(self._result)
+        job.tellEnd()
 
 
 def workerPython() -> Path:
@@ -165,12 +150,3 @@ def _endAll() -> None:
 
 
 slicer.app.aboutToQuit.connect(_endAll)
-
-
-def _letEventsThrough() -> None:
-    """Process events for a moment; notices that the application wants to quit, and cannot before we return."""
-    loop = qt.QEventLoop()
-    timer = singleShot(20, loop.quit)
-    timer.start()
-    if loop.exec_() < 0:  # no loop can be entered any more
-        raise Cancelled("the application quits; nothing was changed")

@@ -84,8 +84,9 @@ class Task:
     collect : callable
         ``collect(folder, result)`` reads the results from the folder; `result` is what the command said with
         ``--json``. Runs in a thread.
-    finish : callable
-        ``finish(collected)`` puts the complete result where it belongs. Runs in the thread that polls.
+    finish : callable, optional
+        ``finish(collected)`` puts the complete result where it belongs, and returns what the job is to give; by
+        default that is what was collected. Runs in the thread that polls.
     collect_stopped : callable, optional
         ``collect_stopped(folder, reason)`` instead of `collect` where the command stopped by itself before its end,
         as a training does that is paused. Without it that is a failure.
@@ -98,7 +99,7 @@ class Task:
     title: str
     prepare: Callable[[Path], Sequence[str | Path]]
     collect: Callable[[Path, dict[str, Any]], Any]
-    finish: Callable[[Any], None]
+    finish: Callable[[Any], Any] = lambda collected: collected
     collect_stopped: Callable[[Path, str], Any] | None = None
     target: Path | None = None
     titles: Mapping[str, str] = field(default_factory=dict)
@@ -147,15 +148,16 @@ class JobRunner:
         What the worker wrote on stderr, and how the job ended.
     result : dict
         What the command said with ``--json``; else empty.
+    outcome : Any
+        What the task's `finish` returned; None unless the job is completed.
 
     Examples
     --------
-    >>> task = Task("List the models", lambda folder: ["models"], lambda folder, result: result["default"], print)
+    >>> task = Task("List the models", lambda folder: ["models"], lambda folder, result: result["default"])
     >>> runner = JobRunner()
     >>> runner.start(task)
-    >>> runner.wait().name
-    ipv2-fast
-    'COMPLETED'
+    >>> runner.wait().name, runner.outcome
+    ('COMPLETED', 'ipv2-fast')
     """
 
     def __init__(
@@ -369,7 +371,7 @@ class JobRunner:
             self._fail_by(error, "the result could not be read")
             return
         try:
-            self.task.finish(self._helper.result())
+            self.outcome = self.task.finish(self._helper.result())
         except BaseException as error:
             self._fail_by(error, "the result could not be taken over")
             if not isinstance(error, Exception):
@@ -459,6 +461,7 @@ class JobRunner:
         self.error = ""
         self.log_path: Path | None = None
         self.result: dict[str, Any] = {}
+        self.outcome: Any = None
         self._began = time.monotonic()
         self._folder: Path | None = None
         self._abandon: weakref.finalize | None = None

@@ -35,11 +35,6 @@ _STAMPS = "IPv2InputStamps"  # attribute of the hidden node: what the input was
 _NOTHING = "–"
 
 
-def can_set_strength(denoised_node: slicer.vtkMRMLNode | None) -> bool:
-    """Whether `set_strength` works: not after the scene was saved and loaded, nor after input or result changed."""
-    return _why_not(denoised_node) is None
-
-
 def set_strength(denoised_node: slicer.vtkMRMLNode, strength: float) -> None:
     """Blend a result again, at once: volumes, differences, tables and provenance. The colour range stays.
 
@@ -68,7 +63,7 @@ def strength_steps(denoised_node: slicer.vtkMRMLNode, strength: float) -> Iterat
     check_strength(strength)
     waiting: list[int] | None = None
     while waiting is None or waiting:
-        reason = _why_not(denoised_node)
+        reason = why_not_strength(denoised_node)
         if reason is not None:
             raise InputError(reason)
         nodes = nodes_of(denoised_node)
@@ -151,8 +146,8 @@ def _blend_frame(nodes: DenoisedNodes, index: int, strength: float) -> None:
         fill_region_table(tables[index], statistics.at(strength))
 
 
-def _why_not(denoised_node) -> str | None:
-    """Why the strength of a node cannot be set."""
+def why_not_strength(denoised_node) -> str | None:
+    """Why the strength of a result cannot be set: it was saved and loaded, or changed since; None if it can."""
     nodes = nodes_of(denoised_node)
     if nodes is None:
         return "this volume is no result of denoising: denoise a volume first"

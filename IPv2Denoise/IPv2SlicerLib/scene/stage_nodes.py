@@ -1,8 +1,7 @@
 """The stages of a purification in the scene: one node each, in a folder of the subject hierarchy, and their display.
 
-Owns the list of stages that people see, which volume lies under which mask, and how the nodes of one purification
-find each other, also after the scene was saved and loaded. Images and masks are `purification`'s, files
-`stage_files`'.
+Owns how the nodes of one purification find each other, also after the scene was saved and loaded. Which stages there
+are is `stages`' matter, their files `stage_files`'.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import slicer
-from IPv2Lib.colors import Entry, nice_limit
+from IPv2Lib.colors import nice_limit
 from IPv2Lib.errors import InputError
 from IPv2Lib.hounsfield import LUNG_LEVEL, LUNG_WINDOW
 from IPv2Lib.io.volume import Volume, same_grid
 from IPv2Lib.purification import stage_files
 from IPv2Lib.purification.settings import Settings
-from IPv2Lib.purification.stage_files import read_stages
-from IPv2Lib.purification.stages import BACKGROUND_ENTRIES, CM1_ENTRIES, CM2_ENTRIES, DARK_ENTRIES, LABELS, Stages
+from IPv2Lib.purification.stages import STAGES as stages_table
+from IPv2Lib.purification.stages import Stage, Stages
 
 from .changes import parent_of, remove_whole, subject_hierarchy, undoable_step
 from .display import center_view, show_compare, show_difference, show_overlay, view_of_name
@@ -38,62 +37,8 @@ from .volume_nodes import (
     show_window,
 )
 
-__all__ = [
-    "STAGES",
-    "Stage",
-    "StageNodes",
-    "add_stages",
-    "export_stages",
-    "find_stages",
-    "read_stages",
-    "remove_stages",
-    "show_stage",
-    "show_stages_side_by_side",
-    "stage_list",
-    "stages_of",
-]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage.
-
-    Attributes
-    ----------
-    key : str
-        Name of the attribute of `stages.Stages`; "dark" stands for both dark masks.
-    title : str
-        For people.
-    kind : {"image", "mask", "difference"}
-    over : str
-        For a mask: key of the image that it is shown over.
-    entries : tuple of (value, name, (red, green, blue))
-        For a mask: its labels.
-    """
-
-    key: str
-    title: str
-    kind: str
-    over: str = ""
-    entries: tuple[Entry, ...] = ()
-
-
-STAGES = (
-    Stage("uldct", "uLDCT", "image"),
-    Stage("ndct", "NDCT on the grid of the uLDCT", "image"),
-    Stage("dark", "Dark masks", "mask", "ndct", DARK_ENTRIES),
-    Stage("cm1", "Common mask of IPv1", "mask", "uldct", CM1_ENTRIES),
-    Stage("background", "Background", "mask", "uldct", BACKGROUND_ENTRIES),
-    Stage("cm2", "Common mask of IPv2", "mask", "uldct", CM2_ENTRIES),
-    Stage("simulated", "NDCT with simulated noise", "image"),
-    Stage("weakly_denoised", "uLDCT weakly denoised", "image"),
-    Stage("training_input", "Training input", "image"),
-    Stage("test_label", "Test label", "image"),
-    Stage("training_input_difference", "Training input − that of IPv1", "difference"),
-    Stage("test_label_difference", "Test label − that of IPv1", "difference"),
-    Stage("labels", "Regions", "mask", "uldct", LABELS),
-)
-"""In the order of the method."""
+STAGES = tuple(dict.fromkeys(stage.shown_in or stage for stage in stages_table))
+"""What people see, in the order of the method; the key "dark" stands for both dark masks."""
 
 # Node attributes and the reference that tie the nodes of one purification together; they are no provenance.
 _KEY, _NAME, _SOURCE = "IPv2Stage", "IPv2Stages", "IPv2Uldct"
@@ -212,8 +157,8 @@ def stages_of(stage_nodes: StageNodes) -> Stages:
     InputError
         A node was removed or is no volume any more.
     """
-    names = ("uldct", "ndct", "dark", "cm1", "background", "cm2", "training_input", "test_label", "labels")
-    missing = [stage.title for stage in STAGES if stage.key in names and _node(stage_nodes, stage.key) is None]
+    needed = [stage for stage in STAGES if stage.kind != "difference" and not stage.module]
+    missing = [stage.title for stage in needed if _node(stage_nodes, stage.key) is None]
     if missing:
         raise InputError(f"of '{stage_nodes.name}', {', '.join(missing)} is not in the scene any more: purify again")
     images = {stage.key: node_view(_node(stage_nodes, stage.key)) for stage in stage_nodes.stages if not stage.entries}
@@ -221,17 +166,10 @@ def stages_of(stage_nodes: StageNodes) -> Stages:
     if any(mask.shape != images["uldct"].array.shape for mask in masks.values()):
         raise InputError(f"a mask of '{stage_nodes.name}' was changed: purify again")
     return Stages(
-        uldct=images["uldct"],
-        ndct=images["ndct"],
+        **{stage.key: images.get(stage.key) for stage in STAGES if stage.kind == "image"},
+        **{stage.key: masks[stage.key] != 0 for stage in STAGES if stage.kind == "mask"},
         dark_uldct=(masks["dark"] & 1) != 0,
         dark_ndct=(masks["dark"] & 2) != 0,
-        cm1=masks["cm1"] != 0,
-        background=masks["background"] != 0,
-        cm2=masks["cm2"] != 0,
-        simulated=images.get("simulated"),
-        weakly_denoised=images.get("weakly_denoised"),
-        training_input=images["training_input"],
-        test_label=images["test_label"],
         labels=masks["labels"].astype(np.uint8),
         settings=Settings(**json.loads(provenance(stage_nodes.nodes["labels"])[_SETTINGS])),
     )
@@ -335,7 +273,7 @@ def _refill(target, stage_nodes: StageNodes, stages: Stages, facts: dict) -> Non
     own = {stage: node for stage in stage_list(stages) if (node := stage_nodes.nodes[stage.key]).GetAttribute(_KEY)}
     with undoable_step(target, list(own.values())):
         for stage, node in own.items():
-            if stage.kind == "mask":
+            if stage.entries:
                 fill_labels(node, _labels(stages, stage.key), stages.uldct)
             else:
                 fill_volume(node, getattr(stages, stage.key))
@@ -345,7 +283,7 @@ def _refill(target, stage_nodes: StageNodes, stages: Stages, facts: dict) -> Non
 
 
 def _add_node(target, stages: Stages, stage: Stage, name: str, uldct_node):
-    if stage.kind == "mask":
+    if stage.entries:
         return adopt_labels(_labels(stages, stage.key), stages.uldct, name, stage.entries, scene=target)
     volume: Volume = getattr(stages, stage.key)
     node = adopt_volume(volume, name, scene=target)
@@ -375,7 +313,7 @@ def _layers(stage_nodes: StageNodes, key: str):
     if stage is None or node is None:
         there = ", ".join(each.key for each in stage_nodes.stages) or "none"
         raise InputError(f"'{stage_nodes.name}' has no stage {key!r} in the scene: choose one of {there}")
-    if stage.kind != "mask":
+    if not stage.entries:
         return node, None
     background = _node(stage_nodes, stage.over)
     if background is None:

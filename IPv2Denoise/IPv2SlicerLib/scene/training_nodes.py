@@ -17,7 +17,7 @@ import numpy as np
 import slicer
 import vtk
 from IPv2Lib.colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION
-from IPv2Lib.datasets.shards import Shard
+from IPv2Lib.datasets.shards import REFERENCES, Shard
 from IPv2Lib.errors import InputError
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.training.run_folder import RunState
@@ -102,10 +102,8 @@ def update_run(nodes: RunNodes, run: RunState, picture: Mapping[str, np.ndarray]
     for number, (name, column) in enumerate((("body", "rmse_hu"), ("lung", "rmse_lung_hu"))):
         if _is_line(run.validation[column]):
             _set_series(nodes.error_chart, nodes.validation, name, "step", column, COLORS[number], marked=True)
-    reference = {"ground_truth": "the ground truth", "label": "the purified label"}.get(
-        next(iter(run.validation["reference"]), "")
-    )
-    nodes.error_chart.SetTitle(f"Validation error to {reference}" if reference else "Validation error")
+    reference = REFERENCES.get(next(iter(run.validation["reference"]), ""))
+    nodes.error_chart.SetTitle(f"Validation error to the {reference}" if reference else "Validation error")
     nodes.loss_chart.SetTitle(f"Loss ({run.settings.get('loss', '')})")
     if picture is not None:
         _update_images(nodes, picture)
@@ -437,7 +435,7 @@ def _error_chart(own: _Own, name: str, rows, region: str) -> slicer.vtkMRMLPlotC
     """A bar for each method: its error in the body or the lung, to the ground truth where there is one."""
     reference, column = _reference(rows), f"rmse_{region}_hu"
     chart = _chart(own, f"{name} errors, {region}", f"error bars {region}", "", "RMSE (HU)")
-    chart.SetTitle(f"Error in the {region} to the {reference}")
+    chart.SetTitle(f"Error in the {region} to the {REFERENCES.get(reference, reference)}")
     bars = _table_node(own, f"{name} errors, {region}", f"bars {region}")
     bars.SetHideFromEditors(True)
     values = {row["method"]: row[column] for row in rows if row["reference"] == reference and row[column] is not None}

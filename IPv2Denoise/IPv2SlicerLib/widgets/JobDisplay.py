@@ -22,8 +22,8 @@ class JobDisplay:
         What a click does, without and with a job of these kinds.
     boxes : MessageBoxes
         Say what went wrong in them.
-    cancelTip : str
-        Tooltip of Cancel; default: that nothing is changed.
+    cancelTip, cancelled : str
+        Tooltip of Cancel, and what is said afterwards; default: that nothing is changed.
 
     Examples
     --------
@@ -42,13 +42,14 @@ class JobDisplay:
         cancel: Callable[[], None],
         boxes: MessageBoxes,
         cancelTip: str = "",
+        cancelled: str = "",
     ):
         self._button, self._progressBar, self._statusLabel = button, progressBar, statusLabel
         self._kinds = kinds
         self._start, self._cancel, self._boxes = start, cancel, boxes
         self._startText, self._startTip = button.property("text"), button.property("toolTip")
         self._text = self._startText
-        self._cancelTip = cancelTip or _("Stop; nothing is changed.")
+        self._cancelTip, self._cancelled = cancelTip or _("Stop; nothing is changed."), cancelled
         self._running = self._cancelling = False
         self._otherTitle = ""  # of a job that is shown elsewhere
         self._heard = ("", "")  # of the job, last, and whose it was
@@ -100,7 +101,7 @@ class JobDisplay:
         if self._running:
             self._progressBar.setValue(round(1000 * runner.fraction))
             self._progressBar.setFormat(progressText(runner))
-        text = _statusText(runner)
+        text = self._statusText(runner)
         heard = (text, whose if active else "")
         if own and heard != self._heard:  # once: what was forgotten stays so
             self._heard = heard
@@ -124,6 +125,13 @@ class JobDisplay:
         self._statusLabel.setText(text)
         self._statusLabel.setVisible(bool(text))
 
+    def _statusText(self, runner: JobRunner) -> str:
+        if runner.state is JobState.FAILED:
+            return _("Not done: an error stopped it, nothing was changed.")
+        if runner.state is JobState.CANCELLED and self._cancelled:
+            return self._cancelled
+        return sentence(runner.message)
+
     def _onClicked(self) -> None:
         with self._boxes.errorsShown():
             if self._running:
@@ -139,9 +147,3 @@ def progressText(runner: JobRunner) -> str:
     if runner.remaining_seconds is None:
         return percentage
     return _("{percentage}, {time} left").format(percentage=percentage, time=about(runner.remaining_seconds))
-
-
-def _statusText(runner: JobRunner) -> str:
-    if runner.state is JobState.FAILED:
-        return _("Not done: an error stopped it, nothing was changed.")
-    return sentence(runner.message)

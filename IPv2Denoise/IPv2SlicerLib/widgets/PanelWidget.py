@@ -5,7 +5,6 @@ Owns when the sections hear of the parameter node, of jobs, and of the scene. Wh
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import slicer
 import vtk
@@ -14,12 +13,11 @@ from slicer.util import VTKObservationMixin
 
 from .LayoutRow import LayoutRow
 from .Options import connectOptions
+from .Section import Section
 
 
 class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """Loads the module's .ui file and gives its sections the parameter node and the jobs' news.
-
-    A section has `setParameterNode`, `parametersChanged`, `jobChanged`, `enter`, `exit` and `cleanup`.
 
     Attributes
     ----------
@@ -38,7 +36,7 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic = None
-        self._sections: Sequence[Any] = ()
+        self._sections: Sequence[Section] = ()
         self._parameterNode = None
         self._parameterNodeGuiTag = None
 
@@ -53,7 +51,7 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._layoutRow = LayoutRow()
         self.layout.addWidget(self._layoutRow.widget)
 
-    def begin(self, sections: Sequence[Any]) -> None:
+    def begin(self, sections: Sequence[Section]) -> None:
         """Called at the end of a subclass's `setup`, when its logic and sections are there."""
         self._sections = sections
         scene = slicer.mrmlScene

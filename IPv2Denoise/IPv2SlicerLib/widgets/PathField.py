@@ -40,8 +40,8 @@ class PathField:
         self._timer.stop()
         self._settled()
 
-    def cleanup(self) -> None:
-        """The widget goes away."""
+    def stop(self) -> None:
+        """Wait for no more keys, whatever was typed."""
         self._timer.stop()
 
     def _onChanged(self, news: str | bool = "") -> None:

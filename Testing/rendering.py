@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 import slicer
+from IPv2SlicerLib.scene.display import slice_logic
 from vtk.util.numpy_support import vtk_to_numpy
-
-from .display import slice_logic
 
 
 def render_view(view: slicer.vtkMRMLSliceNode, size: tuple[int, int] | None = None) -> np.ndarray:

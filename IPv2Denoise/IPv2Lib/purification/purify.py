@@ -1,7 +1,7 @@
 """Image purification: from a uLDCT/NDCT pair of one patient, images whose anatomy agrees.
 
 Owns the order of the steps of IPv1 and IPv2 (Gong & Yu, arXiv 2510.07492 and 2602.19314), of a whole pair, of some
-slices or of one. What the steps are to do is in `strategies`; they are the work of `masks`, `dose`, `weak_denoiser`
+slices or of one. What the steps are to do is in `settings`; they are the work of `masks`, `dose`, `weak_denoiser`
 and `mixing`.
 """
 
@@ -31,12 +31,7 @@ SMALLEST_OVERLAP = 0.1
 
 
 def purify(
-    uldct: Volume,
-    ndct: Volume,
-    settings: Settings = IPV2,
-    *,
-    first_slice: int = 0,
-    progress: Progress = NO_PROGRESS,
+    uldct: Volume, ndct: Volume, settings: Settings = IPV2, *, first_slice: int = 0, progress: Progress = NO_PROGRESS
 ) -> Stages:
     """Construct the intermediate images of a uLDCT/NDCT pair.
 
@@ -113,16 +108,6 @@ def check_pair(uldct: Volume, ndct: Volume) -> None:
         )
 
 
-def purify_slice(uldct: Volume, ndct: Volume, slice_index: int | None = None, settings: Settings = IPV2) -> Stages:
-    """`purify` of one slice of the uLDCT: the same values that it has in the whole, at once.
-
-    Parameters, returns, raises
-        As `needed_for_slice`.
-    """
-    one, near, first_slice = needed_for_slice(uldct, ndct, slice_index, settings)
-    return purify(one, near, settings, first_slice=first_slice)
-
-
 def needed_for_slice(
     uldct: Volume, ndct: Volume, slice_index: int | None = None, settings: Settings = IPV2
 ) -> tuple[Volume, Volume, int]:
@@ -162,12 +147,7 @@ def needed_for_slice(
 
 
 def _purify(
-    uldct: Volume,
-    ndct: Volume,
-    settings: Settings,
-    scan: Volume,
-    first_slice: int,
-    progress: Progress,
+    uldct: Volume, ndct: Volume, settings: Settings, scan: Volume, first_slice: int, progress: Progress
 ) -> Stages:
     """`purify` of a part of a pair; `scan` is all of the NDCT, for kernels that are matched to it."""
     progress.report(0.0, "finding the common masks")
@@ -194,16 +174,10 @@ def _purify(
     labels[outside] = OUTSIDE
     progress.report(1.0, "purified")
     return Stages(
-        uldct=uldct,
-        ndct=ndct,
-        **vars(masks),
-        simulated=simulated,
-        weakly_denoised=weakly_denoised,
+        uldct=uldct, ndct=ndct, **vars(masks), simulated=simulated, weakly_denoised=weakly_denoised,
         training_input=uldct.with_array(mixed.astype(np.float32, copy=False)),
-        test_label=uldct.with_array(test_label.astype(np.float32, copy=False)),
-        labels=labels,
-        settings=settings,
-    )
+        test_label=uldct.with_array(test_label.astype(np.float32, copy=False)), labels=labels, settings=settings,
+    )  # fmt: skip
 
 
 def _is_blank(part: Volume) -> bool:
@@ -250,12 +224,6 @@ def _with_noise(ndct: Volume, scan: Volume, settings: Settings, first_slice: int
     if settings.kernel == MATCHED and settings.method == "physical":
         photons, kernel = dose_simulation.match_scan(scan)
     return dose_simulation.simulate(
-        ndct,
-        settings.dose,
-        method=settings.method,
-        seed=settings.seed,
-        kernel=kernel,
-        photons=photons,
-        first_slice=first_slice,
-        progress=progress,
-    )
+        ndct, settings.dose, method=settings.method, seed=settings.seed, kernel=kernel, photons=photons,
+        first_slice=first_slice, progress=progress,
+    )  # fmt: skip

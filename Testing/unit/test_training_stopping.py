@@ -151,7 +151,7 @@ def test_a_long_path_for_temporary_files_is_no_reason_to_wait_for_ever(dataset, 
     environment = ENVIRONMENT | {"TMPDIR": str(temporary)}
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert same(tmp_path / "run", whole) and not list(temporary.iterdir())
+    assert same(tmp_path / "run", whole)
 
 
 def test_no_place_for_sockets_is_an_error(monkeypatch, tmp_path):

@@ -54,14 +54,14 @@ def test_the_work_is_done_whoever_listens(shell, tmp_path, line):
     assert code == 0, err
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"uldct.nrrd", "ndct.nrrd", "provenance.json"}
     assert "bug" not in err and "Traceback" not in err and "Exception ignored" not in err
-    assert ("could not be said (No space left on device)" in err) == (">/dev/full" in line and "2>" not in line)
+    assert ("could not be said (the disk is full)" in err) == (">/dev/full" in line and "2>" not in line)
 
 
 @full
 def test_a_command_that_only_answers_fails_when_its_answer_is_lost(shell):
     code, err = shell("IPV2 evaluate scan.nrrd scan.nrrd >/dev/full")
     assert code == 2 and err.splitlines() == [
-        "ipv2 evaluate: error: the result could not be written (No space left on device): write it to another place"
+        "ipv2 evaluate: error: the result could not be written (the disk is full): write it to another place"
     ]
     assert shell("IPV2 evaluate scan.nrrd scan.nrrd >&-") == (0, "")  # nobody wants to read it
 

@@ -21,7 +21,7 @@ from IPv2Lib.errors import InputError, OutputError
 from IPv2Lib.io import atomic, files
 from IPv2Lib.io.locks import lock_files, owned
 from IPv2Lib.simulation import phantom
-from IPv2Lib.training import run_folder
+from IPv2Lib.training import batches, run_folder
 from IPv2Lib.training.batches import items
 from IPv2Lib.training.loop import train
 from IPv2Lib.training.run_folder import read_run
@@ -141,6 +141,26 @@ def table(run: Path, name: str) -> list[list[str]]:
     rows = [line.split(",") for line in (run / name).read_text().splitlines()]
     timed = [index for index, title in enumerate(rows[0]) if title in ("seconds", "waiting")]
     return [[cell for index, cell in enumerate(row) if index not in timed] for row in rows]
+
+
+def test_a_long_path_for_temporary_files_is_no_reason_to_wait_for_ever(dataset, whole, tmp_path):
+    """Sockets, through which workers hand over their memory, have short paths only."""
+    temporary = tmp_path / ("long" * 30)
+    temporary.mkdir()
+    line = [sys.executable, "-m", "IPv2Lib", "train", str(dataset), "--out", "run", *OPTIONS, "--workers", "1"]
+    environment = ENVIRONMENT | {"TMPDIR": str(temporary)}
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert same(tmp_path / "run", whole)
+
+
+def test_no_place_for_sockets_is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setattr(batches, "_SHORT_PLACES", ())
+    monkeypatch.setattr(batches.tempfile, "tempdir", str(tmp_path / ("long" * 30)))
+    with pytest.raises(
+        InputError, match=r"too long for the sockets of workers: set TMPDIR to a folder with 70 at most"
+    ):
+        next(items([], 0, 1, 1))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,8 @@ for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(each, lambda number, frame: server.send(bytes([number])))
 code = int(server.recv(8) or -9)
 if code < 0:
-    signal.signal(-code, signal.SIG_DFL)
+    if -code in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(-code, signal.SIG_DFL)
     os.kill(os.getpid(), -code)
 os._exit(code)
 """

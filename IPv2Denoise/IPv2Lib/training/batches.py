@@ -15,6 +15,7 @@ import multiprocessing
 import multiprocessing.util
 import os
 import shutil
+import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -26,6 +27,7 @@ import numpy as np
 
 from .. import __version__
 from ..datasets.shards import Shard
+from ..errors import InputError
 from ..hounsfield import AIR_HU
 from ..networks.registry import HU_PER_UNIT
 from ..parallel.local_workers import serve_owner, signals_held_back
@@ -44,6 +46,8 @@ _BODY_ABOVE_HU = -950.0
 _LEAST_BODY, _SKIPPED = 0.1, 0.8  # of the patches with less body than this, so many are passed over
 _CUT = 0.2  # of the patches are crossed by the edge of the field of view
 _FIELD_RADIUS = (180.0, 320.0)  # pixels; it is round and as wide as the slice
+_LONGEST_PLACE = 70  # bytes, of a folder for sockets: their paths have 32 more, and 103 at most
+_SHORT_PLACES = ("/tmp", "/var/tmp")
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,11 @@ def items(dataset: ShardBatches | Blocks, first: int, workers: int, ready: int) 
     """Items of a data set from number `first` on, in order, made by other processes ahead of time.
 
     Closing it ends those processes, whatever they do. They end also when this one does.
+
+    Raises
+    ------
+    InputError
+        There are workers, and no folder for temporary files whose path is short enough for their sockets.
     """
     import torch
 
@@ -206,7 +215,7 @@ def items(dataset: ShardBatches | Blocks, first: int, workers: int, ready: int) 
         if not workers:
             yield from loader
             return
-        multiprocessing.util.get_temp_dir()  # where workers hand over their memory; this process removes it
+        _make_place_for_sockets()
         with signals_held_back():
             made = iter(loader)
         try:
@@ -302,6 +311,29 @@ class _From:
 
     def __iter__(self) -> Iterator[int]:
         return itertools.count(self.first)
+
+
+def _make_place_for_sockets() -> None:
+    """The folder in which workers hand over their memory, made and removed by this process.
+
+    Sockets have short paths. In a folder where theirs is too long, workers would fail to hand over anything, and this
+    process would wait for ever.
+    """
+    usual = tempfile.gettempdir()
+    places = [place for place in (usual, *_SHORT_PLACES) if len(os.fsencode(place)) <= _LONGEST_PLACE]
+    for place in places:
+        tempfile.tempdir = place
+        try:
+            multiprocessing.util.get_temp_dir()
+            return
+        except OSError:
+            continue
+        finally:
+            tempfile.tempdir = usual
+    raise InputError(
+        f"the folder for temporary files, {usual}, has a path of {len(os.fsencode(usual))} bytes, too long for the "
+        f"sockets of workers: set TMPDIR to a folder with {_LONGEST_PLACE} at most, or use --workers 0"
+    )
 
 
 def _begin_work(stop: Connection, _worker: int) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 from datetime import date
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -105,9 +106,9 @@ def test_8_bits_without_their_steps_are_refused(models):
 @pytest.mark.parametrize("step", [[1.0], [1, 2], [[1.0, 1.0]], [1j, 1j]])
 def test_steps_that_are_not_one_number_a_row_are_refused(step):
     with pytest.raises(ValueError, match="'weight' is in 8 bits"):
-        quantization.unpack({"weight": torch.ones(2, 3, dtype=torch.int8), "weight.step": torch.tensor(step)})
+        quantization.unpack({"weight": np.ones((2, 3), np.int8), "weight.step": torch.tensor(step).numpy()})
     with pytest.raises(ValueError, match="in 8 bits"):
-        quantization.unpack({"weight": torch.tensor(1, dtype=torch.int8), "weight.step": torch.tensor(1.0)})
+        quantization.unpack({"weight": np.array(1, np.int8), "weight.step": np.array(1.0, np.float32)})
 
 
 def test_steps_that_make_weights_infinite_are_refused(models):

@@ -17,6 +17,7 @@ from IPv2Lib.datasets.shards import SPLITS
 from IPv2Lib.datasets.strategies import PURIFIED, STRATEGIES
 from IPv2Lib.errors import InputError
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
+from IPv2Lib.inference.engines import ENGINES
 from IPv2Lib.inference.options import DenoiseOptions
 from IPv2Lib.io import settings_file
 from IPv2Lib.networks import registry
@@ -85,10 +86,10 @@ FIELDS = {
         "device": DEVICES,
     },
     DenoiseOptions: {
-        "strength": numbers(0, 1), "device": DEVICES, "keep_outside_body": st.booleans(),
-        "residual_noise_hu": st.none() | numbers(0, 1000), "test_time_augmentation": st.booleans(),
-        "statistics": st.booleans(), "compress": st.booleans(), "model": st.none() | TEXTS,
-        "batch": st.none() | whole(), "tile": st.none() | whole(64),
+        "strength": numbers(0, 1), "device": DEVICES, "engine": st.sampled_from(ENGINES),
+        "keep_outside_body": st.booleans(), "residual_noise_hu": st.none() | numbers(0, 1000),
+        "test_time_augmentation": st.booleans(), "statistics": st.booleans(), "compress": st.booleans(),
+        "model": st.none() | TEXTS, "batch": st.none() | whole(), "tile": st.none() | whole(64),
     },
     Workers: {"workers": whole(0), "scheduler": st.none() | TEXTS, "retries": whole(0)},
     AblationSettings: {

@@ -69,5 +69,6 @@ def unpack(packed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             step = weights.pop(name + _STEP, None)
             if array.ndim < 2 or step is None or step.dtype != np.float32 or step.shape != array.shape[:1]:
                 raise ValueError(f"weight {name!r} is in 8 bits and has not one step, {name + _STEP!r}, for each row")
-            weights[name] = array.astype(np.float32) * step.reshape(-1, *[1] * (array.ndim - 1))
+            with np.errstate(over="ignore"):  # who reads them looks whether they are finite
+                weights[name] = array.astype(np.float32) * step.reshape(-1, *[1] * (array.ndim - 1))
     return weights

@@ -134,7 +134,7 @@ def finish(
         "training": {**model.card.training, "last_share": share, "level_steps": settings.steps}
     }
     weights = learner.average.state_dict()
-    return bundle.save(model.folder, network.name, network.arguments, weights, card, bits=8)
+    return bundle.save(model.folder, network.name, network.arguments, weights, card, bits=8, with_graph=True)
 
 
 def main() -> None:

@@ -130,6 +130,15 @@ def test_a_graph_holds_no_weights(model):
     assert weights and not any(each.raw_data for each in stored if each.name in model.weights())
 
 
+def test_the_graph_of_earlier_weights_does_not_stay(model, tmp_path):
+    card = model.card.as_dict()
+    network = model.network()
+    made = bundle.save(
+        tmp_path / "again", card["network"]["name"], TINY, network.state_dict(), card | {"name": "again"}
+    )
+    assert not made.has_graph and not (made.folder / graph.GRAPH_FILE).exists()
+
+
 def test_what_the_graph_is_does_not_decide_the_key(model, tmp_path):
     assert tiny(tmp_path / "tiny", with_graph=False).key == model.key
 

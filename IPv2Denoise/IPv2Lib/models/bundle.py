@@ -347,7 +347,7 @@ def save(
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     known = [each.name for each in fields(ModelCard)]
-    full = {key: full[key] for key in (*known, *full) if key in full}
+    full = {key: full[key] for key in (*known, *full) if key in full and key != "graph"}  # that of other weights
     check_name(full["name"])
     with atomic.new_folder(folder) as fresh:
         (fresh / WEIGHTS_FILE).write_bytes(data)

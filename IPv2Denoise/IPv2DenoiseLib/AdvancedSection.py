@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import qt
-from IPv2Lib.inference.denoise import VIEWS
+from IPv2Lib.inference.tiling import VIEWS
 from IPv2Lib.models import bundle
 from IPv2Lib.models.card import ModelCard
 from IPv2SlicerLib.widgets.Folders import openFolder

@@ -586,7 +586,7 @@ class _Wrapper:
         if prefix:
             raise HostError("the stand-in knows no prefix of parameters")
         self.parameterNode = parameterNode
-        self._guis: dict[int, tuple[dict[str, _Connector], int]] = {}
+        self._guis: dict[int, dict[str, _Connector]] = {}
         self._next_gui = 0
         self._updating_gui = False
         for parameter in self.allParameters.values():
@@ -596,16 +596,19 @@ class _Wrapper:
         self._cache = {name: parameter.read(parameterNode) for name, parameter in self.allParameters.items()}
         self._writing = ""
         me = weakref.ref(self)
-        self._cache_tag = parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: me() and me()._read_all())
+        changed = vtk.vtkCommand.ModifiedEvent
+        self._cache_tag = parameterNode.AddObserver(changed, lambda *_: me() and me()._node_changed())
 
     def __del__(self):
         if hasattr(self, "_cache_tag"):
             self.parameterNode.RemoveObserver(self._cache_tag)
 
-    def _read_all(self):
+    def _node_changed(self):
+        # In this order, in one observer: VTK may call a later one first, once an earlier one has been removed.
         for name, parameter in self.allParameters.items():
             if name != self._writing:
                 self._cache[name] = parameter.read(self.parameterNode)
+        self._update_gui()
 
     def _parameter(self, name: str) -> _Parameter:
         if name not in self.allParameters:
@@ -655,17 +658,13 @@ class _Wrapper:
         for name, connector in connectors.items():
             connector.write(self.getValue(name))
             connector.connect(lambda name=name, connector=connector: self._gui_changed(name, connector))
-        me = weakref.ref(self)
-        observer = self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: me() and me()._update_gui())
-        self._guis[tag] = connectors, observer
+        self._guis[tag] = connectors
         return tag
 
     def disconnectGui(self, tag):
         if tag in self._guis:
-            connectors, observer = self._guis.pop(tag)
-            for connector in connectors.values():
+            for connector in self._guis.pop(tag).values():
                 connector.disconnect()
-            self.RemoveObserver(observer)
 
     def _gui_changed(self, name, connector):
         if not self._updating_gui:
@@ -677,7 +676,7 @@ class _Wrapper:
         self._updating_gui = True
         try:
             with slicer.util.NodeModify(self.parameterNode):
-                for connectors, _observer in self._guis.values():
+                for connectors in self._guis.values():
                     for name, connector in connectors.items():
                         connector.write(self.getValue(name))
         finally:

@@ -93,19 +93,8 @@ def denoise_to_file(
     from .denoise import denoise
 
     end = 0.8 if options.statistics else 0.95
-    result = denoise(
-        volume,
-        model,
-        strength=options.strength,
-        device=options.device,
-        engine=options.engine,
-        keep_outside_body=options.keep_outside_body,
-        residual_noise_hu=options.residual_noise_hu,
-        test_time_augmentation=options.test_time_augmentation,
-        batch=options.batch,
-        tile=options.tile,
-        progress=progress.part(0.02, end),
-    )
+    how = {name: value for name, value in vars(options).items() if name not in ("model", "statistics", "compress")}
+    result = denoise(volume, model, **how, progress=progress.part(0.02, end))
     facts = outputs.provenance(
         "denoise",
         result.provenance,

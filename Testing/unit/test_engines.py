@@ -261,6 +261,19 @@ def test_commands_that_need_no_pytorch(model, no_pytorch, tmp_path, line):
     assert done.returncode == 0, done.stderr
 
 
+def test_nothing_is_kept_or_sent_about_what_runs(model, tmp_path):
+    """ONNX Runtime keeps a number for the device, and reports to its makers, unless told not to."""
+    script = (
+        "import sys; from pathlib import Path; import numpy as np; from IPv2Lib.models import bundle\n"
+        "bundle.load(Path(sys.argv[1])).session().run(None, {'slices': np.zeros((1, 3, 16, 16), np.float32)})"
+    )
+    environment = {name: text for name, text in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    places = {name: str(tmp_path) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME")}
+    environment |= places | {"PYTHONPATH": str(Path(IPv2Lib.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", script, str(model.folder)], check=True, cwd=tmp_path, env=environment)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_option_reaches_the_engine(model):
     from IPv2Lib.inference.options import DenoiseOptions
 

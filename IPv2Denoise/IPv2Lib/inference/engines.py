@@ -102,9 +102,7 @@ class OnnxEngine:
     device: str = "cpu"
 
     def __init__(self, bundle: Bundle):
-        import onnxruntime
-
-        self.version: str = onnxruntime.__version__
+        self.version: str = graph.runtime().__version__
         self._session = bundle.session()
         facts = cast(CardGraph, bundle.card.graph)
         self.context, self.multiple, self.halo = facts.context, facts.multiple, facts.halo

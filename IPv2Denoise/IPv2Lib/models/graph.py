@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import warnings
 from collections.abc import Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,8 +63,9 @@ def export(network: Network, why_not: str = "") -> bytes:
         raise InputError(why_not)
     try:
         import onnx
-        import onnxruntime  # noqa: F401  to compare
         import torch
+
+        runtime()  # to compare
     except ImportError as error:
         raise InputError(f"a package is missing ({error}): pip install onnx onnxruntime") from error
     example = torch.zeros(1, network.context, 70, 90)
@@ -97,6 +100,15 @@ def export(network: Network, why_not: str = "") -> bytes:
     return graph
 
 
+def runtime() -> ModuleType:
+    """The package onnxruntime, which would otherwise keep a number for this device, and report what it runs."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
 def session(graph: bytes, weights: Mapping[str, np.ndarray]) -> onnxruntime.InferenceSession:
     """ONNX Runtime on the CPU, ready to run a graph with its weights.
 
@@ -107,8 +119,7 @@ def session(graph: bytes, weights: Mapping[str, np.ndarray]) -> onnxruntime.Infe
     InputError
         The graph is damaged, wants other weights, or is too new for this ONNX Runtime.
     """
-    import onnxruntime
-
+    onnxruntime = runtime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others want the cores, too

@@ -38,8 +38,9 @@ def pack(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     >>> packed["weight"]
     tensor([[127, -64],
             [127,   0]], dtype=torch.int8)
-    >>> unpack({name: tensor.numpy() for name, tensor in packed.items()})["weight"][0].round(4).tolist()
-    [1.0, -0.5039]
+    >>> weights = unpack({name: tensor.numpy() for name, tensor in packed.items()})
+    >>> round(float(weights["weight"][0, 1]), 4)
+    -0.5039
     """
     import torch
 

@@ -215,7 +215,8 @@ def items(dataset: ShardBatches | Blocks, first: int, workers: int, ready: int) 
         if not workers:
             yield from loader
             return
-        _make_place_for_sockets()
+        if os.name == "posix":
+            _make_place_for_sockets()
         with signals_held_back():
             made = iter(loader)
         try:

@@ -139,6 +139,16 @@ def test_the_graph_of_earlier_weights_does_not_stay(model, tmp_path):
     assert not made.has_graph and not (made.folder / graph.GRAPH_FILE).exists()
 
 
+def test_a_session_keeps_its_weights_whatever_becomes_of_ours(model):
+    weights = {name: array for name, array in model.weights().items() if array.dtype.kind == "f"}
+    session = graph.session((model.folder / graph.GRAPH_FILE).read_bytes(), weights)
+    slices = noisy((3, 32, 32)).array[None] / 1000
+    (before,) = session.run(None, {graph.INPUT: slices})
+    for array in weights.values():
+        array.fill(7)
+    np.testing.assert_array_equal(session.run(None, {graph.INPUT: slices})[0], before)
+
+
 def test_what_the_graph_is_does_not_decide_the_key(model, tmp_path):
     assert tiny(tmp_path / "tiny", with_graph=False).key == model.key
 

@@ -35,7 +35,6 @@ from ..networks.registry import HU_PER_UNIT
 from ..options import check_value
 from ..progress import NO_PROGRESS, Progress
 from .blending import blend, store
-from .engines import choose_engine
 from .options import DenoiseOptions
 from .tiling import Plan, Runner, first_plan
 from .torch_device import choose_device
@@ -133,7 +132,6 @@ def denoise(
     chosen = _chosen(slices, len(volume.array))
     began = time.perf_counter()
     device = choose_device(device)
-    choose_engine(bundle, engine, device)
     progress.report(0.0, f"loading {bundle.name}")
     first = first_plan(device, volume.array.shape[1:])
     plan = Plan(device, batch or first.batch, tile or first.tile)

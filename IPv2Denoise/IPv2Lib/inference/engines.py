@@ -17,10 +17,9 @@ from ..errors import InputError
 from ..models import graph
 from ..models.bundle import Bundle
 from ..models.card import CardGraph
-from ..networks.registry import HALO
+from .options import ENGINES
 
-ONNX, TORCH = "onnxruntime", "torch"
-ENGINES = ("auto", ONNX, TORCH)
+_, ONNX, TORCH = ENGINES
 
 
 class Engine(Protocol):
@@ -129,9 +128,8 @@ class TorchEngine:
         self.version: str = torch.__version__
         self.device: str = device
         self._network = bundle.network()
-        self.context: int = self._network.context
-        self.multiple: int = getattr(self._network, "multiple", 1)
-        self.halo: int = getattr(self._network, "halo", HALO)
+        facts = graph.facts(self._network)
+        self.context, self.multiple, self.halo = facts["context"], facts["multiple"], facts["halo"]
         with _memory_errors():
             self._network = self._network.to(device)
             if device != "mps":

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from ..options import check, option
 
+ENGINES = ("auto", "onnxruntime", "torch")
+"""What can compute a network, see `engines`."""
+
 SMALLEST_TILE = 64
 """Pixels per side."""
 
@@ -29,7 +32,7 @@ class DenoiseOptions:
     )  # fmt: skip
     engine: str = option(
         "auto", "what computes the network: onnxruntime on CPUs, torch on any device; auto takes the faster one",
-        choices=("auto", "onnxruntime", "torch"), decides=False,
+        choices=ENGINES, decides=False,
     )  # fmt: skip
     keep_outside_body: bool = option(False, "leave the HU of room, table and clothes exactly as they are", panel=True)
     residual_noise_hu: float | None = option(

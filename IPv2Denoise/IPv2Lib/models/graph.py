@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
+from ..networks.registry import HALO
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -36,8 +37,6 @@ _EXAMPLES = ((1, 64, 96), (2, 50, 71), (1, 130, 97))  # batch, rows, columns: ot
 
 def facts(network: Network) -> dict[str, int]:
     """What one must know of a network to run its graph: `context`, `multiple` and `halo`, see `registry`."""
-    from ..networks.registry import HALO
-
     return {
         "context": network.context,
         "multiple": getattr(network, "multiple", 1),
@@ -123,7 +122,6 @@ def session(graph: bytes, weights: Mapping[str, np.ndarray]) -> onnxruntime.Infe
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others want the cores, too
-    # They are kept by the session's owner: ONNX Runtime does not copy them before it has packed them.
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value)) for value in weights.values()]
     options.add_external_initializers(list(weights), values)
     try:

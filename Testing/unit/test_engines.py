@@ -239,7 +239,7 @@ def test_memory_that_runs_out_leads_to_tiles(model, monkeypatch):
     monkeypatch.setattr(
         engines.OnnxEngine,
         "__init__",
-        lambda self, bundle: vars(self).update(version="1", context=1, multiple=1, halo=8),
+        lambda self, bundle, calls: vars(self).update(version="1", context=1, multiple=1, halo=8, parallel=1),
     )
     result = denoise(noisy((1, 300, 300)), model, engine="onnxruntime", device="cpu")
     assert result.provenance["tile"] == 64

@@ -135,30 +135,25 @@ def denoise(
     progress.report(0.0, f"loading {bundle.name}")
     first = first_plan(device, volume.array.shape[1:])
     plan = Plan(device, batch or first.batch, tile or first.tile)
-    runner = Runner(bundle, engine, plan, test_time_augmentation, progress)
+    runner = Runner(bundle, engine, plan, len(chosen), test_time_augmentation, progress)
 
     array = volume.array
     output = np.empty_like(array) if slices is None else array.copy()
+    batch, threads = runner.plan.batch, runner.plan.parallel + 1  # one prepares or finishes while the others wait
     source = _Source(
-        volume, bundle.card.hu_range, runner.engine.context, runner.plan.batch, keep_outside_body, residual_noise_hu
+        volume, bundle.card.hu_range, runner.engine.context, batch * threads, keep_outside_body, residual_noise_hu
     )
-    batches = [chosen[start : start + runner.plan.batch] for start in range(0, len(chosen), runner.plan.batch)]
-    with ThreadPoolExecutor(1) as helper:
-        # The helper prepares the next batch and finishes the last one while the network works on this one.
-        ahead = helper.submit(source.stack, batches[0])
-        behind = None
-        for number, indices in enumerate(batches):
+    batches = [chosen[start : start + batch] for start in range(0, len(chosen), batch)]
+
+    def work(indices: list[int]) -> None:
+        source.finish(indices, runner.run(source.stack(indices)), output)
+
+    with ThreadPoolExecutor(threads) as pool:
+        progress.report(0.0, f"denoising slice {chosen[0] + 1} of {len(array)}")
+        for number, _ in enumerate(pool.map(work, batches), start=1):
             runner.fraction = number / len(batches)
-            progress.report(runner.fraction, f"denoising slice {indices[0] + 1} of {len(array)}")
-            stack = ahead.result()
-            if number + 1 < len(batches):
-                ahead = helper.submit(source.stack, batches[number + 1])
-            denoised = runner.run(stack)
-            if behind:
-                behind.result()
-            behind = helper.submit(source.finish, indices, denoised, output)
-        if behind:
-            behind.result()
+            if number < len(batches):
+                progress.report(runner.fraction, f"denoising slice {batches[number][0] + 1} of {len(array)}")
 
     network_output = volume.with_array(output)
     result = blend(volume, network_output, strength)
@@ -176,7 +171,7 @@ class _Source:
         volume: Volume,
         hu_range: tuple[float, float],
         context: int,
-        batch: int,
+        at_once: int,
         keep_outside_body: bool,
         residual_noise_hu: float,
     ):
@@ -187,7 +182,7 @@ class _Source:
         self.hu_range = hu_range
         self.reach = context // 2
         # Neighbours are shared by batches, and a batch is finished while the next one is already prepared.
-        self.prepared = lru_cache(maxsize=2 * batch + context)(self._prepared)
+        self.prepared = lru_cache(maxsize=2 * at_once + context)(self._prepared)
 
     def stack(self, indices: Sequence[int]) -> np.ndarray:
         """Network input for a batch: (batch, context, rows, columns), HU / 1000; outer slices are repeated."""

@@ -26,6 +26,7 @@ from ..io.volume import Volume, check_ct
 from ..models import bundle
 from ..models.bundle import Bundle
 from ..networks import registry
+from ..parallel.threads import cores
 from ..progress import NO_PROGRESS, Progress
 from .filters import FILTERS, LEAST_SIGMA_HU, Filter
 
@@ -192,7 +193,7 @@ class FilterDenoiser:
         def work(index: int) -> None:
             _store(result[index], self._slice(volume.array[index]))
 
-        threads = ThreadPoolExecutor(1 if self.filter.serial else os.cpu_count())
+        threads = ThreadPoolExecutor(1 if self.filter.serial else cores())
         try:
             for done, _ in enumerate(threads.map(work, chosen), start=1):
                 progress.check("denoising was cancelled")

@@ -17,9 +17,13 @@ from ..errors import InputError
 from ..models import graph
 from ..models.bundle import Bundle
 from ..models.card import CardGraph
+from ..parallel.threads import cores
 from .options import ENGINES
 
 _, ONNX, TORCH = ENGINES
+
+MOST_PARALLEL = 2
+"""Runs of ONNX Runtime at once: each takes 0.1 to 0.3 GB for a slice of 512×512 pixels."""
 
 
 class Engine(Protocol):
@@ -35,6 +39,8 @@ class Engine(Protocol):
         As `choose_device` returns it.
     context, multiple, halo : int
         See `networks.registry`.
+    parallel : int
+        How many calls of `run` may go on at once.
     """
 
     name: str
@@ -43,6 +49,7 @@ class Engine(Protocol):
     context: int
     multiple: int
     halo: int
+    parallel: int
 
     def run(self, slices: np.ndarray) -> np.ndarray:
         """What the network makes of (batch, context, rows, columns), HU / 1000: (batch, rows, columns), float32.
@@ -89,20 +96,25 @@ def choose_engine(bundle: Bundle, name: str = "auto", device: str = "cpu") -> st
     return name
 
 
-def open_engine(bundle: Bundle, name: str = "auto", device: str = "cpu") -> Engine:
-    """A model ready to run; parameters and errors as for `choose_engine`, and `BundleError` if it is damaged."""
-    return OnnxEngine(bundle) if choose_engine(bundle, name, device) == ONNX else TorchEngine(bundle, device)
+def open_engine(bundle: Bundle, name: str = "auto", device: str = "cpu", calls: int = 1) -> Engine:
+    """A model ready to run, so many times; else as `choose_engine`, and `BundleError` if the model is damaged."""
+    return OnnxEngine(bundle, calls) if choose_engine(bundle, name, device) == ONNX else TorchEngine(bundle, device)
 
 
 class OnnxEngine:
-    """See `Engine`."""
+    """See `Engine`.
+
+    Two runs side by side, each on half of the cores, take a sixth less time than one after the other on all of them:
+    where one waits for its threads, or does what threads cannot share, the other works.
+    """
 
     name: str = ONNX
     device: str = "cpu"
 
-    def __init__(self, bundle: Bundle):
+    def __init__(self, bundle: Bundle, calls: int = 1):
         self.version: str = graph.runtime().__version__
-        self._session = bundle.session()
+        self.parallel = min(calls, MOST_PARALLEL, cores())
+        self._session = bundle.session(threads=cores() // self.parallel)
         facts = cast(CardGraph, bundle.card.graph)
         self.context, self.multiple, self.halo = facts.context, facts.multiple, facts.halo
 
@@ -121,6 +133,7 @@ class TorchEngine:
     """See `Engine`."""
 
     name: str = TORCH
+    parallel: int = 1
 
     def __init__(self, bundle: Bundle, device: str):
         import torch

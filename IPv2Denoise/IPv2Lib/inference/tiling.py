@@ -5,6 +5,8 @@ What computes the network is `engines`' matter.
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -31,22 +33,27 @@ _CANCELLED = "denoising was cancelled"
 
 @dataclass(frozen=True)
 class Plan:
-    """How slices go through the network: `batch` slices at once, in tiles of `tile` pixels or whole."""
+    """How slices go through the network: `batch` slices in a run, in tiles of `tile` pixels or whole, `parallel` runs
+    side by side.
+    """
 
     device: str
     batch: int
     tile: int | None = None
+    parallel: int = 1
 
     def smaller(self) -> Plan | None:
-        """What to try when memory ran out: half the batch, then tiles, then the CPU; None if nothing is left.
+        """What to try when memory ran out: one run at a time, half the batch, then tiles, then the CPU; None at the end.
 
         Examples
         --------
         >>> Plan("cuda", 4).smaller()
-        Plan(device='cuda', batch=2, tile=None)
+        Plan(device='cuda', batch=2, tile=None, parallel=1)
         >>> Plan("cuda", 1, tile=64).smaller()
-        Plan(device='cpu', batch=1, tile=None)
+        Plan(device='cpu', batch=1, tile=None, parallel=1)
         """
+        if self.parallel > 1:
+            return replace(self, parallel=1)
         if self.batch > 1:
             return replace(self, batch=self.batch // 2)
         if self.tile is None or self.tile > SMALLEST_TILE:
@@ -55,7 +62,7 @@ class Plan:
 
     def __str__(self) -> str:
         pieces = "whole slices" if self.tile is None else f"tiles of {self.tile}×{self.tile} pixels"
-        return f"{self.device}, {pieces}, {self.batch} at once"
+        return f"{self.device}, {pieces}, {self.batch * self.parallel} at once"
 
 
 def first_plan(device: str, shape: tuple[int, int]) -> Plan:
@@ -72,40 +79,78 @@ def first_plan(device: str, shape: tuple[int, int]) -> Plan:
 
 
 class Runner:
-    """A model on a device; goes to smaller pieces, and in the end to the CPU, when memory runs out."""
+    """A model on a device; goes to smaller pieces, and in the end to the CPU, when memory runs out.
 
-    def __init__(self, bundle: Bundle, engine: str, plan: Plan, test_time_augmentation: bool, progress: Progress):
-        self.plan = plan
+    `run` may be called from several threads: as many go on at once as the engine takes.
+
+    Attributes
+    ----------
+    plan : Plan
+    engine : Engine
+    seconds : float
+        In which the network ran.
+    """
+
+    def __init__(
+        self, bundle: Bundle, engine: str, plan: Plan, slices: int, test_time_augmentation: bool, progress: Progress
+    ):
         self.test_time_augmentation = test_time_augmentation
         self.progress = progress
         self.fraction = 0.0
         self.seconds = 0.0
         self._bundle = bundle
         self._engine_name = engine
-        self._open()
+        self._calls = -(-slices // plan.batch)
+        self._shrinking = threading.Lock()
+        self._clock = threading.Lock()
+        self._running, self._since = 0, 0.0
+        self._failure: Exception | None = None
+        self._open(plan)
 
     def run(self, stack: np.ndarray) -> np.ndarray:
         """Apply the network to (batch, context, rows, columns); returns (batch, rows, columns), float32."""
-        began = time.perf_counter()
         result = np.empty((len(stack), *stack.shape[2:]), np.float32)
         done = 0
         while done < len(stack):
-            part = stack[done : done + self.plan.batch]
+            plan = self.plan
+            part = stack[done : done + plan.batch]
             try:
-                self._run_batch(part, result[done : done + len(part)])
+                with self._slots, self._timed():
+                    self._run_batch(part, result[done : done + len(part)], plan.tile)
                 done += len(part)
             except MemoryError:
-                self._shrink(stack.shape[2:])
+                self._shrink(plan, stack.shape[2:])
         if not np.isfinite(result).all():
             raise IPv2Error(
                 f"the model returned values that are not finite on {self.plan.device}: "
                 "choose device 'cpu' or another model"
             )
-        self.seconds += time.perf_counter() - began
         return result
 
-    def _run_batch(self, batch: np.ndarray, result: np.ndarray) -> None:
-        for rows, columns, inner_rows, inner_columns in self._tiles(batch.shape[2:]):
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Count the seconds in which at least one call runs; none runs any more where one has failed for good."""
+        with self._clock:
+            if self._failure:
+                raise self._failure
+            if not self._running:
+                self._since = time.perf_counter()
+            self._running += 1
+        try:
+            yield
+        except MemoryError:
+            raise
+        except Exception as error:
+            self._failure = error
+            raise
+        finally:
+            with self._clock:
+                self._running -= 1
+                if not self._running:
+                    self.seconds += time.perf_counter() - self._since
+
+    def _run_batch(self, batch: np.ndarray, result: np.ndarray, tile: int | None) -> None:
+        for rows, columns, inner_rows, inner_columns in self._tiles(batch.shape[2:], tile):
             answer = self._answer(batch[..., rows, columns])
             from_row, from_column = inner_rows.start - rows.start, inner_columns.start - columns.start
             result[:, inner_rows, inner_columns] = answer[
@@ -131,18 +176,18 @@ class Runner:
             total += answer[..., ::-1] if flipped else answer
         return total[:, :rows, :columns] / len(VIEWS)
 
-    def _tiles(self, shape: tuple[int, int]) -> Iterator[tuple[slice, slice, slice, slice]]:
-        """Rows and columns to read, then rows and columns to keep.
+    def _tiles(self, shape: tuple[int, int], side: int | None) -> Iterator[tuple[slice, slice, slice, slice]]:
+        """Rows and columns to read, then rows and columns to keep, of tiles with `side` pixels per side.
 
         Both start at multiples of the network's own grid, where pooling and unshuffling see the pixels of a tile
         as they see those of a whole slice.
         """
-        if self.plan.tile is None:
+        if side is None:
             whole = (slice(0, shape[0]), slice(0, shape[1]))
             yield (*whole, *whole)
             return
         multiple = self.engine.multiple
-        tile = -(-self.plan.tile // multiple) * multiple
+        tile = -(-side // multiple) * multiple
         halo = -(-self.engine.halo // multiple) * multiple
 
         def cuts(length: int) -> list[tuple[slice, slice]]:
@@ -158,28 +203,33 @@ class Runner:
             for columns, inner_columns in cuts(shape[1]):
                 yield rows, columns, inner_rows, inner_columns
 
-    def _shrink(self, shape: tuple[int, int]) -> None:
-        smaller = self.plan.smaller()
-        if smaller is None:
-            raise IPv2Error(
-                f"not enough memory for slices of {shape[0]}×{shape[1]} pixels, even in tiles of "
-                f"{self.plan.tile} pixels on the CPU: close other programs"
-            )
-        self.progress.report(self.fraction, f"not enough memory ({self.plan}); going on with {smaller}")
-        moves = smaller.device != self.plan.device
-        self.plan = smaller
-        if moves:
-            self._open()
+    def _shrink(self, tried: Plan, shape: tuple[int, int]) -> None:
+        with self._shrinking:
+            if self.plan is not tried:
+                return  # another thread has gone on to smaller pieces meanwhile
+            smaller = tried.smaller()
+            if smaller is None:
+                raise IPv2Error(
+                    f"not enough memory for slices of {shape[0]}×{shape[1]} pixels, even in tiles of "
+                    f"{tried.tile} pixels on the CPU: close other programs"
+                )
+            self.progress.report(self.fraction, f"not enough memory ({tried}); going on with {smaller}")
+            if smaller.device == tried.device:
+                self._follow(smaller)
+            else:
+                self._open(smaller)
 
-    def _open(self) -> None:
-        """Open the engine on the device of the plan."""
+    def _open(self, plan: Plan) -> None:
+        """Open the engine on the device of a plan."""
         try:
-            self.engine = open_engine(self._bundle, self._engine_name, self.plan.device)
+            self.engine = open_engine(self._bundle, self._engine_name, plan.device, self._calls)
         except MemoryError:
-            if self.plan.device == "cpu":
+            if plan.device == "cpu":
                 raise
-            self.progress.report(
-                self.fraction, f"not enough memory on {self.plan.device} for the network; using the CPU"
-            )
-            self.plan = Plan("cpu", 1)
-            self._open()
+            self.progress.report(self.fraction, f"not enough memory on {plan.device} for the network; using the CPU")
+            self._open(Plan("cpu", 1))
+        else:
+            self._follow(replace(plan, parallel=self.engine.parallel))
+
+    def _follow(self, plan: Plan) -> None:
+        self.plan, self._slots = plan, threading.Semaphore(plan.parallel)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import payload
+from . import deflate, payload
 from .payload import Damaged, Part, shown, whole_numbers
 from .places import Place
 
@@ -51,7 +51,7 @@ def write(volume: Volume, written: Mapping[Path, Path], compress: bool) -> None:
     """Write a file, or a header after the voxels beside it, to the places that are given for them."""
     *beside, (_, header) = written.items()
     # The header tells the size of compressed data.
-    data = list(payload.compressed(volume.array, payload.ZLIB)) if compress else payload.blocks(volume.array)
+    data = list(payload.compressed(volume.array, deflate.ZLIB)) if compress else payload.blocks(volume.array)
     fields = {
         "ObjectType": "Image",
         "NDims": 3,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from . import payload
+from . import deflate, payload
 from .payload import Damaged, Part
 from .places import Place, farthest
 
@@ -82,7 +81,7 @@ def write(volume: Volume, written: Mapping[Path, Path], compress: bool) -> None:
     ((target, path),) = written.items()
     with open(path, "wb") as file:
         if target.suffix.lower() == ".gz":
-            with gzip.GzipFile("", "wb", payload.LEVEL, file, mtime=0) as stream:
+            with deflate.GzipFile("", "wb", deflate.LEVEL, file, mtime=0) as stream:
                 image.to_stream(stream)
         else:
             image.to_stream(file)

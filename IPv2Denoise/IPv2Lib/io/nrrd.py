@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import payload
+from . import deflate, payload
 from .payload import Damaged, Part, shown, whole_numbers
 from .places import Place
 
@@ -69,7 +69,7 @@ def write(volume: Volume, written: Mapping[Path, Path], compress: bool) -> None:
     }
     with open(path, "wb") as file:
         file.write("".join(["NRRD0004\n", *(f"{name}: {value}\n" for name, value in fields.items()), "\n"]).encode())
-        file.writelines(payload.compressed(volume.array, payload.GZIP) if compress else payload.blocks(volume.array))
+        file.writelines(payload.compressed(volume.array, deflate.GZIP) if compress else payload.blocks(volume.array))
 
 
 def _written(vector: Iterable[float]) -> str:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import bz2
 import contextlib
-import gzip
 import io
 import math
 import os
 import re
 import stat
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from .. import errors
+from . import deflate
 
 MOST_VOXELS = 1 << 31
 """Of a volume that is read, such as 2048 slices of 1024×1024."""
 
-LEVEL = 2
-"""Of compression: higher ones take several times as long, and save 1 % of a CT."""
-GZIP, ZLIB = 31, 15
-"""Values of `wbits`."""
 LONGEST_HEADER = 1 << 20
 _BLOCK = 1 << 20
 # How many bytes one stored byte can stand for at most: the limit of deflate, and bzip2's with room to spare.
@@ -173,13 +168,13 @@ def _read_part(file: io.BufferedIOBase, part: Part, encoding: str, array: np.nda
 def decoded(file: io.BufferedIOBase, encoding: str, most: int = -1) -> io.BufferedIOBase:
     """What follows in a file, decompressed; of zlib's no more than `most` bytes."""
     if encoding == "gzip":
-        return gzip.GzipFile(fileobj=file)
+        return deflate.GzipFile(fileobj=file, mode="rb")
     if encoding == "bzip2":
         return bz2.BZ2File(file)
     if encoding == "hex":
         return io.BytesIO(bytes.fromhex(file.read().decode("ascii")))
     if encoding == "zlib":
-        inflate = zlib.decompressobj(wbits=47)  # zlib or gzip
+        inflate = deflate.decompressobj(wbits=47)  # zlib or gzip
         data = inflate.decompress(file.read(), most)
         if (len(data) < most and not inflate.eof) or inflate.unused_data.strip(b"\0 \t\r\n"):
             raise EOFError("the compressed data do not end with their checksum")
@@ -200,11 +195,11 @@ def _from_text(data: bytes, array: np.ndarray) -> list[float] | list[int]:
 
 
 def compressed(array: np.ndarray, wbits: int) -> Iterator[bytes]:
-    """The bytes of an array, deflated piece by piece; `wbits` as for `zlib`."""
-    deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, wbits)
+    """The bytes of an array, deflated piece by piece; `wbits` is `deflate.GZIP` or `ZLIB`."""
+    stream = deflate.compressobj(deflate.LEVEL, wbits=wbits)
     for block in blocks(array):
-        yield deflate.compress(block)
-    yield deflate.flush()
+        yield stream.compress(block)
+    yield stream.flush()
 
 
 def blocks(array: np.ndarray) -> Iterator[memoryview]:

@@ -137,8 +137,8 @@ class Bundle:
             ) from error
         return network.float().eval().requires_grad_(False)
 
-    def session(self) -> onnxruntime.InferenceSession:
-        """The network with its weights, in ONNX Runtime on the CPU.
+    def session(self, threads: int = 0) -> onnxruntime.InferenceSession:
+        """The network with its weights, in ONNX Runtime on the CPU; `threads` as for `graph.session`.
 
         Raises
         ------
@@ -153,7 +153,7 @@ class Bundle:
         data = _read_file(path, self.card.graph.sha256, graph.MOST_GRAPH_BYTES)
         weights = {key: array for key, array in self.weights().items() if array.dtype.kind == "f"}
         try:
-            return graph.session(data, weights)
+            return graph.session(data, weights, threads)
         except InputError as error:
             raise BundleError(f"{path}: {error}; copy the model again, or use --engine torch") from error
 

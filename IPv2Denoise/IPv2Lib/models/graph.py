@@ -108,8 +108,8 @@ def runtime() -> ModuleType:
     return onnxruntime
 
 
-def session(graph: bytes, weights: Mapping[str, np.ndarray]) -> onnxruntime.InferenceSession:
-    """ONNX Runtime on the CPU, ready to run a graph with its weights.
+def session(graph: bytes, weights: Mapping[str, np.ndarray], threads: int = 0) -> onnxruntime.InferenceSession:
+    """ONNX Runtime on the CPU, ready to run a graph with its weights, in so many threads a run (0: a core each).
 
     Raises
     ------
@@ -122,6 +122,7 @@ def session(graph: bytes, weights: Mapping[str, np.ndarray]) -> onnxruntime.Infe
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others want the cores, too
+    options.intra_op_num_threads = threads
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value)) for value in weights.values()]
     options.add_external_initializers(list(weights), values)
     try:

@@ -12,8 +12,15 @@ from ..progress import NO_PROGRESS, Progress
 T = TypeVar("T")
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def over_slices(work: Callable[[int], T], slices: int, progress: Progress = NO_PROGRESS, doing: str = "") -> list[T]:
-    """Call `work(index)` for every slice, in as many threads as there are processors.
+    """Call `work(index)` for every slice, in as many threads as there are `cores`.
 
     Parameters
     ----------
@@ -34,7 +41,7 @@ def over_slices(work: Callable[[int], T], slices: int, progress: Progress = NO_P
     [0, 10, 20]
     """
     results = []
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(cores()) as threads:
         for result in threads.map(work, range(slices)):
             results.append(result)
             progress.report(len(results) / slices, doing)

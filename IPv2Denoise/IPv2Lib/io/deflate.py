@@ -1,0 +1,18 @@
+"""Deflate, by the fastest library that is there: Intel's ISA-L, five times as fast as zlib at the same size, or zlib."""
+
+from __future__ import annotations
+
+try:
+    from isal.igzip import IGzipFile as GzipFile
+    from isal.isal_zlib import compressobj, decompressobj
+except ImportError:  # it has no wheel for some machines
+    from gzip import GzipFile
+    from zlib import compressobj, decompressobj
+
+__all__ = ["GZIP", "LEVEL", "ZLIB", "GzipFile", "compressobj", "decompressobj"]
+
+LEVEL = 2
+"""Of compression, to either library: higher ones take several times as long, and save 1 % of a CT."""
+
+GZIP, ZLIB = 31, 15
+"""Values of `wbits`."""

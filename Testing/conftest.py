@@ -56,6 +56,14 @@ def _key_of_patients(tmp_path_factory):
     del os.environ["IPV2_PATIENT_KEY"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_answers_of_others():
+    """What is denoised is denoised, not taken from the user's cache or that of another test."""
+    os.environ["IPV2_CACHE"] = "off"
+    yield
+    del os.environ["IPV2_CACHE"]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _no_reading_process_of_other_tests():
     """The process that reads DICOM stays for the next series; some tests count processes."""

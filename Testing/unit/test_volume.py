@@ -168,6 +168,7 @@ class TestFiles:
             path = files.write(volume, Path(folder, f"scan.v1{suffix}"))
             assert len(list(Path(folder).iterdir())) == (2 if suffix == ".mhd" else 1)
             result = files.read(path)
+            assert files.as_read(volume, path).sha256() == result.sha256()
         assert result.array.dtype == array.dtype
         np.testing.assert_array_equal(result.array, array)
         # NIfTI keeps its geometry as float32

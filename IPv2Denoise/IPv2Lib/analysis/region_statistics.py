@@ -186,11 +186,11 @@ def statistics(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> lis
         If the three shapes differ or are not three-dimensional.
     """
     before, after = _checked_pair(labels, before, after)
+    sigmas = _sigmas(labels, before, after, strengths=(0.0, 1.0))
     rows = []
-    for region in _present(labels):
+    for region, (sigma_before, sigma_after) in sigmas.items():
         inside = labels == region
         means = _means(inside, before, after)
-        sigma_before, sigma_after = _sigmas(inside, before, after, strengths=(0.0, 1.0))
         rows.append(_row(region, int(inside.sum()), means, (sigma_before, sigma_after)))
     return rows
 
@@ -239,11 +239,9 @@ def strength_statistics(labels: np.ndarray, before: np.ndarray, network_output: 
     """
     before, output = _checked_pair(labels, before, network_output)
     rows = []
-    for region in _present(labels):
+    for region, sigmas in _sigmas(labels, before, output, strengths=(0.0, 0.5, 1.0)).items():
         inside = labels == region
-        means = _means(inside, before, output)
-        sigmas = _sigmas(inside, before, output, strengths=(0.0, 0.5, 1.0))
-        rows.append(RegionResponse(region, int(inside.sum()), *means, *sigmas))
+        rows.append(RegionResponse(region, int(inside.sum()), *_means(inside, before, output), *sigmas))
     return StrengthStatistics(tuple(rows))
 
 
@@ -282,44 +280,52 @@ def _means(inside: np.ndarray, before: np.ndarray, after: np.ndarray) -> tuple[f
 
 
 def _sigmas(
-    inside: np.ndarray, before: np.ndarray, after: np.ndarray, strengths: tuple[float, ...]
-) -> tuple[float, ...]:
-    """σ of (1 - s) · before + s · after in the flat part of a region's core, for each strength s."""
+    labels: np.ndarray, before: np.ndarray, after: np.ndarray, strengths: tuple[float, ...]
+) -> dict[Region, tuple[float, ...]]:
+    """σ of (1 - s) · before + s · after in the flat part of the core of each region that is present, for each s."""
+    missing = _present(labels)
+    found = {region: (float("nan"),) * len(strengths) for region in missing}
     for lag in LAGS:
 
-        def triples_of(index: int, lag: int = lag) -> np.ndarray:
-            return _triples(inside[index], before[index], after[index], lag)
+        def triples_of(index: int, lag: int = lag, regions: list[Region] = missing) -> list[np.ndarray]:
+            return _triples(labels[index], before[index], after[index], lag, regions)
 
-        bend, noise_before, noise_after = np.concatenate(over_slices(triples_of, len(inside))).T
-        if bend.size >= 100:
-            calm = bend <= np.percentile(bend, 25)
-            noise_before, noise_after = noise_before[calm], noise_after[calm]
-            return tuple(
-                _normal_sigma(np.abs((1 - strength) * noise_before + strength * noise_after)) for strength in strengths
-            )
-    return (float("nan"),) * len(strengths)
+        slices = over_slices(triples_of, len(labels)) if missing else []
+        for region, pieces in zip(missing, zip(*slices, strict=True), strict=False):
+            bend, noise_before, noise_after = np.concatenate(pieces).T
+            if bend.size >= 100:
+                calm = bend <= np.percentile(bend, 25)
+                noise_before, noise_after = noise_before[calm], noise_after[calm]
+                found[region] = tuple(
+                    _normal_sigma(np.abs((1 - strength) * noise_before + strength * noise_after))
+                    for strength in strengths
+                )
+        missing = [region for region in missing if np.isnan(found[region][0])]
+    return found
 
 
-def _triples(inside: np.ndarray, before: np.ndarray, after: np.ndarray, lag: int) -> np.ndarray:
-    """Per triple of a slice: |bend| of the surroundings, second difference before and after; shape (n, 3)."""
-    core = ndimage.binary_erosion(inside, np.ones((5, 5)), border_value=1)
-    if not core.any():
-        return np.empty((0, 3), np.float32)
+def _triples(
+    labels: np.ndarray, before: np.ndarray, after: np.ndarray, lag: int, regions: list[Region]
+) -> list[np.ndarray]:
+    """Per triple in a slice of each region: |bend| of the surroundings, second difference before and after; (n, 3)."""
+    core = ndimage.maximum_filter(labels, 5, mode="nearest") == ndimage.minimum_filter(labels, 5, mode="nearest")
     before, after = before.astype(np.float32), after.astype(np.float32)
     flat = ndimage.uniform_filter(before + after, 7)
-    found = []
+    found: list[list[np.ndarray]] = [[np.empty((0, 3), np.float32)] for _ in regions]
     for turn in (np.asarray, np.transpose):  # along columns, then along rows
-        valid = turn(core)
+        valid, kind = turn(core), turn(labels)
         if valid.shape[1] <= 2 * lag:
             continue
         triple = valid[:, : -2 * lag] & valid[:, lag:-lag] & valid[:, 2 * lag :]
+        triple &= (kind[:, : -2 * lag] == kind[:, lag:-lag]) & (kind[:, 2 * lag :] == kind[:, lag:-lag])
         bend = np.abs(_second_difference(turn(flat), lag))
-        rows, columns = np.nonzero(triple)
-        above, below = np.maximum(rows - 9, 0), np.minimum(rows + 9, len(bend) - 1)
-        surroundings = np.maximum(bend[above, columns], bend[below, columns])
-        noise = (_second_difference(turn(image), lag)[triple] for image in (before, after))
-        found.append(np.stack([surroundings, *noise], axis=1))
-    return np.concatenate(found) if found else np.empty((0, 3), np.float32)
+        noise = [_second_difference(turn(image), lag) for image in (before, after)]
+        for region, pieces in zip(regions, found, strict=True):
+            rows, columns = np.nonzero(triple & (kind[:, lag:-lag] == region))
+            above, below = np.maximum(rows - 9, 0), np.minimum(rows + 9, len(bend) - 1)
+            surroundings = np.maximum(bend[above, columns], bend[below, columns])
+            pieces.append(np.stack([surroundings, *(image[rows, columns] for image in noise)], axis=1))
+    return [np.concatenate(pieces) for pieces in found]
 
 
 def _second_difference(image: np.ndarray, lag: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from .. import __version__
 from ..errors import InputError
 from ..io import outputs
 from . import (
+    cache,
     comparison,
     convert,
     convert_frames,
@@ -120,7 +121,7 @@ def _parser(only: Sequence[str] | None = None) -> argparse.ArgumentParser:
     return parser
 
 
-_READ_NO_CT = ("demo", "models", "devices", "phantom")
+_READ_NO_CT = ("cache", "demo", "models", "devices", "phantom")
 
 _FINISH_STEP = ("train", "ablation")
 """Commands that finish the step that they are at when they are asked to stop, and keep what they have."""
@@ -137,6 +138,7 @@ _COMMANDS = {
     **convert_frames.COMMANDS,
     **evaluate.COMMANDS,
     **models.COMMANDS,
+    **cache.COMMANDS,
     **phantom.COMMANDS,
 }
 """Name: one line of help, function that adds the options, function that runs the command."""

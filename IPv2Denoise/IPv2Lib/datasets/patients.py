@@ -11,11 +11,11 @@ import hmac
 import os
 import re
 import secrets
-import sys
 import tempfile
 from pathlib import Path
 
 from ..errors import InputError, OutputError, reason
+from ..io import user_folders
 
 KEY_VARIABLE = "IPV2_PATIENT_KEY"
 """Names the file of the key in place of `key_file`'s default: for several users, or machines, with one key."""
@@ -55,15 +55,9 @@ def key_file() -> Path:
     if given := os.environ.get(KEY_VARIABLE):
         return Path(given)
     try:
-        if sys.platform == "win32":
-            settings = os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming"
-        elif sys.platform == "darwin":
-            settings = Path.home() / "Library" / "Application Support"
-        else:
-            settings = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+        return user_folders.settings() / "patients.key"
     except RuntimeError as error:
         raise OutputError(f"there is no home folder for the key that hides patients: set {KEY_VARIABLE}") from error
-    return Path(settings) / "IPv2" / "patients.key"
 
 
 def _key() -> bytes:

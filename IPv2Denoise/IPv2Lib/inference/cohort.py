@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import __version__
 from ..errors import InputError, IPv2Error, OutputError, reason
 from ..io import files, outputs
 from ..io.formats import SUFFIXES
@@ -89,28 +90,57 @@ def denoise_to_file(
     InputError, OutputError, Cancelled
         As `denoise.denoise` and `outputs.save`.
     """
-    from ..analysis.region_statistics import denoising_statistics
-    from .denoise import denoise
+    from .blending import blend_into
 
-    end = 0.8 if options.statistics else 0.95
-    how = {name: value for name, value in vars(options).items() if name not in ("model", "statistics", "compress")}
-    result = denoise(volume, model, **how, progress=progress.part(0.02, end))
+    decided = deciding(volume.sha256(), model, options)
+    answer, said = _answer(volume, model, options, decided, progress)
+    if options.strength < 1:
+        blend_into(volume.array, answer.array, options.strength, answer.array)
+    measured = {"statistics": said.pop("statistics")} if options.statistics else {}
     facts = outputs.provenance(
-        "denoise",
-        result.provenance,
-        **named_place(source),
-        concerns=list(concerns),
-        **deciding(volume.sha256(), model, options),
+        "denoise", said | {"strength": options.strength}, **named_place(source), concerns=list(concerns), **decided
     )
-    measured: dict[str, Any] = {}
-    if options.statistics:
-        progress.report(end, "measuring noise and means by region")
-        found = denoising_statistics(volume.array, result.network_output.array, volume.spacing)
-        measured = {"statistics": found.as_dict()}
     progress.report(0.95, "writing")
     description = f"IPv2 {model.name} strength {options.strength:g}"
-    written = outputs.save(result.volume, output, facts | measured, source, description, compress=options.compress)
+    written = outputs.save(answer, output, facts | measured, source, description, compress=options.compress)
     return _row(written)
+
+
+def _answer(
+    volume: Volume, model: Bundle, options: DenoiseOptions, decided: dict[str, Any], progress: Progress
+) -> tuple[Volume, dict[str, Any]]:
+    """What the network makes of a volume, from the cache where it is there, and the facts about it.
+
+    With `statistics` among them, where they are asked for.
+    """
+    from ..analysis.region_statistics import denoising_statistics
+    from . import cache
+    from .denoise import choose_device, denoise
+    from .engines import choose_engine
+
+    device = choose_device(options.device)
+    runs = {"device": device, "engine": choose_engine(model, options.engine, device)}
+    runs |= {"batch": options.batch, "tile": options.tile}
+    question = decided | runs | {"IPv2Lib": __version__}
+    del question["strength"]
+    end = 0.8 if options.statistics else 0.95
+    found = cache.load(question, volume) if options.cache else None
+    if found:
+        answer, facts = found
+        facts["from_cache"] = True
+    else:
+        others = ("model", "strength", "statistics", "compress", "cache")
+        how = {name: value for name, value in vars(options).items() if name not in others} | runs
+        result = denoise(volume, model, **how, progress=progress.part(0.02, end))
+        answer, facts = result.network_output, result.provenance
+    if options.statistics and "statistics" not in facts:
+        progress.report(end, "measuring noise and means by region")
+        facts["statistics"] = denoising_statistics(volume.array, answer.array, volume.spacing).as_dict()
+    elif found:
+        return answer, facts
+    if options.cache:
+        cache.store(question, answer, {name: value for name, value in facts.items() if name != "from_cache"})
+    return answer, facts
 
 
 @exclusive("denoise")
@@ -203,6 +233,7 @@ def denoise_cohort(
             write_report()
 
         write_report()
+        options = replace(options, cache=False)  # of so many scans, hardly one would still be there
         crew.run(
             _denoise_scan, [_Work(scan, model.folder.absolute(), options) for scan in scans], finished=finished,
             progress=progress.part(start, 1.0),

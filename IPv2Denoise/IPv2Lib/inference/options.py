@@ -48,6 +48,10 @@ class DenoiseOptions:
         False, "show mean and noise of lung, soft tissue, bone and air before and after", decides=False
     )
     compress: bool = option(True, "compress files; without, they are larger, and written much faster", decides=False)
+    cache: bool = option(
+        True, "keep what the network answers: the same scan at another strength then takes seconds (see 'ipv2 cache')",
+        decides=False,
+    )  # fmt: skip
     model: str | None = option(
         None, "name of an installed model (see 'ipv2 models'), or a model's folder", none="the one for the device",
         metavar="NAME|FOLDER", panel=True, decides=False,

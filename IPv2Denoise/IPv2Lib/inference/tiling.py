@@ -43,7 +43,7 @@ class Plan:
     parallel: int = 1
 
     def smaller(self) -> Plan | None:
-        """What to try when memory ran out: one run at a time, half the batch, then tiles, then the CPU; None at the end.
+        """What to try when memory ran out: single runs, half the batch, then tiles, then the CPU; None at the end.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""Deflate, by the fastest library that is there: Intel's ISA-L, five times as fast as zlib at the same size, or zlib."""
+"""Deflate by Intel's ISA-L, which is five times as fast as zlib at the same size; by zlib where it is not installed."""
 
 from __future__ import annotations
 

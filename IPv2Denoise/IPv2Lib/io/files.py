@@ -76,6 +76,14 @@ def read_here(path: str | Path | Sequence[str | Path], prefer: str | None = None
     return _read(path, prefer, _read_dicom)
 
 
+def as_read(volume: Volume, path: Path) -> Volume:
+    """What is read from a file, or DICOM folder, that `write` made of a volume: some round its values or its place."""
+    if suffix(path) not in BY_SUFFIX or path.is_dir():
+        return read_here(path)[0]
+    place = image_files.place(path, os.environ.get(PREFER_VARIABLE))
+    return Volume(volume.array, place.spacing, place.origin, place.direction)
+
+
 def _read(path, prefer, read_dicom) -> tuple[Volume, list[str]]:
     if not isinstance(path, (str, os.PathLike)):
         return read_dicom([Path(each) for each in path])

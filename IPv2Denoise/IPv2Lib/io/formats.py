@@ -1,7 +1,7 @@
 """The table of file formats: their names, the suffixes of their files, and what lies beside a file.
 
-A format is a row here, and a module of this package with `read`, `write` and `data_files` as `nrrd` has them. DICOM has
-no row: there a scan is a folder, see `files`.
+A format is a row here, and a module of this package with `read`, `place`, `write` and `data_files` as `nrrd` has them.
+DICOM has no row: there a scan is a folder, see `files`.
 """
 
 from __future__ import annotations

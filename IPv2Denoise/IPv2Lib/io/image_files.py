@@ -39,6 +39,11 @@ def read(path: Path, prefer: str | None = None) -> tuple[np.ndarray, Place]:
     return array, place
 
 
+def place(path: Path, prefer: str | None = None) -> Place:
+    """The place of an image that this library wrote."""
+    return BY_SUFFIX[suffix(path)].module.place(path, prefer)
+
+
 def files_of(path: Path) -> list[Path]:
     """The file and those that hold its voxels; only itself where its header cannot be read."""
     if suffix(path) not in BY_SUFFIX:

@@ -47,6 +47,12 @@ def read(path: Path, prefer: str | None = None) -> tuple[np.ndarray, Place]:
     return payload.rescaled(array.reshape([*sizes, 1][:3][::-1]), slope, offset), place
 
 
+def place(path: Path, prefer: str | None = None) -> Place:
+    """The place alone; raises as `read`."""
+    fields, _ = _header(path)
+    return _place(fields, len(_sizes(fields)))
+
+
 def write(volume: Volume, written: Mapping[Path, Path], compress: bool) -> None:
     """Write a file, or a header after the voxels beside it, to the places that are given for them."""
     *beside, (_, header) = written.items()

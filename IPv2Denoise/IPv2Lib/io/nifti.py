@@ -36,16 +36,19 @@ def read(path: Path, prefer: str | None = None) -> tuple[np.ndarray, Place]:
     prefer : {"sform", "qform"}, optional
         Which place to take where the two contradict each other.
     """
-    with payload.open_file(path) as file:
-        encoding = "gzip" if file.read(2) == b"\x1f\x8b" else "raw"
-        file.seek(0)
-        header = _header(payload.decoded(file, encoding).read(540))
+    header, encoding = _header_of(path)
     shape = _shape(header)
     slope, intercept = _rescale(header)
     place = _place(header, shape, prefer)
     part = Part(path, skip_bytes=_start(header))
     array = payload.read([part], encoding, header.get_data_dtype(), math.prod(shape)).reshape(shape)
     return payload.rescaled(array, slope, intercept), place
+
+
+def place(path: Path, prefer: str | None = None) -> Place:
+    """The place alone; raises as `read`."""
+    header, _ = _header_of(path)
+    return _place(header, _shape(header), prefer)
 
 
 def write(volume: Volume, written: Mapping[Path, Path], compress: bool) -> None:
@@ -90,6 +93,14 @@ def write(volume: Volume, written: Mapping[Path, Path], compress: bool) -> None:
 def data_files(path: Path) -> list[Path]:
     """The files that hold the voxels besides this one: none."""
     return []
+
+
+def _header_of(path: Path) -> tuple[Nifti1Header, str]:
+    """The header of a file, and the encoding of all of it."""
+    with payload.open_file(path) as file:
+        encoding = "gzip" if file.read(2) == b"\x1f\x8b" else "raw"
+        file.seek(0)
+        return _header(payload.decoded(file, encoding).read(540)), encoding
 
 
 def _header(data: bytes) -> Nifti1Header:

@@ -50,6 +50,12 @@ def read(path: Path, prefer: str | None = None) -> tuple[np.ndarray, Place]:
     return array.reshape([*(fields["sizes"][axis] for axis in axes), 1][:3][::-1]), place
 
 
+def place(path: Path, prefer: str | None = None) -> Place:
+    """The place alone; raises as `read`."""
+    fields, _ = _header(path)
+    return _place(fields, _axes(fields))
+
+
 def write(volume: Volume, written: Mapping[Path, Path], compress: bool) -> None:
     """Write a file with header and voxels, to the place of `written` that is given for it.
 

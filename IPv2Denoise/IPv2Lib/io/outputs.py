@@ -297,7 +297,7 @@ def save(
             volume, output, template or source, description, compress, derivation,
             before=lambda image: write_json(sidecar, facts | {"output_sha256": ""}),
         )  # fmt: skip
-        facts = facts | {"output_sha256": files.read_here(output)[0].sha256()}  # some formats round values or places
+        facts = facts | {"output_sha256": files.as_read(volume, Path(output)).sha256()}
         write_json(sidecar, facts)
     except BaseException:
         if earlier is not None:
@@ -326,7 +326,7 @@ def _save_series(
     is_new = not sidecar.exists()
 
     def before(series: Path) -> None:
-        recorded["output_sha256"] = files.read_here(series)[0].sha256()
+        recorded["output_sha256"] = files.as_read(volume, series).sha256()
         write_json(sidecar, recorded)
 
     check_source_is_kept(Path(output), source)  # again: the work may have taken hours
@@ -394,7 +394,7 @@ def _json(content: dict[str, Any]) -> str:
 def provenance(command: str, facts: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     """Where a result came from: the command, what went in, the software, the time."""
     versions = {"IPv2Lib": __version__, "Python": platform.python_version()}
-    for package in ("numpy", "scipy", "SimpleITK", "nibabel", "pynrrd", "torch"):
+    for package in ("numpy", "scipy", "SimpleITK", "nibabel", "pynrrd", "onnxruntime", "torch"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = _version(package)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")

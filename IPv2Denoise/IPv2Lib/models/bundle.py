@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -22,7 +21,7 @@ import numpy as np
 
 from .. import __version__
 from ..errors import BundleError, InputError, InputNote, OutputError, reason
-from ..io import atomic, outputs
+from ..io import atomic, outputs, user_folders
 from ..io.file_names import within
 from ..networks import registry
 from . import card as cards
@@ -273,20 +272,10 @@ def folders() -> list[Path]:
 
 def user_folder() -> Path:
     """Where a user's own models belong on this system; it need not exist."""
-    if sys.platform == "win32":
-        data = os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        data = _home() / "Library" / "Application Support"
-    else:
-        data = os.environ.get("XDG_DATA_HOME") or _home() / ".local" / "share"
-    return Path(data) / "IPv2" / "Models"
-
-
-def _home() -> Path:
     try:
-        return Path.home()
+        return user_folders.data() / "Models"
     except RuntimeError:  # no HOME, and a user whom the system does not know, as in a container
-        return Path("/nonexistent")
+        return Path("/nonexistent/IPv2/Models")
 
 
 def save(

@@ -12,6 +12,7 @@ from pathlib import Path
 import IPv2Lib
 import numpy as np
 import pytest
+from IPv2Lib import packages
 from IPv2Lib.errors import BundleError, InputError, InputNote
 from IPv2Lib.inference import engines
 from IPv2Lib.inference.denoise import denoise
@@ -163,7 +164,7 @@ def test_what_the_graph_is_does_not_decide_the_key(model, tmp_path):
     ],
 )
 def test_the_engine_is_chosen_by_what_there_is(model, monkeypatch, here, device, expected):
-    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: name in here or None)
+    monkeypatch.setattr(packages, "is_here", here.__contains__)
     assert choose_engine(model, "auto", device) == expected
 
 
@@ -172,20 +173,22 @@ def test_the_engine_is_chosen_by_what_there_is(model, monkeypatch, here, device,
     [
         ("tensorrt", "cpu", {"torch"}, "unknown engine 'tensorrt': choose one of auto, onnxruntime, torch"),
         ("onnxruntime", "cuda", {"onnxruntime"}, "for the CPU, not for 'cuda'"),
-        ("onnxruntime", "cpu", {"torch"}, "onnxruntime is not installed: pip install onnxruntime"),
-        ("torch", "cpu", {"onnxruntime"}, "torch is not installed: pip install torch"),
+        ("onnxruntime", "cpu", {"torch"}, "'onnxruntime' needs onnxruntime, .* not installed: pip install onnxruntime"),
+        ("torch", "cpu", {"onnxruntime"}, r"'torch' needs PyTorch, .* not installed: pip install \"IPv2Lib\[torch\]\""),
+        ("auto", "cuda", {"onnxruntime"}, "device 'cuda' needs PyTorch"),
+        ("auto", "cpu", set(), "denoising on the CPU needs onnxruntime, .* pip install onnxruntime"),
     ],
 )
 def test_engines_that_cannot_be(model, monkeypatch, engine, device, here, message):
-    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: name in here or None)
+    monkeypatch.setattr(packages, "is_here", here.__contains__)
     with pytest.raises(InputError, match=message):
         choose_engine(model, engine, device)
 
 
 def test_a_model_without_a_graph_needs_pytorch(tmp_path, monkeypatch):
     made = tiny(tmp_path / "tiny", with_graph=False)
-    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: name == "onnxruntime" or None)
-    with pytest.raises(InputError, match="torch is not installed, which model 'tiny' needs as it has no graph"):
+    monkeypatch.setattr(packages, "is_here", {"onnxruntime"}.__contains__)
+    with pytest.raises(InputError, match="model 'tiny', which has no graph for ONNX Runtime, needs PyTorch"):
         choose_engine(made)
 
 

@@ -18,7 +18,7 @@ from ..models.bundle import Bundle
 from ..progress import NO_PROGRESS, Progress
 from .denoise import denoise
 from .engines import choose_engine
-from .torch_device import choose_device
+from .torch_device import choose_device, has_idle_gpu
 
 SLICE = 512
 """Rows and columns of the slice that is measured."""
@@ -70,7 +70,7 @@ def survey(
     devices : list of Device
         GPUs first, the CPU last.
     problems : list of str
-        A sentence for each device that is there and does not work.
+        A sentence for each device that is there and does not work, or has no PyTorch.
 
     Raises
     ------
@@ -80,6 +80,8 @@ def survey(
         When `progress` is cancelled.
     """
     devices, problems = [], []
+    if has_idle_gpu():
+        problems.append("there seems to be a GPU, and PyTorch is not installed, which uses it: choose device 'cuda'")
     names = _present()
     for index, device in enumerate(names):
         progress.report(index / len(names), f"measuring {device}")

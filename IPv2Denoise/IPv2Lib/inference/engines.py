@@ -7,12 +7,12 @@ may be cut. Arrays go in and come out; memory that runs out is a `MemoryError`.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from collections.abc import Iterator
 from typing import Protocol, cast
 
 import numpy as np
 
+from .. import packages
 from ..errors import InputError
 from ..models import graph
 from ..models.bundle import Bundle
@@ -62,8 +62,8 @@ def choose_engine(bundle: Bundle, name: str = "auto", device: str = "cpu") -> st
     ----------
     bundle : Bundle
     name : str
-        One of `ENGINES`; "auto" is ONNX Runtime on the CPU, where it is installed and the model has a graph, or else
-        PyTorch.
+        One of `ENGINES`; "auto" is ONNX Runtime on the CPU, where the model has a graph, unless only PyTorch is
+        installed; or else PyTorch.
     device : str
         As `choose_device` returns it.
 
@@ -74,18 +74,21 @@ def choose_engine(bundle: Bundle, name: str = "auto", device: str = "cpu") -> st
     """
     if name not in ENGINES:
         raise InputError(f"unknown engine {name!r}: choose one of {', '.join(ENGINES)}")
-    here = {engine: importlib.util.find_spec(engine) is not None for engine in (ONNX, TORCH)}
     if name == ONNX:
         if device != "cpu":
             raise InputError(f"ONNX Runtime is for the CPU, not for {device!r}: choose device 'cpu' or engine 'torch'")
         if not bundle.has_graph:
             raise InputError(f"model {bundle.name!r} has no graph for ONNX Runtime: choose engine 'torch'")
+    purpose = f"engine {name!r}"
     if name == "auto":
-        name = ONNX if device == "cpu" and bundle.has_graph and here[ONNX] else TORCH
-    if not here[name]:
-        package = "onnxruntime" if name == ONNX else "torch"
-        why = "" if name == ONNX or bundle.has_graph else f", which model {bundle.name!r} needs as it has no graph"
-        raise InputError(f"{package} is not installed{why}: pip install {package}")
+        if device != "cpu":
+            name, purpose = TORCH, f"device {device!r}"
+        elif not bundle.has_graph:
+            name, purpose = TORCH, f"model {bundle.name!r}, which has no graph for ONNX Runtime,"
+        else:
+            name = TORCH if packages.is_here(TORCH) and not packages.is_here(ONNX) else ONNX
+            purpose = "denoising on the CPU"
+    packages.need(name, purpose)
     return name
 
 

@@ -10,6 +10,7 @@ import importlib.metadata
 import sys
 from pathlib import Path
 
+from .. import packages
 from ..errors import InputError
 
 
@@ -28,12 +29,10 @@ def choose_device(name: str = "auto") -> str:
     >>> choose_device("cpu")
     'cpu'
     """
-    if name == "cpu" or (name == "auto" and not _may_have_gpu()):
+    if name == "cpu" or (name == "auto" and not _may_use_gpu()):
         return "cpu"
-    try:
-        import torch
-    except ImportError as error:
-        raise InputError(f"device {name!r} needs PyTorch, which is not installed: pip install torch") from error
+    packages.need("torch", f"device {name!r}")
+    import torch
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -50,7 +49,12 @@ def choose_device(name: str = "auto") -> str:
     return name
 
 
-def _may_have_gpu() -> bool:
+def has_idle_gpu() -> bool:
+    """Whether there seems to be a GPU, and no PyTorch to use it."""
+    return not packages.is_here("torch") and sys.platform == "linux" and _has_driver()
+
+
+def _may_use_gpu() -> bool:
     """Whether PyTorch is there and may see an NVIDIA or ROCm GPU; asking PyTorch itself takes a second or more."""
     try:
         version = importlib.metadata.version("torch")
@@ -58,4 +62,8 @@ def _may_have_gpu() -> bool:
         return False
     if sys.platform == "darwin" or version.endswith("+cpu"):
         return False
-    return sys.platform != "linux" or any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
+    return sys.platform != "linux" or _has_driver()
+
+
+def _has_driver() -> bool:
+    return any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))

@@ -1,4 +1,4 @@
-"""Packages that are missing: a line that says what to do, or the script `ipv2` installs them, and the command goes on."""
+"""Packages that are missing: a line says what to do, or the script `ipv2` installs them and the command goes on."""
 
 import os
 import signal
@@ -53,9 +53,8 @@ def test_a_command_says_what_it_lacks(line, without):
     done = subprocess.run(**command(line, without))
     assert done.returncode == 2
     (said,) = done.stderr.splitlines()
-    assert (
-        f"error: 'ipv2 {line.split()[0]}' needs PyTorch, which is not installed: pip install \"IPv2Lib[torch]\"" in said
-    )
+    needs = f"error: 'ipv2 {line.split()[0]}' needs PyTorch"
+    assert f'{needs}, which is not installed: pip install "IPv2Lib[torch]"' in said
     assert not (without.parent / "chest").exists()
 
 

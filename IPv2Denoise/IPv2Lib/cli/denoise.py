@@ -68,7 +68,7 @@ def _denoise(options: argparse.Namespace, console: Console) -> None:
     how = arguments.chosen(options, DenoiseOptions())
     is_here = arguments.given(options, Workers).get("scheduler") is None
     if is_here:
-        how = replace(how, device=choose_device(how.device))
+        how = replace(how, device=choose_device(how.device, how.engine))
     model = load_model(how.model, how.device)
     if is_here:
         choose_engine(model, how.engine, how.device)

@@ -56,7 +56,20 @@ class Engine(Protocol):
 
 
 def choose_engine(bundle: Bundle, name: str = "auto", device: str = "cpu") -> str:
-    """The engine that is to run a model on a device.
+    """The engine that is to run a model on a device, and is installed: see `suitable_engine`, and `packages.need`."""
+    engine = suitable_engine(bundle, name, device)
+    purpose = f"engine {engine!r}"
+    if name == "auto" and engine == ONNX:
+        purpose = "denoising on the CPU"
+    elif name == "auto":
+        without = f"model {bundle.name!r}, which has no graph for ONNX Runtime,"
+        purpose = without if device == "cpu" else f"device {device!r}"
+    packages.need(engine, purpose)
+    return engine
+
+
+def suitable_engine(bundle: Bundle, name: str = "auto", device: str = "cpu") -> str:
+    """The engine that fits a model and a device, whether or not it is installed.
 
     Parameters
     ----------
@@ -70,7 +83,7 @@ def choose_engine(bundle: Bundle, name: str = "auto", device: str = "cpu") -> st
     Raises
     ------
     InputError
-        An unknown engine, one that is not installed, or one that cannot run this model there.
+        An unknown engine, or one that cannot run this model there.
     """
     if name not in ENGINES:
         raise InputError(f"unknown engine {name!r}: choose one of {', '.join(ENGINES)}")
@@ -79,17 +92,10 @@ def choose_engine(bundle: Bundle, name: str = "auto", device: str = "cpu") -> st
             raise InputError(f"ONNX Runtime is for the CPU, not for {device!r}: choose device 'cpu' or engine 'torch'")
         if not bundle.has_graph:
             raise InputError(f"model {bundle.name!r} has no graph for ONNX Runtime: choose engine 'torch'")
-    purpose = f"engine {name!r}"
-    if name == "auto":
-        if device != "cpu":
-            name, purpose = TORCH, f"device {device!r}"
-        elif not bundle.has_graph:
-            name, purpose = TORCH, f"model {bundle.name!r}, which has no graph for ONNX Runtime,"
-        else:
-            name = TORCH if packages.is_here(TORCH) and not packages.is_here(ONNX) else ONNX
-            purpose = "denoising on the CPU"
-    packages.need(name, purpose)
-    return name
+    if name != "auto":
+        return name
+    only_torch = packages.is_here(TORCH) and not packages.is_here(ONNX)
+    return ONNX if device == "cpu" and bundle.has_graph and not only_torch else TORCH
 
 
 def open_engine(bundle: Bundle, name: str = "auto", device: str = "cpu") -> Engine:

@@ -7,6 +7,7 @@ prepared data runs where no image library is installed.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from .. import packages
 from ..errors import InputError
 
 
-def choose_device(name: str = "auto") -> str:
+def choose_device(name: str = "auto", engine: str = "auto") -> str:
     """The torch device for a name, checked to be present.
 
-    `auto` is an NVIDIA or ROCm GPU if torch sees one, else the CPU; `mps` (Apple) is used when asked for.
+    `auto` is an NVIDIA or ROCm GPU if torch is installed and sees one, unless the engine is ONNX Runtime, else the CPU;
+    `mps` (Apple) is used when asked for.
 
     Raises
     ------
@@ -29,7 +31,7 @@ def choose_device(name: str = "auto") -> str:
     >>> choose_device("cpu")
     'cpu'
     """
-    if name == "cpu" or (name == "auto" and not _may_use_gpu()):
+    if name == "cpu" or (name == "auto" and (engine == "onnxruntime" or not _may_use_gpu())):
         return "cpu"
     packages.need("torch", f"device {name!r}")
     import torch
@@ -51,7 +53,7 @@ def choose_device(name: str = "auto") -> str:
 
 def has_idle_gpu() -> bool:
     """Whether there seems to be a GPU, and no PyTorch to use it."""
-    return not packages.is_here("torch") and sys.platform == "linux" and _has_driver()
+    return not packages.is_here("torch") and _has_driver()
 
 
 def _may_use_gpu() -> bool:
@@ -60,10 +62,10 @@ def _may_use_gpu() -> bool:
         version = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
         return False
-    if sys.platform == "darwin" or version.endswith("+cpu"):
-        return False
-    return sys.platform != "linux" or _has_driver()
+    return not version.endswith("+cpu") and (sys.platform == "win32" or _has_driver())
 
 
 def _has_driver() -> bool:
+    if sys.platform == "win32":
+        return Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "nvcuda.dll").exists()
     return any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))

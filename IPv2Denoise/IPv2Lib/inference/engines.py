@@ -13,7 +13,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from .. import packages
-from ..errors import InputError
+from ..errors import BundleError, InputError
 from ..models import graph
 from ..models.bundle import Bundle
 from ..models.card import CardGraph
@@ -112,6 +112,7 @@ class OnnxEngine:
     def __init__(self, bundle: Bundle):
         self.version: str = graph.runtime().__version__
         self._session = bundle.session()
+        self._folder = bundle.folder
         facts = cast(CardGraph, bundle.card.graph)
         self.context, self.multiple, self.halo = facts.context, facts.multiple, facts.halo
 
@@ -122,8 +123,13 @@ class OnnxEngine:
         except Exception as error:  # ONNX Runtime's own classes have no common root
             if _is_out_of_memory(error):
                 raise MemoryError(str(error)) from error
-            raise
+            raise self._error(f"fails on slices of {slices.shape} ({graph.reason(error)})") from error
+        if answer.shape != (len(slices), 1, *slices.shape[2:]):
+            raise self._error(f"makes {answer.shape} of slices of {slices.shape}")
         return answer[:, 0]
+
+    def _error(self, what: str) -> BundleError:
+        return BundleError(f"{self._folder / graph.GRAPH_FILE} {what}: copy the model again, or use --engine torch")
 
 
 class TorchEngine:

@@ -329,9 +329,8 @@ def test_an_onnxruntime_that_cannot_be_used(model, monkeypatch, name, value, say
 def test_an_onnxruntime_that_cannot_be_loaded(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setattr(packages, "is_here", lambda package: True)
-    with pytest.raises(
-        InputError, match=r"onnxruntime cannot be loaded .*: install it again, or choose engine 'torch'"
-    ):
+    says = r"onnxruntime cannot be loaded .*: install it again, or choose engine 'torch'"
+    with pytest.raises(InputError, match=says):
         run(model.folder)
 
 

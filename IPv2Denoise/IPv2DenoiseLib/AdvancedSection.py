@@ -6,6 +6,7 @@ from typing import Any
 
 import qt
 from IPv2Lib.inference.tiling import VIEWS
+from IPv2Lib.inference.torch_device import has_idle_gpu
 from IPv2Lib.models import bundle
 from IPv2Lib.models.card import ModelCard
 from IPv2SlicerLib.widgets.Folders import openFolder
@@ -16,6 +17,7 @@ from IPv2SlicerLib.widgets.Views import inputVolumes
 from slicer.i18n import tr as _
 
 from .Logic import IPv2DenoiseLogic
+from .Parameters import Engine
 
 
 class AdvancedSection(Section):
@@ -135,6 +137,8 @@ class AdvancedSection(Section):
     def _listDevices(self) -> None:
         chosen = self._parameterNode.device
         texts = {"auto": _("Automatic"), "cpu": _("CPU")}
+        if has_idle_gpu():
+            texts["cuda"] = _("GPU, needs PyTorch")
         texts |= {each["device"]: self._deviceText(each) for each in self._devices}
         texts.setdefault(chosen, chosen)
         self._deviceTexts = {text: device for device, text in texts.items()}
@@ -151,7 +155,8 @@ class AdvancedSection(Section):
             self._parameterNode.device = self._deviceTexts[text]
 
     def _onMeasure(self) -> None:
-        self._whenDone(self._logic.measureDevices(self._parameterNode.model or None), self._onMeasured)
+        model, engine = self._parameterNode.model or None, self._parameterNode.engine.value
+        self._whenDone(self._logic.measureDevices(model, engine), self._onMeasured)
 
     def _onMeasured(self, devices) -> None:
         if self._parameterNode:
@@ -214,7 +219,7 @@ def cardHtml(model: bundle.Bundle) -> str:
 
 
 def deviceText(device: dict[str, Any], slices: float | None) -> str:
-    """A measured device in one line: name, free memory (GB), time for the input.
+    """A measured device in one line: name, free memory (GB), engine, time for the input.
 
     Parameters
     ----------
@@ -225,9 +230,9 @@ def deviceText(device: dict[str, Any], slices: float | None) -> str:
 
     Examples
     --------
-    >>> found = {"device": "cpu", "name": "Xeon", "free_bytes": 4e9, "total_bytes": 8e9, "seconds_per_slice": 0.5}
+    >>> found = {"device": "cpu", "name": "Xeon", "engine": "onnxruntime", "seconds_per_slice": 0.5}
     >>> deviceText(found, 60)
-    'CPU, about 30 s'
+    'CPU, ONNX Runtime, about 30 s'
     """
     parts = [_("CPU") if device["device"] == "cpu" else f"{device['name']} ({device['device']})"]
     if device["device"] != "cpu" and device["free_bytes"] is not None:
@@ -236,6 +241,7 @@ def deviceText(device: dict[str, Any], slices: float | None) -> str:
                 free=f"{device['free_bytes'] / 2**30:.1f}", total=f"{device['total_bytes'] / 2**30:.1f}"
             )
         )
+    parts.append(Engine(device["engine"]).label())
     if slices is None:
         parts.append(_("{time} s per slice").format(time=f"{device['seconds_per_slice']:.2g}"))
     else:

@@ -177,6 +177,7 @@ class DenoiseSection(Section):
         if self._results.nodes:
             self._results.show()
             self._parameterNode.strengthPercent = wanted
+            self._display.say(f"{sentence(self._logic.runner.message)} {self._results.howText()}")
 
     def _showResult(self) -> None:
         """Show the result of the input, if there is one, and let the slider say its strength."""

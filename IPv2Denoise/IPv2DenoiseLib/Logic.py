@@ -13,7 +13,7 @@ from IPv2Lib.errors import InputError
 from IPv2Lib.inference.options import DenoiseOptions
 from IPv2SlicerLib.jobs.Job import Job
 from IPv2SlicerLib.jobs.Jobs import Jobs
-from IPv2SlicerLib.jobs.Packages import ensurePackages
+from IPv2SlicerLib.jobs.Packages import ensurePackages, ensurePackagesAndTorch
 from IPv2SlicerLib.scene.ScenePatients import whyNotOnePatient
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
@@ -220,13 +220,17 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             options,
         )
         self.denoised = {node.GetID(): node.GetName() for node in nodes}
-        return self.run("denoise", task)
+        return self.run("denoise", task, packagesFor(options.model, options.device, options.engine))
 
-    def measureDevices(self, model: str | None = None) -> Job:
-        """What this computer can run the network on: device, name, free and total bytes, seconds per 512² slice."""
+    def measureDevices(self, model: str | None = None, engine: str = "auto") -> Job:
+        """What this computer can denoise on: device, name, free and total bytes, engine, seconds per 512² slice.
+
+        The parameters are those of `IPv2Lib.inference.options.DenoiseOptions`.
+        """
         from .Tasks import devicesTask
 
-        return self.run("devices", devicesTask(_("Measure devices"), model=model))
+        task = devicesTask(_("Measure devices"), model=model, engine=engine)
+        return self.run("devices", task, packagesFor(model, "cpu", engine if engine == "torch" else "auto"))
 
     # --- files ---
 
@@ -363,7 +367,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
 
         title = _("Purify {name}").format(name=uldctNode.GetName())
         task = purifyTask(title, uldct, ndct, settings or IPV2, finish)
-        return self.run("purify", task)
+        return self.run("purify", task, ensurePackagesAndTorch)
 
     def previewSlice(
         self,
@@ -409,7 +413,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
 
         title = _("Preview {name}").format(name=uldctNode.GetName())
         task = purifyTask(title, uldct, ndct, settings, finish, firstSlice=firstSlice)
-        return self.run("preview", task)
+        return self.run("preview", task, ensurePackagesAndTorch)
 
     def makeSamplePair(self, size: int = 256, slices: int = 24) -> Job:
         """Make a synthetic chest scanned twice, uLDCT (2 % dose) and NDCT, with 8 mm of respiratory motion between.
@@ -433,7 +437,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             return tuple(volume_nodes.volume_to_node(volume, name) for volume, name in zip(pair, names, strict=True))
 
         task = phantomTask(_("Make a sample pair"), size=size, slices=slices, finish=finish)
-        return self.run("sample pair", task)
+        return self.run("sample pair", task, ensurePackagesAndTorch)
 
 
 def _options(strength, model, device, keepOutsideBody, residualNoiseHu, testTimeAugmentation) -> DenoiseOptions:
@@ -445,6 +449,26 @@ def _options(strength, model, device, keepOutsideBody, residualNoiseHu, testTime
         residual_noise_hu=residualNoiseHu,
         test_time_augmentation=testTimeAugmentation,
     )
+
+
+def packagesFor(model: str | None, device: str, engine: str) -> Callable[[str], None]:
+    """What makes sure that denoising with these options has its packages: PyTorch only where nothing else will do.
+
+    Raises
+    ------
+    IPv2Lib.errors.InputError
+        The engine cannot run this model on this device.
+    """
+    from IPv2Lib.errors import BundleError
+    from IPv2Lib.inference.engines import TORCH, suitable_engine
+    from IPv2Lib.models import bundle
+
+    device = "cpu" if device == "auto" else device  # on a GPU that it finds, PyTorch is there
+    try:
+        chosen = bundle.load(model or bundle.default_name(device))
+    except BundleError:
+        return ensurePackages  # the job says what is wrong
+    return ensurePackagesAndTorch if suitable_engine(chosen, engine, device) == TORCH else ensurePackages
 
 
 def checkOutputs(inputNodes, outputNodes) -> None:

@@ -44,6 +44,18 @@ class Simulator(enum.Enum):
         return _("Physical") if self is Simulator.PHYSICAL else _("As published")
 
 
+class Engine(enum.Enum):
+    """What computes the network; the values are those of `DenoiseOptions.engine`."""
+
+    AUTO = "auto"
+    ONNX_RUNTIME = "onnxruntime"
+    PYTORCH = "torch"
+
+    def label(self) -> str:
+        """Text in the selector."""
+        return {"auto": _("Automatic"), "onnxruntime": "ONNX Runtime", "torch": "PyTorch"}[self.value]
+
+
 OPTIONS = DenoiseOptions, Settings
 """Dataclasses whose options the panel shows."""
 
@@ -69,6 +81,7 @@ class IPv2DenoiseParameterNode:
     furtherVolumes: list[vtkMRMLScalarVolumeNode]
     uldctVolume: vtkMRMLScalarVolumeNode
     ndctVolume: vtkMRMLScalarVolumeNode
+    engine: Engine
     strategy: Strategy = Strategy.IPV2
     thresholdMethod: Threshold = Threshold.OTSU
     thresholdHu: Annotated[float, WithinRange(-1024, 400)] = -400.0

@@ -211,7 +211,7 @@ def phantomTask(
     return Task(title, prepare, collect, finish)
 
 
-def devicesTask(title: str, *, model: str | None) -> Task:
+def devicesTask(title: str, *, model: str | None, engine: str = "auto") -> Task:
     """Look for devices and time the model, or the default one of each; gives what `ipv2 devices` says."""
-    arguments = ["devices", *(["--model", model] if model else [])]
+    arguments = ["devices", "--engine", engine, *(["--model", model] if model else [])]
     return Task(title, lambda folder: arguments, lambda folder, result: result["devices"])

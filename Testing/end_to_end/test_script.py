@@ -6,8 +6,10 @@ are asked to install is the wheel test's and the continuous integration's to pro
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell s
 # Runs real Python for the script's own snippets; "-m venv" makes a folder with another stand-in for its Python.
 PYTHON = f"""#!/bin/sh
 case "$*" in
-"-m venv "*) mkdir -p "$3/bin" && cp "$STAND_INS/venv-python" "$3/bin/python" ;;
+"-m venv "*) mkdir -p "$3/bin" "$3/lib/python3/site-packages/numpy" && cp "$STAND_INS/venv-python" "$3/bin/python" ;;
 *) exec "{sys.executable}" "$@" ;;
 esac
 """
@@ -30,6 +32,11 @@ case "$*" in
     [ ! -e "$STAND_INS/no-network" ] || { echo "no network" >&2; exit 1; }
     printf '#!/bin/sh\\nprintf "<%%s>" "$PWD" "$@"\\nexit 7\\n' >"${0%/*}/ipv2"
     chmod +x "${0%/*}/ipv2"
+    ;;
+*"IPv2Lib[all]"*)
+    mkdir "${0%/*}/../lib/python3/site-packages/torch" || exit 1
+    [ ! -e "$STAND_INS/stays" ] || { touch "$STAND_INS/waits"; exec sleep 60; }
+    [ ! -e "$STAND_INS/no-network" ] || { echo "ERROR: no network" >&2; exit 1; }
     ;;
 "-c import torch") exit 1 ;;
 esac
@@ -57,14 +64,19 @@ class Checkout:
             (self.stand_ins / name).chmod(0o755)
 
     def run(self, *arguments, script: Path | None = None) -> subprocess.CompletedProcess:
-        path = f"{self.stand_ins}{os.pathsep}{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path, "STAND_INS": str(self.stand_ins)}
         command = [script or self.root / "ipv2", *arguments]
-        return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, cwd="/", env=self.environment(), capture_output=True, text=True, timeout=60)
 
-    def installations(self) -> list[str]:
+    def environment(self) -> dict[str, str]:
+        path = f"{self.stand_ins}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "PATH": path, "STAND_INS": str(self.stand_ins)}
+
+    def installations(self, of: str = "--editable") -> list[str]:
         calls = self.stand_ins / "calls"
-        return [line for line in calls.read_text().splitlines() if "--editable" in line] if calls.exists() else []
+        return [line for line in calls.read_text().splitlines() if of in line] if calls.exists() else []
+
+    def packages(self) -> set[str]:
+        return {path.name for path in (self.root / ".venv" / "lib" / "python3" / "site-packages").iterdir()}
 
 
 @pytest.fixture
@@ -79,7 +91,8 @@ def test_the_first_use_prepares_and_the_second_only_runs(checkout):
     assert first.stdout == second.stdout == "</><denoise><a b>"
     assert first.returncode == second.returncode == 7
     (installation,) = checkout.installations()
-    assert f"{checkout.root}[all]" in installation
+    assert installation.endswith(f"--editable {checkout.root}"), "without PyTorch, nor what comes with it"
+    assert not checkout.installations("torch==")
 
 
 def test_a_chain_of_links_leads_to_the_same_environment(checkout, tmp_path):
@@ -124,6 +137,64 @@ def test_test_installs_its_extra_then_runs_ruff_and_pytest_with_the_arguments(ch
         assert calls[-2:] == ["-m ruff check .", f"{pytest} {line}"]
     assert f"{checkout.root}[test]" in checkout.installations()[-1]
     assert checkout.run().stderr == "", "the test extra includes what a plain run needs"
+
+
+def test_what_denoising_does_not_need_is_added_once(checkout):
+    checkout.run("denoise")
+    first, second = checkout.run("install"), checkout.run("install")
+    assert first.returncode == second.returncode == 0
+    assert "installing PyTorch and the rest, once" in first.stderr and second.stderr == ""
+    assert len(checkout.installations("IPv2Lib[all]")) == len(checkout.installations()) == 1
+    assert checkout.packages() == {"numpy", "torch"}
+    assert checkout.run("denoise").stderr == ""
+
+
+def test_everything_can_be_installed_at_first(checkout):
+    assert checkout.run("install").returncode == 0
+    (installation,) = checkout.installations()
+    assert installation.endswith(f"--editable {checkout.root}[all]")
+    assert checkout.run("denoise").stderr == ""
+
+
+def test_a_changed_pyproject_keeps_what_was_added(checkout):
+    checkout.run("install")
+    (checkout.root / "pyproject.toml").write_text("second\n")
+    checkout.run("denoise")
+    assert checkout.installations()[-1].endswith(f"--editable {checkout.root}[all]")
+    assert checkout.run("install").stderr == ""
+
+
+def test_what_cannot_be_added_leaves_everything_as_it_was(checkout):
+    checkout.run("denoise")
+    (checkout.stand_ins / "no-network").touch()
+    failed = checkout.run("install")
+    assert failed.returncode == 1 and "ERROR: no network" in failed.stderr
+    assert "PyTorch could not be installed" in failed.stderr.splitlines()[-1]
+    assert checkout.packages() == {"numpy"}
+    assert checkout.run("denoise").stderr == ""
+    (checkout.stand_ins / "no-network").unlink()
+    assert checkout.run("install").returncode == 0 and checkout.packages() == {"numpy", "torch"}
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_an_addition_that_is_stopped(checkout, how):
+    """Others denoise meanwhile and afterwards; what was not finished goes away, at once or with the next addition."""
+    checkout.run("denoise")
+    (checkout.stand_ins / "stays").touch()
+    adding = subprocess.Popen(
+        [checkout.root / "ipv2", "install"], env=checkout.environment(), stderr=subprocess.PIPE, start_new_session=True
+    )
+    while not (checkout.stand_ins / "waits").exists():
+        time.sleep(0.02)
+    assert checkout.run("denoise").stderr == ""
+    adding.send_signal(how)
+    os.killpg(adding.pid, signal.SIGKILL if how == signal.SIGKILL else signal.SIGTERM)
+    adding.communicate(timeout=30)
+    assert checkout.run("denoise").stderr == ""
+    assert checkout.packages() == ({"numpy"} if how == signal.SIGTERM else {"numpy", "torch"})
+    (checkout.stand_ins / "stays").unlink()
+    assert checkout.run("install").returncode == 0  # the stand-in fails where there is a torch already
+    assert checkout.packages() == {"numpy", "torch"}
 
 
 def test_an_unsuitable_python_is_said(checkout):

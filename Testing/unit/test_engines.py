@@ -12,6 +12,7 @@ from pathlib import Path
 import IPv2Lib
 import numpy as np
 import pytest
+from IPv2Lib import packages
 from IPv2Lib.errors import BundleError, InputError, InputNote
 from IPv2Lib.inference import engines
 from IPv2Lib.inference.denoise import denoise
@@ -163,7 +164,7 @@ def test_what_the_graph_is_does_not_decide_the_key(model, tmp_path):
     ],
 )
 def test_the_engine_is_chosen_by_what_there_is(model, monkeypatch, here, device, expected):
-    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: name in here or None)
+    monkeypatch.setattr(packages, "is_here", here.__contains__)
     assert choose_engine(model, "auto", device) == expected
 
 
@@ -172,20 +173,22 @@ def test_the_engine_is_chosen_by_what_there_is(model, monkeypatch, here, device,
     [
         ("tensorrt", "cpu", {"torch"}, "unknown engine 'tensorrt': choose one of auto, onnxruntime, torch"),
         ("onnxruntime", "cuda", {"onnxruntime"}, "for the CPU, not for 'cuda'"),
-        ("onnxruntime", "cpu", {"torch"}, "onnxruntime is not installed: pip install onnxruntime"),
-        ("torch", "cpu", {"onnxruntime"}, "torch is not installed: pip install torch"),
+        ("onnxruntime", "cpu", {"torch"}, "'onnxruntime' needs onnxruntime, .* not installed: pip install onnxruntime"),
+        ("torch", "cpu", {"onnxruntime"}, r"'torch' needs PyTorch, .* not installed: pip install \"IPv2Lib\[torch\]\""),
+        ("auto", "cuda", {"onnxruntime"}, "device 'cuda' needs PyTorch"),
+        ("auto", "cpu", set(), "denoising on the CPU needs onnxruntime, .* pip install onnxruntime"),
     ],
 )
 def test_engines_that_cannot_be(model, monkeypatch, engine, device, here, message):
-    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: name in here or None)
+    monkeypatch.setattr(packages, "is_here", here.__contains__)
     with pytest.raises(InputError, match=message):
         choose_engine(model, engine, device)
 
 
 def test_a_model_without_a_graph_needs_pytorch(tmp_path, monkeypatch):
     made = tiny(tmp_path / "tiny", with_graph=False)
-    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: name == "onnxruntime" or None)
-    with pytest.raises(InputError, match="torch is not installed, which model 'tiny' needs as it has no graph"):
+    monkeypatch.setattr(packages, "is_here", {"onnxruntime"}.__contains__)
+    with pytest.raises(InputError, match="model 'tiny', which has no graph for ONNX Runtime, needs PyTorch"):
         choose_engine(made)
 
 
@@ -218,6 +221,123 @@ def test_the_graph_of_another_network(copied, tmp_path):
     change_card(copied, graph=vars(other.card.graph))
     with pytest.raises(BundleError, match="cannot run it"):
         run(copied)
+
+
+@pytest.fixture
+def changed_graph(copied):
+    """Change the graph of the model, which the card then says is right."""
+    import onnx
+
+    def change(how) -> Path:
+        path = copied / graph.GRAPH_FILE
+        model = onnx.load(path, load_external_data=False)
+        how(model)
+        path.write_bytes(model.SerializeToString())
+        facts = vars(bundle.load(copied).card.graph) | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        change_card(copied, graph=facts)
+        return copied
+
+    return change
+
+
+def one_line_with_torch(error: pytest.ExceptionInfo) -> bool:
+    return "\n" not in str(error.value) and str(error.value).endswith("copy the model again, or use --engine torch")
+
+
+def test_operators_that_nobody_knows(changed_graph):
+    def change(model):
+        model.graph.node[0].op_type, model.graph.node[0].domain = "Steal", "com.example"
+        model.opset_import.add(domain="com.example", version=1)
+
+    with pytest.raises(BundleError, match=r"graph\.onnx: ONNX Runtime [\d.]+ cannot run it .*com\.example") as error:
+        run(changed_graph(change))
+    assert one_line_with_torch(error)
+
+
+def test_a_graph_that_wants_more_weights_or_files(changed_graph, tmp_path, monkeypatch):
+    """Even where a file of that name lies, whoever made the model cannot have it read."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").write_bytes(bytes(1_000_000))
+
+    def change(model):
+        from onnx import helper
+
+        one = next(each for each in model.graph.initializer if each.external_data)
+        model.graph.initializer.add().CopyFrom(one)
+        model.graph.initializer[-1].name = "more"
+        for node in model.graph.node:
+            node.input[:] = ["sum" if name == one.name else name for name in node.input]
+        model.graph.node.insert(0, helper.make_node("Add", [one.name, "more"], ["sum"]))
+
+    with pytest.raises(BundleError, match="cannot run it") as error:
+        run(changed_graph(change))
+    assert one_line_with_torch(error)
+
+
+def test_a_graph_with_other_ends(changed_graph):
+    def change(model):
+        for node in model.graph.node:
+            node.input[:] = ["x" if name == graph.INPUT else name for name in node.input]
+        model.graph.input[0].name = "x"
+
+    with pytest.raises(BundleError, match="it goes from and to x, centre, not from slices to centre") as error:
+        run(changed_graph(change))
+    assert one_line_with_torch(error)
+
+
+def test_a_graph_that_wants_another_number_of_slices(copied):
+    change_card(copied, graph=vars(bundle.load(copied).card.graph) | {"context": 5})
+    with pytest.raises(BundleError, match=r"graph\.onnx fails on slices of \(1, 5, 72, 61\)") as error:
+        run(copied)
+    assert one_line_with_torch(error)
+
+
+def test_a_graph_that_makes_something_else_of_slices(changed_graph):
+    def change(model):
+        from onnx import helper
+
+        last = next(node for node in model.graph.node if graph.OUTPUT in node.output)
+        last.output[0] = "whole"
+        model.graph.node.append(helper.make_node("Concat", ["whole", "whole"], [graph.OUTPUT], axis=3))
+        del model.graph.output[0].type.tensor_type.shape.dim[:]
+
+    with pytest.raises(BundleError, match=r"makes \(1, 1, 72, 122\) of slices of \(1, 3, 72, 61\)") as error:
+        run(changed_graph(change))
+    assert one_line_with_torch(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("__version__", "1.16.3", "onnxruntime 1.16.3 is too old: pip install 'onnxruntime>=1.17', or choose engine"),
+        (
+            "get_available_providers",
+            lambda: ["CUDAExecutionProvider"],
+            "has no CPUExecutionProvider: install .*engine",
+        ),
+    ],
+)
+def test_an_onnxruntime_that_cannot_be_used(model, monkeypatch, name, value, says):
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, name, value)
+    with pytest.raises(InputError, match=says) as error:
+        run(model.folder)
+    assert "copy the model" not in str(error.value)
+
+
+def test_an_onnxruntime_that_cannot_be_loaded(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(packages, "is_here", lambda package: True)
+    says = r"onnxruntime cannot be loaded .*: install it again, or choose engine 'torch'"
+    with pytest.raises(InputError, match=says):
+        run(model.folder)
+
+
+def test_the_oldest_onnxruntime_is_what_the_package_asks_for():
+    root = Path(__file__).resolve().parents[2]
+    wanted = f"onnxruntime>={'.'.join(map(str, graph.OLDEST_RUNTIME))}"
+    assert all(wanted in (root / name).read_text() for name in ("pyproject.toml", "Resources/requirements.txt"))
 
 
 @pytest.mark.parametrize(

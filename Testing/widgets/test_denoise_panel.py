@@ -278,8 +278,9 @@ def test_advanced_shows_model_devices_and_log(host):
     host.click(ui.measureDevicesButton)
     finish_job(host, widget)
     texts = [ui.deviceSelector.itemText(index) for index in range(ui.deviceSelector.count())]
-    assert texts[0] == "Automatic" and any(text.startswith("CPU, ") and text.endswith(" s") for text in texts)
-    assert ui.denoiseStatusLabel.text().startswith("Measured: CPU, ")
+    measured = [text for text in texts if text.startswith("CPU, ONNX Runtime, ")]
+    assert texts[0] == "Automatic" and len(measured) == 1 and measured[0].endswith(" s")
+    assert ui.denoiseStatusLabel.text() == f"Measured: {measured[0]}."
     ui.deviceSelector.setCurrentText(next(text for text in texts if text.startswith("CPU")))
     assert widget._parameterNode.device == "cpu"
     assert "Measure devices" in ui.logText.toPlainText()
@@ -291,7 +292,37 @@ def test_advanced_shows_model_devices_and_log(host):
 
 
 def seconds_per_slice(device: str) -> float:
-    return float(re.fullmatch(r"CPU, ([\d.]+) s per slice", device)[1])
+    return float(re.fullmatch(r"CPU, ONNX Runtime, ([\d.]+) s per slice", device)[1])
+
+
+def test_the_engine_is_chosen_and_said(host):
+    import slicer
+
+    widget, *_ = open_panel(host, slices=2)
+    expand(host, widget.ui.advancedCollapsibleButton)
+    selector = widget.ui.engineSelector
+    assert [selector.itemText(index) for index in range(selector.count())] == ["Automatic", "ONNX Runtime", "PyTorch"]
+    for text, engine in (("Automatic", "onnxruntime"), ("PyTorch", "torch")):
+        selector.setCurrentText(text)
+        host.click(widget.ui.denoiseButton)
+        finish_job(host, widget)
+        facts = volume_nodes.provenance(slicer.util.getNode("CTChest denoised"))
+        assert facts["engine"] == engine
+        shown = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch"}[engine]
+        said = rf"Done in .*\. ipv2-fast on cpu, {shown}, [\d.e-]+ s per slice\."
+        assert re.fullmatch(said, widget.ui.denoiseStatusLabel.text())
+    host.click(widget.ui.measureDevicesButton)
+    finish_job(host, widget)
+    assert widget.ui.denoiseStatusLabel.text().startswith("Measured: CPU, PyTorch, ")
+
+
+def test_an_engine_that_cannot_run_there_is_refused_at_once(host):
+    widget, *_ = open_panel(host)
+    widget.ui.engineSelector.setCurrentText("ONNX Runtime")
+    widget._parameterNode.device = "cuda"
+    host.click(widget.ui.denoiseButton)
+    assert "ONNX Runtime is for the CPU" in host.messages[-1].text
+    assert not widget.logic.runner.state.active
 
 
 def test_automatic_names_both_models_where_the_device_decides(host):

@@ -26,7 +26,7 @@ def test_every_parameter_comes_back_with_the_scene(host, tmp_path):
 
     widget, uldct, ndct = open_panel(host)
     parameters = widget._parameterNode
-    enums = {"strategy": "IPV1", "thresholdMethod": "FIXED", "simulator": "PUBLISHED"}
+    enums = {"engine": "PYTORCH", "strategy": "IPV1", "thresholdMethod": "FIXED", "simulator": "PUBLISHED"}
     for name, value in CHANGED.items():
         assert getattr(parameters, name) != value, name
         setattr(parameters, name, value)

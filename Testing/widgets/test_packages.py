@@ -1,8 +1,14 @@
 """Packages that are missing: everything is looked at first, one question, and a failure is no "no"."""
 
+import json
+import shutil
+
 import pytest
 from IPv2Lib.errors import Cancelled, InputError
-from panel import MODULE
+from IPv2Lib.inference.options import DenoiseOptions
+from IPv2Lib.models import bundle
+from IPv2SlicerLib.scene import volume_nodes
+from panel import MODULE, finish_job, open_panel, small_pair
 
 OFFLINE = [
     "Collecting safetensors>=0.4",
@@ -44,7 +50,7 @@ def kinds(host) -> list[str]:
 
 def test_nothing_is_asked_where_nothing_is_missing(start):
     host, packages = start()
-    packages.ensurePackages("IPv2 Denoise")
+    packages.ensurePackagesAndTorch("IPv2 Denoise")
     packages.ensureTrainingPackages("IPv2 Train")
     assert host.messages == [] and host.installed_packages == []
 
@@ -60,15 +66,80 @@ def test_one_question_for_all_in_the_right_order(start):
 
 def test_a_missing_extension_is_noticed_before_anything_is_asked_or_installed(start):
     host, packages = start("safetensors", "torch", pytorch_extension=False)
-    for ensure in (packages.ensurePackages, packages.ensureTrainingPackages):
+    for ensure in (packages.ensurePackagesAndTorch, packages.ensureTrainingPackages):
         with pytest.raises(InputError, match="install the extension PyTorch"):
             ensure("IPv2 Denoise")
     assert host.messages == [] and host.installed_packages == []
 
 
+@pytest.fixture
+def no_graph(tmp_path, monkeypatch) -> str:
+    """Name of a model that runs on PyTorch only."""
+    shutil.copytree(bundle.load("ipv2-fast").folder, tmp_path / "models" / "mine")
+    card = tmp_path / "models" / "mine" / bundle.CARD_FILE
+    facts = json.loads(card.read_text(encoding="utf-8")) | {"name": "mine"}
+    del facts["graph"]
+    card.write_text(json.dumps(facts), encoding="utf-8")
+    monkeypatch.setenv("IPV2_MODELS", str(tmp_path / "models"))
+    return "mine"
+
+
+ASKED = {
+    "denoise": lambda logic, uldct, ndct: logic.denoise(uldct),
+    "denoise with ONNX Runtime": lambda logic, uldct, ndct: logic.denoise(
+        uldct, options=DenoiseOptions(engine="onnxruntime")
+    ),
+    "measure": lambda logic, uldct, ndct: logic.measureDevices(),
+}
+ASKED_WITH_TORCH = {
+    "denoise on a GPU": lambda logic, uldct, ndct: logic.denoise(uldct, device="cuda"),
+    "denoise with PyTorch": lambda logic, uldct, ndct: logic.denoise(uldct, options=DenoiseOptions(engine="torch")),
+    "a model without a graph": lambda logic, uldct, ndct: logic.denoise(uldct, model="mine"),
+    "measure a model without a graph": lambda logic, uldct, ndct: logic.measureDevices("mine"),
+    "purify": lambda logic, uldct, ndct: logic.purify(uldct, ndct),
+    "preview": lambda logic, uldct, ndct: logic.previewSlice(uldct, ndct),
+    "sample pair": lambda logic, uldct, ndct: logic.makeSamplePair(),
+}
+
+
+@pytest.mark.parametrize("what", [*ASKED, *ASKED_WITH_TORCH])
+def test_pytorch_is_asked_for_where_nothing_else_will_do(start, no_graph, what):
+    """A question with all that is missing, which is declined here."""
+    host, _ = start("onnxruntime", "torch", pytorch_extension=what in ASKED_WITH_TORCH)
+    from IPv2Denoise import IPv2DenoiseLogic
+
+    logic = IPv2DenoiseLogic()
+    nodes = [volume_nodes.volume_to_node(volume, "CT") for volume in (small_pair().uldct, small_pair().ndct)]
+    host.answers.append(False)
+    with pytest.raises(Cancelled):
+        {**ASKED, **ASKED_WITH_TORCH}[what](logic, *nodes)
+    assert kinds(host) == ["question"] and "onnxruntime" in host.messages[0].text
+    assert ("torch>=" in host.messages[0].text) == (what in ASKED_WITH_TORCH)
+    assert host.installed_packages == [] and not logic.runner.state.active
+
+
+def test_a_click_asks_once_and_denoises(host):
+    widget, *_ = open_panel(host, slices=2)
+    host.absent_packages.update({"onnxruntime", "torch"})
+    host.click(widget.ui.denoiseButton)
+    finish_job(host, widget)
+    assert kinds(host) == ["question"] and "torch>=" not in host.messages[0].text
+    assert host.installed_packages == ["onnxruntime>=1.17"]
+    assert widget.ui.denoiseStatusLabel.text().startswith("Done in")
+
+
+def test_an_onnxruntime_that_is_too_old_is_replaced(start, monkeypatch):
+    _host, packages = start()
+    found = packages.importlib.metadata.version
+    monkeypatch.setattr(
+        packages.importlib.metadata, "version", lambda name: "1.16.3" if name == "onnxruntime" else found(name)
+    )
+    assert packages.missingPackages() == ["onnxruntime>=1.17"]
+
+
 def test_no_extension_is_needed_where_torch_is_there(start):
     host, packages = start("safetensors", pytorch_extension=False)
-    packages.ensurePackages("IPv2 Denoise")
+    packages.ensurePackagesAndTorch("IPv2 Denoise")
     assert kinds(host) == ["question"] and "GB" not in host.messages[0].text
     assert len(host.installed_packages) == 1
 
@@ -77,7 +148,7 @@ def test_no_is_no(start):
     host, packages = start("safetensors", "torch")
     host.answers.append(False)
     with pytest.raises(Cancelled):
-        packages.ensurePackages("IPv2 Denoise")
+        packages.ensurePackagesAndTorch("IPv2 Denoise")
     assert kinds(host) == ["question"] and host.installed_packages == []
 
 
@@ -89,7 +160,7 @@ def test_a_failure_of_pip_is_told_with_its_reason(start, capsys, absent, printed
     host, packages = start(absent)
     host.pip_failure.extend(printed)
     with pytest.raises(InputError) as caught:
-        packages.ensurePackages("IPv2 Denoise")
+        packages.ensurePackagesAndTorch("IPv2 Denoise")
     assert says in str(caught.value) and absent in str(caught.value) and "\n" not in str(caught.value)
     assert printed[0] in capsys.readouterr().out
     assert host.installed_packages == []
@@ -99,7 +170,7 @@ def test_a_failure_that_says_nothing_is_told_by_its_exit_code(start):
     host, packages = start("safetensors")
     host.pip_failure.append("Collecting safetensors")
     with pytest.raises(InputError, match="returned non-zero exit status 1"):
-        packages.ensurePackages("IPv2 Denoise")
+        packages.ensurePackagesAndTorch("IPv2 Denoise")
 
 
 def test_a_python_that_is_not_found_is_no_decline(start, monkeypatch):
@@ -110,13 +181,13 @@ def test_a_python_that_is_not_found_is_no_decline(start, monkeypatch):
 
     monkeypatch.setattr("host.packages._run_pip", not_found)
     with pytest.raises(InputError, match="PythonSlicer executable not found"):
-        packages.ensurePackages("IPv2 Denoise")
+        packages.ensurePackagesAndTorch("IPv2 Denoise")
 
 
 def test_nothing_is_installed_while_slicer_tests(start):
     host, packages = start("safetensors", testing=True)
     with pytest.raises(InputError, match=r"safetensors.*before the tests run"):
-        packages.ensurePackages("IPv2 Denoise")
+        packages.ensurePackagesAndTorch("IPv2 Denoise")
     assert host.installed_packages == []
 
 
@@ -128,7 +199,7 @@ def test_what_is_too_old_or_broken_is_missing(start, monkeypatch, version):
     monkeypatch.setattr(
         packages.importlib.metadata, "version", lambda name: old.pop(name) if name in old else found(name)
     )
-    assert packages.missingPackages() == [packages.TORCH]
+    assert packages.missingPackagesAndTorch() == [packages.TORCH]
 
 
 def test_pre_releases_local_versions_and_markers(start, tmp_path, monkeypatch):
@@ -147,7 +218,7 @@ def test_what_was_installed_and_is_not_there_is_told(start, monkeypatch):
     _host, packages = start("safetensors")
     monkeypatch.setattr("host.packages._run_pip", lambda *_: None)
     with pytest.raises(InputError, match="still missing after their installation"):
-        packages.ensurePackages("IPv2 Denoise")
+        packages.ensurePackagesAndTorch("IPv2 Denoise")
 
 
 def test_no_job_starts_where_an_installation_fails(start):

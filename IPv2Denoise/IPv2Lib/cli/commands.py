@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
-from .. import __version__
+from .. import __version__, packages
 from ..errors import InputError
 from ..io import outputs
 from . import (
@@ -69,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         options = parser.parse_args(argv)
+        if argv[0] in _NEED_PYTORCH:
+            packages.need("torch", f"'ipv2 {argv[0]}'")
         with preferred(getattr(options, "prefer", None)), _unreadable_for_others(argv[0]):
             options.run(options, console)
 
@@ -122,6 +124,10 @@ def _parser(only: Sequence[str] | None = None) -> argparse.ArgumentParser:
 
 
 _READ_NO_CT = ("cache", "demo", "models", "devices", "phantom")
+
+_NEED_PYTORCH = ("demo", "phantom", "simulate", "purify", "prepare", "train", "publish")
+"""Commands that do nothing without it; `denoise` finds out by itself, see `inference.engines`, and so do `compare` and
+`ablation`, which need more."""
 
 _FINISH_STEP = ("train", "ablation")
 """Commands that finish the step that they are at when they are asked to stop, and keep what they have."""

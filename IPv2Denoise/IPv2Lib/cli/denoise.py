@@ -63,11 +63,15 @@ def _denoise_options(command: argparse.ArgumentParser) -> None:
 def _denoise(options: argparse.Namespace, console: Console) -> None:
     console.progress.report(0.0, LOADING)
     from ..inference.denoise import choose_device, residual_noise_of
+    from ..inference.engines import choose_engine
 
     how = arguments.chosen(options, DenoiseOptions())
-    if arguments.given(options, Workers).get("scheduler") is None:
-        how = replace(how, device=choose_device(how.device))
+    is_here = arguments.given(options, Workers).get("scheduler") is None
+    if is_here:
+        how = replace(how, device=choose_device(how.device, how.engine))
     model = load_model(how.model, how.device)
+    if is_here:
+        choose_engine(model, how.engine, how.device)
     how = replace(how, residual_noise_hu=residual_noise_of(model, how.residual_noise_hu))
     if len(options.inputs) > 1 or cohort.is_cohort(options):
         options.output = Path(options.output)

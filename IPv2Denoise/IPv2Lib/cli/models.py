@@ -87,16 +87,17 @@ def _devices_options(command: argparse.ArgumentParser) -> None:
         "default model of each device if none is named. 'auto' is what --device auto takes."
     )
     command.epilog = "examples:\n  ipv2 devices\n  ipv2 devices --model my-model"
-    arguments.add(command, DenoiseOptions, only=("model",))
+    arguments.add(command, DenoiseOptions, only=("model", "engine"))
 
 
 def _devices(options: argparse.Namespace, console: Console) -> None:
     console.progress.report(0.0, LOADING)
     from ..inference import devices
 
-    name = arguments.chosen(options, DenoiseOptions()).model
-
-    found, problems = devices.survey(lambda device: load_model(name, device), progress=console.progress)
+    how = arguments.chosen(options, DenoiseOptions())
+    found, problems = devices.survey(
+        lambda device: load_model(how.model, device), engine=how.engine, progress=console.progress
+    )
     for problem in problems:
         console.note(problem)
     auto = devices.automatic()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..parallel.cluster import Scheduler
     from .console import Console
 
-LOADING = "loading PyTorch"
+LOADING = "loading the library"
 INPUT = f"an {NAMES} file, or a folder with one DICOM series; values in HU"
 OUTPUT = f"a file ending in {ENDINGS}, or for a DICOM series a folder (NAME/)"
 

@@ -8,7 +8,6 @@ averaged belongs to `scores`, what a name stands for to `methods`, the files to 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import zipfile
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from .. import packages
 from ..datasets.shards import REFERENCES, SHARDS_FOLDER, PurifiedDataset, Shard
 from ..errors import InputError, OutputError, reason
 from ..io import atomic, outputs
@@ -167,9 +167,8 @@ def scans_to_score(dataset: PurifiedDataset, split: str) -> list[Shard]:
 
 def check_packages() -> None:
     """Refuse (`InputError`) before long work what lacks a package after it."""
-    missing = [name for name in ("torchmetrics", "matplotlib") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(f"comparing needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+    for name in ("torch", "torchmetrics", "matplotlib"):
+        packages.need(name, "comparing")
 
 
 class _Scan:

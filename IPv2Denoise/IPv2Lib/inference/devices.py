@@ -17,8 +17,8 @@ from ..io.volume import Volume
 from ..models.bundle import Bundle
 from ..progress import NO_PROGRESS, Progress
 from .denoise import denoise
-from .engines import choose_engine
-from .torch_device import choose_device
+from .engines import ONNX, choose_engine
+from .torch_device import choose_device, has_idle_gpu
 
 SLICE = 512
 """Rows and columns of the slice that is measured."""
@@ -54,6 +54,7 @@ class Device:
 def survey(
     choose: Callable[[str], Bundle],
     *,
+    engine: str = "auto",
     progress: Progress = NO_PROGRESS,
 ) -> tuple[list[Device], list[str]]:
     """Try every device: one slice to warm up, then one that counts.
@@ -62,6 +63,8 @@ def survey(
     ----------
     choose : callable
         Gives the model for a device.
+    engine : str
+        One of `engines.ENGINES`; ONNX Runtime is measured on the CPU only.
     progress : Progress
         Asked now and then.
 
@@ -70,7 +73,7 @@ def survey(
     devices : list of Device
         GPUs first, the CPU last.
     problems : list of str
-        A sentence for each device that is there and does not work.
+        A sentence for each device that is there and does not work, or has no PyTorch.
 
     Raises
     ------
@@ -80,13 +83,15 @@ def survey(
         When `progress` is cancelled.
     """
     devices, problems = [], []
-    names = _present()
+    if has_idle_gpu():
+        problems.append("there seems to be a GPU, and PyTorch is not installed, which uses it: choose device 'cuda'")
+    names = ["cpu"] if engine == ONNX else _present()
     for index, device in enumerate(names):
         progress.report(index / len(names), f"measuring {device}")
         name, free, total = _describe(device)
         model = choose(device)
         try:
-            seconds = seconds_per_slice(device, model, progress.silent())
+            seconds = seconds_per_slice(device, model, progress.silent(), engine)
         except Cancelled:
             raise
         except (RuntimeError, IPv2Error) as error:  # RuntimeError: a driver or GPU that torch cannot use
@@ -94,7 +99,7 @@ def survey(
                 raise
             problems.append(f"{device} ({name}) does not work: {(str(error).splitlines() or ['?'])[0]}")
         else:
-            devices.append(Device(device, name, free, total, seconds, choose_engine(model, "auto", device)))
+            devices.append(Device(device, name, free, total, seconds, choose_engine(model, engine, device)))
     progress.report(1.0, "measured")
     return devices, problems
 
@@ -144,7 +149,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def seconds_per_slice(device: str, bundle: Bundle, progress: Progress = NO_PROGRESS) -> float:
+def seconds_per_slice(device: str, bundle: Bundle, progress: Progress = NO_PROGRESS, engine: str = "auto") -> float:
     """Time of the network for a slice of `SLICE`² on a device, after another one to warm up.
 
     Raises
@@ -156,7 +161,7 @@ def seconds_per_slice(device: str, bundle: Bundle, progress: Progress = NO_PROGR
     """
     noise = np.random.default_rng(0).normal(-500.0, 100.0, (1, SLICE, SLICE))
     for _ in range(2):
-        result = denoise(Volume(noise), bundle, device=device, progress=progress)
+        result = denoise(Volume(noise), bundle, device=device, engine=engine, progress=progress)
         if result.provenance["device"] != device:
             raise IPv2Error("its memory does not suffice; close other programs that use it")
     return result.provenance["network_seconds"]

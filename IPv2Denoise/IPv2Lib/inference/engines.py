@@ -7,13 +7,13 @@ may be cut. Arrays go in and come out; memory that runs out is a `MemoryError`.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from collections.abc import Iterator
 from typing import Protocol, cast
 
 import numpy as np
 
-from ..errors import InputError
+from .. import packages
+from ..errors import BundleError, InputError
 from ..models import graph
 from ..models.bundle import Bundle
 from ..models.card import CardGraph
@@ -63,37 +63,46 @@ class Engine(Protocol):
 
 
 def choose_engine(bundle: Bundle, name: str = "auto", device: str = "cpu") -> str:
-    """The engine that is to run a model on a device.
+    """The engine that is to run a model on a device, and is installed: see `suitable_engine`, and `packages.need`."""
+    engine = suitable_engine(bundle, name, device)
+    purpose = f"engine {engine!r}"
+    if name == "auto" and engine == ONNX:
+        purpose = "denoising on the CPU"
+    elif name == "auto":
+        without = f"model {bundle.name!r}, which has no graph for ONNX Runtime,"
+        purpose = without if device == "cpu" else f"device {device!r}"
+    packages.need(engine, purpose)
+    return engine
+
+
+def suitable_engine(bundle: Bundle, name: str = "auto", device: str = "cpu") -> str:
+    """The engine that fits a model and a device, whether or not it is installed.
 
     Parameters
     ----------
     bundle : Bundle
     name : str
-        One of `ENGINES`; "auto" is ONNX Runtime on the CPU, where it is installed and the model has a graph, or else
-        PyTorch.
+        One of `ENGINES`; "auto" is ONNX Runtime on the CPU, where the model has a graph, unless only PyTorch is
+        installed; or else PyTorch.
     device : str
         As `choose_device` returns it.
 
     Raises
     ------
     InputError
-        An unknown engine, one that is not installed, or one that cannot run this model there.
+        An unknown engine, or one that cannot run this model there.
     """
     if name not in ENGINES:
         raise InputError(f"unknown engine {name!r}: choose one of {', '.join(ENGINES)}")
-    here = {engine: importlib.util.find_spec(engine) is not None for engine in (ONNX, TORCH)}
     if name == ONNX:
         if device != "cpu":
             raise InputError(f"ONNX Runtime is for the CPU, not for {device!r}: choose device 'cpu' or engine 'torch'")
         if not bundle.has_graph:
             raise InputError(f"model {bundle.name!r} has no graph for ONNX Runtime: choose engine 'torch'")
-    if name == "auto":
-        name = ONNX if device == "cpu" and bundle.has_graph and here[ONNX] else TORCH
-    if not here[name]:
-        package = "onnxruntime" if name == ONNX else "torch"
-        why = "" if name == ONNX or bundle.has_graph else f", which model {bundle.name!r} needs as it has no graph"
-        raise InputError(f"{package} is not installed{why}: pip install {package}")
-    return name
+    if name != "auto":
+        return name
+    only_torch = packages.is_here(TORCH) and not packages.is_here(ONNX)
+    return ONNX if device == "cpu" and bundle.has_graph and not only_torch else TORCH
 
 
 def open_engine(bundle: Bundle, name: str = "auto", device: str = "cpu", calls: int = 1) -> Engine:
@@ -115,6 +124,7 @@ class OnnxEngine:
         self.version: str = graph.runtime().__version__
         self.parallel = min(calls, MOST_PARALLEL, cores())
         self._session = bundle.session(threads=cores() // self.parallel)
+        self._folder = bundle.folder
         facts = cast(CardGraph, bundle.card.graph)
         self.context, self.multiple, self.halo = facts.context, facts.multiple, facts.halo
 
@@ -125,8 +135,13 @@ class OnnxEngine:
         except Exception as error:  # ONNX Runtime's own classes have no common root
             if _is_out_of_memory(error):
                 raise MemoryError(str(error)) from error
-            raise
+            raise self._error(f"fails on slices of {slices.shape} ({graph.reason(error)})") from error
+        if answer.shape != (len(slices), 1, *slices.shape[2:]):
+            raise self._error(f"makes {answer.shape} of slices of {slices.shape}")
         return answer[:, 0]
+
+    def _error(self, what: str) -> BundleError:
+        return BundleError(f"{self._folder / graph.GRAPH_FILE} {what}: copy the model again, or use --engine torch")
 
 
 class TorchEngine:

@@ -32,7 +32,7 @@ class DenoiseOptions:
     )  # fmt: skip
     engine: str = option(
         "auto", "what computes the network: onnxruntime on CPUs, torch on any device; auto takes the faster one",
-        choices=ENGINES, decides=False,
+        choices=ENGINES, panel=True, decides=False,
     )  # fmt: skip
     keep_outside_body: bool = option(False, "leave the HU of room, table and clothes exactly as they are", panel=True)
     residual_noise_hu: float | None = option(

@@ -7,16 +7,19 @@ prepared data runs where no image library is installed.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 from pathlib import Path
 
+from .. import packages
 from ..errors import InputError
 
 
-def choose_device(name: str = "auto") -> str:
+def choose_device(name: str = "auto", engine: str = "auto") -> str:
     """The torch device for a name, checked to be present.
 
-    `auto` is an NVIDIA or ROCm GPU if torch sees one, else the CPU; `mps` (Apple) is used when asked for.
+    `auto` is an NVIDIA or ROCm GPU if torch is installed and sees one, unless the engine is ONNX Runtime, else the CPU;
+    `mps` (Apple) is used when asked for.
 
     Raises
     ------
@@ -28,12 +31,10 @@ def choose_device(name: str = "auto") -> str:
     >>> choose_device("cpu")
     'cpu'
     """
-    if name == "cpu" or (name == "auto" and not _may_have_gpu()):
+    if name == "cpu" or (name == "auto" and (engine == "onnxruntime" or not _may_use_gpu())):
         return "cpu"
-    try:
-        import torch
-    except ImportError as error:
-        raise InputError(f"device {name!r} needs PyTorch, which is not installed: pip install torch") from error
+    packages.need("torch", f"device {name!r}")
+    import torch
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -50,12 +51,21 @@ def choose_device(name: str = "auto") -> str:
     return name
 
 
-def _may_have_gpu() -> bool:
+def has_idle_gpu() -> bool:
+    """Whether there seems to be a GPU, and no PyTorch to use it."""
+    return not packages.is_here("torch") and _has_driver()
+
+
+def _may_use_gpu() -> bool:
     """Whether PyTorch is there and may see an NVIDIA or ROCm GPU; asking PyTorch itself takes a second or more."""
     try:
         version = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
         return False
-    if sys.platform == "darwin" or version.endswith("+cpu"):
-        return False
-    return sys.platform != "linux" or any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
+    return not version.endswith("+cpu") and (sys.platform == "win32" or _has_driver())
+
+
+def _has_driver() -> bool:
+    if sys.platform == "win32":
+        return Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "nvcuda.dll").exists()
+    return any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))

@@ -141,11 +141,12 @@ class Bundle:
 
         Raises
         ------
-        ImportError
-            ONNX Runtime is not installed.
+        InputError
+            ONNX Runtime cannot be used, see `graph.runtime`.
         BundleError
             There is no graph, it is damaged or of another model, or ONNX Runtime is too old for it.
         """
+        graph.runtime()
         path = _own(self.folder, graph.GRAPH_FILE)
         if self.card.graph is None:
             raise BundleError(f"{self.folder} has no {graph.GRAPH_FILE}, so it runs on PyTorch only: --engine torch")

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 GRAPH_FILE = "graph.onnx"
 INPUT, OUTPUT = "slices", "centre"
 OPSET = 18
+OLDEST_RUNTIME = 1, 17
 MOST_GRAPH_BYTES = 16 << 20
+
+_CPU = "CPUExecutionProvider"
 
 MOST_DIFFERENCE = 1e-5
 """Between the graph and its network: 0.01 HU, in the units of networks."""
@@ -100,10 +103,29 @@ def export(network: Network, why_not: str = "") -> bytes:
 
 
 def runtime() -> ModuleType:
-    """The package onnxruntime, which would otherwise keep a number for this device, and report what it runs."""
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import onnxruntime
+    """The package onnxruntime, which would otherwise keep a number for this device, and report what it runs.
 
+    Raises
+    ------
+    InputError
+        It cannot be loaded, is too old, or computes on other devices only.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError(
+            f"onnxruntime cannot be loaded ({' '.join(str(error).split())}): install it again, or choose engine 'torch'"
+        ) from error
+    version, oldest = onnxruntime.__version__, ".".join(map(str, OLDEST_RUNTIME))
+    if tuple(map(int, version.split(".")[:2])) < OLDEST_RUNTIME:
+        raise InputError(
+            f"onnxruntime {version} is too old: pip install 'onnxruntime>={oldest}', or choose engine 'torch'"
+        )
+    if _CPU not in onnxruntime.get_available_providers():
+        raise InputError(
+            f"this onnxruntime {version} has no {_CPU}: install the package 'onnxruntime', or choose engine 'torch'"
+        )
     onnxruntime.disable_telemetry_events()
     return onnxruntime
 
@@ -113,23 +135,32 @@ def session(graph: bytes, weights: Mapping[str, np.ndarray], threads: int = 0) -
 
     Raises
     ------
-    ImportError
-        ONNX Runtime is not installed.
     InputError
-        The graph is damaged, wants other weights, or is too new for this ONNX Runtime.
+        The graph is damaged, wants other weights, has operators that ONNX Runtime does not know, or ONNX Runtime cannot
+        be used, see `runtime`.
     """
     onnxruntime = runtime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others want the cores, too
     options.intra_op_num_threads = threads
+    # A graph cannot have a file of the working directory read in place of weights that we do not hand over.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value)) for value in weights.values()]
     options.add_external_initializers(list(weights), values)
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        made = onnxruntime.InferenceSession(graph, options, providers=[_CPU])
     except Exception as error:  # ONNX Runtime's own classes have no common root
-        reason = " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")
-        raise InputError(f"ONNX Runtime {onnxruntime.__version__} cannot run it ({reason[:300]})") from error
+        raise InputError(f"ONNX Runtime {onnxruntime.__version__} cannot run it ({reason(error)})") from error
+    ends = [each.name for each in (*made.get_inputs(), *made.get_outputs())]
+    if ends != [INPUT, OUTPUT]:
+        raise InputError(f"it goes from and to {', '.join(ends)}, not from {INPUT} to {OUTPUT}")
+    return made
+
+
+def reason(error: Exception) -> str:
+    """What ONNX Runtime says, in a line."""
+    return " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")[:300]
 
 
 def _take_out(initializer: Any) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from .. import packages
 from ..errors import Cancelled, InputError, IPv2Error, OutputError, reason
 from ..progress import NO_PROGRESS, Progress
 from .local_workers import Died, LocalWorkers, local_workers
@@ -265,12 +266,9 @@ def _line(error: BaseException) -> str:
 
 @contextmanager
 def _client(scheduler: str | Scheduler) -> Iterator[Client]:
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise InputError(
-            f"a scheduler needs Dask, which is not installed ({error}): pip install dask distributed"
-        ) from error
+    packages.need("distributed", "a scheduler")
+    from distributed import Client
+
     address, security = scheduler, None
     if isinstance(scheduler, Scheduler):
         address, security = scheduler.address, _security(scheduler)

@@ -8,7 +8,6 @@ resolution, its HU and its texture, and nothing is stretched to 8 bits on the wa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,12 +15,10 @@ from ..analysis.noise import cut, homogeneous_places, noise_power_spectrum
 from ..analysis.regions import outside_field_of_view
 from ..errors import InputError
 from ..io.volume import Volume, check_ct
+from ..parallel.threads import over_slices
 from ..progress import NO_PROGRESS, Progress
 from .projection import Kernel, back_project, detector_bins, filter_views, project
 from .settings import SimulationSettings
-
-if TYPE_CHECKING:
-    import torch
 
 WATER_PER_MM = 0.0192  # linear attenuation of water at about 70 keV
 PHOTONS = 1.5e5  # per ray at full dose, a typical value
@@ -82,7 +79,7 @@ def simulate(
     first_slice : int
         Number of the first slice in its scan: a part of a scan gets the noise that it has in the whole.
     device : str
-        torch device.
+        What projects: "cpu", or a torch device.
     progress : Progress
         Asked between batches of slices.
 
@@ -109,7 +106,7 @@ def simulate(
         if method == "published":
             return [_published_noise(hu, dose, seeds, device)]
         sinogram = _physical_sinogram(hu, ndct.spacing[0], photons, views, electronic_variance, seeds, device)
-        return [_reconstructed(sinogram, kernel, hu.shape) * _hu_per_pixel(ndct.spacing[0])]
+        return [_reconstructed(sinogram, kernel, hu.shape, device) * _hu_per_pixel(ndct.spacing[0])]
 
     _check(ndct, dose, method, seed, photons, views, electronic_variance, source_dose)
     added = dose if source_dose is None or method == "published" else _added_dose(dose, source_dose)
@@ -161,9 +158,9 @@ def simulate_halves(
 
     def noise(hu: np.ndarray, photons: float, seeds: list[int]) -> list[np.ndarray]:
         sinogram = _physical_sinogram(hu, ndct.spacing[0], photons, views, electronic_variance, seeds, device)
-        whole = _reconstructed(sinogram, kernel, hu.shape)
+        whole = _reconstructed(sinogram, kernel, hu.shape, device)
         sinogram[:, 1::2] = 0.0
-        even = 2.0 * _reconstructed(sinogram, kernel, hu.shape)
+        even = 2.0 * _reconstructed(sinogram, kernel, hu.shape, device)
         return [half * _hu_per_pixel(ndct.spacing[0]) for half in (even, 2.0 * whole - even)]
 
     _check(ndct, dose, "physical", seed, photons, views, electronic_variance, source_dose)
@@ -245,7 +242,7 @@ def physical_noise(
         As in `simulate`.
     """
     sinogram = _physical_sinogram(hu, spacing_mm, photons, views, electronic_variance, seeds, device)
-    return _reconstructed(sinogram, kernel, hu.shape) * _hu_per_pixel(spacing_mm)
+    return _reconstructed(sinogram, kernel, hu.shape, device) * _hu_per_pixel(spacing_mm)
 
 
 def modulated(hu: np.ndarray, spacing_mm: float, modulation: float) -> tuple[np.ndarray, float]:
@@ -319,12 +316,12 @@ def _physical_sinogram(
     electronic_variance: float,
     seeds: Sequence[int] | np.ndarray,
     device: str,
-) -> torch.Tensor:
+) -> np.ndarray:
     """Noise of the line integrals, of which `_hu_per_pixel` times the reconstruction is noise in HU."""
-    square = _to_square(hu, device)
-    per_pixel = WATER_PER_MM * spacing_mm
-    integrals = _line_integrals(per_pixel * (1.0 + square / 1000.0).clamp_(min=0.0), views)
-    return _log_noise(integrals, photons, seeds, lambda expected: electronic_variance**0.5)
+    per_pixel = np.float32(WATER_PER_MM * spacing_mm)
+    attenuation = per_pixel * np.maximum(1 + _to_square(hu) / 1000, 0)
+    integrals = _line_integrals(attenuation, views, device)
+    return _log_noise(integrals, photons, seeds, lambda expected: np.float32(electronic_variance**0.5))
 
 
 def _hu_per_pixel(spacing_mm: float) -> np.float32:
@@ -332,18 +329,20 @@ def _hu_per_pixel(spacing_mm: float) -> np.float32:
 
 
 def _published_noise(hu: np.ndarray, dose: float, seeds: Sequence[int], device: str) -> np.ndarray:
-    unit = ((_to_square(hu, device) + 1000.0) / 1400.0).clamp_(0.0, 1.0)
+    unit = np.clip((_to_square(hu) + 1000) / 1400, 0, 1)
     photons = (0.015 * 125.0 * dose + 0.1002) * 200.0 * 1000.0
-    integrals = _line_integrals(unit, unit.shape[-1]) / 500.0
-    noise = _log_noise(integrals, photons, seeds, lambda expected: 0.05 * expected.sqrt())
-    return _reconstructed(noise, "hann", hu.shape) * np.float32(500.0 * 1400.0)
+    integrals = _line_integrals(unit, unit.shape[-1], device) / 500
+    noise = _log_noise(integrals, photons, seeds, lambda expected: np.float32(0.05) * np.sqrt(expected))
+    return _reconstructed(noise, "hann", hu.shape, device) * np.float32(500.0 * 1400.0)
 
 
-def _reconstructed(sinogram: torch.Tensor, kernel: str | float | Kernel, shape: tuple[int, ...]) -> np.ndarray:
+def _reconstructed(
+    sinogram: np.ndarray, kernel: str | float | Kernel, shape: tuple[int, ...], device: str
+) -> np.ndarray:
     """Filtered back-projection, cut to the (slices, rows, columns) of `shape`."""
     _, rows, columns = shape
     size = max(rows, columns) + max(rows, columns) % 2
-    return back_project(filter_views(sinogram, kernel), size)[:, :rows, :columns].cpu().numpy()
+    return back_project(filter_views(sinogram, kernel), size, device)[:, :rows, :columns]
 
 
 def _check(ndct, dose, method, seed, photons, views, electronic_variance, source_dose) -> None:
@@ -371,46 +370,45 @@ def _slice_seed(seed: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _to_square(hu: np.ndarray, device: str) -> torch.Tensor:
-    """(slices, n, n) tensor, n even, the image in its first rows and columns and air in the rest."""
-    import torch
-
+def _to_square(hu: np.ndarray) -> np.ndarray:
+    """(slices, n, n) float32, n even, the image in its first rows and columns and air in the rest."""
     rows, columns = hu.shape[1:]
     size = max(rows, columns) + max(rows, columns) % 2
-    square = torch.full((len(hu), size, size), -1000.0, device=device)
-    square[:, :rows, :columns] = torch.as_tensor(hu, device=device)
+    square = np.full((len(hu), size, size), -1000, np.float32)
+    square[:, :rows, :columns] = hu
     return square
 
 
-def _line_integrals(images: torch.Tensor, views: int) -> torch.Tensor:
+def _line_integrals(images: np.ndarray, views: int, device: str) -> np.ndarray:
     """Line integrals on a twice coarser grid where that is fine enough: they only set the noise's strength."""
-    import torch
-
     views = 4 * -(-views // 4)
-    size = images.shape[-1]
+    count, size, _ = images.shape
     if size < 256 or size % 4:
-        return project(images, views)
-    coarse = project(torch.nn.functional.avg_pool2d(images, 2), views) * 2.0
+        return project(images, views, device)
+    coarse = project(images.reshape(count, size // 2, 2, size // 2, 2).mean((2, 4)), views, device) * np.float32(2)
     bins, fine = coarse.shape[-1], detector_bins(size)
     # Bin centres, in pixels from the axis of rotation, must agree between the two detectors.
-    position = (torch.arange(fine, device=images.device) - (fine - 1) / 2) / 2 + (bins - 1) / 2
-    position = position.clamp_(0, bins - 1.001)
-    lower = position.floor().long()
-    return torch.lerp(coarse[..., lower], coarse[..., lower + 1], (position - lower).to(coarse.dtype))
+    position = (np.arange(fine, dtype=np.float32) - (fine - 1) / 2) / 2 + (bins - 1) / 2
+    position = np.clip(position, 0, bins - 1.001)
+    lower = position.astype(int)
+    return coarse[..., lower] + (position - lower).astype(np.float32) * (coarse[..., lower + 1] - coarse[..., lower])
 
 
-def _log_noise(integrals, photons, seeds, electronic_sigma) -> torch.Tensor:
-    """Error of the log-transformed counts. Sampled on the CPU, slice by slice, so that a seed means the same
-    everywhere."""
-    import torch
+def _log_noise(
+    integrals: np.ndarray,
+    photons: float,
+    seeds: Sequence[int] | np.ndarray,
+    electronic_sigma: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Error of the log-transformed counts. Each slice has its own seed, which means the same everywhere."""
+    noise = np.empty_like(integrals)
 
-    expected = photons * torch.exp(-integrals.cpu())
-    counts = torch.empty_like(expected)
-    sigma = electronic_sigma(expected)
-    for index, seed in enumerate(seeds):
-        generator = torch.Generator().manual_seed(int(seed))
-        counts[index] = torch.poisson(expected[index], generator=generator)
-        one = sigma[index] if isinstance(sigma, torch.Tensor) else sigma
-        counts[index] += one * torch.randn(expected.shape[1:], generator=generator)
-    noise = -torch.log(counts.clamp_(min=1.0) / photons)
-    return noise.to(integrals.device) - integrals
+    def one(index: int) -> None:
+        random = np.random.default_rng(int(seeds[index]))
+        expected = np.float32(photons) * np.exp(-integrals[index])
+        counts = random.poisson(expected).astype(np.float32)
+        counts += electronic_sigma(expected) * random.standard_normal(expected.shape, np.float32)
+        noise[index] = -np.log(np.maximum(counts, 1) / np.float32(photons)) - integrals[index]
+
+    over_slices(one, len(integrals))
+    return noise

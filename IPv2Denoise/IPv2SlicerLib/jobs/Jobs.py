@@ -29,7 +29,7 @@ class Jobs:
     title : str
         The module's name.
     ensurePackages : callable
-        Called with the title before a job; raises where packages are missing and stay so.
+        Called with the title before a job that does not say otherwise; raises where packages are missing and stay so.
 
     Attributes
     ----------
@@ -78,8 +78,8 @@ class Jobs:
         if self._job:
             self._job.forget()
 
-    def run(self, kind: str, task: Task) -> Job:
-        """Start a task; what its `finish` returns is the job's result.
+    def run(self, kind: str, task: Task, ensurePackages: Callable[[str], None] | None = None) -> Job:
+        """Start a task; what its `finish` returns is the job's result. `ensurePackages`: that of this job.
 
         Raises
         ------
@@ -87,7 +87,7 @@ class Jobs:
             Another job is active, or packages are missing.
         """
         self.runner.refuse_if_active()
-        self._ensurePackages(self.title)
+        (ensurePackages or self._ensurePackages)(self.title)
         self.runner.refuse_if_active()  # a question lets events through
         self.runner.python, self.runner.temporary_folder = workerPython(), temporaryFolder()
         self.jobKind, self._job = kind, Job(self.runner)

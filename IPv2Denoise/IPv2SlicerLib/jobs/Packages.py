@@ -1,7 +1,7 @@
 """Python packages that the library needs beyond Slicer's own: asked for and installed on first use.
 
-PyTorch comes through the PyTorch extension only, which finds the build that fits the computer. Nothing here runs
-when Slicer starts or the module opens.
+Denoising on the CPU needs no PyTorch. Where it is needed it comes through the PyTorch extension only, which finds the
+build that fits the computer. Nothing here runs when Slicer starts or the module opens.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _NO_NETWORK = (
 
 
 def ensurePackages(requester: str) -> None:
-    """Install what denoising and purification lack, with a question first.
+    """Install what denoising on the CPU lacks, with a question first.
 
     Parameters
     ----------
@@ -37,12 +37,17 @@ def ensurePackages(requester: str) -> None:
     Raises
     ------
     InputError
-        Packages are missing and the PyTorch extension is, which is said before anything is asked or installed; the
-        installation failed; or Slicer runs tests, which must not install anything.
+        The installation failed; PyTorch is missing and its extension is, too, which is said before anything is asked
+        or installed; or Slicer runs tests, which must not install anything.
     Cancelled
         The user declined.
     """
     _ensure(requester, *_packages())
+
+
+def ensurePackagesAndTorch(requester: str) -> None:
+    """The same for a GPU, a model that runs on PyTorch only, and purification."""
+    _ensure(requester, *_packagesAndTorch())
 
 
 def ensureTrainingPackages(requester: str) -> None:
@@ -53,6 +58,11 @@ def ensureTrainingPackages(requester: str) -> None:
 def missingPackages() -> list[str]:
     """What `ensurePackages` would install."""
     return _missing(*_packages())
+
+
+def missingPackagesAndTorch() -> list[str]:
+    """What `ensurePackagesAndTorch` would install."""
+    return _missing(*_packagesAndTorch())
 
 
 def missingTrainingPackages() -> list[str]:
@@ -69,12 +79,16 @@ def requirementsPath(name: str) -> Path:
 
 def _packages() -> list[list[str]]:
     """Requirements in the order in which they are installed, group by group."""
-    return [_listed(requirementsPath(REQUIREMENTS)), [TORCH]]
+    return [_listed(requirementsPath(REQUIREMENTS))]
+
+
+def _packagesAndTorch() -> list[list[str]]:
+    return [*_packages(), [TORCH]]
 
 
 def _trainingPackages() -> list[list[str]]:
     # After torch: pip would fetch a torch by itself for them.
-    return [*_packages(), _listed(requirementsPath(TRAINING_REQUIREMENTS))]
+    return [*_packagesAndTorch(), _listed(requirementsPath(TRAINING_REQUIREMENTS))]
 
 
 def _listed(path: Path) -> list[str]:

@@ -77,6 +77,12 @@ def test_statistics_are_kept_as_well(tmp_path, place, monkeypatch):
     assert "statistics" not in first and second["statistics"] == third["statistics"]
 
 
+def test_the_place_in_the_patient_does_not_matter(tmp_path, place, runs):
+    make(tmp_path)
+    there, _ = make(tmp_path, replace(scan(), origin=(1, 2, 3), spacing=(0.7 + 1e-9, 0.7, 1.25)))
+    assert len(runs) == 1 and there.origin == (1, 2, 3)
+
+
 @pytest.mark.parametrize(
     "other",
     [

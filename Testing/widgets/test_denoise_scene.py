@@ -132,3 +132,19 @@ def test_a_right_click_on_a_volume_opens_the_module_with_it(host):
     assert widget.ui.inputSelector.currentNode() is ndct
     table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "Table")
     assert "Denoise with IPv2…" not in host.context_menu(table)
+
+
+def test_after_a_reload_of_the_scene_another_strength_needs_no_network(host, tmp_path, monkeypatch):
+    import slicer
+    from IPv2SlicerLib.scene.volume_nodes import provenance
+
+    monkeypatch.setenv("IPV2_CACHE", str(tmp_path / "cache"))
+    widget, uldct, _ = open_panel(host)
+    first = widget.logic.denoise(uldct).wait()
+    assert "from_cache" not in provenance(first.denoised)
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear()
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    again = widget.logic.denoise(slicer.util.getNode(uldct.GetName()), strength=0.5).wait()
+    assert provenance(again.denoised)["from_cache"] == "true"
+    assert provenance(again.denoised)["strength"] == "0.5"

@@ -16,6 +16,7 @@ from ..errors import InputError, IPv2Error, OutputError, reason
 from ..io import files, outputs
 from ..io.formats import SUFFIXES
 from ..io.locks import exclusive
+from ..io.volume import Volume
 from ..options import decides
 from ..parallel import cluster
 from ..progress import NO_PROGRESS, Progress
@@ -23,7 +24,6 @@ from .cohort_folder import REPORT_FILE, CohortFolder, named_place, place_of
 from .options import DenoiseOptions
 
 if TYPE_CHECKING:
-    from ..io.volume import Volume
     from ..models.bundle import Bundle
 
 DENOISED, KEPT, FAILED, NOT_BEGUN = "denoised", "done earlier", "failed", "not begun"
@@ -121,8 +121,9 @@ def _answer(
     device = choose_device(options.device)
     runs = {"device": device, "engine": choose_engine(model, options.engine, device)}
     runs |= {"batch": options.batch, "tile": options.tile}
-    question = decided | runs | {"IPv2Lib": __version__}
-    del question["strength"]
+    # Where it lies in the patient does not matter to the network, and programs round it when they save a scan.
+    seen = Volume(volume.array, tuple(round(step, 4) for step in volume.spacing)).sha256()
+    question = {**decided, **runs, "input_sha256": seen, "strength": 1.0, "IPv2Lib": __version__}
     end = 0.8 if options.statistics else 0.95
     found = cache.load(question, volume) if options.cache else None
     if found:

@@ -74,7 +74,9 @@ def test_statistics_are_kept_as_well(tmp_path, place, monkeypatch):
     with pytest.raises(TypeError):
         make(tmp_path, scan(1), statistics=True)
     _, third = make(tmp_path, strength=0.3, statistics=True)
-    assert "statistics" not in first and second["statistics"] == third["statistics"]
+    _, plain = make(tmp_path)
+    assert second["statistics"] == third["statistics"]
+    assert all("statistics" not in each and "statistics" not in each["provenance"] for each in (first, plain))
 
 
 def test_the_place_in_the_patient_does_not_matter(tmp_path, place, runs):

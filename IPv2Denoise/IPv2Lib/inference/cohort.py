@@ -96,7 +96,8 @@ def denoise_to_file(
     answer, said = _answer(volume, model, options, decided, progress)
     if options.strength < 1:
         blend_into(volume.array, answer.array, options.strength, answer.array)
-    measured = {"statistics": said.pop("statistics")} if options.statistics else {}
+    statistics = said.pop("statistics", None)
+    measured = {"statistics": statistics} if options.statistics else {}
     facts = outputs.provenance(
         "denoise", said | {"strength": options.strength}, **named_place(source), concerns=list(concerns), **decided
     )
@@ -119,10 +120,11 @@ def _answer(
     from .engines import choose_engine
 
     device = choose_device(options.device)
-    runs = {"device": device, "engine": choose_engine(model, options.engine, device)}
+    runs: dict[str, Any] = {"device": device, "engine": choose_engine(model, options.engine, device)}
     runs |= {"batch": options.batch, "tile": options.tile}
     # Where it lies in the patient does not matter to the network, and programs round it when they save a scan.
-    seen = Volume(volume.array, tuple(round(step, 4) for step in volume.spacing)).sha256()
+    x, y, z = (round(step, 4) for step in volume.spacing)
+    seen = Volume(volume.array, (x, y, z)).sha256()
     question = {**decided, **runs, "input_sha256": seen, "strength": 1.0, "IPv2Lib": __version__}
     end = 0.8 if options.statistics else 0.95
     found = cache.load(question, volume) if options.cache else None

@@ -6,8 +6,8 @@ try:
     from isal.igzip import IGzipFile as GzipFile
     from isal.isal_zlib import compressobj, decompressobj
 except ImportError:  # it has no wheel for some machines
-    from gzip import GzipFile
-    from zlib import compressobj, decompressobj
+    from gzip import GzipFile  # type: ignore[assignment]  # it is the parent of the other
+    from zlib import compressobj, decompressobj  # type: ignore[assignment]  # which the others stand in for
 
 __all__ = ["GZIP", "LEVEL", "ZLIB", "GzipFile", "compressobj", "decompressobj"]
 

@@ -21,7 +21,7 @@ from IPv2Lib.evaluation.similarity import rmse
 from IPv2Lib.inference import filters
 from IPv2Lib.inference.denoisers import AsItIs, Denoiser, NetworkDenoiser
 from IPv2Lib.models import bundle
-from IPv2Lib.simulation.dose import match_scan
+from IPv2Lib.simulation.matching import match_scan
 from IPv2Lib.simulation.projection import Kernel
 from quality_cache import Cache
 from quality_cases import (
@@ -166,8 +166,8 @@ class Bench:
 
         def compute() -> list[Any]:
             say(f"measuring the noise of {scan}")
-            photons, kernel = match_scan(scan_volume(scan))
-            return [photons, kernel.gain]
+            found = match_scan(scan_volume(scan))
+            return [found.photons, found.kernel.gain]
 
         photons, gain = self.cache.get(("own noise", scan, scan_volume(scan).sha256()), compute)
         kernel = Kernel(f"own of {scan}", tuple(gain))

@@ -22,6 +22,7 @@ from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume, same_grid
 from IPv2Lib.models import bundle
 from IPv2Lib.simulation import dose
+from IPv2Lib.simulation.matching import match_scan
 from quality_cases import folder
 from scipy import ndimage
 
@@ -51,11 +52,11 @@ def matching_total_variation(before: np.ndarray, sigma: float, tissue: np.ndarra
 
 def passed_on(volume: Volume) -> None:
     """How much of a little more noise, of the scan's own kind, comes through: in lung σ alone holds texture too."""
-    photons, kernel = dose.match_scan(volume)
+    found = match_scan(volume)
     last = len(volume.array) - 1
     chosen = np.linspace(0.2 * last, 0.8 * last, 3).astype(int)[:, None] + [-1, 0, 1]
     scan = Volume(volume.array[chosen.ravel()].astype(np.float32), volume.spacing)
-    noise = dose.simulate(scan, 1.0, photons=photons, kernel=kernel, source_dose=None).array - scan.array
+    noise = dose.simulate(scan, 1.0, photons=found.photons, kernel=found.kernel, source_dose=None).array - scan.array
     model = bundle.load(bundle.default_name())
     clean, more = (denoise(scan.with_array(scan.array + part * noise), model).volume.array for part in (0.0, 0.25))
     labels = segment(scan.array, scan.spacing)

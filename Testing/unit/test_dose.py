@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from IPv2Lib.errors import Cancelled, InputError
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.progress import Progress
-from IPv2Lib.simulation.dose import match_scan, simulate, simulate_halves
-from IPv2Lib.simulation.projection import kernel
+from IPv2Lib.simulation.dose import simulate, simulate_halves
 
 
 def water(size: int = 128, slices: int = 2, spacing: float = 2.5) -> Volume:
@@ -94,22 +93,6 @@ def test_published_noise_is_nearly_uniform():
     middle, air = noise[:, 24:40, 24:40].std(), noise[:, :6, 24:40].std()
     physical = simulate(volume, 0.02, views=64).array - volume.array
     assert middle / air < 1.1 < 1.5 < physical[:, 24:40, 24:40].std() / physical[:, :6, 24:40].std()
-
-
-def test_match_scan_finds_photons_and_kernel():
-    clean = water(size=256, slices=8, spacing=1.25)
-    scan = simulate(clean, 0.4, kernel="hann", source_dose=None, electronic_variance=0.0, views=256)
-    photons, found = match_scan(scan, views=256)
-    u = np.array([0.3, 0.45, 0.6])
-    assert found.at(u) ** 2 / photons == pytest.approx(kernel("hann").at(u) ** 2 / (0.4 * 1.5e5), rel=0.2)
-    again = simulate(clean, 1.0, kernel=found, photons=photons, source_dose=None, electronic_variance=0.0, views=256)
-    middle = np.s_[:, 100:156, 100:156]
-    assert again.array[middle].std() == pytest.approx(scan.array[middle].std(), rel=0.07)
-
-
-def test_match_scan_says_when_there_is_nothing_to_measure():
-    with pytest.raises(InputError, match="homogeneous"):
-        match_scan(Volume(np.random.default_rng(0).normal(-800, 50, (2, 64, 64)).astype(np.float32)))
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,11 @@ def tissue_sigma(image: np.ndarray, inside: np.ndarray) -> float:
     return noise_sigma(image, tissue) or noise_sigma(image, inside)
 
 
+def tissue_places(array: np.ndarray) -> np.ndarray:
+    """All square patches of soft tissue in axial slices, half of one apart; as `homogeneous_places`, in no order."""
+    return _tissue_places(array)[0]
+
+
 def homogeneous_places(array: np.ndarray, keep: float = 0.05, most: int = 400) -> np.ndarray:
     """Find the flattest square patches of soft tissue in axial slices, to measure noise in.
 
@@ -92,9 +97,16 @@ def homogeneous_places(array: np.ndarray, keep: float = 0.05, most: int = 400) -
     numpy.ndarray
         (patches, 3) slice, first row and first column of patches for `cut`; possibly none at all.
     """
+    found, flatness = _tissue_places(array)
+    count = min(len(found), most, max(16, round(keep * len(found))))
+    return found[np.argsort(flatness, kind="stable")[:count]]
+
+
+def _tissue_places(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places of patches of soft tissue, and their variation after smoothing."""
     places, flatness = [np.zeros((0, 3), int)], [np.zeros(0)]
     if min(array.shape[1:]) < PATCH:
-        return places[0]
+        return places[0], flatness[0]
     from scipy import ndimage  # a machine that only trains may have none
 
     for index, image in enumerate(array):
@@ -105,9 +117,7 @@ def homogeneous_places(array: np.ndarray, keep: float = 0.05, most: int = 400) -
         row, column = np.nonzero(tissue)
         places.append(np.stack([np.full_like(row, index), row * (PATCH // 2), column * (PATCH // 2)], 1))
         flatness.append(low[tissue].std((1, 2)))
-    found = np.concatenate(places)
-    count = min(len(found), most, max(16, round(keep * len(found))))
-    return found[np.argsort(np.concatenate(flatness), kind="stable")[:count]]
+    return np.concatenate(places), np.concatenate(flatness)
 
 
 def cut(array: np.ndarray, places: np.ndarray) -> np.ndarray:

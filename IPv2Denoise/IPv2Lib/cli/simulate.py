@@ -35,7 +35,7 @@ def _simulate_options(command: argparse.ArgumentParser) -> None:
 def _simulate(options: argparse.Namespace, console: Console) -> None:
     console.progress.report(0.0, LOADING)
     from ..inference.denoise import choose_device
-    from ..simulation import dose
+    from ..simulation import dose, matching
 
     settings = arguments.chosen(options, SimulationSettings())
     device = choose_device(arguments.chosen(options, DenoiseOptions()).device)
@@ -47,7 +47,8 @@ def _simulate(options: argparse.Namespace, console: Console) -> None:
     kernel: str | float | Kernel = settings.kernel
     if settings.match:
         console.progress.report(0.05, "measuring the scan's noise")
-        photons, kernel = dose.match_scan(volume)
+        found = matching.match_scan(volume)
+        photons, kernel = found.photons, found.kernel
     result = dose.simulate(
         volume, settings.dose, method=settings.method, seed=settings.seed, kernel=kernel, photons=photons,
         device=device, progress=console.progress.part(0.1, 0.95),
@@ -58,13 +59,19 @@ def _simulate(options: argparse.Namespace, console: Console) -> None:
         method=settings.method, seed=settings.seed, device=device, concerns=concerns,
     )  # fmt: skip
     if settings.method == "physical":
+        if settings.match:
+            facts |= {"photons_interval": found.interval}
         facts |= {"photons": photons, "kernel": kernel if isinstance(kernel, (str, float)) else asdict(kernel)}
     description = f"IPv2 simulated {100 * settings.dose:g} % dose"
     facts = outputs.save(
         result, options.output, facts, options.input, description, derivation="Pixel by pixel addition"
     )
+    look = ""
+    if settings.match:
+        low, high = found.interval
+        look = f"\nnoise of the scan: N₀ {found.photons:.2g} photons per ray ({low:.2g} to {high:.2g}, 95 %)"
     console.result(
-        f"{options.output}: {options.input.name} at {100 * settings.dose:g} % dose",
+        f"{options.output}: {options.input.name} at {100 * settings.dose:g} % dose{look}",
         command="simulate", output=str(options.output), sidecar=str(outputs.sidecar_path(options.output)),
         provenance=facts, notes=notes.texts,
     )  # fmt: skip

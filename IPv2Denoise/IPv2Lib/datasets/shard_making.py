@@ -26,6 +26,7 @@ from ..purification.purify import check_pair, purify_slices
 from ..purification.settings import MATCHED
 from ..simulation import dose
 from ..simulation.breathing import with_motion
+from ..simulation.matching import match_scan
 from .cases import Case
 from .contents import contents, labels_of
 from .orders import Order
@@ -96,7 +97,8 @@ def _simulate(order: Order, ndct: Volume, folder: Path, progress: Progress) -> l
     case = order.case
     options: dict[str, Any] = {"seed": order.uldct_seed, "kernel": case.kernel, "progress": progress.silent()}
     if case.kernel == MATCHED:
-        options["photons"], options["kernel"] = dose.match_scan(ndct)
+        found = match_scan(ndct)
+        options |= {"photons": found.photons, "kernel": found.kernel}
     names = ["uldct", "ground_truth", *(["half_a", "half_b"] if order.split_projections else [])]
     shape = ndct.array.shape
     with ExitStack() as stack:

@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..io.volume import Volume, check_ct, overlap_fraction, resample_onto, same_grid
 from ..progress import NO_PROGRESS, Progress
 from ..simulation import dose as dose_simulation
+from ..simulation.matching import match_scan
 from .masks import common_masks
 from .mixing import mix_test_label, mix_training_input
 from .settings import IPV2, MATCHED, Settings
@@ -222,7 +223,8 @@ def _with_noise(ndct: Volume, scan: Volume, settings: Settings, first_slice: int
     photons: float = dose_simulation.PHOTONS
     kernel: str | float | Kernel = settings.kernel
     if settings.kernel == MATCHED and settings.method == "physical":
-        photons, kernel = dose_simulation.match_scan(scan)
+        found = match_scan(scan)
+        photons, kernel = found.photons, found.kernel
     return dose_simulation.simulate(
         ndct, settings.dose, method=settings.method, seed=settings.seed, kernel=kernel, photons=photons,
         first_slice=first_slice, progress=progress,

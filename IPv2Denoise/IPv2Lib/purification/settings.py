@@ -11,7 +11,7 @@ from ..options import check, option
 from ..simulation.settings import METHODS
 
 MATCHED = "matched"
-"""`Settings.kernel` that measures kernel and photon number from the NDCT (`dose.match_scan`)."""
+"""`Settings.kernel` that measures kernel and photon number from the NDCT (`matching.match_scan`)."""
 
 KERNELS = ("soft", "hann", "ramp", "sharp", MATCHED)
 """Reconstruction kernels that have a name."""

@@ -1,7 +1,7 @@
 """*Add noise*: what a CT scan would look like at a lower dose.
 
-Owns the photon statistics of the two simulators and the calibration to a given scan. The geometry and the
-filters are in `projection`. Only the *noise* is reconstructed and added, so that the image keeps its
+Owns the photon statistics of the two simulators. The geometry and the filters are in `projection`, what reproduces the
+noise of a given scan in `matching`. Only the *noise* is reconstructed and added, so that the image keeps its
 resolution, its HU and its texture, and nothing is stretched to 8 bits on the way.
 """
 
@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..analysis.noise import cut, homogeneous_places, noise_power_spectrum
 from ..analysis.regions import outside_field_of_view
 from ..errors import InputError
 from ..io.volume import Volume, check_ct
@@ -64,10 +63,10 @@ def simulate(
     seed : int
         Same seed, same noise, whatever the number of slices at once and (to rounding) the device.
     kernel : str, float or Kernel
-        What the noise looks like, see `projection.kernel`; `match_scan` measures it from a scan.
+        What the noise looks like, see `projection.kernel`; `matching.match_scan` measures it from a scan.
         ``physical`` only.
     photons : float
-        N₀, photons per ray at dose 1. ``physical`` only; `match_scan` calibrates it to a scan.
+        N₀, photons per ray at dose 1. ``physical`` only; `matching.match_scan` measures it from a scan.
     views : int
         Number of view angles over 180°, at least 4; rounded up to a multiple of 4. ``published`` always uses as
         many as the slice has rows.
@@ -167,52 +166,6 @@ def simulate_halves(
     added = dose if source_dose is None else _added_dose(dose, source_dose)
     even, odd = _with_noise(ndct, 2, added * photons, noise, seed, first_slice, progress)
     return even, odd
-
-
-def match_scan(scan: Volume, *, views: int = 512) -> tuple[float, Kernel]:
-    """Measure which N₀ and which reconstruction kernel reproduce the noise of a scan.
-
-    The kernel's gain is the square root of the noise power spectrum of homogeneous soft tissue over that of the
-    simulation with the plain ramp; N₀ then follows from the variance, which is inversely proportional to it.
-
-    Parameters
-    ----------
-    scan : Volume
-        HU, at least one slice with some homogeneous soft tissue.
-    views : int
-        View angles of the simulation.
-
-    Returns
-    -------
-    photons : float
-        N₀ per ray at the dose of the scan.
-    kernel : Kernel
-
-    Raises
-    ------
-    InputError
-        If the scan has no homogeneous soft tissue to measure in.
-    """
-    check_ct(scan)
-    chosen = np.unique(np.linspace(0, len(scan.array) - 1, 12).round().astype(int))
-    sample = scan.with_array(np.asarray(scan.array[chosen], np.float32))
-    places = homogeneous_places(sample.array)
-    if len(places) < 8:
-        raise InputError(
-            f"only {len(places)} patches of homogeneous soft tissue found in the scan, too few to measure its "
-            "noise: give the photons and the kernel yourself"
-        )
-    ramp = simulate(sample, 1.0, kernel="ramp", source_dose=None, views=views).array - sample.array
-    _, measured = noise_power_spectrum(cut(sample.array, places))
-    _, simulated = noise_power_spectrum(cut(ramp, places))
-    gain = np.sqrt(measured[1:] / simulated[1:])
-    # Below a quarter of the Nyquist frequency anatomy, and having chosen the flattest patches, falsify the
-    # spectrum; kernels are nearly flat there.
-    quarter = len(gain) // 4
-    gain = np.concatenate([np.full(quarter, gain[quarter - 1]), gain[quarter - 1 :]])
-    scale = gain[0]
-    gain /= scale
-    return PHOTONS / scale**2, Kernel("matched", tuple(float(g) for g in gain))
 
 
 def physical_noise(

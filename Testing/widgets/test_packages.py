@@ -90,15 +90,15 @@ ASKED = {
         uldct, options=DenoiseOptions(engine="onnxruntime")
     ),
     "measure": lambda logic, uldct, ndct: logic.measureDevices(),
+    "purify": lambda logic, uldct, ndct: logic.purify(uldct, ndct),
+    "preview": lambda logic, uldct, ndct: logic.previewSlice(uldct, ndct),
+    "sample pair": lambda logic, uldct, ndct: logic.makeSamplePair(),
 }
 ASKED_WITH_TORCH = {
     "denoise on a GPU": lambda logic, uldct, ndct: logic.denoise(uldct, device="cuda"),
     "denoise with PyTorch": lambda logic, uldct, ndct: logic.denoise(uldct, options=DenoiseOptions(engine="torch")),
     "a model without a graph": lambda logic, uldct, ndct: logic.denoise(uldct, model="mine"),
     "measure a model without a graph": lambda logic, uldct, ndct: logic.measureDevices("mine"),
-    "purify": lambda logic, uldct, ndct: logic.purify(uldct, ndct),
-    "preview": lambda logic, uldct, ndct: logic.previewSlice(uldct, ndct),
-    "sample pair": lambda logic, uldct, ndct: logic.makeSamplePair(),
 }
 
 
@@ -199,7 +199,7 @@ def test_what_is_too_old_or_broken_is_missing(start, monkeypatch, version):
     monkeypatch.setattr(
         packages.importlib.metadata, "version", lambda name: old.pop(name) if name in old else found(name)
     )
-    assert packages.missingPackagesAndTorch() == [packages.TORCH]
+    assert packages.missingTrainingPackages() == [packages.TORCH]
 
 
 def test_pre_releases_local_versions_and_markers(start, tmp_path, monkeypatch):

@@ -128,6 +128,18 @@ def test_a_click_asks_once_and_denoises(host):
     assert widget.ui.denoiseStatusLabel.text().startswith("Done in")
 
 
+def test_a_gpu_without_pytorch_is_offered_and_asks_for_it(host, monkeypatch):
+    monkeypatch.setattr("IPv2DenoiseLib.AdvancedSection.has_idle_gpu", lambda: True)
+    widget, *_ = open_panel(host, slices=2)
+    host.absent_packages.add("torch")
+    widget.ui.deviceSelector.setCurrentText("GPU, needs PyTorch")
+    assert widget._parameterNode.device == "cuda"
+    host.answers.append(False)
+    host.click(widget.ui.denoiseButton)
+    assert kinds(host) == ["question"] and "torch>=" in host.messages[0].text
+    assert host.installed_packages == [] and not widget.logic.runner.state.active
+
+
 def test_an_onnxruntime_that_is_too_old_is_replaced(start, monkeypatch):
     _host, packages = start()
     found = packages.importlib.metadata.version

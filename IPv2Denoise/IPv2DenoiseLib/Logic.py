@@ -230,7 +230,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         from .Tasks import devicesTask
 
         task = devicesTask(_("Measure devices"), model=model, engine=engine)
-        return self.run("devices", task, packagesFor(model, "cpu", engine if engine == "torch" else "auto"))
+        return self.run("devices", task, packagesFor(model, "cpu", engine))
 
     # --- files ---
 

@@ -6,6 +6,7 @@ installed at the moment when they are first needed. Elsewhere an error says what
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -82,6 +83,7 @@ def _stop(process: subprocess.Popen) -> None:
     import psutil
 
     process.terminate()
-    for child in psutil.Process(process.pid).children(recursive=True):
-        child.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
     process.wait()

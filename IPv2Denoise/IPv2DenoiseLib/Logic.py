@@ -230,7 +230,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         from .Tasks import devicesTask
 
         task = devicesTask(_("Measure devices"), model=model, engine=engine)
-        return self.run("devices", task, packagesFor(model, "cpu", engine if engine == "torch" else "auto"))
+        return self.run("devices", task, packagesFor(model, "cpu", engine))
 
     # --- files ---
 
@@ -367,7 +367,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
 
         title = _("Purify {name}").format(name=uldctNode.GetName())
         task = purifyTask(title, uldct, ndct, settings or IPV2, finish)
-        return self.run("purify", task, ensurePackagesAndTorch)
+        return self.run("purify", task)
 
     def previewSlice(
         self,
@@ -413,7 +413,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
 
         title = _("Preview {name}").format(name=uldctNode.GetName())
         task = purifyTask(title, uldct, ndct, settings, finish, firstSlice=firstSlice)
-        return self.run("preview", task, ensurePackagesAndTorch)
+        return self.run("preview", task)
 
     def makeSamplePair(self, size: int = 256, slices: int = 24) -> Job:
         """Make a synthetic chest scanned twice, uLDCT (2 % dose) and NDCT, with 8 mm of respiratory motion between.
@@ -437,7 +437,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             return tuple(volume_nodes.volume_to_node(volume, name) for volume, name in zip(pair, names, strict=True))
 
         task = phantomTask(_("Make a sample pair"), size=size, slices=slices, finish=finish)
-        return self.run("sample pair", task, ensurePackagesAndTorch)
+        return self.run("sample pair", task)
 
 
 def _options(strength, model, device, keepOutsideBody, residualNoiseHu, testTimeAugmentation) -> DenoiseOptions:

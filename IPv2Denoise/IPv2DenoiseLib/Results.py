@@ -79,14 +79,12 @@ class Results(Section):
         return 100 * float(text) if text else None
 
     def howText(self) -> str:
-        """What computed the result: "ipv2-fast on cpu, ONNX Runtime, 0.14 s per slice."; of a sequence without time."""
+        """What computed the result: "ipv2-fast, CPU, ONNX Runtime, 0.14 s per slice."; of a sequence without time."""
         from IPv2SlicerLib.scene import volume_nodes
 
         facts = volume_nodes.provenance(self.nodes.denoised)
-        parts = [
-            _("{model} on {device}").format(model=facts["model"], device=facts["device"]),
-            Engine(facts["engine"]).label(),
-        ]
+        device = _("CPU") if facts["device"] == "cpu" else facts["device"]
+        parts = [facts["model"], device, Engine(facts["engine"]).label()]
         if self.nodes.denoised.IsA("vtkMRMLScalarVolumeNode"):
             seconds = float(facts["network_seconds"]) / self.nodes.denoised.GetImageData().GetDimensions()[2]
             parts.append(_("{time} s per slice").format(time=f"{seconds:.2g}"))

@@ -22,16 +22,16 @@ class IPv2DenoiseTest(ScriptedLoadableModuleTest):
 
     def setUp(self) -> None:
         """An empty scene with a synthetic pair."""
-        from IPv2SlicerLib.jobs.Packages import ensurePackagesAndTorch, missingPackagesAndTorch
+        from IPv2SlicerLib.jobs.Packages import ensurePackages, missingPackages
         from IPv2SlicerLib.scene import volume_nodes
 
         from .Logic import IPv2DenoiseLogic
         from .Messages import TITLE
 
-        missing = missingPackagesAndTorch()
+        missing = missingPackages()
         if missing and slicer.app.testingEnabled():
             self.skipTest(f"{', '.join(missing)} not installed")
-        ensurePackagesAndTorch(TITLE)
+        ensurePackages(TITLE)
         slicer.mrmlScene.Clear()
         pair = _pair()
         self.uldct = volume_nodes.volume_to_node(pair.uldct, "uLDCT")

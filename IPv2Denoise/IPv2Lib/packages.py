@@ -6,6 +6,7 @@ installed at the moment when they are first needed. Elsewhere an error says what
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -16,8 +17,12 @@ from .errors import InputError, InputNote
 
 SCRIPT_VARIABLE = "IPV2_SCRIPT"
 
-_EXTRAS = {"torch": "torch", **dict.fromkeys(("distributed", "matplotlib", "onnx", "torchmetrics"), "train")}
+_EXTRAS = {"matplotlib": "pictures", "torch": "torch", "distributed": "train", "torchmetrics": "train"}
 """Of pyproject.toml, by the package that is imported."""
+
+
+class MissingPackage(InputError):
+    """A package is not installed, and could not be."""
 
 
 def is_here(package: str) -> bool:
@@ -37,27 +42,29 @@ def need(package: str, purpose: str) -> None:
 
     Raises
     ------
-    InputError
-        It is missing, or could not be installed.
+    MissingPackage
+        It is not there, or could not be installed.
     """
     if is_here(package):
         return
     name = {"torch": "PyTorch"}.get(package, package)
     if (script := os.environ.get(SCRIPT_VARIABLE)) and package in _EXTRAS:
-        text = f"{purpose} needs {name}: it is installed now, once, with all that other commands need (a few minutes)"
-        warnings.warn(text, InputNote, stacklevel=2)
-        _install(script, name)
+        # Small by itself; the others need each other.
+        what = ["pictures"] if package == "matplotlib" else []
+        size = "" if what else ", with all that other commands need (about 1 GB, a few minutes)"
+        warnings.warn(f"{purpose} needs {name}: it is installed now, once{size}", InputNote, stacklevel=2)
+        _install([script, "install", *what], name)
         importlib.invalidate_caches()
         if is_here(package):
             return
-    what = f'"IPv2Lib[{_EXTRAS[package]}]"' if package in _EXTRAS else package
-    raise InputError(f"{purpose} needs {name}, which is not installed: pip install {what}")
+    source = f'"IPv2Lib[{_EXTRAS[package]}]"' if package in _EXTRAS else package
+    raise MissingPackage(f"{purpose} needs {name}, which is not installed: pip install {source}")
 
 
-def _install(script: str, name: str) -> None:
-    """Let `ipv2` install everything; it lets one process at a time do that, and finds at once what another has done."""
+def _install(command: list[str], name: str) -> None:
+    """Let `ipv2` install; it lets one process at a time do that, and finds at once what another has done."""
     process = subprocess.Popen(
-        [script, "install"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         errors="replace",
     )  # fmt: skip
     try:
@@ -68,7 +75,7 @@ def _install(script: str, name: str) -> None:
     if process.returncode:
         reason = next((line for line in reversed(said) if line.startswith("ERROR:")), "")
         last = said[-1].removeprefix("ipv2: ") if said else f"exit code {process.returncode}"
-        raise InputError(f"{name} could not be installed: {reason.removeprefix('ERROR: ')} ({last})")
+        raise MissingPackage(f"{name} could not be installed: {reason.removeprefix('ERROR: ')} ({last})")
 
 
 def _stop(process: subprocess.Popen) -> None:
@@ -76,6 +83,7 @@ def _stop(process: subprocess.Popen) -> None:
     import psutil
 
     process.terminate()
-    for child in psutil.Process(process.pid).children(recursive=True):
-        child.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
     process.wait()

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.analysis.regions import segment
 from IPv2Lib.io import files
@@ -36,7 +35,6 @@ def plain(hu: np.ndarray, spacing: float, dose: float, seed: int) -> np.ndarray:
 
 
 def main() -> None:
-    torch.set_num_threads(2)
     if len(sys.argv) > 1:
         volume = files.read(sys.argv[1])
         middle = len(volume.array) // 2

@@ -50,6 +50,11 @@ def test_strength_agrees_with_theory():
     assert 0.6 * upper < sigma < 1.0 * upper
 
 
+def test_endless_photons_make_no_noise():
+    assert not added(water(slices=1), 1.0, photons=1e30).any()
+    assert 0 < np.abs(added(water(slices=1), 1.0, photons=1e17, electronic_variance=0.0)).max() < 1
+
+
 def test_no_bias_at_moderate_dose():
     assert added(water(slices=4), 0.25).mean() == pytest.approx(0.0, abs=1.0)
 

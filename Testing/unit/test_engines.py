@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from IPv2Lib import packages
 from IPv2Lib.errors import BundleError, InputError, InputNote
-from IPv2Lib.inference import engines
+from IPv2Lib.inference import devices, engines, torch_device
 from IPv2Lib.inference.denoise import denoise
 from IPv2Lib.inference.engines import choose_engine
 from IPv2Lib.io import files
@@ -389,6 +389,27 @@ def test_commands_that_need_no_pytorch(model, no_pytorch, tmp_path, line):
         text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": places},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
+def test_devices_are_measured_with_an_engine(model, engine, monkeypatch):
+    monkeypatch.setattr(devices, "SLICE", 64)
+    monkeypatch.setattr(devices, "has_idle_gpu", lambda: True)
+    found, (problem,) = devices.survey(lambda device: model, engine=engine)
+    assert (found[-1].device, found[-1].engine) == ("cpu", engine)
+    assert problem.startswith("there seems to be a GPU, and PyTorch is not installed, which uses it")
+
+
+@pytest.mark.parametrize(("torch", "driver", "idle"), [(False, True, True), (True, True, False), (False, False, False)])
+def test_a_gpu_is_idle_without_pytorch(monkeypatch, torch, driver, idle):
+    monkeypatch.setattr(packages, "is_here", lambda package: torch)
+    monkeypatch.setattr(torch_device, "_has_driver", lambda: driver)
+    assert torch_device.has_idle_gpu() == idle
+
+
+def test_the_automatic_device_of_onnxruntime_is_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch_device, "_may_use_gpu", lambda: pytest.fail("was asked"))
+    assert torch_device.choose_device("auto", "onnxruntime") == "cpu"
 
 
 def test_nothing_is_kept_or_sent_about_what_runs(model, tmp_path):

@@ -1,5 +1,6 @@
 """Packages that are missing: a line says what to do, or the script `ipv2` installs them and the command goes on."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,9 +10,12 @@ import time
 from pathlib import Path
 
 import IPv2Lib
+import numpy as np
 import pytest
 from IPv2Lib import packages
 from IPv2Lib.errors import InputError, InputNote
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the script is for POSIX shells")
 INSTALLED = Path(sysconfig.get_path("purelib"))
@@ -19,11 +23,11 @@ INSTALLED = Path(sysconfig.get_path("purelib"))
 
 @pytest.fixture
 def without(tmp_path) -> Path:
-    """A folder of the packages that are installed here, but for PyTorch and what needs it."""
+    """A folder of the packages that are installed here, but for PyTorch, what needs it, and matplotlib."""
     folder = tmp_path / "packages"
     folder.mkdir()
     for path in INSTALLED.iterdir():
-        if not path.name.startswith(("torch", "functorch")) and path.suffix != ".pth":
+        if not path.name.startswith(("torch", "functorch", "matplotlib")) and path.suffix != ".pth":
             (folder / path.name).symlink_to(path)
     return folder
 
@@ -45,53 +49,82 @@ def command(line: str, without: Path, **variables) -> dict:
     }  # fmt: skip
 
 
-PHANTOM = "phantom chest --size 64 --slices 1"
+DENOISE = "denoise scan.nrrd out.nrrd --engine torch"
 
 
-@pytest.mark.parametrize("line", [PHANTOM, "train nothing --out run", "publish run --name x", "demo"])
-def test_a_command_says_what_it_lacks(line, without):
+@pytest.fixture
+def scan(tmp_path) -> Path:
+    ramp = np.linspace(-900, 300, 40) + np.zeros((1, 40, 40))
+    return files.write(Volume(ramp.astype(np.int16)), tmp_path / "scan.nrrd")
+
+
+@pytest.mark.parametrize(
+    ("line", "what", "package"),
+    [
+        ("train nothing --out run", "'ipv2 train'", "PyTorch"),
+        ("publish run --name x", "'ipv2 publish'", "PyTorch"),
+        ("compare x --models input --out y", "comparing", "PyTorch"),
+        (DENOISE, "engine 'torch'", "PyTorch"),
+        ("simulate scan.nrrd out.nrrd --dose 0.1 --device cuda", "device 'cuda'", "PyTorch"),
+        ("prepare scan.nrrd --out out", "a thumbnail of each shard", "matplotlib"),
+    ],
+)
+def test_a_command_says_what_it_lacks(line, what, package, without, scan):
     done = subprocess.run(**command(line, without))
     assert done.returncode == 2
-    (said,) = done.stderr.splitlines()
-    needs = f"error: 'ipv2 {line.split()[0]}' needs PyTorch"
-    assert f'{needs}, which is not installed: pip install "IPv2Lib[torch]"' in said
-    assert not (without.parent / "chest").exists()
+    said = done.stderr.splitlines()[-1]
+    extra = {"PyTorch": "torch", "matplotlib": "pictures"}[package]
+    assert f'error: {what} needs {package}, which is not installed: pip install "IPv2Lib[{extra}]"' in said
+    assert not list(without.parent.glob("out*"))
 
 
 def test_no_help_and_no_wrong_argument_installs_anything(without):
     installer = script(without.parent, "exit 1")
-    for line, code in (("phantom --help", 0), ("phantom --no-such-option", 2), ("models", 0)):
+    for line, code in (("train --help", 0), ("train --no-such-option", 2), ("models", 0)):
         done = subprocess.run(**command(line, without, IPV2_SCRIPT=str(installer)), stdout=subprocess.DEVNULL)
         assert done.returncode == code, done.stderr
     assert not (without.parent / "calls").exists()
 
 
-def test_a_command_goes_on_once_the_script_has_installed_pytorch(without):
+def links(*names: str, folder: Path) -> str:
+    """A shell command that installs packages."""
+    return " ".join(f'ln -s "{INSTALLED}"/{name}* "{folder}";' for name in names)
+
+
+def test_a_command_goes_on_once_the_script_has_installed_pytorch(without, scan):
     """And once more it is not asked for."""
-    installer = script(without.parent, f'ln -s "{INSTALLED}"/torch* "{INSTALLED}"/functorch* "{without}"; cat')
+    installer = script(without.parent, f"{links('torch', 'functorch', folder=without)} cat")
     for number in (1, 2):
-        done = subprocess.run(
-            **command(f"{PHANTOM} --overwrite", without, IPV2_SCRIPT=str(installer)), input="for the command\n"
-        )
+        done = subprocess.run(**command(DENOISE, without, IPV2_SCRIPT=str(installer)), input="for the command\n")
         assert done.returncode == 0, done.stderr
-        assert (without.parent / "chest" / "uldct.nrrd").exists()
-        noted = "ipv2: note: 'ipv2 phantom' needs PyTorch: it is installed now, once"
-        assert (noted in done.stderr) == (number == 1) and len(done.stderr.splitlines()) == 2 - number
+        assert json.loads((scan.parent / "out.nrrd.json").read_text(encoding="utf-8"))["engine"] == "torch"
+        noted = "ipv2: note: engine 'torch' needs PyTorch: it is installed now, once"
+        assert done.stderr.count(noted) == done.stderr.count("PyTorch") == 2 - number
     assert (without.parent / "calls").read_text() == "install\n"
 
 
-def test_an_installation_that_fails_is_said_in_a_line(without):
+def test_pictures_need_no_pytorch(without):
+    installer = script(without.parent, links("matplotlib", folder=without))
+    for line in ("phantom chest --size 64 --slices 2", "purify chest/uldct.nrrd chest/ndct.nrrd stages"):
+        done = subprocess.run(**command(line, without, IPV2_SCRIPT=str(installer)))
+        assert done.returncode == 0, done.stderr
+    assert "a picture needs matplotlib: it is installed now, once" in done.stderr
+    assert (without.parent / "stages" / "stages.png").exists()
+    assert (without.parent / "calls").read_text() == "install pictures\n"
+
+
+def test_an_installation_that_fails_is_said_in_a_line(without, scan):
     text = "echo 'ERROR: no matching distribution' >&2; echo 'ipv2: see the log; run it again' >&2; exit 1"
-    done = subprocess.run(**command(PHANTOM, without, IPV2_SCRIPT=str(script(without.parent, text))))
+    done = subprocess.run(**command(DENOISE, without, IPV2_SCRIPT=str(script(without.parent, text))))
     assert done.returncode == 2
     assert "PyTorch could not be installed: no matching distribution (see the log; run it again)" in done.stderr
-    assert len(done.stderr.splitlines()) == 2 and "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
-def test_who_stops_the_command_stops_the_installation(without):
+def test_who_stops_the_command_stops_the_installation(without, scan):
     text = f"trap 'echo cleaned >>\"{without.parent}/calls\"; exit 143' TERM; sleep 60"
-    running = subprocess.Popen(**command(PHANTOM, without, IPV2_SCRIPT=str(script(without.parent, text))))
-    while not (without.parent / "calls").exists():
+    running = subprocess.Popen(**command(DENOISE, without, IPV2_SCRIPT=str(script(without.parent, text))))
+    while not (without.parent / "calls").exists() and running.poll() is None:
         time.sleep(0.02)
     running.send_signal(signal.SIGINT)
     assert running.wait(20) == 130

@@ -175,9 +175,10 @@ def of_ablation(words, folder):
 def of_denoise(words, folder):
     scan = folder / "scan.nrrd"
     model = mock.patch("IPv2Lib.cli.denoise.load_model")
-    device = mock.patch("IPv2Lib.inference.denoise.choose_device", side_effect=lambda name: name)
+    device = mock.patch("IPv2Lib.inference.denoise.choose_device", side_effect=lambda name, engine: name)
+    engine = mock.patch("IPv2Lib.inference.engines.choose_engine")
     kept = mock.patch("IPv2Lib.inference.denoise.residual_noise_of", side_effect=lambda model, kept: kept)
-    with model, device, kept:
+    with model, device, engine, kept:
         return told(["denoise", scan, folder / "out.nrrd", *words], "inference.cohort.denoise_to_file").args[4]
 
 

@@ -309,7 +309,7 @@ def test_the_engine_is_chosen_and_said(host):
         facts = volume_nodes.provenance(slicer.util.getNode("CTChest denoised"))
         assert facts["engine"] == engine
         shown = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch"}[engine]
-        said = rf"Done in .*\. ipv2-fast on cpu, {shown}, [\d.e-]+ s per slice\."
+        said = rf"Done in .*\. ipv2-fast, CPU, {shown}, [\d.e-]+ s per slice\."
         assert re.fullmatch(said, widget.ui.denoiseStatusLabel.text())
     host.click(widget.ui.measureDevicesButton)
     finish_job(host, widget)

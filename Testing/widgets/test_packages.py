@@ -90,15 +90,15 @@ ASKED = {
         uldct, options=DenoiseOptions(engine="onnxruntime")
     ),
     "measure": lambda logic, uldct, ndct: logic.measureDevices(),
+    "purify": lambda logic, uldct, ndct: logic.purify(uldct, ndct),
+    "preview": lambda logic, uldct, ndct: logic.previewSlice(uldct, ndct),
+    "sample pair": lambda logic, uldct, ndct: logic.makeSamplePair(),
 }
 ASKED_WITH_TORCH = {
     "denoise on a GPU": lambda logic, uldct, ndct: logic.denoise(uldct, device="cuda"),
     "denoise with PyTorch": lambda logic, uldct, ndct: logic.denoise(uldct, options=DenoiseOptions(engine="torch")),
     "a model without a graph": lambda logic, uldct, ndct: logic.denoise(uldct, model="mine"),
     "measure a model without a graph": lambda logic, uldct, ndct: logic.measureDevices("mine"),
-    "purify": lambda logic, uldct, ndct: logic.purify(uldct, ndct),
-    "preview": lambda logic, uldct, ndct: logic.previewSlice(uldct, ndct),
-    "sample pair": lambda logic, uldct, ndct: logic.makeSamplePair(),
 }
 
 
@@ -126,6 +126,18 @@ def test_a_click_asks_once_and_denoises(host):
     assert kinds(host) == ["question"] and "torch>=" not in host.messages[0].text
     assert host.installed_packages == ["onnxruntime>=1.17"]
     assert widget.ui.denoiseStatusLabel.text().startswith("Done in")
+
+
+def test_a_gpu_without_pytorch_is_offered_and_asks_for_it(host, monkeypatch):
+    monkeypatch.setattr("IPv2DenoiseLib.AdvancedSection.has_idle_gpu", lambda: True)
+    widget, *_ = open_panel(host, slices=2)
+    host.absent_packages.add("torch")
+    widget.ui.deviceSelector.setCurrentText("GPU, needs PyTorch")
+    assert widget._parameterNode.device == "cuda"
+    host.answers.append(False)
+    host.click(widget.ui.denoiseButton)
+    assert kinds(host) == ["question"] and "torch>=" in host.messages[0].text
+    assert host.installed_packages == [] and not widget.logic.runner.state.active
 
 
 def test_an_onnxruntime_that_is_too_old_is_replaced(start, monkeypatch):
@@ -199,7 +211,7 @@ def test_what_is_too_old_or_broken_is_missing(start, monkeypatch, version):
     monkeypatch.setattr(
         packages.importlib.metadata, "version", lambda name: old.pop(name) if name in old else found(name)
     )
-    assert packages.missingPackagesAndTorch() == [packages.TORCH]
+    assert packages.missingTrainingPackages() == [packages.TORCH]
 
 
 def test_pre_releases_local_versions_and_markers(start, tmp_path, monkeypatch):

@@ -125,9 +125,8 @@ def _parser(only: Sequence[str] | None = None) -> argparse.ArgumentParser:
 
 _READ_NO_CT = ("cache", "demo", "models", "devices", "phantom")
 
-_NEED_PYTORCH = ("demo", "phantom", "simulate", "purify", "prepare", "train", "publish")
-"""Commands that do nothing without it; `denoise` finds out by itself, see `inference.engines`, and so do `compare` and
-`ablation`, which need more."""
+_NEED_PYTORCH = ("train", "publish")
+"""Commands that do nothing without it; others find out by themselves, see `inference.engines`."""
 
 _FINISH_STEP = ("train", "ablation")
 """Commands that finish the step that they are at when they are asked to stop, and keep what they have."""

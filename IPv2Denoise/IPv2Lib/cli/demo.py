@@ -14,6 +14,7 @@ from ..evaluation.agreement import OVERALL
 from ..evaluation.measures import BY_NAME
 from ..inference.denoise import denoise
 from ..io import figures, files
+from ..packages import MissingPackage
 from ..progress import NO_PROGRESS, Progress
 from ..purification.purify import IPV2, purify
 from ..simulation import phantom
@@ -127,8 +128,8 @@ def _draw(
     try:
         compared = pictures.compare_picture(panels, columns=len(candidates) + 1, width=420)
         purified = pictures.stages_picture(stages)
-    except ImportError as error:
-        return [], (pictures.NO_PICTURES.format(error),)
+    except MissingPackage as error:
+        return [], (f"no pictures: {error}",)
     comparison_file, stages_file = folder / "comparison.png", folder / "stages.png"
     figures.save(compared, comparison_file)
     figures.save(purified, stages_file)

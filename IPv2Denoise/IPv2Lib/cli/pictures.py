@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from ..purification.purify import Settings, Stages
 
-NO_PICTURES = "no pictures ({}): run 'pip install matplotlib', then this again"
-"""What to say where matplotlib cannot be imported; takes the reason."""
-
 _PAPER, _INK, _FAINT_INK = "#16181b", "#f0f0f0", "#afb4ba"
 _DPI = 128  # a power of two, so that pixels become inches and pixels again without a rest
 _SMALLEST_SIZE = 9  # of text, pixels

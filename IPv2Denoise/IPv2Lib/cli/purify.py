@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..io import outputs
+from ..packages import MissingPackage
 from ..purification.settings import IPV1, IPV2, Settings
 from . import arguments
 from .console import Console
@@ -90,8 +91,8 @@ def _draw_stages(stages: Stages, path: Path, console: Console) -> bool:
 
     try:
         sheet = pictures.stages_picture(stages)
-    except ImportError as error:
-        console.note(pictures.NO_PICTURES.format(error))
+    except MissingPackage as error:
+        console.note(f"no pictures: {error}")
         return False
     figures.save(sheet, path)
     return True

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from .. import packages
 from ..errors import InputError
 from ..io import atomic, outputs
 from ..io.json_files import read_if_sound
@@ -88,12 +89,13 @@ def prepare(
     ------
     InputError
         The table cannot be used (`cases.check_cases`), the folder holds something else or a data set whose patients
-        were hidden with another key, or no case at all could be purified.
+        were hidden with another key, no case at all could be purified, or matplotlib is missing.
     OutputError
         The folder cannot be written.
     Cancelled
         If `progress` was cancelled. Finished shards stay, and the next call goes on.
     """
+    packages.need("matplotlib", "a thumbnail of each shard")
     if not keep_patient_names:
         cases = [replace(case, patient=case.patient and hidden(case.patient)) for case in cases]
     check_cases(cases)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import packages
 from . import atomic
 
 if TYPE_CHECKING:
@@ -16,9 +17,10 @@ def new_figure(width: float, height: float, *, dpi: float = 130, layout: str = "
 
     Raises
     ------
-    ImportError
+    MissingPackage
         matplotlib is not installed.
     """
+    packages.need("matplotlib", "a picture")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

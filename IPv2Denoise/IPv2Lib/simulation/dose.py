@@ -23,6 +23,8 @@ WATER_PER_MM = 0.0192  # linear attenuation of water at about 70 keV
 PHOTONS = 1.5e5  # per ray at full dose, a typical value
 ELECTRONIC_VARIANCE = 10.0  # photons²
 
+_MOST_PHOTONS = 1e18  # that numpy counts; rounding makes more noise than theirs
+
 _SLICES_AT_ONCE = 8
 _DOING = "simulating dose"
 
@@ -245,10 +247,10 @@ def _with_noise(
 ) -> list[Volume]:
     """A scan `count` times, with what `noise` makes of a few slices at a time, the photons per ray and their seeds.
 
-    Padding counts as air, and stays. With infinitely many photons nothing is missing.
+    Padding counts as air, and stays. With so many photons that none can be counted, nothing is missing.
     """
     results = [np.array(ndct.array, dtype=np.float32) for _ in range(count)]
-    for first in range(0, 0 if np.isinf(photons) else len(ndct.array), _SLICES_AT_ONCE):
+    for first in range(0, 0 if photons > _MOST_PHOTONS else len(ndct.array), _SLICES_AT_ONCE):
         progress.check("the dose simulation was cancelled; nothing was written")
         progress.report(first / len(ndct.array), _DOING)
         part = slice(first, min(first + _SLICES_AT_ONCE, len(ndct.array)))

@@ -1,7 +1,7 @@
 """Python packages that the library needs beyond Slicer's own: asked for and installed on first use.
 
-Denoising on the CPU needs no PyTorch. Where it is needed it comes through the PyTorch extension only, which finds the
-build that fits the computer. Nothing here runs when Slicer starts or the module opens.
+Denoising on the CPU and purification need no PyTorch. Where it is needed it comes through the PyTorch extension only,
+which finds the build that fits the computer. Nothing here runs when Slicer starts or the module opens.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _NO_NETWORK = (
 
 
 def ensurePackages(requester: str) -> None:
-    """Install what denoising on the CPU lacks, with a question first.
+    """Install what denoising on the CPU and purification lack, with a question first.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def ensurePackages(requester: str) -> None:
 
 
 def ensurePackagesAndTorch(requester: str) -> None:
-    """The same for a GPU, a model that runs on PyTorch only, and purification."""
+    """The same for a GPU, and for a model that runs on PyTorch only."""
     _ensure(requester, *_packagesAndTorch())
 
 
@@ -58,11 +58,6 @@ def ensureTrainingPackages(requester: str) -> None:
 def missingPackages() -> list[str]:
     """What `ensurePackages` would install."""
     return _missing(*_packages())
-
-
-def missingPackagesAndTorch() -> list[str]:
-    """What `ensurePackagesAndTorch` would install."""
-    return _missing(*_packagesAndTorch())
 
 
 def missingTrainingPackages() -> list[str]:

@@ -212,11 +212,22 @@ def _errors_name(place: Path, hidden: Path) -> Iterator[None]:
 def sweep(place: Path) -> None:
     """Clear away what killed processes of this computer left in a folder, and finish what they had only to rename."""
     for private in place.glob(f"{PREFIX}*~*~*~*"):
-        if _is_left(private.name) and _is_mine(private):
-            with contextlib.suppress(OSError):
-                _finish(private)
-                shutil.rmtree(private)
+        with contextlib.suppress(OSError):
+            if _is_left(private.name) and _is_mine(private):
+                _clear_away(private)
     locks.sweep(place)
+
+
+def _clear_away(left: Path) -> None:
+    """Finish and remove what a killed process left, unless another process does."""
+    private = left.with_name(_private_name())
+    os.rename(left, private)  # which only one can; should it be killed, the next one goes on
+    try:
+        _finish(private)
+        shutil.rmtree(private)
+    except OSError:
+        os.rename(private, left)
+        raise
 
 
 def contents(folder: Path) -> list[Path]:

@@ -365,7 +365,9 @@ def trials(chaos: Chaos, options: argparse.Namespace) -> dict[str, Iterator[Call
 
 
 def load() -> None:
-    """Import what commands need, so that forks have it."""
+    """Import what commands need, so that forks have it, also those of a user who cannot read where Python lies."""
+    import codecs
+
     import matplotlib.pyplot
     import torchmetrics
     from IPv2Lib.cli import commands as cli
@@ -377,6 +379,7 @@ def load() -> None:
     from IPv2Lib.purification import purify as purification
     from IPv2Lib.training import loop, publishing
 
+    codecs.lookup("iso8859")
     del matplotlib, torchmetrics, cli, cohort, comparison, files, demo, preparation, publishing, purification, loop
 
 

@@ -7,14 +7,14 @@ Owns the order of the work, and which folder it may be done in. The table is in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
 from ..io import atomic, outputs
 from ..io.json_files import read_if_sound
-from ..io.locks import exclusive
+from ..io.locks import ForOwner, exclusive, owner_of
 from ..parallel import cluster
 from ..progress import NO_PROGRESS, Progress
 from ..purification.settings import IPV2, Settings
@@ -111,13 +111,18 @@ def prepare(
         orders = orders_of(cases, shards_folder, settings, split_projections, progress.part(0.0, 0.05))
         record = Record(folder, cases, orders, common_facts(settings, fractions, seed, split_projections))
         if todo := record.missing():
-            with cluster.crew(workers if workers < 2 else min(workers, len(todo)), scheduler, retries) as crew:
+            with ExitStack() as ends:
+                ends.callback(atomic.sweep, shards_folder)  # what workers left that died
+                crew = ends.enter_context(
+                    cluster.crew(workers if workers < 2 else min(workers, len(todo)), scheduler, retries)
+                )
                 unseen = list({order.case.name: order.case for order in todo}.values())
                 examined = progress.part(0.05, _EXAMINED)
                 crew.run(examine, unseen, finished=record.examined, progress=examined)
                 record.write()
                 made = progress.part(_EXAMINED, 1.0)
-                crew.run(make, record.missing(), finished=record.made, progress=made)
+                work = ForOwner(make, folder, owner_of(folder))
+                crew.run(work, record.missing(), finished=record.made, progress=made)
         record.write()
     finally:
         _remove_if_empty(shards_folder, folder)

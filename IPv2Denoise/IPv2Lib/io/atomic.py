@@ -80,6 +80,7 @@ def new_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with private_folder(path.parent) as folder:
             yield folder / path.name
+            locks.check_owner()
             os.replace(folder / path.name, path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({reason(error)})") from error
@@ -99,6 +100,7 @@ def move_together(private: Path, files: dict[Path, Path]) -> None:
     ------
     OSError
     """
+    locks.check_owner()
     stamps = {target: _stamp(target) for target in files}
     steps = [(source.name, target.name, stamps[target]) for target, source in files.items()]
     (private / _JOURNAL).write_text(json.dumps({"files": steps}), encoding="utf-8")
@@ -144,6 +146,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
             fresh.mkdir()
             with _errors_name(folder, fresh):
                 yield fresh
+            locks.check_owner()
             _replace_folder(private, folder, replaced)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({reason(error)})") from error

@@ -21,11 +21,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from ..errors import InputError, OutputError, reason
 
@@ -130,6 +131,61 @@ def exclusive(command: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
         return call
 
     return decorate
+
+
+def owner_of(folder: Path | str) -> Owner | None:
+    """Who is said to work on a folder; None if nobody is, or if that cannot be seen from here."""
+    for path in lock_files(folder):
+        with suppress(OSError):
+            file = os.open(path, os.O_RDONLY | _NO_LINK)
+            try:
+                if owner := _read(file):
+                    return owner
+            finally:
+                os.close(file)
+    return None
+
+
+@dataclass(frozen=True)
+class ForOwner:
+    """A function that is called in another process for the owner of a folder; can be sent there.
+
+    Its process may outlive the owner, and another one may own the folder by then. So what the function writes with
+    `atomic` is put in place only as long as the owner's file is what it was; from then on, that is an `OutputError`.
+
+    Attributes
+    ----------
+    function : callable
+    folder : Path
+    owner : Owner or None
+        See `owner_of`.
+    """
+
+    function: Callable[..., Any]
+    folder: Path
+    owner: Owner | None
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Call the function."""
+        token = _works_for.set(self if owner_of(self.folder) else None)
+        try:
+            check_owner()
+            return self.function(*arguments, **options)
+        finally:
+            _works_for.reset(token)
+
+
+_works_for: ContextVar[ForOwner | None] = ContextVar("works_for", default=None)
+
+
+def check_owner() -> None:
+    """Refuse (`OutputError`) to go on in a `ForOwner` whose owner does not own the folder any more."""
+    work = _works_for.get()
+    if work and work.owner and owner_of(work.folder) != work.owner:
+        raise OutputError(
+            f"{work.folder} is no longer held by this 'ipv2 {work.owner.command}': another one has taken it, or "
+            f"{lock_files(work.folder)[0].name} was removed; run it again"
+        )
 
 
 def lock_files(folder: Path | str) -> tuple[Path, Path]:

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..errors import Cancelled, InputNote, IPv2Error, OutputError
+from ..errors import Cancelled, InputNote, IPv2Error, OutputError, is_lack_of_memory
 from ..progress import Progress
 from .stopping import AT_ONCE_SECONDS, StopSignals
 from .streams import is_terminal, on_terminal, silence, write
@@ -114,15 +114,11 @@ class Console:
             return self._fail("stopped", command, message, STOPPED)
         except IPv2Error as error:
             return self._fail("error", command, f"error: {error}", BAD_INPUT)
-        except MemoryError as error:
-            reason = f" ({error})" if str(error) else ""
-            return self._fail(
-                "error",
-                command,
-                f"error: not enough memory{reason}: close other programs or use fewer slices",
-                BAD_INPUT,
-            )
         except Exception as error:
+            if is_lack_of_memory(error):
+                reason = f" ({error})" if str(error) else ""
+                text = f"error: not enough memory{reason}: close other programs or use fewer slices"
+                return self._fail("error", command, text, BAD_INPUT)
             self._close_bar()
             write(sys.stderr, traceback.format_exc())
             first_line = (str(error).splitlines() or [""])[0]

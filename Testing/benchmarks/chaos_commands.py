@@ -108,6 +108,10 @@ COMMANDS = (
         variant="--seed 5",
     ),
     Command(
+        "train workers", f"train in/data --out out {_TRAIN.replace('--workers 0', '--workers 2')}", "out",
+        again=_RESUME.replace("--workers 0", "--workers 2"),
+    ),
+    Command(
         "train --resume", _RESUME, "out",
         f"train in/data --out out {_TRAIN}", stopped=0.6,
     ),

@@ -7,7 +7,7 @@ Owns the order of the work, and which folder it may be done in. The table is in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,11 +111,7 @@ def prepare(
         orders = orders_of(cases, shards_folder, settings, split_projections, progress.part(0.0, 0.05))
         record = Record(folder, cases, orders, common_facts(settings, fractions, seed, split_projections))
         if todo := record.missing():
-            with ExitStack() as ends:
-                ends.callback(atomic.sweep, shards_folder)  # what workers left that died
-                crew = ends.enter_context(
-                    cluster.crew(workers if workers < 2 else min(workers, len(todo)), scheduler, retries)
-                )
+            with cluster.crew(workers if workers < 2 else min(workers, len(todo)), scheduler, retries) as crew:
                 unseen = list({order.case.name: order.case for order in todo}.values())
                 examined = progress.part(0.05, _EXAMINED)
                 crew.run(examine, unseen, finished=record.examined, progress=examined)
@@ -125,6 +121,7 @@ def prepare(
                 crew.run(work, record.missing(), finished=record.made, progress=made)
         record.write()
     finally:
+        atomic.sweep(shards_folder)  # what workers left that died
         _remove_if_empty(shards_folder, folder)
     if not record.have:
         reasons = [f"case {name!r}: {reason}" for name, reason in record.failed.items()]

@@ -46,6 +46,38 @@ def test_stopped_while_pictures_are_drawn(tmp_path, seconds):
     assert os.listdir(tmp_path) == ["scan.nrrd"]
 
 
+WITHIN_A_CALLBACK = """
+import os, signal, sys, weakref
+from IPv2Lib.cli import pictures
+from IPv2Lib.cli.commands import main
+from IPv2Lib.cli.stopping import end_process
+
+class Thing: pass
+
+def stages_picture(stages):
+    thing = Thing()
+    reference = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    del thing
+    while True:
+        pass
+
+pictures.stages_picture = stages_picture
+end_process(main(["purify", "scan.nrrd", "scan.nrrd", "stages"]))
+"""
+
+
+def test_stopped_where_what_is_raised_goes_no_further(tmp_path):
+    """As at the end of an import, where Python prints an error of a callback and goes on."""
+    pytest.importorskip("vtk")
+    files.write(small_chest(), tmp_path / "scan.nrrd")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHIN_A_CALLBACK], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "ipv2 purify: stopped; nothing was written\n")
+    assert os.listdir(tmp_path) == ["scan.nrrd"]
+
+
 @pytest.mark.parametrize("held", [False, True])
 def test_a_hang_up_is_an_orderly_end_unless_nohup_holds_it_back(tmp_path, held):
     """The process is asked as soon as it has said something."""

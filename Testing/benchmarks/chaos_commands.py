@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 for folder in ("IPv2Denoise", "Testing/unit", "Testing/end_to_end"):
     sys.path.insert(0, str(REPOSITORY / folder))
 
-END_SECONDS = 60.0
+END_SECONDS = 180.0
 """After which a command that was asked to stop hangs."""
 
 _FILE_EVENTS = frozenset(

@@ -275,6 +275,11 @@ class Chaos:
             self.wrong(row, "inputs changed", where)
         done = [each for each in order if each.code == 0]
         results = {a: (one, firsts["new"]), b: (two, seconds["new"])}
+        if len(done) == 2 and not found["damaged"]:  # the second one may go on with what the first one made
+            work = fresh(self._template, self.trial)
+            for each in done:
+                self._sound(Running(work, each.line))
+            results[done[-1]] = results[done[-1]][0], in_fork(lambda: judge.result(work))
         if not done:
             self.wrong(row, "fails again", f"{where}: {a.error[-200:]} {b.error[-200:]}")
         elif not found["damaged"]:

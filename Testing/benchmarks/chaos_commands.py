@@ -321,7 +321,8 @@ class Running:
                     return
             operations += 1
             self._operations[:8] = operations.to_bytes(8, "little")
-            self._operations[7 + operations] = event in _RENAMES
+            if 7 + operations < _MOST_OPERATIONS:  # of many cases, nobody asks which
+                self._operations[7 + operations] = event in _RENAMES
             if signal_at and operations == signal_at[1]:
                 (os.killpg if signal_at[2] else os.kill)(me, signal_at[0])
 

@@ -301,6 +301,24 @@ def test_temporary_files_of_a_killed_process_are_swept(tmp_path, monkeypatch):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="processes are killed by signals here")
+@pytest.mark.parametrize("kill", ["", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_what_other_code_makes_for_a_process_is_swept_with_it(tmp_path, kill):
+    script = f"""
+        import os, signal
+        from pathlib import Path
+        from IPv2Lib.io import atomic
+        folder = Path({str(tmp_path)!r}, "of-python")
+        folder.mkdir()
+        with atomic.cleared_away(folder):
+            (folder / "socket").touch()
+            {kill}
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    atomic.write_text(tmp_path / "next", "")
+    assert sorted(os.listdir(tmp_path)) == (["next"] if kill else ["next", "of-python"])
+
+
 def test_no_place_for_temporary_files_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(atomic.tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(OutputError, match="set TMPDIR"), atomic.temporary_folder():

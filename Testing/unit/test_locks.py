@@ -16,7 +16,7 @@ import IPv2Lib
 import pytest
 from IPv2Lib.errors import InputError, OutputError
 from IPv2Lib.io import atomic, locks
-from IPv2Lib.io.locks import ForOwner, lock_files, owned, owner_of
+from IPv2Lib.io.locks import ForOwner, exclusive, lock_files, owned, owner_of
 
 LIBRARY = str(Path(IPv2Lib.__file__).parents[1])
 HOLD = """
@@ -77,6 +77,19 @@ def test_one_owner_at_a_time_who_is_named_and_leaves_nothing(tmp_path, hold, exi
     with owned(folder, "prepare"), pytest.raises(InputError, match=f"'ipv2 prepare', process {os.getpid()}"):
         owned(folder, "prepare").__enter__()
     assert sorted(tmp_path.rglob("*")) == ([tmp_path / "deep", folder] if exists else [])
+
+
+def test_what_its_owner_calls_may_work_on_a_folder(tmp_path, hold):
+    @exclusive("prepare")
+    def work(folder):
+        assert hold(folder).stdout.readline().startswith(f"{folder} is in use by")
+        return owner_of(folder).command
+
+    with owned(tmp_path / "run", "train"):
+        assert work(tmp_path / "run") == "train"
+        assert work(tmp_path / "other") == "prepare"
+        assert owner_of(tmp_path / "run").command == "train"
+    assert work(tmp_path / "run") == "prepare"
 
 
 def test_what_was_made_meanwhile_stays(tmp_path):

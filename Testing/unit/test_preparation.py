@@ -16,8 +16,9 @@ import SimpleITK as sitk
 from children import as_another_command, killed_owner
 from IPv2Lib.analysis.noise import noise_sigma
 from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.cli import dataset
 from IPv2Lib.cli.commands import main
-from IPv2Lib.datasets import shard_making
+from IPv2Lib.datasets import preparation, shard_making
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.orders import Order, orders_of
 from IPv2Lib.datasets.owner_files import read_cases
@@ -421,6 +422,30 @@ def test_two_runs_into_one_folder_do_no_harm(scans, tmp_path):
     assert [shard.case for shard in PurifiedDataset.read(tmp_path).shards] == ["p1", "p2"]
     assert len(list((tmp_path / "shards").iterdir())) == 2
     assert [one.status for one in prepare(cases, tmp_path)] == ["cached", "cached"]
+
+
+def test_nobody_adds_cases_or_makes_shards_between_what_a_command_looks_at_and_what_it_does(
+    scans, tmp_path, monkeypatch, capsys
+):
+    """Or cases of one of two commands would be lost, and shards that it makes be pruned by the other."""
+
+    def other() -> None:
+        with pytest.raises(InputError, match="is in use by 'ipv2 prepare'"):
+            prepare(alone(scans, 2), tmp_path)
+        refused.append(True)
+
+    def before(function):
+        def call(*given):
+            as_another_command(other)
+            return function(*given)
+
+        return call
+
+    refused = []
+    monkeypatch.setattr(dataset, "_say_names", before(dataset._say_names))
+    monkeypatch.setattr(preparation, "unused_shards", before(preparation.unused_shards))
+    assert main(["prepare", str(scans / "n1.nrrd"), "--out", str(tmp_path), "--prune"]) == 0
+    assert len(refused) == 2 and only_shard(tmp_path).case == "n1"
 
 
 @pytest.fixture

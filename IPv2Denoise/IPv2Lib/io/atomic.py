@@ -204,6 +204,25 @@ def temporary_folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def cleared_away(folder: Path) -> Iterator[Path]:
+    """Let a folder that somebody else's code made, and removes, be cleared away, too, should this process be killed.
+
+    Yields
+    ------
+    Path
+        What lies beside it for that, until the end.
+
+    Raises
+    ------
+    OSError
+        Nothing can be written beside it.
+    """
+    with private_folder(folder.parent) as private:
+        (private / _JOURNAL).write_text(json.dumps({"remove": folder.name}), encoding="utf-8")
+        yield private
+
+
+@contextlib.contextmanager
 def _errors_name(place: Path, hidden: Path) -> Iterator[None]:
     """Let errors of files in a private folder name them as people will know them."""
     try:
@@ -329,6 +348,9 @@ def _finish(private: Path) -> None:
     try:
         journal = json.loads((private / _JOURNAL).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # it did not come so far
+        return
+    if "remove" in journal:
+        shutil.rmtree(private.parent / Path(journal["remove"]).name, ignore_errors=True)
         return
     if "files" in journal:
         for name, target, stamp in journal["files"]:

@@ -20,7 +20,7 @@ import platform
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -78,6 +78,9 @@ class Owner:
         return not self.is_here or lives(self.pid, self.began)
 
 
+_mine: ContextVar[frozenset[str]] = ContextVar("mine", default=frozenset())
+
+
 @contextmanager
 def owned(folder: Path | str, command: str) -> Iterator[None]:
     """Be the only one that works on a folder, which need not exist yet, until the end of the `with`.
@@ -103,9 +106,12 @@ def owned(folder: Path | str, command: str) -> Iterator[None]:
     parents = [parent for parent in lock_files(folder)[0].parents if not parent.exists()]
     try:
         path, file = _take(Path(folder), me)
+        name = os.path.realpath(folder)
+        _mine.set(_mine.get() | {name})
         try:
             yield
         finally:
+            _mine.set(_mine.get() - {name})  # perhaps by another thread
             try:
                 _release(path, file, me)
             except BaseException:  # a stop at this very moment
@@ -118,14 +124,15 @@ def owned(folder: Path | str, command: str) -> Iterator[None]:
 
 
 def exclusive(command: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Let a function be the only one that works on its argument `folder`, see `owned`."""
+    """Let a function, or its caller, be the only one that works on its argument `folder`, see `owned`."""
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         signature = inspect.signature(function)
 
         @wraps(function)
         def call(*arguments: P.args, **options: P.kwargs) -> T:
-            with owned(signature.bind(*arguments, **options).arguments["folder"], command):
+            folder = signature.bind(*arguments, **options).arguments["folder"]
+            with nullcontext() if os.path.realpath(folder) in _mine.get() else owned(folder, command):
                 return function(*arguments, **options)
 
         return call

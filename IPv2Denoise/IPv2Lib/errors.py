@@ -48,3 +48,15 @@ def reason(error: BaseException) -> str:
     if number == errno.EDQUOT:
         return "your share of the disk is full"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether there was too little memory, be it for a library that was to be loaded.
+
+    Examples
+    --------
+    >>> is_lack_of_memory(ImportError("libtorch_cpu.so: failed to map segment from shared object"))
+    True
+    """
+    text = str(error) if isinstance(error, (ImportError, OSError)) else ""
+    return isinstance(error, MemoryError) or "failed to map segment" in text or "Cannot allocate memory" in text

@@ -9,7 +9,7 @@ parts share that time and stop when theirs is over. Needs Linux; full disks are 
 one has to be root, or else a limit on the size of files.
 
 - kills: SIGKILL, SIGTERM, SIGINT or SIGHUP, to the process or to its group, before one of its operations on files or
-  at any time; then the same command again
+  at any time; then the same command again, at once or when all that it has started has ended
 - disks: somewhere on the way the disk is full; then there is room, and the same command again
 - pairs: every two commands that make a folder, at the same time, one folder
 - odd: no HOME, TMPDIR, PATH; closed streams, full ones; few descriptors, little memory; another user; no UTF-8; links
@@ -156,13 +156,18 @@ class Chaos:
             if running.poll() is None:
                 running.send(sent, group)
         running.wait()
+        at_once = rng.random() < 0.5  # while what it has started may still be ending
         where = f"trial {number}, {sent.name}{' to the group' if group else ''} {where}, exit code {running.code}"
+        where += ", at once" if at_once else ""
         if running.code != 0:
             self.rows[row]["hit"] += 1
         self._check_end(row, running, sent, where)
+        if at_once:
+            self.after(row, command, known, work, where)
         if left := running.members_in_the_end():
             self.wrong(row, "leftovers", f"{where}: {len(left)} processes")
-        self.after(row, command, known, work, where)
+        if not at_once:
+            self.after(row, command, known, work, where)
 
     def _check_end(self, row: tuple[str, str], running: Running, sent: signal.Signals, where: str) -> None:
         right = (0, -sent) if sent == signal.SIGKILL else (0, STOPPED, -sent)
@@ -270,6 +275,11 @@ class Chaos:
             self.wrong(row, "inputs changed", where)
         done = [each for each in order if each.code == 0]
         results = {a: (one, firsts["new"]), b: (two, seconds["new"])}
+        if len(done) == 2 and not found["damaged"]:  # the second one may go on with what the first one made
+            work = fresh(self._template, self.trial)
+            for each in done:
+                self._sound(Running(work, each.line))
+            results[done[-1]] = results[done[-1]][0], in_fork(lambda: judge.result(work))
         if not done:
             self.wrong(row, "fails again", f"{where}: {a.error[-200:]} {b.error[-200:]}")
         elif not found["damaged"]:
@@ -365,7 +375,9 @@ def trials(chaos: Chaos, options: argparse.Namespace) -> dict[str, Iterator[Call
 
 
 def load() -> None:
-    """Import what commands need, so that forks have it."""
+    """Import what commands need, so that forks have it, also those of a user who cannot read where Python lies."""
+    import codecs
+
     import matplotlib.pyplot
     import torchmetrics
     from IPv2Lib.cli import commands as cli
@@ -377,6 +389,7 @@ def load() -> None:
     from IPv2Lib.purification import purify as purification
     from IPv2Lib.training import loop, publishing
 
+    codecs.lookup("iso8859")
     del matplotlib, torchmetrics, cli, cohort, comparison, files, demo, preparation, publishing, purification, loop
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos_commands import REPOSITORY, Running, in_fork
+from IPv2Lib.inference.cohort import DENOISED, FAILED, KEPT
 
 if TYPE_CHECKING:
     from chaos import Chaos
@@ -130,8 +131,8 @@ def _state(out: Path) -> tuple[set[str], set[str]]:
         return {shard["case"] for shard in record["shards"]}, {failed["case"] for failed in record["failed"]}
     with suppress(OSError), open(out / "report.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-        failed = {row["input"] for row in rows if row["status"] == "failed"}
-        return {row["input"] for row in rows if row["status"] in ("denoised", "kept")}, failed
+        failed = {row["input"] for row in rows if row["status"] == FAILED}
+        return {row["input"] for row in rows if row["status"] in (DENOISED, KEPT)}, failed
     return set(), set()
 
 

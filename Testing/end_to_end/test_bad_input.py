@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from IPv2Lib.cli.commands import main
+from IPv2Lib.datasets import shards
 from IPv2Lib.errors import InputError
 from IPv2Lib.io import dicom_write, files, outputs
 from IPv2Lib.io.volume import Volume, same_grid
@@ -460,6 +461,17 @@ def test_too_little_memory_is_an_error(ipv2, scan, model, tmp_path, contents, mo
     monkeypatch.setattr(files, "read_noted", greedy)
     refused(ipv2("denoise", scan, tmp_path / "out.nrrd", "--model", model), "denoise", "not enough memory", "9 TiB")
     assert contents() == before
+
+
+def test_a_data_set_of_another_user_is_an_error(ipv2, tmp_path, monkeypatch):
+    """Its folder, as commands make it, can be looked into by nobody else."""
+
+    def refuses(path):
+        raise PermissionError(13, "Permission denied", str(Path(path) / "dataset.json"))
+
+    monkeypatch.setattr(shards, "is_dataset", refuses)
+    told = ipv2("train", "theirs", "--out", tmp_path / "run")
+    refused(told, "train", "theirs/dataset.json: Permission denied", "ask its owner")
 
 
 # --- anything ---------------------------------------------------------------------------------------------------------

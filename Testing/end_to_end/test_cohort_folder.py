@@ -11,18 +11,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from children import as_another_command, killed_owner
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from IPv2Lib.errors import OutputError
 from IPv2Lib.inference import cohort
 from IPv2Lib.inference.cohort import DENOISED, FAILED, KEPT, denoise_cohort
 from IPv2Lib.inference.cohort_folder import OTHER
 from IPv2Lib.inference.denoise import denoise
 from IPv2Lib.inference.options import DenoiseOptions
-from IPv2Lib.io import files
+from IPv2Lib.io import files, outputs
+from IPv2Lib.io.locks import ForOwner
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
-from IPv2Lib.progress import Progress
+from IPv2Lib.progress import NO_PROGRESS, Progress
 from small_chest import small_chest
 
 DAY = 86_400
@@ -112,6 +115,28 @@ def a(tmp_path) -> Path:
 @pytest.fixture
 def b(tmp_path) -> Path:
     return put(tmp_path / "B" / "scan.nrrd", 2)
+
+
+# --- workers that outlive their run -----------------------------------------------------------------------------
+
+
+def test_a_worker_that_outlives_its_run_leaves_the_results_of_the_next_one_alone(run, a, monkeypatch):
+    """As on a scheduler, where what has begun is finished, although who wanted it was killed."""
+    work = cohort._Work(cohort.Scan(a, run.folder / "scan.nrrd"), run.model.folder, DenoiseOptions(device="cpu"))
+    late = ForOwner(cohort._denoise_scan, run.folder, killed_owner(run.folder, "denoise"))
+    begun, save = [], outputs.save
+
+    def meanwhile(*arguments, **options):
+        if not begun:
+            begun.append(True)
+            as_another_command(lambda: begun.append(run(a, strength=0.5)))
+        return save(*arguments, **options)
+
+    monkeypatch.setattr(outputs, "save", meanwhile)
+    with pytest.raises(OutputError, match="no longer held by this 'ipv2 denoise'"):
+        late(work, progress=NO_PROGRESS)
+    assert begun == [True, [DENOISED]] and run(a, strength=0.5) == [KEPT]
+    assert sorted(os.listdir(run.folder)) == ["report.csv", "scan.nrrd", "scan.nrrd.json"]
 
 
 # --- names ------------------------------------------------------------------------------------------------------

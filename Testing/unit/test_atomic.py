@@ -1,6 +1,7 @@
 """Files and folders appear whole or not at all, and nothing of anybody else's is lost."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -300,6 +301,24 @@ def test_temporary_files_of_a_killed_process_are_swept(tmp_path, monkeypatch):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="processes are killed by signals here")
+@pytest.mark.parametrize("kill", ["", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_what_other_code_makes_for_a_process_is_swept_with_it(tmp_path, kill):
+    script = f"""
+        import os, signal
+        from pathlib import Path
+        from IPv2Lib.io import atomic
+        folder = Path({str(tmp_path)!r}, "of-python")
+        folder.mkdir()
+        with atomic.cleared_away(folder):
+            (folder / "socket").touch()
+            {kill}
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    atomic.write_text(tmp_path / "next", "")
+    assert sorted(os.listdir(tmp_path)) == (["next"] if kill else ["next", "of-python"])
+
+
 def test_no_place_for_temporary_files_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(atomic.tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(OutputError, match="set TMPDIR"), atomic.temporary_folder():
@@ -323,3 +342,88 @@ def test_a_folder_that_another_user_planted_moves_no_files(tmp_path, monkeypatch
     monkeypatch.undo()
     atomic.sweep(tmp_path)
     assert not os.listdir(tmp_path / "mine") and planted.is_symlink()
+
+
+def left_behind(place, name: str = "0"):
+    """A private folder of a process that has ended, with a file that it had only to rename."""
+    left = place / f"{atomic.PREFIX}{platform.node()}~{2**22 + 1}~~{name}"
+    left.mkdir()
+    (left / name).write_text(name)
+    (left / "journal.json").write_text(atomic.json.dumps({"files": [[name, name, None]]}))
+    return left
+
+
+def test_what_another_process_clears_away_first_is_no_error(tmp_path, monkeypatch):
+    """As when two workers of one run begin in a folder where a killed run left something."""
+    left, is_left = left_behind(tmp_path), atomic._is_left
+
+    def too_late(name):
+        if (found := is_left(name)) and left.exists():
+            atomic.shutil.rmtree(left)
+        return found
+
+    monkeypatch.setattr(atomic, "_is_left", too_late)
+    atomic.write_text(tmp_path / "next", "")
+    assert os.listdir(tmp_path) == ["next"]
+
+
+SWEEPS = """
+    import sys
+    from pathlib import Path
+    from IPv2Lib.io import atomic
+
+    print("ready", flush=True)
+    sys.stdin.readline()
+    atomic.write_text(Path(sys.argv[1]) / sys.argv[2], "")
+"""
+
+
+def test_processes_that_clear_away_at_the_same_time_are_in_nobodys_way(tmp_path):
+    lefts = [left_behind(tmp_path, str(number)) for number in range(300)]
+    sweepers = [
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(SWEEPS), str(tmp_path), f"next{number}"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for number in range(3)
+    ]  # fmt: skip
+    for sweeper in sweepers:
+        assert sweeper.stdout.readline() == "ready\n"
+    for sweeper in sweepers:
+        sweeper.stdin.write("\n")
+        sweeper.stdin.flush()
+    for sweeper in sweepers:
+        sweeper.communicate()
+    assert [sweeper.returncode for sweeper in sweepers] == [0, 0, 0]
+    expected = {f"next{number}" for number in range(3)} | {str(number) for number in range(len(lefts))}
+    assert set(os.listdir(tmp_path)) == expected
+
+
+def test_one_process_at_a_time_finishes_what_another_left(tmp_path, monkeypatch):
+    left_behind(tmp_path)
+    finish, calls = atomic._finish, []
+
+    def meanwhile(private):
+        calls.append(private)
+        atomic.sweep(tmp_path)  # as another process does
+        finish(private)
+
+    monkeypatch.setattr(atomic, "_finish", meanwhile)
+    atomic.sweep(tmp_path)
+    assert len(calls) == 1 and os.listdir(tmp_path) == ["0"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are killed by signals here")
+@pytest.mark.parametrize("at", ["_finish", "shutil.rmtree"])
+def test_a_kill_while_leftovers_are_cleared_away_is_made_good(tmp_path, at):
+    left_behind(tmp_path)
+    script = f"""
+        import os, signal, sys
+        from IPv2Lib.io import atomic
+        atomic.{at} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+        atomic.sweep(atomic.Path({str(tmp_path)!r}))
+    """
+    code = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False).returncode
+    assert code == -signal.SIGKILL
+    atomic.write_text(tmp_path / "next", "")
+    assert sorted(os.listdir(tmp_path)) == ["0", "next"] and (tmp_path / "0").read_text() == "0"

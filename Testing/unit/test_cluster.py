@@ -85,6 +85,8 @@ class TwoWords(Exception):
 
 
 def no_memory(item, *, progress):
+    if item == "library":
+        raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
     raise MemoryError("Unable to allocate 7 TiB")
 
 
@@ -231,9 +233,13 @@ def test_what_cannot_be_sent_is_an_error_of_its_own():
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_too_little_memory_is_one_line(workers, caplog):
-    outcome, _ = cluster.run(no_memory, [1, 2], workers=workers)
-    assert outcome.error == "there is too little memory (MemoryError: Unable to allocate 7 TiB): use fewer workers"
-    assert outcome.attempts == 2 and not outcome.details and not caplog.text
+    outcomes = cluster.run(no_memory, ["array", "library"], workers=workers)
+    for outcome, what in zip(
+        outcomes, ("MemoryError: Unable to allocate 7 TiB", "ImportError: libtorch_cpu"), strict=True
+    ):
+        assert outcome.error.startswith(f"there is too little memory ({what}")
+        assert outcome.error.endswith("): use fewer workers")
+        assert outcome.attempts == 2 and not outcome.details and not caplog.text
 
 
 def test_too_few_open_files_are_one_line():

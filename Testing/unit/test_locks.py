@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from pathlib import Path
 import IPv2Lib
 import pytest
 from IPv2Lib.errors import InputError, OutputError
-from IPv2Lib.io import locks
-from IPv2Lib.io.locks import lock_files, owned
+from IPv2Lib.io import atomic, locks
+from IPv2Lib.io.locks import ForOwner, exclusive, lock_files, owned, owner_of
 
 LIBRARY = str(Path(IPv2Lib.__file__).parents[1])
 HOLD = """
@@ -76,6 +77,19 @@ def test_one_owner_at_a_time_who_is_named_and_leaves_nothing(tmp_path, hold, exi
     with owned(folder, "prepare"), pytest.raises(InputError, match=f"'ipv2 prepare', process {os.getpid()}"):
         owned(folder, "prepare").__enter__()
     assert sorted(tmp_path.rglob("*")) == ([tmp_path / "deep", folder] if exists else [])
+
+
+def test_what_its_owner_calls_may_work_on_a_folder(tmp_path, hold):
+    @exclusive("prepare")
+    def work(folder):
+        assert hold(folder).stdout.readline().startswith(f"{folder} is in use by")
+        return owner_of(folder).command
+
+    with owned(tmp_path / "run", "train"):
+        assert work(tmp_path / "run") == "train"
+        assert work(tmp_path / "other") == "prepare"
+        assert owner_of(tmp_path / "run").command == "train"
+    assert work(tmp_path / "run") == "prepare"
 
 
 def test_what_was_made_meanwhile_stays(tmp_path):
@@ -240,3 +254,68 @@ def test_a_full_disk_is_said_in_words(tmp_path, monkeypatch):
     library = Path(IPv2Lib.__file__).parent
     asking = [path.name for path in library.rglob("*.py") if "error.strerror" in path.read_text(encoding="utf-8")]
     assert not asking
+
+
+# --- what is done for an owner elsewhere ------------------------------------------------------------------------
+
+
+def results(folder: Path, name: str, meanwhile=lambda: None) -> None:
+    """As a worker: a file, a folder and files that belong together, after something has happened."""
+    folder.mkdir(exist_ok=True)
+    with ExitStack() as writing:
+        private = writing.enter_context(atomic.private_folder(folder))
+        (private / "part").write_text(name)
+        writing.enter_context(atomic.new_folder(folder / "folder"))
+        meanwhile()
+        for write in (
+            lambda: atomic.write_text(folder / "file", name),
+            lambda: atomic.move_together(private, {folder / "part": private / "part"}),
+            writing.close,
+        ):
+            try:
+                write()
+            except OutputError as error:
+                assert re.search("run is no longer .* 'ipv2 train'", str(error)), error
+                refused.append(write)
+
+
+refused: list = []
+
+
+def test_for_an_owner_that_lives_or_was_killed_results_are_put_in_place(tmp_path, hold):
+    first = hold(tmp_path / "run")
+    assert first.stdout.readline() == "mine\n"
+    refused.clear()
+    ForOwner(results, tmp_path / "run", owner_of(tmp_path / "run"))(tmp_path / "run", "first", first.kill)
+    assert not refused and sorted(os.listdir(tmp_path / "run")) == ["file", "folder", "part"]
+
+
+@pytest.mark.parametrize("lets_go", [False, True])
+def test_once_another_one_owns_the_folder_nothing_is_put_in_place_for_the_first(tmp_path, hold, lets_go):
+    """As by the worker of a scheduler, which knows nothing of the death of whom it works for."""
+    first, seconds = hold(tmp_path / "run"), []
+    assert first.stdout.readline() == "mine\n"
+
+    def taken_over() -> None:
+        first.kill()
+        first.wait()
+        seconds.append(hold(tmp_path / "run"))
+        assert seconds[0].stdout.readline() == "mine\n"
+        if lets_go:
+            seconds[0].communicate()
+
+    refused.clear()
+    late = ForOwner(results, tmp_path / "run", owner_of(tmp_path / "run"))
+    late(tmp_path / "run", "late", taken_over)
+    assert len(refused) == 3 and not os.listdir(tmp_path / "run")
+    if not lets_go:
+        with pytest.raises(OutputError, match="is no longer"):
+            late(tmp_path / "run", "later still")
+
+
+def test_where_the_file_of_the_owner_cannot_be_seen_work_goes_on(tmp_path):
+    """As on a worker of a scheduler that sees the folder but not what lies beside it."""
+    with owned(tmp_path / "run", "train"):
+        owner = owner_of(tmp_path / "run")
+    ForOwner(results, tmp_path / "run", owner)(tmp_path / "run", "unseen")
+    assert sorted(os.listdir(tmp_path / "run")) == ["file", "folder", "part"]

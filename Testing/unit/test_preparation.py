@@ -13,20 +13,26 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from children import as_another_command, killed_owner
 from IPv2Lib.analysis.noise import noise_sigma
 from IPv2Lib.analysis.region_labels import Region
+from IPv2Lib.cli import dataset
 from IPv2Lib.cli.commands import main
-from IPv2Lib.datasets import shard_making
+from IPv2Lib.datasets import preparation, shard_making
 from IPv2Lib.datasets.cases import Case
+from IPv2Lib.datasets.orders import Order, orders_of
 from IPv2Lib.datasets.owner_files import read_cases
 from IPv2Lib.datasets.patients import hidden
 from IPv2Lib.datasets.preparation import prepare
+from IPv2Lib.datasets.record import Prepared
+from IPv2Lib.datasets.shard_making import make
 from IPv2Lib.datasets.shards import PurifiedDataset, is_dataset
 from IPv2Lib.datasets.thumbnail import write_thumbnail
-from IPv2Lib.errors import Cancelled, InputError
+from IPv2Lib.errors import Cancelled, InputError, OutputError
 from IPv2Lib.io import atomic, files
+from IPv2Lib.io.locks import ForOwner
 from IPv2Lib.io.volume import Volume
-from IPv2Lib.progress import Progress
+from IPv2Lib.progress import NO_PROGRESS, Progress
 from IPv2Lib.purification.purify import purify
 from IPv2Lib.purification.settings import IPV2
 from IPv2Lib.purification.stage_files import export_stages
@@ -61,7 +67,17 @@ def alone(scans: Path, *numbers: int, **options) -> list[Case]:
 
 
 def times(folder: Path) -> dict[str, int]:
-    return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in folder.glob("shards/*/*")}
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_mtime_ns
+        for path in folder.glob("shards/*/*") if not path.parent.name.startswith(".")
+    }  # fmt: skip
+
+
+def order_of(folder: Path, one: Prepared) -> Order:
+    """What a worker was given to make the shard of a case."""
+    (order,) = orders_of([one.case], folder / "shards", IPV2, False, NO_PROGRESS)[one.case.name]
+    assert order.key == one.keys[0]
+    return order
 
 
 def only_shard(folder: Path):
@@ -406,6 +422,94 @@ def test_two_runs_into_one_folder_do_no_harm(scans, tmp_path):
     assert [shard.case for shard in PurifiedDataset.read(tmp_path).shards] == ["p1", "p2"]
     assert len(list((tmp_path / "shards").iterdir())) == 2
     assert [one.status for one in prepare(cases, tmp_path)] == ["cached", "cached"]
+
+
+def test_nobody_adds_cases_or_makes_shards_between_what_a_command_looks_at_and_what_it_does(
+    scans, tmp_path, monkeypatch, capsys
+):
+    """Or cases of one of two commands would be lost, and shards that it makes be pruned by the other."""
+
+    def other() -> None:
+        with pytest.raises(InputError, match="is in use by 'ipv2 prepare'"):
+            prepare(alone(scans, 2), tmp_path)
+        refused.append(True)
+
+    def before(function):
+        def call(*given):
+            as_another_command(other)
+            return function(*given)
+
+        return call
+
+    refused = []
+    monkeypatch.setattr(dataset, "_say_names", before(dataset._say_names))
+    monkeypatch.setattr(preparation, "unused_shards", before(preparation.unused_shards))
+    assert main(["prepare", str(scans / "n1.nrrd"), "--out", str(tmp_path), "--prune"]) == 0
+    assert len(refused) == 2 and only_shard(tmp_path).case == "n1"
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """Let something happen, once, while a shard is made."""
+
+    def arrange(event):
+        def hooked(*arguments):
+            if events:
+                as_another_command(events.pop())
+            write_thumbnail(*arguments)
+
+        events = [event]
+        monkeypatch.setattr(shard_making, "write_thumbnail", hooked)
+        return events
+
+    return arrange
+
+
+def test_a_worker_that_outlives_its_run_leaves_the_shards_of_the_next_one_alone(scans, tmp_path, meanwhile):
+    (before,) = prepare(alone(scans, 1), tmp_path)
+    order = order_of(tmp_path, before)
+    shutil.rmtree(tmp_path / "shards")
+    late = ForOwner(make, tmp_path, killed_owner(tmp_path, "prepare"))
+    found = []
+
+    def next_run() -> None:
+        found.append(prepare(alone(scans, 1, 2), tmp_path))
+        found.append(times(tmp_path))
+
+    meanwhile(next_run)
+    late(order, progress=NO_PROGRESS)  # what it is to make is there
+    assert [one.status for one in found[0]] == ["purified", "purified"]
+    assert times(tmp_path) == found[1]
+    next_run()
+    assert [one.status for one in found[2]] == ["cached", "cached"] and times(tmp_path) == found[1]
+    assert len(list((tmp_path / "shards").iterdir())) == 2
+
+
+def test_a_worker_that_outlives_its_run_makes_no_shard_that_nobody_wants(scans, tmp_path, meanwhile):
+    (before,) = prepare(alone(scans, 1), tmp_path)
+    order = order_of(tmp_path, before)
+    late = ForOwner(make, tmp_path, killed_owner(tmp_path, "prepare"))
+    meanwhile(lambda: prepare(alone(scans, 2), tmp_path) and shutil.rmtree(tmp_path / "shards" / order.key))
+    with pytest.raises(OutputError, match="no longer held by this 'ipv2 prepare'"):
+        late(order, progress=NO_PROGRESS)
+    assert [path.name for path in (tmp_path / "shards").iterdir()] == [only_shard(tmp_path).key]
+
+
+def test_a_shard_that_two_workers_make_is_made(scans, tmp_path, meanwhile):
+    """As when a scheduler believes that a worker is dead, and it is not."""
+    (before,) = prepare(alone(scans, 1), tmp_path)
+    order = order_of(tmp_path, before)
+    shutil.rmtree(tmp_path / "shards")
+    meanwhile(lambda: make(order, progress=NO_PROGRESS))
+    (again,) = prepare(alone(scans, 1), tmp_path)
+    assert again.status == "purified" and only_shard(tmp_path).key == order.key
+
+
+def test_what_a_worker_left_that_died_is_gone_with_the_run(scans, tmp_path, meanwhile):
+    left = tmp_path / "shards" / f"{atomic.PREFIX}{platform.node()}~{2**22 + 1}~~abc"
+    meanwhile(lambda: left.mkdir())
+    prepare(alone(scans, 1), tmp_path)
+    assert [path.name for path in (tmp_path / "shards").iterdir()] == [only_shard(tmp_path).key]
 
 
 # --- failures ---------------------------------------------------------------------------------------------------

@@ -1,12 +1,15 @@
 """The commands `train` and `publish`: what they take, refuse and say. The work itself is tested elsewhere."""
 
 import json
+import os
 
 import pytest
+from children import killed_owner
 from IPv2Lib.cli.commands import main
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.preparation import prepare
-from IPv2Lib.io import files
+from IPv2Lib.io import atomic, files
+from IPv2Lib.io.locks import owned
 from IPv2Lib.models import bundle
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.run_folder import read_run
@@ -68,10 +71,16 @@ def test_options_become_settings_and_a_run_becomes_a_model(ipv2, folder, tmp_pat
         "event": "result", "command": "publish", "model": str(model.folder), "name": "mine", "sha256": model.hash
     }  # fmt: skip
     assert (model.card.title, model.card.limits) == ("My model", "Many")
+    killed = killed_owner(model.folder, "publish")
+    (bundle.user_folder() / f"{atomic.PREFIX}{killed.host}~{killed.pid}~1~0").mkdir()
     code, _, err = ipv2("publish", "run", "--name", "mine")
+    assert os.listdir(bundle.user_folder()) == ["mine"]  # also where it is refused
     assert code == 2 and "--overwrite" in err
     (tmp_path / "card.json").write_text('{"title": "Other"}')
-    assert ipv2("publish", "run", "--name", "mine", "--overwrite", "--last", "--card", "card.json")[0] == 0
+    again = ("publish", "run", "--name", "mine", "--overwrite", "--last", "--card", "card.json")
+    with owned(model.folder, "train"):
+        assert "is in use by 'ipv2 train'" in ipv2(*again)[2]
+    assert ipv2(*again)[0] == 0
     assert bundle.load("mine").card.title == "Other"
     for taken in ("input", "implicit", bundle.default_name(), "my model", ""):
         code, _, err = ipv2("publish", "run", "--name", taken)

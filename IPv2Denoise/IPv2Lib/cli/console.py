@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..errors import Cancelled, InputNote, IPv2Error, OutputError
+from ..errors import Cancelled, InputNote, IPv2Error, OutputError, is_lack_of_memory, reason
 from ..progress import Progress
 from .stopping import AT_ONCE_SECONDS, StopSignals
 from .streams import is_terminal, on_terminal, silence, write
@@ -99,8 +99,8 @@ class Console:
         Returns
         -------
         int
-            0; 1 if some of several cases failed, or, after the traceback, for a bug; 2 for an `IPv2Error` or too little
-            memory; 130 if stopped.
+            0; 1 if some of several cases failed, or, after the traceback, for a bug; 2 for an `IPv2Error`, too little
+            memory or a lack of rights; 130 if stopped.
         """
         self._command = command
         try:
@@ -114,15 +114,14 @@ class Console:
             return self._fail("stopped", command, message, STOPPED)
         except IPv2Error as error:
             return self._fail("error", command, f"error: {error}", BAD_INPUT)
-        except MemoryError as error:
-            reason = f" ({error})" if str(error) else ""
-            return self._fail(
-                "error",
-                command,
-                f"error: not enough memory{reason}: close other programs or use fewer slices",
-                BAD_INPUT,
-            )
         except Exception as error:
+            if is_lack_of_memory(error):
+                what = f" ({error})" if str(error) else ""
+                text = f"error: not enough memory{what}: close other programs or use fewer slices"
+                return self._fail("error", command, text, BAD_INPUT)
+            if isinstance(error, PermissionError) and error.filename:  # in a folder of another user
+                text = f"error: {os.fsdecode(error.filename)}: {reason(error)}: ask its owner, or give another"
+                return self._fail("error", command, text, BAD_INPUT)
             self._close_bar()
             write(sys.stderr, traceback.format_exc())
             first_line = (str(error).splitlines() or [""])[0]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Cancelled, InputError
+from ..io.locks import owned
 from ..options import declarations, flags, words
 from . import arguments
 from .console import Console
@@ -72,32 +73,33 @@ def _prepare(options: argparse.Namespace, console: Console) -> None:
     from ..datasets.shards import SHARDS_FOLDER, read_shard
 
     settings = arguments.chosen(options, PreparationSettings())
-    cases = _cases(options, settings.seed)
-    _say_names(cases, options.out, settings.keep_patient_names, console)
-    try:
-        prepared = prepare(
-            cases, options.out, settings.purification, fractions=settings.fractions, seed=settings.seed,
-            split_projections=settings.split_projections, keep_patient_names=settings.keep_patient_names,
-            workers=settings.workers, scheduler=with_certificates(options, settings.scheduler),
-            retries=settings.retries, progress=console.progress,
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        raise Cancelled("stopped; finished cases stay, run it again to go on") from None
     rows = []
-    for one in prepared:
-        slices = read_shard(options.out / SHARDS_FOLDER / one.keys[0]).shape[0] if one.keys else 0
-        rows.append(_row(one, slices))
-        if one.message:
-            console.note(f"case {one.case.name!r}: {one.message}")
-    if unused := unused_shards(options.out):
-        if options.prune:
-            for path in unused:
-                shutil.rmtree(path, ignore_errors=True)
-        else:
-            gigabytes = sum(file.stat().st_size for path in unused for file in path.iterdir()) / 1e9
-            console.note(
-                f"{len(unused)} shards of other settings or cases take up {gigabytes:.1f} GB; --prune removes them"
-            )
+    with owned(options.out, "prepare"):  # nobody else adds cases, or makes shards that are not used yet
+        cases = _cases(options, settings.seed)
+        _say_names(cases, options.out, settings.keep_patient_names, console)
+        try:
+            prepared = prepare(
+                cases, options.out, settings.purification, fractions=settings.fractions, seed=settings.seed,
+                split_projections=settings.split_projections, keep_patient_names=settings.keep_patient_names,
+                workers=settings.workers, scheduler=with_certificates(options, settings.scheduler),
+                retries=settings.retries, progress=console.progress,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            raise Cancelled("stopped; finished cases stay, run it again to go on") from None
+        for one in prepared:
+            slices = read_shard(options.out / SHARDS_FOLDER / one.keys[0]).shape[0] if one.keys else 0
+            rows.append(_row(one, slices))
+            if one.message:
+                console.note(f"case {one.case.name!r}: {one.message}")
+        if unused := unused_shards(options.out):
+            if options.prune:
+                for path in unused:
+                    shutil.rmtree(path, ignore_errors=True)
+            else:
+                gigabytes = sum(file.stat().st_size for path in unused for file in path.iterdir()) / 1e9
+                console.note(
+                    f"{len(unused)} shards of other settings or cases take up {gigabytes:.1f} GB; --prune removes them"
+                )
     failed = sum(one.status == "failed" for one in prepared)
     console.result(_text(options.out, prepared), failed, command="prepare", folder=str(options.out), cases=rows)
 

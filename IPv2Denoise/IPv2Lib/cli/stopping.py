@@ -5,6 +5,7 @@ Owns the signals.
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import contextlib
 import os
@@ -22,6 +23,7 @@ AT_ONCE_SECONDS = 1.0
 """That a call into PyTorch may still take when the process is to end at once."""
 
 _HANG_UP = getattr(signal, "SIGHUP", None)
+_AGAIN_SECONDS = 0.01
 _SAME_SECONDS = 1.0  # within which signals are one: `timeout` and `torchrun` send it to a process and to its group
 
 
@@ -76,7 +78,24 @@ class StopSignals:
                 signal.signal(number, signal.SIG_IGN)
             raise KeyboardInterrupt
 
+        def ignored(what: sys.UnraisableHookArgs) -> None:
+            if os.getpid() != owner or not isinstance(what.exc_value, KeyboardInterrupt):
+                print_ignored(what)
+                return
+            signal.signal(signal.SIGINT, again)
+            threading.Thread(target=interrupt, daemon=True).start()
+
+        def interrupt() -> None:
+            time.sleep(_AGAIN_SECONDS)
+            _thread.interrupt_main()
+
+        def again(_number: int, _frame: object) -> None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            raise KeyboardInterrupt
+
         owner = os.getpid()
+        # What is raised within a callback, as at the end of an import, goes no further.
+        print_ignored, sys.unraisablehook = sys.unraisablehook, ignored
         previous = {number: signal.getsignal(number) for number in SIGNALS}
         if previous.get(_HANG_UP) == signal.SIG_IGN:  # by nohup
             del previous[_HANG_UP]
@@ -86,6 +105,7 @@ class StopSignals:
             with self._seen_at_once() if finish_step else contextlib.nullcontext():
                 yield
         finally:
+            sys.unraisablehook = print_ignored
             for number, handler in previous.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 

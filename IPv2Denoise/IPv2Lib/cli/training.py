@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, IPv2Error
 from ..io import atomic, outputs
+from ..io.locks import owned
 from ..networks import registry
 from ..training.distributed import FirstProcessFailed, of_environment
 from . import arguments
@@ -247,10 +248,13 @@ def _publish(options: argparse.Namespace, console: Console) -> None:
     if options.name is not None and (not options.name or Path(options.name).name != options.name):
         raise InputError(f"{options.name!r} is no name of a model: use letters, digits, '.', '_' and '-'")
     folder = options.out or bundle.user_folder() / (options.name or options.run_folder.resolve().name)
-    if (folder / bundle.CARD_FILE).exists() and not options.overwrite:
-        raise InputError(f"{folder} is a model already: give another name, or replace it with --overwrite")
-    _check_name(folder)
-    model = publish(options.run_folder, folder, _card(options), last=arguments.chosen(options, PublishSettings()).last)
+    last = arguments.chosen(options, PublishSettings()).last
+    with owned(folder, "publish"):
+        atomic.sweep(folder.parent)
+        if (folder / bundle.CARD_FILE).exists() and not options.overwrite:
+            raise InputError(f"{folder} is a model already: give another name, or replace it with --overwrite")
+        _check_name(folder)
+        model = publish(options.run_folder, folder, _card(options), last=last)
     console.result(_model_line(model), command="publish", model=str(model.folder), name=model.name, sha256=model.hash)
 
 

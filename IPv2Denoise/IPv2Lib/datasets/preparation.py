@@ -15,7 +15,7 @@ from .. import packages
 from ..errors import InputError
 from ..io import atomic, outputs
 from ..io.json_files import read_if_sound
-from ..io.locks import exclusive
+from ..io.locks import ForOwner, exclusive, owner_of
 from ..parallel import cluster
 from ..progress import NO_PROGRESS, Progress
 from ..purification.settings import IPV2, Settings
@@ -119,9 +119,11 @@ def prepare(
                 crew.run(examine, unseen, finished=record.examined, progress=examined)
                 record.write()
                 made = progress.part(_EXAMINED, 1.0)
-                crew.run(make, record.missing(), finished=record.made, progress=made)
+                work = ForOwner(make, folder, owner_of(folder))
+                crew.run(work, record.missing(), finished=record.made, progress=made)
         record.write()
     finally:
+        atomic.sweep(shards_folder)  # what workers left that died
         _remove_if_empty(shards_folder, folder)
     if not record.have:
         reasons = [f"case {name!r}: {reason}" for name, reason in record.failed.items()]

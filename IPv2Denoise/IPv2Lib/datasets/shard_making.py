@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,7 +18,7 @@ import numpy as np
 from ..analysis.region_labels import Region
 from ..analysis.regions import segment
 from ..analysis.suitability import unusable
-from ..errors import InputError
+from ..errors import InputError, OutputError
 from ..io import atomic, files, outputs
 from ..io.volume import Volume
 from ..progress import Progress
@@ -55,7 +55,7 @@ def make(order: Order, *, progress: Progress) -> None:
     """Make a shard and put it in its place, complete."""
     began = time.perf_counter()
     case = order.case
-    with atomic.new_folder(order.folder / order.key) as folder:  # one that is damaged is replaced
+    with _new_shard(order.folder / order.key) as folder:
         sources = [_rounded(files.read(path)) for path in case.sources]
         if contents(case) != order.inputs:
             raise InputError("its files were changed while the data set was made: prepare it again")
@@ -90,6 +90,19 @@ def make(order: Order, *, progress: Progress) -> None:
         facts["seconds"] = round(time.perf_counter() - began, 2)
         outputs.write_json(folder / SHARD_FILE, facts)
         write_thumbnail(read_shard(folder), folder / THUMBNAIL_FILE)
+
+
+@contextmanager
+def _new_shard(place: Path) -> Iterator[Path]:
+    """As `atomic.new_folder`. A shard that is damaged is replaced; one that is made meanwhile is the same."""
+    try:
+        with atomic.new_folder(place) as folder:
+            yield folder
+    except OutputError:
+        with suppress(InputError):
+            read_shard(place)
+            return
+        raise
 
 
 def _simulate(order: Order, ndct: Volume, folder: Path, progress: Progress) -> list[str]:

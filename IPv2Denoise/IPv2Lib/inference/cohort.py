@@ -7,15 +7,16 @@ Owns what is written beside and about a result, what decides it, and whether it 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import InputError, IPv2Error, OutputError, reason
-from ..io import files, outputs
+from ..io import atomic, files, outputs
 from ..io.formats import SUFFIXES
-from ..io.locks import exclusive
+from ..io.locks import ForOwner, exclusive, owner_of
 from ..io.volume import Volume
 from ..options import decides
 from ..parallel import cluster
@@ -194,7 +195,11 @@ def denoise_cohort(
     places = list(dict.fromkeys(place_of(source) for source in sources))
     earlier = CohortFolder(folder)
     _check_folder(folder, places, earlier)
-    with cluster.crew(min(workers, len(places)) if workers > 1 else workers, scheduler, retries) as crew:
+    with ExitStack() as ends:
+        ends.callback(atomic.sweep, folder)  # what workers left that died
+        crew = ends.enter_context(
+            cluster.crew(min(workers, len(places)) if workers > 1 else workers, scheduler, retries)
+        )
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -238,8 +243,9 @@ def denoise_cohort(
         write_report()
         options = replace(options, cache=False)  # of so many scans, hardly one would still be there
         crew.run(
-            _denoise_scan, [_Work(scan, model.folder.absolute(), options) for scan in scans], finished=finished,
-            progress=progress.part(start, 1.0),
+            ForOwner(_denoise_scan, folder, owner_of(folder)),
+            [_Work(scan, model.folder.absolute(), options) for scan in scans],
+            finished=finished, progress=progress.part(start, 1.0),
         )  # fmt: skip
     if all(scan.status == FAILED for scan in scans):
         raise InputError(

@@ -80,6 +80,7 @@ def new_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with private_folder(path.parent) as folder:
             yield folder / path.name
+            locks.check_owner()
             os.replace(folder / path.name, path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({reason(error)})") from error
@@ -99,6 +100,7 @@ def move_together(private: Path, files: dict[Path, Path]) -> None:
     ------
     OSError
     """
+    locks.check_owner()
     stamps = {target: _stamp(target) for target in files}
     steps = [(source.name, target.name, stamps[target]) for target, source in files.items()]
     (private / _JOURNAL).write_text(json.dumps({"files": steps}), encoding="utf-8")
@@ -144,6 +146,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
             fresh.mkdir()
             with _errors_name(folder, fresh):
                 yield fresh
+            locks.check_owner()
             _replace_folder(private, folder, replaced)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({reason(error)})") from error
@@ -201,6 +204,25 @@ def temporary_folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def cleared_away(folder: Path) -> Iterator[Path]:
+    """Let a folder that somebody else's code made, and removes, be cleared away, too, should this process be killed.
+
+    Yields
+    ------
+    Path
+        What lies beside it for that, until the end.
+
+    Raises
+    ------
+    OSError
+        Nothing can be written beside it.
+    """
+    with private_folder(folder.parent) as private:
+        (private / _JOURNAL).write_text(json.dumps({"remove": folder.name}), encoding="utf-8")
+        yield private
+
+
+@contextlib.contextmanager
 def _errors_name(place: Path, hidden: Path) -> Iterator[None]:
     """Let errors of files in a private folder name them as people will know them."""
     try:
@@ -212,11 +234,22 @@ def _errors_name(place: Path, hidden: Path) -> Iterator[None]:
 def sweep(place: Path) -> None:
     """Clear away what killed processes of this computer left in a folder, and finish what they had only to rename."""
     for private in place.glob(f"{PREFIX}*~*~*~*"):
-        if _is_left(private.name) and _is_mine(private):
-            with contextlib.suppress(OSError):
-                _finish(private)
-                shutil.rmtree(private)
+        with contextlib.suppress(OSError):
+            if _is_left(private.name) and _is_mine(private):
+                _clear_away(private)
     locks.sweep(place)
+
+
+def _clear_away(left: Path) -> None:
+    """Finish and remove what a killed process left, unless another process does."""
+    private = left.with_name(_private_name())
+    os.rename(left, private)  # which only one can; should it be killed, the next one goes on
+    try:
+        _finish(private)
+        shutil.rmtree(private)
+    except OSError:
+        os.rename(private, left)
+        raise
 
 
 def contents(folder: Path) -> list[Path]:
@@ -315,6 +348,9 @@ def _finish(private: Path) -> None:
     try:
         journal = json.loads((private / _JOURNAL).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # it did not come so far
+        return
+    if "remove" in journal:
+        shutil.rmtree(private.parent / Path(journal["remove"]).name, ignore_errors=True)
         return
     if "files" in journal:
         for name, target, stamp in journal["files"]:

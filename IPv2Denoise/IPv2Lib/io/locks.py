@@ -20,12 +20,13 @@ import platform
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from ..errors import InputError, OutputError, reason
 
@@ -77,6 +78,9 @@ class Owner:
         return not self.is_here or lives(self.pid, self.began)
 
 
+_mine: ContextVar[frozenset[str]] = ContextVar("mine", default=frozenset())
+
+
 @contextmanager
 def owned(folder: Path | str, command: str) -> Iterator[None]:
     """Be the only one that works on a folder, which need not exist yet, until the end of the `with`.
@@ -102,9 +106,12 @@ def owned(folder: Path | str, command: str) -> Iterator[None]:
     parents = [parent for parent in lock_files(folder)[0].parents if not parent.exists()]
     try:
         path, file = _take(Path(folder), me)
+        name = os.path.realpath(folder)
+        _mine.set(_mine.get() | {name})
         try:
             yield
         finally:
+            _mine.set(_mine.get() - {name})  # perhaps by another thread
             try:
                 _release(path, file, me)
             except BaseException:  # a stop at this very moment
@@ -117,19 +124,75 @@ def owned(folder: Path | str, command: str) -> Iterator[None]:
 
 
 def exclusive(command: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Let a function be the only one that works on its argument `folder`, see `owned`."""
+    """Let a function, or its caller, be the only one that works on its argument `folder`, see `owned`."""
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         signature = inspect.signature(function)
 
         @wraps(function)
         def call(*arguments: P.args, **options: P.kwargs) -> T:
-            with owned(signature.bind(*arguments, **options).arguments["folder"], command):
+            folder = signature.bind(*arguments, **options).arguments["folder"]
+            with nullcontext() if os.path.realpath(folder) in _mine.get() else owned(folder, command):
                 return function(*arguments, **options)
 
         return call
 
     return decorate
+
+
+def owner_of(folder: Path | str) -> Owner | None:
+    """Who is said to work on a folder; None if nobody is, or if that cannot be seen from here."""
+    for path in lock_files(folder):
+        with suppress(OSError):
+            file = os.open(path, os.O_RDONLY | _NO_LINK)
+            try:
+                if owner := _read(file):
+                    return owner
+            finally:
+                os.close(file)
+    return None
+
+
+@dataclass(frozen=True)
+class ForOwner:
+    """A function that is called in another process for the owner of a folder; can be sent there.
+
+    Its process may outlive the owner, and another one may own the folder by then. So what the function writes with
+    `atomic` is put in place only as long as the owner's file is what it was; from then on, that is an `OutputError`.
+
+    Attributes
+    ----------
+    function : callable
+    folder : Path
+    owner : Owner or None
+        See `owner_of`.
+    """
+
+    function: Callable[..., Any]
+    folder: Path
+    owner: Owner | None
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Call the function."""
+        token = _works_for.set(self if owner_of(self.folder) else None)
+        try:
+            check_owner()
+            return self.function(*arguments, **options)
+        finally:
+            _works_for.reset(token)
+
+
+_works_for: ContextVar[ForOwner | None] = ContextVar("works_for", default=None)
+
+
+def check_owner() -> None:
+    """Refuse (`OutputError`) to go on in a `ForOwner` whose owner does not own the folder any more."""
+    work = _works_for.get()
+    if work and work.owner and owner_of(work.folder) != work.owner:
+        raise OutputError(
+            f"{work.folder} is no longer held by this 'ipv2 {work.owner.command}': another one has taken it, or "
+            f"{lock_files(work.folder)[0].name} was removed; run it again"
+        )
 
 
 def lock_files(folder: Path | str) -> tuple[Path, Path]:

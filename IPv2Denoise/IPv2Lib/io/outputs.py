@@ -26,7 +26,7 @@ from ..errors import InputError, OutputError, reason
 from . import atomic
 from .file_names import LONGEST, is_folder
 from .formats import BY_SUFFIX, suffix
-from .locks import owned
+from .locks import check_owner, owned
 
 if TYPE_CHECKING:
     from .volume import Volume
@@ -300,6 +300,7 @@ def save(
         facts = facts | {"output_sha256": files.as_read(volume, Path(output)).sha256()}
         write_json(sidecar, facts)
     except BaseException:
+        check_owner()  # or what is there by now is another one's
         if earlier is not None:
             with atomic.new_file(sidecar) as temporary:
                 temporary.write_bytes(earlier)

@@ -12,12 +12,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from .. import packages
-from ..errors import Cancelled, InputError, IPv2Error, OutputError, reason
+from ..errors import Cancelled, InputError, IPv2Error, OutputError, is_lack_of_memory, reason
 from ..progress import NO_PROGRESS, Progress
 from .local_workers import Died, LocalWorkers, local_workers
 
@@ -251,11 +251,11 @@ def _attempted(function, item, retries, progress: Progress = NO_PROGRESS) -> Out
             raise
         except (InputError, OutputError) as error:
             return Outcome(item, error=_line(error), attempts=attempt)
-        except MemoryError as error:  # there may be more of it later
-            reason = f"there is too little memory ({_line(error)}): use fewer workers"
-            outcome = Outcome(item, error=reason, attempts=attempt)
         except Exception as error:
-            outcome = replace(outcome, error=_line(error), attempts=attempt, details=traceback.format_exc())
+            text, details = _line(error), traceback.format_exc()
+            if is_lack_of_memory(error):  # there may be more of it later
+                text, details = f"there is too little memory ({text}): use fewer workers", ""
+            outcome = Outcome(item, error=text, attempts=attempt, details=details)
     return outcome
 
 

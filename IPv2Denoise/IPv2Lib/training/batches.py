@@ -17,6 +17,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from multiprocessing.connection import Connection
@@ -29,6 +30,7 @@ from .. import __version__
 from ..datasets.shards import Shard
 from ..errors import InputError
 from ..hounsfield import AIR_HU
+from ..io.atomic import cleared_away
 from ..networks.registry import HU_PER_UNIT
 from ..parallel.local_workers import serve_owner, signals_held_back
 from .distributed import Processes
@@ -202,21 +204,19 @@ def items(dataset: ShardBatches | Blocks, first: int, workers: int, ready: int) 
     import torch
 
     stop, say_stop = multiprocessing.Pipe(duplex=False)
-    with stop, say_stop:
+    with stop, say_stop, _place_for_sockets() if workers and os.name == "posix" else nullcontext(()) as places:
         loader = torch.utils.data.DataLoader(
             cast("torch.utils.data.Dataset[Any]", dataset),
             batch_size=None,
             sampler=_From(first),
             num_workers=workers,
             prefetch_factor=ready if workers else None,
-            worker_init_fn=partial(_begin_work, stop),
+            worker_init_fn=partial(_begin_work, stop, places),
             multiprocessing_context="fork" if workers and os.name == "posix" else None,
         )
         if not workers:
             yield from loader
             return
-        if os.name == "posix":
-            _make_place_for_sockets()
         with signals_held_back():
             made = iter(loader)
         try:
@@ -314,8 +314,19 @@ class _From:
         return itertools.count(self.first)
 
 
-def _make_place_for_sockets() -> None:
-    """The folder in which workers hand over their memory, made and removed by this process.
+@contextmanager
+def _place_for_sockets() -> Iterator[tuple[Path, ...]]:
+    """The folder in which workers hand over their memory, and what is to be removed with it."""
+    folder = _make_place_for_sockets()
+    with ExitStack() as held:
+        places = [folder]
+        with suppress(OSError):  # on a full disk it stays, should this process be killed
+            places.append(held.enter_context(cleared_away(folder)))
+        yield tuple(places)
+
+
+def _make_place_for_sockets() -> Path:
+    """Make the folder, which Python removes when this process ends.
 
     Sockets have short paths. In a folder where theirs is too long, workers would fail to hand over anything, and this
     process would wait for ever.
@@ -325,8 +336,7 @@ def _make_place_for_sockets() -> None:
     for place in places:
         tempfile.tempdir = place
         try:
-            multiprocessing.util.get_temp_dir()
-            return
+            return Path(multiprocessing.util.get_temp_dir())
         except OSError:
             continue
         finally:
@@ -337,8 +347,12 @@ def _make_place_for_sockets() -> None:
     )
 
 
-def _begin_work(stop: Connection, _worker: int) -> None:
+def _begin_work(stop: Connection, places: Sequence[Path], _worker: int) -> None:
     import torch
 
-    serve_owner(stop, lambda: shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True))
+    def orphaned() -> None:
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)
+
+    serve_owner(stop, orphaned)
     torch.set_num_threads(1)

@@ -1,0 +1,187 @@
+"""What a reader should take away, in plain sentences, and the first table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...inference.denoisers import INPUT
+from ..measures import number
+from .results import Results
+
+DISK = "5"
+"""Diameter in mm of the disk that stands for all."""
+
+_EVEN = 0.15
+"""Noise taken that differs by less over all levels of noise: a response, not a switch."""
+
+
+def percent(value: float | None, digits: int = 0) -> str:
+    """Such as "12 %"."""
+    return "–" if value is None else f"{number(100 * value, digits)} %"
+
+
+def signed(value: float, digits: int = 0) -> str:
+    """Per cent with its sign, such as "+12 %"."""
+    text = percent(value, digits)
+    return text if text.startswith("−") or float(round(100 * value, digits)) == 0 else f"+{text}"
+
+
+def all_of(results: Results) -> list[str]:
+    """Sentences about every denoiser."""
+    found: list[str] = []
+    for name in results.denoisers:
+        for about in (_noise, _response, _sharpness, _bias, _detectability, _lung, _invented, _own):
+            found += about(results, name)
+    return found
+
+
+def _noise(results: Results, name: str) -> list[str]:
+    dose, kernel = results.usual_dose("noise"), results.kernel()
+    values = results.one("noise", name, dose=dose, kernel=kernel)
+    if values is None:
+        return []
+    low, high = values["taken_interval"]
+    change = values["mean_out"] / values["mean_in"] - 1
+    texture = "coarser" if change < 0 else "finer"
+    return [
+        f"At {percent(dose)} dose ({number(values['sigma_in'])} HU in 22 cm of water), {name} takes "
+        f"{percent(values['taken'])} of the noise (95 % interval {percent(low)} to {percent(high)}). What is left is "
+        f"{percent(abs(change))} {texture}: its mean frequency is {number(values['mean_out'], 3)} instead of "
+        f"{number(values['mean_in'], 3)} per mm, its nNPS RMSD {number(values['rmsd'], 2)}."
+    ]
+
+
+def _response(results: Results, name: str) -> list[str]:
+    found = []
+    for texture, what in (("A", "the simulator's noise"), ("B", "fine white noise")):
+        curve = sorted(
+            (its["sigma_hu"], values["taken"])
+            for its, values in results.of("response", name, texture=texture, size_cm=22)
+        )
+        if len(curve) < 2:
+            continue
+        taken = [value for _, value in curve]
+        low, high = min(taken), max(taken)
+        says = "hardly depends" if high - low < _EVEN else "depends"
+        found.append(
+            f"Of {what}, {name} takes {percent(curve[0][1])} where it has {curve[0][0]:g} HU and "
+            f"{percent(curve[-1][1])} where it has {curve[-1][0]:g} HU: how much it takes {says} on how much there is."
+        )
+    return found
+
+
+def _sharpness(results: Results, name: str) -> list[str]:
+    dose, kernel = results.usual_dose("rods"), results.kernel("rods")
+    values = results.one("rods", name, dose=dose, kernel=kernel)
+    if values is None:
+        return []
+    kept = {rod: results.sharpness(name, rod, dose=dose, kernel=kernel) for rod in values["rods"]}
+    known = {rod: each[0] for rod, each in kept.items() if each}
+    unknown = [rod for rod, each in kept.items() if not each]
+    if not known:
+        return [f"At {percent(dose)} dose, noise leaves the sharpness of {name} unknown."]
+    worst = min(known, key=lambda rod: known[rod])
+    text = (
+        f"At {percent(dose)} dose, rods keep at least {percent(known[worst])} of their sharpness (TTF50) with {name}; "
+        f"the least sharp is {worst} ({values['rods'][worst]['hu']:+g} HU)."
+    ).replace("-", "−")
+    return [text + (f" Of {' and '.join(unknown)}, noise leaves it unknown." if unknown else "")]
+
+
+def _bias(results: Results, name: str) -> list[str]:
+    own = results.one("rods", INPUT)
+    found = []
+    for its, values in results.of("rods", name):
+        before = results.one("rods", INPUT, dose=its["dose"], kernel=its["kernel"]) or own
+        for rod, one in values["rods"].items():
+            shift = one["bias"] - before["rods"][rod]["bias"]
+            found.append((abs(shift), shift, rod, its["dose"], its["kernel"]))
+    if not found:
+        return []
+    _, shift, rod, dose, kernel = max(found)
+    return [
+        f"{name} moves the HU of inserts by at most {number(abs(shift))} HU ({number(shift)} HU in {rod}, "
+        f"{percent(dose)} dose, kernel {kernel})."
+    ]
+
+
+def _detectability(results: Results, name: str) -> list[str]:
+    found = []
+    for dose in results.values("dose", "disks"):
+        own, before = (results.one("disks", each, dose=dose) for each in (name, INPUT))
+        if own is None or before is None or dose not in (0.25, results.usual_dose("disks")):
+            continue
+        a, b = own["disks"][DISK], before["disks"][DISK]
+        equal = results.equivalent(name, DISK, dose)
+        differs = a["d_interval"][0] > b["d_interval"][1] or a["d_interval"][1] < b["d_interval"][0]
+        verdict = "the intervals lie apart" if differs else "the intervals overlap"
+        found.append(
+            f"At {percent(dose)} dose, a disk of {DISK} mm and {a['contrast']:g} HU has a detectability of "
+            f"{number(a['d'], 2)} ({number(a['d_interval'][0], 2)} to {number(a['d_interval'][1], 2)}) with {name} and "
+            f"{number(b['d'], 2)} ({number(b['d_interval'][0], 2)} to {number(b['d_interval'][1], 2)}) without: "
+            f"{verdict}." + (f" The input alone would reach that at {percent(equal)} dose." if equal else "")
+        )
+    return found
+
+
+def nodule_summary(values: Any) -> dict[str, float]:
+    """Contrast kept (the least, the mean), diameter error and nodules that cannot be outlined."""
+    kept, errors, lost = [], [], 0
+    for one in values["nodules"].values():
+        kept.append(one["contrast"] / one["contrast_true"])
+        for each in one["diameters"]:
+            if each is None:
+                lost += 1
+            else:
+                errors.append((each - one["diameter_true"]) / one["diameter_true"])
+    return {
+        "least": float(min(kept)),
+        "mean": float(np.mean(kept)),
+        "error": float(np.mean(errors)) if errors else float("nan"),
+        "absolute": float(np.mean(np.abs(errors))) if errors else float("nan"),
+        "lost": lost,
+    }
+
+
+def _lung(results: Results, name: str) -> list[str]:
+    doses = results.values("dose", "lung")
+    if not doses:
+        return []
+    dose = min(doses, key=lambda each: abs(each - 0.05))
+    own, before = (results.one("lung", each, dose=dose) for each in (name, INPUT))
+    if own is None or before is None or not own["nodules"]:
+        return []
+    a, b = nodule_summary(own), nodule_summary(before)
+    emphysema = own["emphysema"]
+    return [
+        f"In a lung at {percent(dose)} dose, nodules of 3 to 8 mm keep {percent(a['mean'])} of their contrast with "
+        f"{name} (the least: {percent(a['least'])}), and their diameters are off by {percent(a['absolute'])} on "
+        f"average (input: {percent(b['absolute'])}).",
+        f"{percent(emphysema['share'], 1)} of that lung lies below −950 HU with {name}, "
+        f"{percent(before['emphysema']['share'], 1)} in the input, {percent(emphysema['true'], 1)} in truth.",
+        f"What {name} removes there correlates with the borders of the anatomy by "
+        f"{number(own['structure']['correlation'], 2)}; the noise itself by {number(own['structure']['noise'], 2)}.",
+    ]
+
+
+def _invented(results: Results, name: str) -> list[str]:
+    return [
+        f"In {values['patches']} patches of lung with nothing in it, at {percent(its['dose'])} dose, {name} shows "
+        f"{values['invented']} that look like a nodule (above {values['limit']:.0f} HU; the largest has "
+        f"{values['largest']:.0f} HU)."
+        for its, values in results.of("invented", name)
+    ]
+
+
+def _own(results: Results, name: str) -> list[str]:
+    found = []
+    for experiment, what in (("scans", "In {}"), ("series", "In two simulated realisations of {}")):
+        for its, values in results.of(experiment, name):
+            change = values["mean_out"] / values["mean_in"] - 1
+            found.append(
+                f"{what.format(' and '.join(its['scans']))}, {name} takes {percent(values['taken'])} of the noise of "
+                f"{number(values['sigma_in'])} HU; its mean frequency changes by {signed(change)}."
+            )
+    return found

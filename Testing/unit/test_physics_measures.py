@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 from IPv2Lib.evaluation.edges import FREQUENCIES
-from IPv2Lib.evaluation.physics import emphysema, hu, noise, nodules, observer, phantoms, sharpness, structure
-from IPv2Lib.evaluation.physics.phantoms import Place
+from IPv2Lib.evaluation.physics import emphysema, hu, nodules, noise, observer, phantoms, sharpness, structure
+from IPv2Lib.evaluation.physics.places import Place
 from IPv2Lib.hounsfield import AIR_HU
 from scipy import ndimage
 
@@ -66,7 +66,7 @@ def test_input_takes_nothing_and_changes_no_texture():
     found = noise.compared(before, before, EVERYWHERE, PIXEL)
     assert found["taken"] == 0 and found["rmsd"] == 0 and found["mean_interval"] == [1, 1]
     assert not np.any(found["profile_db"])
-    assert {tuple(row[1:]) for row in found["tradeoff"]} == {(0.0, 1.0)}
+    assert np.array(found["tradeoff"])[:, 1:] == pytest.approx(np.array([[0.0, 1.0]] * len(noise.STRENGTHS)), abs=1e-6)
 
 
 @pytest.mark.parametrize("sigma", [6.0, 60.0])
@@ -76,6 +76,9 @@ def test_response_of_a_linear_filter_does_not_depend_on_the_noise(sigma):
     # Gaussians add in squares.
     assert found["taken"] == pytest.approx(1 - 0.7 / math.hypot(0.7, 1.0), abs=0.02)
     assert found["rmsd"] > 0.1 and found["tradeoff"][-1][1] == pytest.approx(found["taken"])
+    half = [0.5 * a + 0.5 * b for a, b in zip(before, blurred(before, 1.0), strict=True)]
+    alone = noise.compared(before, half, EVERYWHERE, PIXEL)
+    assert found["tradeoff"][5][1:] == pytest.approx([alone["taken"], alone["mean_out"] / alone["mean_in"]])
 
 
 def test_patches_lie_inside_the_mask():

@@ -14,10 +14,12 @@ import numpy as np
 from ...io.volume import Volume
 from . import emphysema, hu, nodules, noise, observer, phantoms, pictures, sharpness, structure
 from .protocol import Condition, Effort
-from .realisations import CONTEXT, Noise, stack, truth
+from .realisations import CONTEXT, TEXTURES, Noise, stack, truth
 
 Denoise = Callable[[Volume, Sequence[int]], np.ndarray]
 """A volume and the slices that are asked for, to these, denoised: (slices, rows, columns) HU."""
+
+_SMALL_PATCH = 32  # pixels, between organs
 
 _REGION_MM = 2.6
 """Side of the region that the observer sees, in diameters of the disk, at least."""
@@ -59,8 +61,9 @@ def _response(lab: Laboratory, condition: Condition, denoise: Denoise) -> dict[s
     """Noise taken of a known σ in uniform water."""
     water = phantoms.water(condition.size_cm)
     count = 1
-    if condition.texture == "A":
-        source = lab.noise.of(water, "hann", 1.0, None if condition.size_cm == 22 else 2 * (count + 2 * CONTEXT))
+    if kernel := TEXTURES[condition.texture]:
+        few = None if condition.size_cm == 22 else 2 * (count + 2 * CONTEXT)
+        source = lab.noise.of(water, kernel, 1.0, few)
     else:
         source = lab.noise.white((2 * (count + 2 * CONTEXT), *water.source.shape), 1)
     mask = water.masks["inside"]
@@ -142,67 +145,123 @@ def _regions(images: np.ndarray, places: Sequence[phantoms.Place], size: int) ->
     return np.stack(regions, 1).reshape(len(images), len(places), size * size).astype(np.float64)
 
 
-def _lung_stacks(
-    lab: Laboratory, condition: Condition, denoise: Denoise, flat: bool
-) -> tuple[phantoms.Phantom, list[np.ndarray], list[np.ndarray]]:
-    """Realisations of the lung, as they are and denoised; every slice has other noise in each."""
-    phantom = phantoms.lung(lab.effort.lung, lab.lung_size, flat)
+def _of_anatomy(
+    lab: Laboratory,
+    phantom: phantoms.Phantom,
+    condition: Condition,
+    denoise: Denoise,
+    count: int,
+    wanted: Sequence[int],
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Realisations of anatomy as it is and denoised, the wanted slices; every slice has other noise in each."""
     slices = len(phantom.truth)
     bank = lab.noise.of(phantom, condition.kernel, condition.dose, slices)
     before, after = [], []
-    for number in range(1 if flat else lab.effort.lungs):
-        order = (np.arange(slices) + number * (len(bank) // lab.effort.lungs)) % len(bank)
-        volume = stack(phantom, bank[order])
-        before.append(volume.array)
-        after.append(denoise(volume, range(slices)))
-    return phantom, before, after
+    for number in range(count):
+        volume = stack(phantom, np.roll(bank, number * (slices // count), 0))
+        before.append(volume.array[list(wanted)])
+        after.append(denoise(volume, wanted))
+    return before, after
 
 
-def _lung(lab: Laboratory, condition: Condition, denoise: Denoise) -> dict[str, Any]:
-    """Noise by region, nodules, emphysema and structure in what was removed."""
-    phantom, before, after = _lung_stacks(lab, condition, denoise, flat=False)
-    masks, ideal, spacing, slices = phantom.masks, phantom.truth, phantom.spacing, len(phantom.truth)
-    found: dict[str, Any] = {"regions": {}, "nodules": {}}
-    pairs = {name: noise.difference(*images[:2]) for name, images in (("in", before), ("out", after))}
+def _by_region(
+    before: Sequence[np.ndarray], after: Sequence[np.ndarray], ideal: np.ndarray, masks: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """Noise of two realisations by tissue, bias, error in the body and structure in what was removed."""
+    found: dict[str, Any] = {"regions": {}}
+    noise_in, noise_out = (noise.difference(*each[:2]) for each in (before, after))
     for name in ("parenchyma", "soft", "bone"):
         mask = masks[name]
-        sigma_in, sigma_out = (float(pairs[each][mask].std()) for each in ("in", "out"))
+        sigma_in, sigma_out = float(noise_in[mask].std()), float(noise_out[mask].std())
         error = [float((each - ideal)[mask].mean(dtype=np.float64)) for each in after]
         found["regions"][name] = {
             "sigma_in": sigma_in, "sigma_out": sigma_out, "taken": 1 - sigma_out / sigma_in,
             "bias": float(np.mean(error)),
         }  # fmt: skip
-    for place in phantom.places:
-        true = nodules.contrast(ideal, place, spacing)
-        size = nodules.diameter(ideal, place, spacing)
-        sizes = np.array([nodules.diameter(each, place, spacing) for each in after])
-        found["nodules"][place.name] = {
-            "diameter_mm": place.diameter_mm,
-            "hu": place.hu,
-            "contrast_true": true,
-            "contrast": float(np.mean([nodules.contrast(each, place, spacing) for each in after])),
-            "diameter_true": size,
-            "diameters": [None if np.isnan(each) else float(each) for each in sizes],
-        }
-    found["emphysema"] = {
-        "true": emphysema.share(ideal, masks["inner"]),
-        "share": float(np.mean([emphysema.share(each, masks["inner"]) for each in after])),
-    }
     body = ideal > -950
+    found["rmse"] = _mean(np.sqrt(np.mean(np.square(each - ideal, dtype=np.float64)[body])) for each in after)
     removed = [a - b for a, b in zip(before, after, strict=True)]
     found["structure"] = {
         "correlation": _mean(structure.correlation(each, ideal, body) for each in removed),
         "noise": _mean(structure.correlation(each - ideal, ideal, body) for each in before),
     }
-    error = np.array([np.sqrt(np.mean(np.square(each - ideal, dtype=np.float64)[body])) for each in after])
-    found["rmse"] = float(error.mean())
-    found["picture"] = pictures.lung(after[0][slices // 2])
     return found
+
+
+def _chest(lab: Laboratory, condition: Condition, denoise: Denoise) -> dict[str, Any]:
+    """Noise by region in whole slices of a chest, and its spectrum behind the anatomy of soft tissue."""
+    phantom = phantoms.anatomy(lab.effort.lung, lab.lung_size)
+    wanted = [lab.effort.lung // 2 + step for step in range(lab.effort.pairs)]
+    before, after = _of_anatomy(lab, phantom, condition, denoise, 2, wanted)
+    masks = {name: mask[wanted] for name, mask in phantom.masks.items()}
+    found = _by_region(before, after, phantom.truth[wanted], masks)
+    uniform = masks["soft"].all(0)
+    if len(noise.places(uniform, _SMALL_PATCH)):
+        found["texture"] = noise.compared(
+            before, after, uniform, phantom.spacing[0], lab.seed, _SMALL_PATCH, _SMALL_PATCH // 4
+        )
+    return found
+
+
+def _lung(lab: Laboratory, condition: Condition, denoise: Denoise) -> dict[str, Any]:
+    """Noise by region, nodules, emphysema and structure in what was removed."""
+    phantom = phantoms.lung(lab.effort.lung, lab.lung_size)
+    slices = range(len(phantom.truth))
+    before, after = _of_anatomy(lab, phantom, condition, denoise, lab.effort.lungs, slices)
+    masks, ideal, spacing = phantom.masks, phantom.truth, phantom.spacing
+    found = _by_region(before, after, ideal, masks) | {"nodules": {}}
+    for place in phantom.places:
+        sizes = [nodules.diameter(each, place, spacing) for each in after]
+        found["nodules"][place.name] = {
+            "diameter_mm": place.diameter_mm,
+            "hu": place.hu,
+            "contrast_true": nodules.contrast(ideal, place, spacing),
+            "contrast": float(np.mean([nodules.contrast(each, place, spacing) for each in after])),
+            "diameter_true": nodules.diameter(ideal, place, spacing),
+            "diameters": [None if np.isnan(each) else each for each in sizes],
+        }
+    found["emphysema"] = {
+        "true": emphysema.share(ideal, masks["inner"]),
+        "share": float(np.mean([emphysema.share(each, masks["inner"]) for each in after])),
+    }
+    found["picture"] = pictures.lung(after[0][len(slices) // 2])
+    return found
+
+
+def _faint(lab: Laboratory, condition: Condition, denoise: Denoise) -> dict[str, Any]:
+    """Detectability of faint nodules in a lung of one HU."""
+    kinds = {
+        True: phantoms.faint(lab.effort.lung, lab.lung_size), False: phantoms.lung(lab.effort.lung, lab.lung_size, True)
+    }  # fmt: skip
+    wanted, count = phantoms.FAINT_SLICES, lab.effort.lungs
+    images = {
+        present: np.array(_of_anatomy(lab, phantom, condition, denoise, count, wanted)[1])
+        for present, phantom in kinds.items()
+    }
+    found, every, spacing = {}, kinds[True].places, kinds[True].spacing[0]
+    size = nodules.PATCH - 1
+    for diameter, contrast in phantoms.FAINT.items():
+        channels = observer.channels(size, diameter / spacing)
+        places = [place for place in every if place.diameter_mm == diameter]
+        present, absent, alone = (
+            np.concatenate(
+                [
+                    _regions(images[which][:, at], [place for place in chosen if place.slice == k], size) @ channels
+                    for at, k in enumerate(wanted)
+                ],
+                axis=1,
+            ).reshape(-1, channels.shape[1])
+            for which, chosen in ((True, places), (False, places), (False, every))
+        )  # fmt: skip
+        one = observer.detectability(present, absent, alone, seed=lab.seed).as_dict()
+        found[f"{diameter:g}"] = one | {"contrast": contrast, "images": len(present)}
+    return {"disks": found}
 
 
 def _invented(lab: Laboratory, condition: Condition, denoise: Denoise) -> dict[str, Any]:
     """Patches of a lung with nothing in it that show something."""
-    phantom, _, after = _lung_stacks(lab, condition, denoise, flat=True)
+    phantom = phantoms.lung(lab.effort.lung, lab.lung_size, flat=True)
+    _, after = _of_anatomy(lab, phantom, condition, denoise, 1, range(len(phantom.truth)))
     patches = nodules.whole_patches(phantom.masks["inner"])
     limit = _faintest(phantom) / 2
     values = nodules.excess(after[0], patches, phantom.spacing[0])
@@ -232,5 +291,6 @@ def _mean(values) -> float | None:
 
 
 _EXPERIMENTS = {
-    "response": _response, "noise": _noise, "rods": _rods, "disks": _disks, "lung": _lung, "invented": _invented,
+    "response": _response, "noise": _noise, "rods": _rods, "disks": _disks, "chest": _chest, "lung": _lung,
+    "faint": _faint, "invented": _invented,
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +49,10 @@ def _how(results: Results, name: str) -> dict[str, Any]:
     return {"linewidth": 1.4, **style(results.denoisers.index(name))}
 
 
+def _known(values: list[float | None]) -> np.ndarray:
+    return np.array([np.nan if each is None else each for each in values])
+
+
 def _titles(axis: Axes, title: str, x: str) -> None:
     axis.set_title(title, fontsize=9, loc="left")
     axis.set_xlabel(x, fontsize=8)
@@ -69,8 +74,7 @@ def _response(results: Results) -> Figure | None:
             if not rows:
                 continue
             x, y, low, high = np.array(rows).T
-            axis.plot(x, y, "o", markersize=3, label=name, **_how(results, name))
-            axis.plot(x, y, **_how(results, name))
+            axis.plot(x, y, marker="o", markersize=3, label=name, **_how(results, name))
             axis.fill_between(x, low, high, color=_how(results, name)["color"], alpha=0.15, linewidth=0)
         axis.set_ylim(-5, 105)
         _titles(axis, f"Noise taken, %: {size:g} cm, texture {texture}", "σ that comes in, HU")
@@ -89,7 +93,7 @@ def _texture(results: Results) -> Figure | None:
             continue
         f, power = np.array(values["frequency"]), np.array(values["power_out"])
         spectrum.plot(f, power / power.sum() / (f[1] - f[0]), label=name, **_how(results, name))
-        profile.plot(f, values["profile_db"], label=name, **_how(results, name))
+        profile.plot(f, _known(values["profile_db"]), label=name, **_how(results, name))
         if name != INPUT:
             rows = sorted(
                 (
@@ -100,12 +104,12 @@ def _texture(results: Results) -> Figure | None:
                 for its, v in results.of("noise", name, kernel=kernel)
             )
             x, y, low, high = np.array(rows).T
-            shift.plot(x, y, "o-", markersize=3, **_how(results, name))
+            shift.plot(x, y, marker="o", markersize=3, **_how(results, name))
             shift.fill_between(x, low, high, color=_how(results, name)["color"], alpha=0.15, linewidth=0)
     _titles(spectrum, f"Spectra over their areas, {100 * dose:g} % dose", "1/mm")
     _titles(profile, f"Noise reduction profile, dB, {100 * dose:g} %", "1/mm")
     _titles(shift, "Mean frequency, change in %", "dose, %")
-    shift.set_xscale("log")
+    _doses(shift, [its["dose"] for its, _ in results.of("noise", INPUT, kernel=kernel)])
     shift.axhline(0, color=GREY, linewidth=0.8)
     for axis in (spectrum, profile):
         axis.set_xlim(0, 0.67)
@@ -123,7 +127,7 @@ def _tradeoff(results: Results) -> Figure | None:
         if values is None:
             continue
         _, taken, ratio = np.array(values["tradeoff"]).T
-        axis.plot(100 * taken, 100 * (ratio - 1), "o-", markersize=3, label=name, **_how(results, name))
+        axis.plot(100 * taken, 100 * (ratio - 1), marker="o", markersize=3, label=name, **_how(results, name))
     for label, left, right, bottom, top in _PUBLISHED:
         axis.fill_between([left, right], bottom, top, color=GREY, alpha=0.25, linewidth=0)
         axis.annotate(label, (left + 1, top + 1), fontsize=7, color="#555555")
@@ -169,8 +173,8 @@ def _sharpness(results: Results) -> Figure | None:
     return figure
 
 
-def _disks(results: Results) -> Figure | None:
-    first = next(iter(results.of("disks")), None)
+def _detectability(results: Results, experiment: str) -> Figure | None:
+    first = next(iter(results.of(experiment)), None)
     if first is None:
         return None
     kinds = list(first[1]["disks"])
@@ -182,20 +186,41 @@ def _disks(results: Results) -> Figure | None:
         for place, name in enumerate(names):
             rows = sorted(
                 (100 * its["dose"], v["disks"][kind]["d"], *v["disks"][kind]["d_interval"])
-                for its, v in results.of("disks", name)
+                for its, v in results.of(experiment, name)
             )
             x, y, low, high = np.array(rows).T
             x = x * 1.05 ** (place - (len(names) - 1) / 2)
-            how = _how(results, name) | {"linewidth": 1.2}
-            axis.errorbar(
-                x, y, [np.maximum(y - low, 0), np.maximum(high - y, 0)], marker="o", markersize=3, label=name, **how
-            )
-        axis.set_xscale("log")
+            how = _how(results, name) | {"linewidth": 1.2, "marker": "o", "markersize": 3, "label": name}
+            axis.errorbar(x, y, [np.maximum(y - low, 0), np.maximum(high - y, 0)], **how)
         axis.set_ylim(bottom=0)
-        doses = [100 * dose for dose in results.values("dose", "disks")]
-        axis.set_xticks(doses, [f"{dose:g}" for dose in doses])
-        axis.minorticks_off()
+        _doses(axis, results.values("dose", experiment))
         _titles(axis, f"d′: {kind} mm, {first[1]['disks'][kind]['contrast']:g} HU", "dose, %")
+    axes[0].legend(fontsize=7, frameon=False)
+    return figure
+
+
+def _doses(axis: Axes, doses: list[float]) -> None:
+    axis.set_xscale("log")
+    axis.set_xticks([100 * dose for dose in doses], [f"{100 * dose:g}" for dose in doses])
+    axis.minorticks_off()
+
+
+def _patient(results: Results) -> Figure | None:
+    rows = [(name, v) for name in results.denoisers for what in ("chest", "lung") for _, v in results.of(what, name)]
+    if not rows:
+        return None
+    regions = {"parenchyma": "lung parenchyma", "soft": "soft tissue", "bone": "bone"}
+    figure, axes = _panels(len(regions))
+    for axis, (region, title) in zip(axes, regions.items(), strict=True):
+        for name in results.denoisers:
+            points = sorted(
+                (v["regions"][region]["sigma_in"], 100 * v["regions"][region]["taken"])
+                for who, v in rows
+                if who == name
+            )
+            axis.plot(*np.array(points).T, marker="o", markersize=3, label=name, **_how(results, name))
+        axis.set_ylim(-5, 105)
+        _titles(axis, f"Noise taken, %: {title}", "σ that comes in, HU")
     axes[0].legend(fontsize=7, frameon=False)
     return figure
 
@@ -244,7 +269,7 @@ def _own(results: Results) -> Figure | None:
                 continue
             f, power = np.array(values["frequency"]), np.array(values["power_out"])
             spectrum.plot(f, power / power.sum() / (f[1] - f[0]), label=name, **_how(results, name))
-            profile.plot(f, values["profile_db"], **_how(results, name))
+            profile.plot(f, _known(values["profile_db"]), **_how(results, name))
         _titles(spectrum, f"Spectra over their areas: {' and '.join(its['scans'])}"[:60], "1/mm")
         _titles(profile, "Noise reduction profile, dB", "1/mm")
         spectrum.legend(fontsize=7, frameon=False)
@@ -252,6 +277,13 @@ def _own(results: Results) -> Figure | None:
 
 
 _FIGURES = {
-    "response": _response, "texture": _texture, "tradeoff": _tradeoff, "sharpness": _sharpness, "disks": _disks,
-    "nodules": _nodules, "own": _own,
-}  # fmt: skip
+    "response": _response,
+    "texture": _texture,
+    "tradeoff": _tradeoff,
+    "sharpness": _sharpness,
+    "disks": partial(_detectability, experiment="disks"),
+    "patient": _patient,
+    "nodules": _nodules,
+    "faint": partial(_detectability, experiment="faint"),
+    "own": _own,
+}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from .phantoms import Place
+from .places import Place
 
 DISC_MM = 3.0
 """Diameter of the disc whose mean decides whether something looks like a nodule."""

@@ -22,6 +22,8 @@ STRENGTHS = tuple(round(0.1 * step, 1) for step in range(11))
 
 RESAMPLES = 400
 
+_NOTHING = 0.01
+
 
 def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Noise alone: what two realisations do not share, over √2 (AAPM report 233, ensemble subtraction)."""
@@ -71,9 +73,9 @@ def rmsd(power: np.ndarray, reference: np.ndarray) -> float:
 
 
 def profile(power: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """10 log₁₀ of the ratio of two spectra by frequency, dB."""
+    """10 log₁₀ of the ratio of two spectra by frequency, dB; NaN where the reference has next to nothing."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return 10.0 * np.log10(power / reference)
+        return np.where(reference > _NOTHING * reference.max(), 10.0 * np.log10(power / reference), np.nan)
 
 
 def compared(
@@ -122,17 +124,16 @@ def compared(
     taken = 1.0 - np.sqrt((times @ variance_out) / (times @ variance_in))
     shift = mean_frequency(frequency, times @ power_out) / mean_frequency(frequency, times @ power_in)
     whole_in, whole_out = power_in.mean(0), power_out.mean(0)
+    both = patches_in + patches_out
+    cross = (spectra(both, spacing_mm)[1].mean(0) - whole_in - whole_out) / 2
+    covariance = float((patches_in * patches_out).mean())
     tradeoff = []
-    for strength in STRENGTHS:
-        blended = patches_in + strength * (patches_out - patches_in)
-        power = spectra(blended, spacing_mm)[1].mean(0)
-        tradeoff.append(
-            [
-                strength,
-                float(1 - np.sqrt(np.square(blended).mean()) / sigma_in),
-                float(mean_frequency(frequency, power) / mean_frequency(frequency, whole_in)),
-            ]
-        )
+    for s in STRENGTHS:
+        a, b, c = (1 - s) ** 2, s**2, 2 * s * (1 - s)
+        power = a * whole_in + b * whole_out + c * cross
+        sigma = np.sqrt(max(a * sigma_in**2 + b * sigma_out**2 + c * covariance, 0.0))
+        ratio = mean_frequency(frequency, power) / mean_frequency(frequency, whole_in)
+        tradeoff.append([s, float(1 - sigma / sigma_in), float(ratio)])
     return {
         "sigma_in": float(sigma_in),
         "sigma_out": float(sigma_out),
@@ -147,7 +148,7 @@ def compared(
         "peak_in": peak_frequency(frequency, whole_in),
         "peak_out": peak_frequency(frequency, whole_out),
         "rmsd": rmsd(whole_out, whole_in),
-        "profile_db": profile(whole_out, whole_in).tolist(),
+        "profile_db": [float(each) if np.isfinite(each) else None for each in profile(whole_out, whole_in)],
         "tradeoff": tradeoff,
         "patches": len(patches_in),
     }

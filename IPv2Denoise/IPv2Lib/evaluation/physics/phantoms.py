@@ -14,6 +14,8 @@ from scipy import ndimage
 from ...analysis.region_labels import Region
 from ...hounsfield import AIR_HU
 from ...simulation import phantom, projection
+from . import nodules
+from .places import Place
 
 PIXEL_MM = 0.75
 SLICE_MM = 2.0
@@ -30,21 +32,15 @@ DISKS = {3.0: 14.0, 5.0: 7.0, 7.0: 5.0, 10.0: 3.0}
 NODULES_MM = (3.0, 4.0, 6.0, 8.0)
 NODULES_HU = (-600.0, -400.0, -100.0, 50.0)
 
+FAINT = {3.0: 30.0, 5.0: 15.0, 8.0: 8.0}
+"""Contrast in HU of faint nodules by diameter in mm."""
+
+FAINT_SLICES = (3, 8)
+"""With such nodules: as far apart as no two of them touch."""
+
 _ROD_MM, _ROD_RING_MM = 25.0, 62.0
 _DISK_RINGS = ((36.0, 8), (66.0, 16))
 """Distance from the axis in mm and number of disks."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Something at a known place: row and column of its centre, slice in a volume, diameter, HU."""
-
-    row: float
-    column: float
-    diameter_mm: float
-    hu: float
-    name: str = ""
-    slice: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,15 +74,11 @@ class Phantom:
 
 def reconstructed(truth: np.ndarray, kernel: str) -> np.ndarray:
     """Slices (..., rows, columns) as a kernel shows them: their spectrum times the kernel's gain."""
-    return filtered(truth - AIR_HU, kernel) + np.float32(AIR_HU)
-
-
-def filtered(images: np.ndarray, kernel: str) -> np.ndarray:
-    """Images times the gain of a kernel, by the frequency in the plane; float32."""
-    rows, columns = images.shape[-2:]
+    rows, columns = truth.shape[-2:]
     u = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None]) / 0.5
     gain = np.where(u <= 1.0, projection.kernel(kernel).at(np.minimum(u, 1.0)), 0.0)
-    return np.fft.irfft2(np.fft.rfft2(images) * gain, (rows, columns)).astype(np.float32)
+    shown = np.fft.irfft2(np.fft.rfft2(truth - AIR_HU) * gain, (rows, columns)) + AIR_HU
+    return shown.astype(np.float32)
 
 
 @cache
@@ -148,10 +140,31 @@ def chest(size: int = 512, slices: int = 12, slice_mm: float = 1.5) -> tuple[np.
 
 
 @cache
+def anatomy(slices: int = 12, size: int = 512) -> Phantom:
+    """Whole slices of the synthetic chest; masks as of `lung`, by slice."""
+    hu, labels, pixel = chest(size, slices)
+    return Phantom("chest", hu, (pixel, pixel, 1.5), hu[slices // 2].copy(), masks=_tissues(hu, labels))
+
+
+@cache
+def faint(slices: int = 12, size: int = 512) -> Phantom:
+    """The lung of one HU with a faint nodule of ground glass in each of its patches, in the slices `FAINT_SLICES`."""
+    base = lung(slices, size, flat=True)
+    hu, places, kinds = base.truth.copy(), [], list(FAINT.items())
+    corners = nodules.whole_patches(base.masks["inner"])
+    for number, (k, i, j) in enumerate(each for each in corners if each[0] in FAINT_SLICES):
+        diameter, contrast = kinds[number % len(kinds)]
+        center = (k, i + nodules.PATCH // 2, j + nodules.PATCH // 2)
+        hu += contrast * _sphere(hu.shape, center, diameter / 2, base.spacing)
+        places.append(Place(float(center[1]), float(center[2]), diameter, contrast, f"{diameter:g}", float(k)))
+    return replace(base, name="faint nodules", truth=hu, places=tuple(places))
+
+
+@cache
 def lung(slices: int = 12, size: int = 512, flat: bool = False) -> Phantom:
     """One lung of the synthetic chest, in slices of 1.5 mm, with nodules and emphysema; or a lung of one HU.
 
-    Masks: ``lung`` (with its vessels), ``inner`` (lung away from the wall), ``soft`` (uniform tissue around), by slice.
+    Masks by slice: ``inner`` (the lung and its vessels, away from the wall), ``parenchyma``, ``soft`` and ``bone``.
     """
     hu, labels, pixel = chest(size, slices)
     hu = hu.copy()
@@ -177,16 +190,14 @@ def lung(slices: int = 12, size: int = 512, flat: bool = False) -> Phantom:
         rng = np.random.default_rng(11)
         hu = _with_emphysema(hu, inner, spacing, rng)
         hu, places = _with_nodules(hu, inner, spacing, rng)
-    soft = (labels == Region.SOFT_TISSUE) & (hu > -150) & (hu < 200)
-    masks = {
-        "lung": whole,
-        "inner": inner,
-        "parenchyma": inner & (hu < -700),
-        "soft": soft,
-        "bone": labels == Region.BONE,
-    }
+    masks = _tissues(hu, labels) | {"inner": inner, "parenchyma": inner & (hu < -700)}
     name = "flat lung" if flat else "lung"
     return Phantom(name, hu.astype(np.float32), spacing, source, (top, left), tuple(places), masks)
+
+
+def _tissues(hu: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    soft = (labels == Region.SOFT_TISSUE) & (hu > -150) & (hu < 200)
+    return {"parenchyma": (labels == Region.LUNG) & (hu < -700), "soft": soft, "bone": labels == Region.BONE}
 
 
 def _with_emphysema(

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .phantoms import WATER_CM
+from .realisations import TEXTURES
 from .settings import PhysicsSettings
 
 SIGMAS_HU = (6.0, 10.0, 15.0, 20.0, 30.0, 60.0)
@@ -60,7 +61,7 @@ class Condition:
     sigma_hu : float
         Noise that comes in.
     texture : str
-        "A" or "B".
+        One of `realisations.TEXTURES`.
     """
 
     experiment: str
@@ -101,7 +102,8 @@ def conditions(settings: PhysicsSettings) -> list[Condition]:
         "response": [
             Condition("response", size_cm=size, sigma_hu=sigma, texture=texture)
             for size in ((22,) if quick else (22, 16, 32))
-            for texture in ("A", "B")
+            for texture in TEXTURES
+            if texture != "C" or size == 22
             for sigma in SIGMAS_HU
         ],
         "noise": [Condition("noise", dose, kernel) for kernel in kernels for dose in doses
@@ -109,8 +111,9 @@ def conditions(settings: PhysicsSettings) -> list[Condition]:
         "rods": [Condition("rods", dose, kernel) for kernel in kernels for dose in few
                  if kernel == usual or (not quick and dose in _chosen(doses, (0.1, 0.25, 1.0)))],
         "disks": [Condition("disks", dose, usual) for dose in (_chosen(doses, (0.25, 1.0)) if quick else doses)],
-        "lung": [Condition("lung", dose, usual) for dose in
-                 (_chosen(doses, (0.05,)) if quick else _chosen(doses, (0.02, 0.05, 0.1, 0.25, 1.0)))],
+        "chest": [Condition("chest", dose, usual) for dose in _chosen(doses, (0.25,) if quick else (0.05, 0.25))],
+        "lung": [Condition("lung", dose, usual) for dose in (_chosen(doses, (0.05,)) if quick else doses)],
+        "faint": [Condition("faint", dose, usual) for dose in (_chosen(doses, (0.05, 0.25)) if quick else doses)],
         "invented": [Condition("invented", dose, usual) for dose in
                      (_chosen(doses, (0.05,)) if quick else _chosen(doses, (0.02, 0.05, 0.25)))],
     }  # fmt: skip

@@ -1,8 +1,8 @@
 """Realisations: phantoms with noise, as often as asked for.
 
-Owns the noise. Texture A is the simulator's: photons counted behind the phantom and reconstructed with the plain ramp;
-a kernel's is that, times its gain. It is simulated once for every phantom and kept in a folder. Texture B is white
-noise after a Gaussian of 0.7 pixels. What is measured in realisations is not asked here.
+Owns the noise. Textures A and C are the simulator's, with the Hann kernel and with the plain ramp: photons are counted
+behind the phantom. It is simulated once for every phantom and kernel and kept in a folder. Texture B is white noise
+after a Gaussian of 0.7 pixels. What is measured in realisations is not asked here.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from scipy import ndimage
 from ...io import atomic
 from ...io.volume import Volume
 from ...progress import NO_PROGRESS, Progress
-from .phantoms import Phantom, filtered, reconstructed
+from .phantoms import Phantom, reconstructed
 
-TEXTURES = ("A", "B")
+TEXTURES = {"A": "hann", "B": "", "C": "ramp"}
+"""Kernel of the simulator's; none: white noise after a Gaussian."""
+
 B_PIXELS = 0.7
 """σ of the Gaussian of texture B."""
 
@@ -46,14 +48,15 @@ class Noise:
 
     def __init__(self, folder: Path, count: int, seed: int = 0, progress: Progress = NO_PROGRESS):
         self.folder, self.count, self.seed, self.progress = folder, count, seed, progress
-        self._ramp = lru_cache(maxsize=2)(self._read_or_simulate)
-        self._shown = lru_cache(maxsize=4)(self._of_kernel)
+        self._known = lru_cache(maxsize=4)(self._read_or_simulate)
 
     def of(self, phantom: Phantom, kernel: str, dose: float, count: int | None = None) -> np.ndarray:
-        """Texture A: (count, rows, columns) HU, where the phantom's truth is."""
+        """The simulator's noise: (count, rows, columns) HU, where the phantom's truth is."""
         row, column = phantom.corner
         rows, columns = phantom.truth.shape[1:]
-        whole = self._shown(phantom, kernel, count or self.count)
+        whole = self._known(
+            phantom.source.tobytes(), phantom.source.shape, phantom.spacing[0], kernel, count or self.count
+        )
         return whole[:, row : row + rows, column : column + columns] * np.float32(np.sqrt(REFERENCE_DOSE / dose))
 
     def white(self, shape: tuple[int, ...], seed: int) -> np.ndarray:
@@ -64,12 +67,10 @@ class Noise:
         )
         return noise / noise.std()
 
-    def _of_kernel(self, phantom: Phantom, kernel: str, count: int) -> np.ndarray:
-        noise = self._ramp(phantom.source.tobytes(), phantom.source.shape, phantom.spacing[0], count)
-        return filtered(noise, kernel)
-
-    def _read_or_simulate(self, source: bytes, shape: tuple[int, int], spacing_mm: float, count: int) -> np.ndarray:
-        facts = f"{_FORMAT} {shape} {spacing_mm} {count} {self.seed}".encode()
+    def _read_or_simulate(
+        self, source: bytes, shape: tuple[int, int], spacing_mm: float, kernel: str, count: int
+    ) -> np.ndarray:
+        facts = f"{_FORMAT} {shape} {spacing_mm} {kernel} {count} {self.seed}".encode()
         path = self.folder / f"noise-{hashlib.sha256(facts + source).hexdigest()[:16]}.npy"
         try:
             found = np.load(path, allow_pickle=False)
@@ -78,12 +79,12 @@ class Noise:
         except (OSError, ValueError, EOFError):
             pass
         hu = np.frombuffer(source, np.float32).reshape(shape)
-        noise = self._simulate(hu, spacing_mm, count).astype(np.float16)
+        noise = self._simulate(hu, spacing_mm, kernel, count).astype(np.float16)
         with atomic.new_file(path) as temporary, open(temporary, "wb") as file:
             np.save(file, noise)
         return noise.astype(np.float32)
 
-    def _simulate(self, hu: np.ndarray, spacing_mm: float, count: int) -> np.ndarray:
+    def _simulate(self, hu: np.ndarray, spacing_mm: float, kernel: str, count: int) -> np.ndarray:
         from ...simulation.dose import PHOTONS, physical_noise
 
         parts = []
@@ -92,7 +93,7 @@ class Noise:
             self.progress.report(first / count, f"simulating noise, slice {first + 1} of {count}")
             seeds = [1_000_003 * (self.seed + 1) + index for index in range(first, min(first + 4, count))]
             slices = np.repeat(hu[None], len(seeds), 0)
-            parts.append(physical_noise(slices, spacing_mm, PHOTONS * REFERENCE_DOSE, seeds=seeds, kernel="ramp"))
+            parts.append(physical_noise(slices, spacing_mm, PHOTONS * REFERENCE_DOSE, seeds=seeds, kernel=kernel))
         return np.concatenate(parts)
 
 

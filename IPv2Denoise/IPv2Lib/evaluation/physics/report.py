@@ -5,7 +5,7 @@ report.html      sentences, curves, tables beside published figures, what was si
 results.json     every number
 results.csv      the main numbers, a line each
 curves.csv       spectra and transfer functions
-figures/         the page's figures as PNG
+*.png            the page's figures
 provenance.json  settings, denoisers with the hashes of their weights, versions
 parts/           what was measured so far; it may be removed
 ================ ======================================================================================================
@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from ...io import atomic, outputs, pages
 from ..edges import FREQUENCIES
 from ..measures import number
 from . import figures, published, sentences
-from .phantoms import DISKS, RODS_HU, WATER_CM
+from .phantoms import RODS_HU, WATER_CM
 from .results import Results, Row
 from .sentences import nodule_summary, percent, signed
 
@@ -60,7 +61,7 @@ def write(folder: Path, rows: Sequence[Row], facts: dict[str, Any]) -> list[str]
     )
     outputs.write_csv(place["curves"], ("denoiser", "condition", "curve", "frequency_per_mm", "value"), _curves(rows))
     for name, png in drawn.items():
-        with atomic.new_file(folder / "figures" / f"{name}.png") as temporary:
+        with atomic.new_file(folder / f"{name}.png") as temporary:
             temporary.write_bytes(png)
     atomic.write_text(place["report"], _page(results, says, drawn, facts))
     outputs.write_json(place["provenance"], facts)
@@ -132,9 +133,10 @@ _METHOD = (
     "scatter, bowtie filters, helical geometry and iterative reconstruction are missing. 100 % are 150 000 photons per "
     "ray; the noise that they make is stated wherever it matters.",
     "Noise is measured without anatomy, in the difference of two realisations over √2 (AAPM report 233). Texture A is "
-    "the simulator's with the Hann kernel, texture B white noise after a Gaussian of 0.7 pixels. In the lung, kernels "
-    "shape the noise only. The pixels of the cylinders have 0.75 mm, their slices 2 mm; the lung is a part of a "
-    "synthetic chest in slices of 1.5 mm.",
+    "the simulator's with the Hann kernel, C with the plain ramp; B is white noise after a Gaussian of 0.7 pixels. "
+    "Rods and disks have the noise of the water around them. In the chest, kernels shape the noise only. The pixels of "
+    "the cylinders have 0.75 mm, their slices 2 mm; the chest is synthetic, in slices of 1.5 mm, and of it the left "
+    "lung with nodules and emphysema.",
     "Task transfer functions come from the mean of all realisations; a frequency whose 95 % interval is wider than "
     "half of it is left out. Detectability is that of a channelised Hotelling observer with five Laguerre–Gauss "
     "channels and no internal noise, who knows the object's shape and place; people are no such observers. Its "
@@ -243,20 +245,42 @@ def _rods_table(results: Results) -> Table:
     return heads, rows, "TTF50 and TTF10 in 1/mm; bias in HU. –: noise leaves it unknown, or it never falls so far."
 
 
-def _disks_table(results: Results) -> Table:
-    rows = []
+def _detectability_table(results: Results, experiment: str) -> Table:
+    rows, heads = [], [""]
     for name in [INPUT, *results.denoisers]:
-        for its, v in results.of("disks", name):
+        for its, v in results.of(experiment, name):
             cells = []
             for kind, one in v["disks"].items():
-                equal = results.equivalent(name, kind, its["dose"]) if name != INPUT else None
+                equal = results.equivalent(name, kind, its["dose"], experiment) if name != INPUT else None
                 same = f"; ≙ {percent(equal)}" if equal else ""
-                cells.append(
-                    f"{number(one['d'], 2)} {_interval(*one['d_interval'], 2)}, AUC {number(one['auc'], 2)}{same}"
-                )
+                interval = _interval(*one["d_interval"], 2)
+                cells.append(f"{number(one['d'], 2)} {interval}, AUC {number(one['auc'], 2)}{same}")
             rows.append((f"{name}, {percent(its['dose'])}", *cells))
-    heads = ("", *(f"{diameter:g} mm, {contrast:g} HU" for diameter, contrast in DISKS.items()))
+            heads = ["", *(f"{diameter} mm, {one['contrast']:g} HU" for diameter, one in v["disks"].items())]
     return heads, rows, "d′ with its 95 % interval, and after ≙ the dose at which the input alone would reach it."
+
+
+def _chest_table(results: Results) -> Table:
+    rows = []
+    for name in results.denoisers:
+        for experiment in ("chest", "lung"):
+            for its, v in results.of(experiment, name):
+                cells = [
+                    f"{percent(r['taken'])} of {number(r['sigma_in'])}; {number(r['bias'])}"
+                    for r in v["regions"].values()
+                ]
+                texture = v.get("texture")
+                shift = (
+                    f"{signed(texture['mean_out'] / texture['mean_in'] - 1)}; {number(texture['rmsd'], 2)}"
+                    if texture
+                    else ""
+                )
+                rows.append((f"{name}, {experiment}, {percent(its['dose'])}", *cells, shift))
+    heads = (
+        "", "parenchyma: noise taken, of HU; bias, HU", "soft tissue", "bone",
+        "soft tissue: mean frequency; nNPS RMSD",
+    )  # fmt: skip
+    return heads, rows, "Noise behind anatomy, from the difference of two realisations of one slice."
 
 
 def _lung_table(results: Results) -> Table:
@@ -332,8 +356,19 @@ _SECTIONS = (
         "Sharpness and HU of rods", _rods_table, "sharpness",
         "Task transfer functions from the mean of all realisations; bars: 95 % intervals.",
     ),
-    ("Low-contrast detectability", _disks_table, "disks", "Disks as in MITA CCT189; bars: 95 % intervals."),
+    (
+        "Low-contrast detectability", partial(_detectability_table, experiment="disks"), "disks",
+        "Disks as in MITA CCT189; bars: 95 % intervals.",
+    ),
+    (
+        "Noise in a patient", _chest_table, "patient",
+        "Synthetic chest, whole and cut to one lung: noise taken in a tissue by the noise that comes in.",
+    ),
     ("Lung", _lung_table, "nodules", "Each point is a nodule; on the right, in one realisation."),
+    (
+        "Detectability of faint nodules in a lung", partial(_detectability_table, experiment="faint"), "faint",
+        "Nodules of ground glass in a lung of one HU; bars: 95 % intervals.",
+    ),
     ("Nodules in a lung that has none", _invented_table, "", ""),
     ("Scans of one's own", _own_table, "own", "Spectra of uniform places."),
 )  # fmt: skip

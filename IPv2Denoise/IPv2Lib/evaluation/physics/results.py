@@ -53,10 +53,10 @@ class Results:
         doses = self.values("dose", experiment)
         return min(doses, key=lambda dose: abs(np.log(dose / 0.25))) if doses else None
 
-    def equivalent(self, denoiser: str, diameter: str, dose: float) -> float | None:
+    def equivalent(self, denoiser: str, diameter: str, dose: float, experiment: str = "disks") -> float | None:
         """The dose at which the input alone would be as detectable."""
-        curve = sorted((its["dose"], values["disks"][diameter]["d"]) for its, values in self.of("disks", INPUT))
-        values = self.one("disks", denoiser, dose=dose)
+        curve = sorted((its["dose"], values["disks"][diameter]["d"]) for its, values in self.of(experiment, INPUT))
+        values = self.one(experiment, denoiser, dose=dose)
         if values is None or not curve:
             return None
         found = equivalent_dose(*zip(*curve, strict=True), values["disks"][diameter]["d"])

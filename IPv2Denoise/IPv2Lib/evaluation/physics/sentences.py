@@ -55,7 +55,11 @@ def _noise(results: Results, name: str) -> list[str]:
 
 def _response(results: Results, name: str) -> list[str]:
     found = []
-    for texture, what in (("A", "the simulator's noise"), ("B", "fine white noise")):
+    for texture, what in (
+        ("A", "the simulator's noise (Hann kernel)"),
+        ("B", "white noise, hardly blurred"),
+        ("C", "the simulator's noise with the plain ramp, the finest"),
+    ):
         curve = sorted(
             (its["sigma_hu"], values["taken"])
             for its, values in results.of("response", name, texture=texture, size_cm=22)
@@ -65,9 +69,13 @@ def _response(results: Results, name: str) -> list[str]:
         taken = [value for _, value in curve]
         low, high = min(taken), max(taken)
         says = "hardly depends" if high - low < _EVEN else "depends"
+        finest = max(
+            (v["mean_out"] / v["mean_in"] - 1) for _, v in results.of("response", name, texture=texture, size_cm=22)
+        )
         found.append(
             f"Of {what}, {name} takes {percent(curve[0][1])} where it has {curve[0][0]:g} HU and "
             f"{percent(curve[-1][1])} where it has {curve[-1][0]:g} HU: how much it takes {says} on how much there is."
+            + (f" Where little is taken, what is left is up to {percent(finest)} finer." if finest > 0.1 else "")
         )
     return found
 
@@ -85,8 +93,8 @@ def _sharpness(results: Results, name: str) -> list[str]:
     worst = min(known, key=lambda rod: known[rod])
     text = (
         f"At {percent(dose)} dose, rods keep at least {percent(known[worst])} of their sharpness (TTF50) with {name}; "
-        f"the least sharp is {worst} ({values['rods'][worst]['hu']:+g} HU)."
-    ).replace("-", "−")
+        f"the least sharp is {worst} ({values['rods'][worst]['hu']:+g} HU).".replace("(-", "(−")
+    )
     return [text + (f" Of {' and '.join(unknown)}, noise leaves it unknown." if unknown else "")]
 
 
@@ -109,10 +117,10 @@ def _bias(results: Results, name: str) -> list[str]:
 
 def _detectability(results: Results, name: str) -> list[str]:
     found = []
-    for dose in results.values("dose", "disks"):
+    if (dose := results.usual_dose("disks")) is not None:
         own, before = (results.one("disks", each, dose=dose) for each in (name, INPUT))
-        if own is None or before is None or dose not in (0.25, results.usual_dose("disks")):
-            continue
+        if own is None or before is None:
+            return []
         a, b = own["disks"][DISK], before["disks"][DISK]
         equal = results.equivalent(name, DISK, dose)
         differs = a["d_interval"][0] > b["d_interval"][1] or a["d_interval"][1] < b["d_interval"][0]

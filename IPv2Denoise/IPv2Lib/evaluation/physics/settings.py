@@ -8,7 +8,7 @@ from ...inference.commands import EXCHANGES
 from ...options import check, like, option
 from ..settings import ComparisonSettings
 
-EXPERIMENTS = ("response", "noise", "rods", "disks", "lung", "invented")
+EXPERIMENTS = ("response", "noise", "rods", "disks", "chest", "lung", "faint", "invented")
 """What is measured on simulated phantoms, see `protocol`."""
 
 _OWN = "scans of one's own"

@@ -58,7 +58,8 @@ thead th[scope=colgroup] { text-align: center; }
 tbody tr, thead tr:last-child { border-top: 1px solid var(--line); }
 tbody th { text-align: left; }
 table.last tbody tr:last-child > * { color: var(--accent); font-weight: 600; }
-td { max-width: 22rem; }
+table.words td, table.words th { white-space: normal; text-align: left; vertical-align: top; min-width: 7rem; }
+li { max-width: 60rem; margin: .3rem 0; }
 .beside { display: flex; flex-wrap: wrap; gap: 1rem; }
 small { font-weight: 400; opacity: .75; }
 figure { margin: 0; }

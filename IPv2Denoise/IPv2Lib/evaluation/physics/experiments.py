@@ -132,8 +132,8 @@ def _disks(lab: Laboratory, condition: Condition, denoise: Denoise) -> dict[str,
         present, absent = (_regions(images[each], places, size) @ channels for each in (True, False))
         noise_only = _regions(images[False], every, size) @ channels
         share = observer.independent_share(noise_only)
-        flat = (each.reshape(-1, channels.shape[1]) for each in (present, absent, noise_only))
-        one = observer.detectability(*flat, share=share, seed=lab.seed).as_dict()
+        p, a, n = (each.reshape(-1, channels.shape[1]) for each in (present, absent, noise_only))
+        one = observer.detectability(p, a, n, share, lab.seed).as_dict()
         found[f"{diameter:g}"] = one | {"contrast": contrast, "images": present.shape[0] * present.shape[1]}
     return {"disks": found}
 
@@ -195,7 +195,7 @@ def _chest(lab: Laboratory, condition: Condition, denoise: Denoise) -> dict[str,
     before, after = _of_anatomy(lab, phantom, condition, denoise, 2, wanted)
     masks = {name: mask[wanted] for name, mask in phantom.masks.items()}
     found = _by_region(before, after, phantom.truth[wanted], masks)
-    uniform = masks["soft"].all(0)
+    uniform = np.asarray(masks["soft"].all(0))
     if len(noise.places(uniform, _SMALL_PATCH)):
         found["texture"] = noise.compared(
             before, after, uniform, phantom.spacing[0], lab.seed, _SMALL_PATCH, _SMALL_PATCH // 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +141,7 @@ def _tradeoff(results: Results) -> Figure | None:
 def _sharpness(results: Results) -> Figure | None:
     dose, kernel = results.usual_dose("rods"), results.kernel("rods")
     first = results.one("rods", INPUT, dose=dose, kernel=kernel)
-    if first is None:
+    if first is None or dose is None:
         return None
     figure, axes = _panels(len(first["rods"]) + 1)
     for axis, (rod, one) in zip(axes, first["rods"].items(), strict=False):
@@ -276,7 +277,7 @@ def _own(results: Results) -> Figure | None:
     return figure
 
 
-_FIGURES = {
+_FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "response": _response,
     "texture": _texture,
     "tradeoff": _tradeoff,

@@ -16,5 +16,5 @@ def bias(images: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> tuple[float
 
 def uniformity(images: np.ndarray, masks: Mapping[str, np.ndarray]) -> float:
     """Mean HU of the ``edge`` less that of the ``centre``."""
-    mean = np.mean(images, 0, dtype=np.float64)
+    mean = images.mean(0, dtype=np.float64)
     return float(mean[masks["edge"]].mean() - mean[masks["centre"]].mean())

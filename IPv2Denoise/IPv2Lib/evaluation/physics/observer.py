@@ -117,8 +117,8 @@ def detectability(
     own = float(np.trace(precision @ unsure))  # what errors of Δ add to its square
     squared = max(float(delta @ precision @ delta) - own, 0.0) * (freedom - p + 1) / freedom
     draws = np.maximum(np.einsum("np,pq,nq->n", drawn, precision, drawn) - 2 * own, 0.0) * chi
-    low, high = np.percentile(draws, (2.5, 97.5))
-    return Detectability(*(float(np.sqrt(each)) for each in (squared, low, high)), float(len(noise) * share))
+    value, low, high = (float(np.sqrt(each)) for each in (squared, *np.percentile(draws, (2.5, 97.5))))
+    return Detectability(value, low, high, float(len(noise) * share))
 
 
 def independent_share(outputs: np.ndarray) -> float:

@@ -31,8 +31,8 @@ class Own:
     names : tuple of str
         Of the scans.
     pair : two of Volume
-    mask : ndarray, shape (slices, rows, columns)
-        Where noise is measured: uniform and alike in both.
+    places : ndarray, shape (patches, 3)
+        Where noise is measured, see `homogeneous_places`.
     dose : float
         Of what was simulated; 0 if nothing was.
     seed : int
@@ -64,16 +64,15 @@ class Own:
     def measure(self, denoiser: Denoiser, progress: Progress) -> dict[str, Any]:
         """Noise before and after; as `noise.compared`."""
         halves = (progress.part(0.0, 0.5), progress.part(0.5, 1.0))
-        after = [
-            denoiser.denoise(each, progress=half).array.astype(np.float32)
-            for each, half in zip(self.pair, halves, strict=True)
-        ]
-        before = [each.array.astype(np.float32) for each in self.pair]
+        results = [denoiser.denoise(each, progress=half) for each, half in zip(self.pair, halves, strict=True)]
+        before, after = ([self._strip(each.array) for each in both] for both in (self.pair, results))
         size = texture.PATCH
-        # Patches lie side by side in one picture, which is what `compared` takes.
-        strips = [[np.hstack(list(texture.cut(each, self.places)))[None] for each in both] for both in (before, after)]
-        mask = np.ones(strips[0][0].shape[1:], bool)
-        return noise.compared(*strips, mask, self.pair[0].spacing[0], self.seed, size, step=size)
+        mask = np.ones(before[0].shape[1:], bool)
+        return noise.compared(before, after, mask, self.pair[0].spacing[0], self.seed, size, size)
+
+    def _strip(self, array: np.ndarray) -> np.ndarray:
+        """The patches side by side in one slice."""
+        return np.hstack(list(texture.cut(array, self.places)))[None]
 
 
 def places(settings: PhysicsSettings) -> list[Path]:

@@ -75,7 +75,7 @@ def _page(results: Results, says: Sequence[str], drawn: Mapping[str, bytes], fac
     names = ", ".join(results.denoisers)
     body = [f"<header><h1>Image physics of {escape(names)}</h1>", f"{pages.WARNING}</header>"]
     body += ["<h2>In short</h2>", "<ul>", *(f"<li>{escape(each)}</li>" for each in says), "</ul>"]
-    body += ["<h2>Beside published figures</h2>", _table(_beside(results))]
+    body += ["<h2>Beside published figures</h2>", _table(_beside(results), "words")]
     for title, table, figure, caption in _SECTIONS:
         made = table(results) if table else None
         if figure not in drawn and not (made and made[1]):
@@ -95,7 +95,7 @@ def _page(results: Results, says: Sequence[str], drawn: Mapping[str, bytes], fac
     return pages.document(f"Image physics of {names}", "\n".join(body))
 
 
-def _table(table: Table) -> str:
+def _table(table: Table, looks: str = "numbers") -> str:
     heads, rows, caption = table
     head = "".join(f'<th scope="col">{escape(each)}</th>' for each in heads)
     lines = "".join(
@@ -103,7 +103,8 @@ def _table(table: Table) -> str:
         for first, *others in rows
     )
     return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="Table"><table><caption>{escape(caption)}</caption>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="Table"><table class="{looks}">'
+        f"<caption>{escape(caption)}</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>"
     )
 
@@ -253,8 +254,8 @@ def _detectability_table(results: Results, experiment: str) -> Table:
             for kind, one in v["disks"].items():
                 equal = results.equivalent(name, kind, its["dose"], experiment) if name != INPUT else None
                 same = f"; ≙ {percent(equal)}" if equal else ""
-                interval = _interval(*one["d_interval"], 2)
-                cells.append(f"{number(one['d'], 2)} {interval}, AUC {number(one['auc'], 2)}{same}")
+                low, high = one["d_interval"]
+                cells.append(f"{number(one['d'], 2)} {_interval(low, high, 2)}, AUC {number(one['auc'], 2)}{same}")
             rows.append((f"{name}, {percent(its['dose'])}", *cells))
             heads = ["", *(f"{diameter} mm, {one['contrast']:g} HU" for diameter, one in v["disks"].items())]
     return heads, rows, "d′ with its 95 % interval, and after ≙ the dose at which the input alone would reach it."

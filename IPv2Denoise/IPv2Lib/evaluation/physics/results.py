@@ -59,7 +59,8 @@ class Results:
         values = self.one(experiment, denoiser, dose=dose)
         if values is None or not curve:
             return None
-        found = equivalent_dose(*zip(*curve, strict=True), values["disks"][diameter]["d"])
+        doses, known = ([each[place] for each in curve] for place in (0, 1))
+        found = equivalent_dose(doses, known, values["disks"][diameter]["d"])
         return found if np.isfinite(found) else None
 
     def sharpness(

@@ -123,9 +123,9 @@ def measure(
         results = _all(denoisers, folder / _PARTS, settings, progress.part(0.02, 0.9))
         results += _own(denoisers, own, folder / _PARTS, settings, progress.part(0.9, 0.96))
     progress.report(0.96, "figures and report")
-    facts |= {"seconds": round(time.perf_counter() - began, 1)}
+    seconds = round(time.perf_counter() - began, 1)
     with atomic.changed_folder(folder) as changed:
-        sentences = report.write(changed, [asdict(each) for each in results], facts)
+        sentences = report.write(changed, [asdict(each) for each in results], facts | {"seconds": seconds})
     progress.report(1.0, "measured")
     return Physics(folder, results, sentences, report.paths(folder))
 

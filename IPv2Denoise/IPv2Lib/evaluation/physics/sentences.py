@@ -13,8 +13,9 @@ from .results import Results
 DISK = "5"
 """Diameter in mm of the disk that stands for all."""
 
-_EVEN = 0.15
-"""Noise taken that differs by less over all levels of noise: a response, not a switch."""
+_EVEN, _JUMP, _FINER = 0.15, 0.3, 0.1
+"""Parts of the noise taken that differ by less over all levels are alike, by more between two levels a switch; and a
+change of the mean frequency that is worth a word."""
 
 
 def percent(value: float | None, digits: int = 0) -> str:
@@ -61,21 +62,32 @@ def _response(results: Results, name: str) -> list[str]:
         ("C", "the simulator's noise with the plain ramp, the finest"),
     ):
         curve = sorted(
-            (its["sigma_hu"], values["taken"])
+            (its["sigma_hu"], values["taken"], values["mean_out"] / values["mean_in"] - 1)
             for its, values in results.of("response", name, texture=texture, size_cm=22)
         )
         if len(curve) < 2:
             continue
-        taken = [value for _, value in curve]
-        low, high = min(taken), max(taken)
-        says = "hardly depends" if high - low < _EVEN else "depends"
-        finest = max(
-            (v["mean_out"] / v["mean_in"] - 1) for _, v in results.of("response", name, texture=texture, size_cm=22)
-        )
+        sigmas, taken, shifts = zip(*curve, strict=True)
+        jumps = np.diff(taken)
+        at = int(np.abs(jumps).argmax())
+        if abs(jumps[at]) > _JUMP:
+            says = f"between {sigmas[at]:g} and {sigmas[at + 1]:g} HU it switches"
+        elif max(taken) - min(taken) < _EVEN:
+            says = "the part that it takes hardly depends on how much there is"
+        else:
+            says = (
+                "it takes a larger part where there is more"
+                if taken[-1] > taken[0]
+                else "it takes a smaller part where there is more"
+            )
         found.append(
-            f"Of {what}, {name} takes {percent(curve[0][1])} where it has {curve[0][0]:g} HU and "
-            f"{percent(curve[-1][1])} where it has {curve[-1][0]:g} HU: how much it takes {says} on how much there is."
-            + (f" Where little is taken, what is left is up to {percent(finest)} finer." if finest > 0.1 else "")
+            f"Of {what}, {name} takes {percent(taken[0])} where it has {sigmas[0]:g} HU and {percent(taken[-1])} where "
+            f"it has {sigmas[-1]:g} HU: {says}."
+            + (
+                f" What is left is up to {percent(max(shifts))} finer than what came in."
+                if max(shifts) > _FINER
+                else ""
+            )
         )
     return found
 
@@ -99,10 +111,11 @@ def _sharpness(results: Results, name: str) -> list[str]:
 
 
 def _bias(results: Results, name: str) -> list[str]:
-    own = results.one("rods", INPUT)
     found = []
     for its, values in results.of("rods", name):
-        before = results.one("rods", INPUT, dose=its["dose"], kernel=its["kernel"]) or own
+        before = results.one("rods", INPUT, dose=its["dose"], kernel=its["kernel"])
+        if before is None:
+            continue
         for rod, one in values["rods"].items():
             shift = one["bias"] - before["rods"][rod]["bias"]
             found.append((abs(shift), shift, rod, its["dose"], its["kernel"]))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from IPv2Lib.cli import commands as cli
 from IPv2Lib.errors import Cancelled, InputError, IPv2Error
-from IPv2Lib.evaluation.physics import protocol, realisations
+from IPv2Lib.evaluation.physics import phantoms, protocol, realisations
 from IPv2Lib.evaluation.physics.experiments import Laboratory
 from IPv2Lib.evaluation.physics.realisations import Noise
 from IPv2Lib.evaluation.physics.run import measure
@@ -33,7 +33,9 @@ nrrd.write(sys.argv[2], gaussian_filter(values, (1, 1, 0)).astype(values.dtype),
 
 @pytest.fixture
 def fast(monkeypatch):
-    """Noise that nobody simulates, and only two levels of it."""
+    """Noise that nobody simulates, only two levels of it, and a small cylinder of water."""
+    small = phantoms.water(11)
+    phantoms.rods(), phantoms.disks(), phantoms.disks(True), phantoms.disks(False)  # of the usual size
 
     def noise(self, hu, spacing_mm, kernel, count):
         rng = np.random.default_rng([self.seed, count])
@@ -41,6 +43,8 @@ def fast(monkeypatch):
 
     monkeypatch.setattr(Noise, "_simulate", noise)
     monkeypatch.setattr(protocol, "SIGMAS_HU", (10.0, 40.0))
+    monkeypatch.setattr(protocol, "TEXTURES", ("A", "B"))
+    monkeypatch.setattr(phantoms, "water", lambda diameter_cm: small)
 
 
 @pytest.fixture
@@ -70,7 +74,7 @@ def volume(seed: int = 0) -> Volume:
 
 
 def test_run_says_what_a_filter_does_and_writes_everything(tmp_path, fast):
-    found = measure(["gaussian"], tmp_path / "out", settings("response", "noise", "rods", "disks"))
+    found = measure(["gaussian"], tmp_path / "out", settings("response", "noise", "rods", "disks", doses=(0.25,)))
     assert all(path.exists() for path in found.files.values())
     assert any("gaussian takes" in each for each in found.sentences)
     rows = json.loads(found.files["results"].read_text())["results"]
@@ -126,7 +130,7 @@ def test_second_run_measures_only_what_is_new(tmp_path, fast, monkeypatch):
     monkeypatch.setattr(AsItIs, "denoise", counted)
     again = measure(["gaussian"], tmp_path / "out", settings())
     assert not asked and again.results == first.results and again.sentences == first.sentences
-    measure(["gaussian:8"], tmp_path / "out", settings())
+    measure(["gaussian", "median"], tmp_path / "out", settings())
     assert asked and set(asked) == {"median"}
     asked.clear()
     measure(["gaussian"], tmp_path / "out", settings(seed=1))
@@ -182,8 +186,6 @@ def test_lung_of_the_input_has_all_its_nodules_and_no_structure(tmp_path, fast):
 
 
 def test_denoiser_that_returns_the_truth_is_perfect(tmp_path, fast):
-    from IPv2Lib.evaluation.physics import phantoms
-
     lab = Laboratory(Noise(tmp_path, 10), protocol.QUICK)
     ideal = realisations.truth(phantoms.rods(), "hann")
     rods = lab.measure(
@@ -197,9 +199,7 @@ def test_denoiser_that_returns_the_truth_is_perfect(tmp_path, fast):
 
 
 def test_noise_of_a_kernel_is_the_simulators_own(tmp_path):
-    from IPv2Lib.evaluation.physics import phantoms
-
-    water = phantoms.water(16)
+    water = phantoms.water(8)
     noise = Noise(tmp_path, 1).of(water, "hann", 0.25)
     own = physical_noise(water.source[None], 0.75, PHOTONS * 0.25, seeds=[1_000_003], kernel="hann")
     mask = water.masks["inside"]

@@ -44,9 +44,9 @@ class Results:
         return sorted({its[name] for its, _ in self.of(experiment) if name in its})
 
     def kernel(self, experiment: str = "noise") -> str:
-        """The kernel with most doses."""
+        """The Hann kernel, or the first one."""
         kernels = [its["kernel"] for its, _ in self.of(experiment)]
-        return max(dict.fromkeys(kernels), key=kernels.count) if kernels else ""
+        return "hann" if "hann" in kernels else next(iter(kernels), "")
 
     def usual_dose(self, experiment: str) -> float | None:
         """25 %, or the dose nearest to it."""

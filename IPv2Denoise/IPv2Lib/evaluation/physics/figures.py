@@ -227,10 +227,8 @@ def _patient(results: Results) -> Figure | None:
 
 
 def _nodules(results: Results) -> Figure | None:
-    doses = results.values("dose", "lung")
-    if not doses:
+    if (dose := results.usual_dose("lung", 0.05)) is None:
         return None
-    dose = min(doses, key=lambda each: abs(each - 0.05))
     names = [INPUT, *results.denoisers]
     rows = {name: results.one("lung", name, dose=dose) for name in names}
     kinds = sorted({(n["hu"], n["diameter_mm"]) for v in rows.values() if v for n in v["nodules"].values()})

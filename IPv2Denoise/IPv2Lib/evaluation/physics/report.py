@@ -110,10 +110,8 @@ def _table(table: Table, looks: str = "numbers") -> str:
 
 
 def _pictures(results: Results) -> list[str]:
-    doses = results.values("dose", "lung")
-    if not doses:
+    if (dose := results.usual_dose("lung", 0.05)) is None:
         return []
-    dose = min(doses, key=lambda each: abs(each - 0.05))
     found = [f"<h2>The lung at {percent(dose)} dose</h2>", '<div class="beside">']
     for name in [INPUT, *results.denoisers]:
         values = results.one("lung", name, dose=dose)
@@ -142,7 +140,8 @@ _METHOD = (
     "half of it is left out. Detectability is that of a channelised Hotelling observer with five Laguerre–Gauss "
     "channels and no internal noise, who knows the object's shape and place; people are no such observers. Its "
     "interval comes from images with and without the object in the same noise, and counts slices that were denoised "
-    "together as fewer than they are. Denoisers are measured at full strength.",
+    "together as fewer than they are. Denoisers are measured at full strength. None says how sure it is, so reliability "
+    "is not measured.",
     "Published figures come from other phantoms, scanners and doses: they tell what is usual, not who is better.",
 )
 
@@ -294,15 +293,16 @@ def _lung_table(results: Results) -> Table:
                     f"{name}, {percent(its['dose'])}", number(v["rmse"]),
                     *(f"{number(each['sigma_out'])}; {number(each['bias'])}" for each in regions.values()),
                     f"{percent(nodules['mean'])}; {percent(nodules['least'])}",
-                    f"{signed(nodules['error'])}; {percent(nodules['absolute'])}; {nodules['lost']}",
+                    f"{signed(nodules['error'])}; {percent(nodules['absolute'])}; {percent(nodules['volume'])}; "
+                    f"{nodules['lost']}",
                     f"{percent(v['emphysema']['share'], 1)} ({percent(v['emphysema']['true'], 1)})",
                     "–" if v["structure"]["correlation"] is None else number(v["structure"]["correlation"], 2),
                 )
             )  # fmt: skip
     heads = (
         "", "RMSE, HU", "parenchyma: σ; bias, HU", "soft tissue: σ; bias", "bone: σ; bias",
-        "contrast of nodules: mean; least", "diameter error: mean; mean size; not found", "below −950 HU (truth)",
-        "structure in what was removed",
+        "contrast of nodules: mean; least", "diameter: mean error, its size, that of the volume, not found",
+        "below −950 HU (truth)", "structure in what was removed",
     )  # fmt: skip
     return (
         heads,

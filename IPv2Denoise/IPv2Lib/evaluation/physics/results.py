@@ -48,10 +48,10 @@ class Results:
         kernels = [its["kernel"] for its, _ in self.of(experiment)]
         return "hann" if "hann" in kernels else next(iter(kernels), "")
 
-    def usual_dose(self, experiment: str) -> float | None:
-        """25 %, or the dose nearest to it."""
+    def usual_dose(self, experiment: str, near: float = 0.25) -> float | None:
+        """The dose that is nearest to 25 %, or to another one."""
         doses = self.values("dose", experiment)
-        return min(doses, key=lambda dose: abs(np.log(dose / 0.25))) if doses else None
+        return min(doses, key=lambda dose: abs(np.log(dose / near))) if doses else None
 
     def equivalent(self, denoiser: str, diameter: str, dose: float, experiment: str = "disks") -> float | None:
         """The dose at which the input alone would be as detectable."""

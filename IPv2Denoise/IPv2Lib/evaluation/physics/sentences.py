@@ -130,25 +130,28 @@ def _bias(results: Results, name: str) -> list[str]:
 
 def _detectability(results: Results, name: str) -> list[str]:
     found = []
-    if (dose := results.usual_dose("disks")) is not None:
-        own, before = (results.one("disks", each, dose=dose) for each in (name, INPUT))
-        if own is None or before is None:
-            return []
+    for experiment, near, what in (("disks", 0.25, "a disk in water"), ("faint", 0.05, "a nodule in lung")):
+        dose = results.usual_dose(experiment, near)
+        own, before = (results.one(experiment, each, dose=dose) for each in (name, INPUT))
+        if dose is None or own is None or before is None:
+            continue
         a, b = own["disks"][DISK], before["disks"][DISK]
-        equal = results.equivalent(name, DISK, dose)
-        differs = a["d_interval"][0] > b["d_interval"][1] or a["d_interval"][1] < b["d_interval"][0]
-        verdict = "the intervals lie apart" if differs else "the intervals overlap"
+        equal = results.equivalent(name, DISK, dose, experiment)
+        apart = a["d_interval"][0] > b["d_interval"][1] or a["d_interval"][1] < b["d_interval"][0]
+        with_, without = (
+            f"{number(each['d'], 2)} ({number(each['d_interval'][0], 2)} to {number(each['d_interval'][1], 2)})"
+            for each in (a, b)
+        )
         found.append(
-            f"At {percent(dose)} dose, a disk of {DISK} mm and {a['contrast']:g} HU has a detectability of "
-            f"{number(a['d'], 2)} ({number(a['d_interval'][0], 2)} to {number(a['d_interval'][1], 2)}) with {name} and "
-            f"{number(b['d'], 2)} ({number(b['d_interval'][0], 2)} to {number(b['d_interval'][1], 2)}) without: "
-            f"{verdict}." + (f" The input alone would reach that at {percent(equal)} dose." if equal else "")
+            f"At {percent(dose)} dose, {what} of {DISK} mm and {a['contrast']:g} HU has a detectability of {with_} "
+            f"with {name} and {without} without: the intervals {'lie apart' if apart else 'overlap'}."
+            + (f" The input alone would reach that at {percent(equal)} dose." if equal else "")
         )
     return found
 
 
 def nodule_summary(values: Any) -> dict[str, float]:
-    """Contrast kept (the least, the mean), diameter error and nodules that cannot be outlined."""
+    """Contrast kept (least and mean), errors of diameter and volume, and how many could not be outlined."""
     kept, errors, lost = [], [], 0
     for one in values["nodules"].values():
         kept.append(one["contrast"] / one["contrast_true"])
@@ -162,15 +165,13 @@ def nodule_summary(values: Any) -> dict[str, float]:
         "mean": float(np.mean(kept)),
         "error": float(np.mean(errors)) if errors else float("nan"),
         "absolute": float(np.mean(np.abs(errors))) if errors else float("nan"),
+        "volume": float(np.mean([abs((1 + each) ** 3 - 1) for each in errors])) if errors else float("nan"),
         "lost": lost,
     }
 
 
 def _lung(results: Results, name: str) -> list[str]:
-    doses = results.values("dose", "lung")
-    if not doses:
-        return []
-    dose = min(doses, key=lambda each: abs(each - 0.05))
+    dose = results.usual_dose("lung", 0.05)
     own, before = (results.one("lung", each, dose=dose) for each in (name, INPUT))
     if own is None or before is None or not own["nodules"]:
         return []

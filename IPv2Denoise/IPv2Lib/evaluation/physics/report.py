@@ -140,8 +140,8 @@ _METHOD = (
     "half of it is left out. Detectability is that of a channelised Hotelling observer with five Laguerre–Gauss "
     "channels and no internal noise, who knows the object's shape and place; people are no such observers. Its "
     "interval comes from images with and without the object in the same noise, and counts slices that were denoised "
-    "together as fewer than they are. Denoisers are measured at full strength. None says how sure it is, so reliability "
-    "is not measured.",
+    "together as fewer than they are. Denoisers are measured at full strength. None says how sure it is, so "
+    "reliability is not measured.",
     "Published figures come from other phantoms, scanners and doses: they tell what is usual, not who is better.",
 )
 

@@ -207,22 +207,21 @@ def _doses(axis: Axes, doses: list[float]) -> None:
 
 
 def _patient(results: Results) -> Figure | None:
-    rows = [(name, v) for name in results.denoisers for what in ("chest", "lung") for _, v in results.of(what, name)]
-    if not rows:
+    if not results.values("dose", "chest") and not results.values("dose", "lung"):
         return None
     regions = {"parenchyma": "lung parenchyma", "soft": "soft tissue", "bone": "bone"}
     figure, axes = _panels(len(regions))
     for axis, (region, title) in zip(axes, regions.items(), strict=True):
         for name in results.denoisers:
-            points = sorted(
-                (v["regions"][region]["sigma_in"], 100 * v["regions"][region]["taken"])
-                for who, v in rows
-                if who == name
-            )
-            axis.plot(*np.array(points).T, marker="o", markersize=3, label=name, **_how(results, name))
+            for experiment, look in (("lung", {"marker": "o"}), ("chest", {"marker": "s", "linestyle": ""})):
+                rows = [v["regions"][region] for _, v in results.of(experiment, name)]
+                points = sorted((row["sigma_in"], 100 * row["taken"]) for row in rows)
+                if points:
+                    label = name if experiment == "lung" else f"{name}, whole chest"
+                    axis.plot(*np.array(points).T, markersize=3.5, label=label, **(_how(results, name) | look))
         axis.set_ylim(-5, 105)
         _titles(axis, f"Noise taken, %: {title}", "σ that comes in, HU")
-    axes[0].legend(fontsize=7, frameon=False)
+    axes[-1].legend(fontsize=7, frameon=False)
     return figure
 
 

@@ -58,6 +58,9 @@ thead th[scope=colgroup] { text-align: center; }
 tbody tr, thead tr:last-child { border-top: 1px solid var(--line); }
 tbody th { text-align: left; }
 table.last tbody tr:last-child > * { color: var(--accent); font-weight: 600; }
+table.numbers thead th { white-space: normal; max-width: 9rem; }
+summary { cursor: pointer; margin: .6rem 0; }
+h3 { font-size: 1rem; margin: 1.25rem 0 .25rem; }
 table.words td, table.words th { white-space: normal; text-align: left; vertical-align: top; min-width: 7rem; }
 li { max-width: 60rem; margin: .3rem 0; }
 .beside { display: flex; flex-wrap: wrap; gap: 1rem; }

@@ -38,6 +38,8 @@ FILES = {
     "provenance": outputs.PROVENANCE_FILE,
 }
 
+_MANY_ROWS = 20
+
 Table = tuple[Sequence[str], Sequence[Sequence[str]], str]
 """Heads, rows, and what is to be known of them."""
 
@@ -50,7 +52,8 @@ def paths(folder: Path) -> dict[str, Path]:
 def write(folder: Path, rows: Sequence[Row], facts: dict[str, Any]) -> list[str]:
     """Write every file; return the sentences."""
     results = Results(rows)
-    says = sentences.all_of(results)
+    said = sentences.by_denoiser(results)
+    says = [each for own in said.values() for each in own]
     drawn = figures.all_of(results)
     place = paths(folder)
     plain = [{**row, "values": {name: v for name, v in row["values"].items() if name != "picture"}} for row in rows]
@@ -63,7 +66,7 @@ def write(folder: Path, rows: Sequence[Row], facts: dict[str, Any]) -> list[str]
     for name, png in drawn.items():
         with atomic.new_file(folder / f"{name}.png") as temporary:
             temporary.write_bytes(png)
-    atomic.write_text(place["report"], _page(results, says, drawn, facts))
+    atomic.write_text(place["report"], _page(results, said, drawn, facts))
     outputs.write_json(place["provenance"], facts)
     return says
 
@@ -71,10 +74,14 @@ def write(folder: Path, rows: Sequence[Row], facts: dict[str, Any]) -> list[str]
 # --- the page ---
 
 
-def _page(results: Results, says: Sequence[str], drawn: Mapping[str, bytes], facts: Mapping[str, Any]) -> str:
+def _page(
+    results: Results, said: Mapping[str, Sequence[str]], drawn: Mapping[str, bytes], facts: Mapping[str, Any]
+) -> str:
     names = ", ".join(results.denoisers)
     body = [f"<header><h1>Image physics of {escape(names)}</h1>", f"{pages.WARNING}</header>"]
-    body += ["<h2>In short</h2>", "<ul>", *(f"<li>{escape(each)}</li>" for each in says), "</ul>"]
+    body.append("<h2>In short</h2>")
+    for name, own in said.items():
+        body += [f"<h3>{escape(name)}</h3>", "<ul>", *(f"<li>{escape(each)}</li>" for each in own), "</ul>"]
     body += ["<h2>Beside published figures</h2>", _table(_beside(results), "words")]
     for title, table, figure, caption in _SECTIONS:
         made = table(results) if table else None
@@ -102,11 +109,14 @@ def _table(table: Table, looks: str = "numbers") -> str:
         f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(each)}</td>" for each in others)}</tr>'
         for first, *others in rows
     )
-    return (
+    shown = (
         f'<div class="wide" tabindex="0" role="region" aria-label="Table"><table class="{looks}">'
         f"<caption>{escape(caption)}</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>"
     )
+    if looks == "numbers" and len(rows) > _MANY_ROWS:
+        return f"<details><summary>All {len(rows)} rows</summary>{shown}</details>"
+    return shown
 
 
 def _pictures(results: Results) -> list[str]:
@@ -316,7 +326,7 @@ def _invented_table(results: Results) -> Table:
         (
             f"{name}, {percent(its['dose'])}",
             str(v["patches"]),
-            str(v["invented"]),
+            f"{v['invented']} {_interval(*(v['patches'] * each for each in sentences.invented_interval(v)))}",
             number(v["largest"], 0),
             number(v["limit"], 0),
         )

@@ -29,13 +29,10 @@ def signed(value: float, digits: int = 0) -> str:
     return text if text.startswith("−") or float(round(100 * value, digits)) == 0 else f"+{text}"
 
 
-def all_of(results: Results) -> list[str]:
+def by_denoiser(results: Results) -> dict[str, list[str]]:
     """Sentences about every denoiser."""
-    found: list[str] = []
-    for name in results.denoisers:
-        for about in (_noise, _response, _sharpness, _bias, _detectability, _lung, _invented, _own):
-            found += about(results, name)
-    return found
+    topics = (_noise, _response, _sharpness, _bias, _detectability, _lung, _invented, _own)
+    return {name: [each for about in topics for each in about(results, name)] for name in results.denoisers}
 
 
 def _noise(results: Results, name: str) -> list[str]:
@@ -188,12 +185,24 @@ def _lung(results: Results, name: str) -> list[str]:
     ]
 
 
+def invented_interval(values: Any) -> tuple[float, float]:
+    """Exact 95 % interval of the part of patches in which something was invented."""
+    from scipy.stats import binomtest
+
+    low, high = binomtest(values["invented"], values["patches"]).proportion_ci()
+    return float(low), float(high)
+
+
 def _invented(results: Results, name: str) -> list[str]:
+    dose = min(results.values("dose", "invented"), default=None)
+    values = results.one("invented", name, dose=dose)
+    if values is None:
+        return []
     return [
-        f"In {values['patches']} patches of lung with nothing in it, at {percent(its['dose'])} dose, {name} shows "
-        f"{values['invented']} that look like a nodule (above {values['limit']:.0f} HU; the largest has "
+        f"In {values['patches']} patches of lung with nothing in it, at {percent(dose)} dose, {name} shows "
+        f"{values['invented']} that look like a nodule: with 95 % confidence, fewer than "
+        f"{1000 * invented_interval(values)[1]:.0f} in 1,000 (above {values['limit']:.0f} HU; the largest has "
         f"{values['largest']:.0f} HU)."
-        for its, values in results.of("invented", name)
     ]
 
 

@@ -21,6 +21,7 @@ SHOWN = {
     "Testing/benchmarks/quality.md": "benchmarks/",
     "Testing/benchmarks/weak_denoiser.md": "benchmarks/",
     "Testing/benchmarks/quality/*.png": "benchmarks/quality/",
+    "Testing/benchmarks/physics/*.png": "benchmarks/physics/",
     "Resources/Screenshots/*.png": "screenshots/",
 }
 """Files of the repository, and where the site has them."""

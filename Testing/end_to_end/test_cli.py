@@ -29,8 +29,8 @@ COARSE = "The pixels measure 5.47 mm, the model was trained on 0.4 to 1.3 mm: st
 """What is said about a scan of `small_chest` before it is denoised."""
 
 COMMANDS = (
-    "demo", "denoise", "purify", "simulate", "train", "compare", "ablation", "evaluate", "models", "devices", "cache",
-    "phantom",
+    "demo", "denoise", "purify", "simulate", "train", "compare", "physics", "ablation", "evaluate", "models", "devices",
+    "cache", "phantom",
 )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ def site(tmp_path_factory) -> Path:
 
 def test_every_command_has_its_options_in_the_reference(site):
     page = (site / "reference" / "command-line" / "index.html").read_text(encoding="utf-8")
-    for name in ("demo", "denoise", "purify", "prepare", "train", "compare", "convert-frames", "phantom"):
+    for name in ("demo", "denoise", "purify", "prepare", "train", "compare", "physics", "convert-frames", "phantom"):
         assert f'<h2 id="{name}">' in page
     assert "<td><code>--model NAME|FOLDER</code></td>" in page
     assert "--keep-outside-body" in page and "--resume" in page

@@ -1,11 +1,10 @@
 """A report of a run as one HTML page that needs nothing else: text, a table of scores, pictures.
 
-Owns the page's structure and looks. Which scores and pictures there are is for the caller to say.
+Owns the page's structure; its looks are `pages`'. Which scores and pictures there are is for the caller to say.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from ..evaluation.agreement import OVERALL, Evaluation, of_region
 from ..evaluation.measures import REPORT, Measure
+from ..io import pages
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def page(
     body = "\n".join(
         [
             f"<header><h1>{escape(title)}</h1>",
-            '<p class="warning"><strong>Not for diagnosis.</strong> IPv2 is research software.</p></header>',
+            f"{pages.WARNING}</header>",
             *(f"<p>{escape(text)}</p>" for text in paragraphs),
             "<h2>Scores</h2>",
             _table(scores),
@@ -73,7 +73,7 @@ def page(
             f'<pre tabindex="0">{escape(json.dumps(provenance, indent=2, ensure_ascii=False, default=str))}</pre>',
         ]
     )
-    return _DOCUMENT.format(title=escape(title), style=_STYLE, body=body)
+    return pages.document(title, body)
 
 
 def _table(scores: Sequence[tuple[str, Evaluation]]) -> str:
@@ -89,7 +89,7 @@ def _table(scores: Sequence[tuple[str, Evaluation]]) -> str:
         numbers = "".join(f"<td>{measure.number(evaluation[measure.name])}</td>" for measure in shown)
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{numbers}</tr>')
     return (
-        '<div class="wide" tabindex="0" role="region" aria-label="Scores"><table>'
+        '<div class="wide" tabindex="0" role="region" aria-label="Scores"><table class="last">'
         "<caption>Against the noise-free ground truth. RMSE: root mean square error inside the body, values clipped to "
         "−1024 to 600 HU. σ: noise. Bias: mean difference from the ground truth.</caption>"
         f'<thead><tr><td rowspan="2"></td>{head}</tr><tr>{second}</tr></thead>'
@@ -102,54 +102,4 @@ def _titled(title: str, measure: Measure, between: str) -> str:
 
 
 def _figure(picture: Picture) -> str:
-    data = base64.b64encode(picture.png).decode("ascii")
-    return (
-        f"<h2>{escape(picture.title)}</h2>\n"
-        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(picture.title)}">'
-        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
-    )
-
-
-_DOCUMENT = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
-
-_STYLE = """
-:root { color-scheme: light dark; --line: #8886; --soft: #8881; --accent: #0b63b5; }
-@media (prefers-color-scheme: dark) { :root { --accent: #7db8f0; } }
-body { margin: 0; font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-main { max-width: 72rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .75rem; }
-h2 { font-size: 1.2rem; margin: 2.5rem 0 .75rem; }
-p { max-width: 46rem; }
-.warning { display: inline-block; margin: 0 0 1rem; padding: .4rem .8rem; border-left: 4px solid #c77700;
-  background: var(--soft); }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { caption-side: bottom; text-align: left; padding-top: .6rem; font-size: .875rem; opacity: .8; }
-th, td { padding: .4rem .7rem; text-align: right; white-space: nowrap; }
-thead th { vertical-align: bottom; font-weight: 600; font-size: .875rem; }
-thead th[scope=colgroup] { text-align: center; }
-tbody tr, thead tr:last-child { border-top: 1px solid var(--line); }
-tbody th { text-align: left; }
-tbody tr:last-child > * { color: var(--accent); font-weight: 600; }
-small { font-weight: 400; opacity: .75; }
-figure { margin: 0; }
-img { display: block; max-width: 100%; height: auto; background: #000; border-radius: 4px; }
-figcaption { max-width: 46rem; margin-top: .5rem; font-size: .9rem; opacity: .85; }
-pre { overflow: auto; max-height: 24rem; padding: 1rem; background: var(--soft); border-radius: 4px;
-  font-size: .8rem; }
-@media print { pre { max-height: none; white-space: pre-wrap; } h2, figure { break-inside: avoid; } }
-"""
+    return f"<h2>{escape(picture.title)}</h2>\n{pages.figure(picture.png, picture.title, picture.caption)}"

@@ -128,17 +128,24 @@ def pair(seed: int = 0, size: int = 256, slices: int = 32, dose: float = 0.02, m
     )
 
 
+def section(seed: int, size: int, slices: int, thickness: float) -> tuple[Volume, np.ndarray]:
+    """A part of `chest` around the middle of its lungs in thinner slices (mm), and the `Region` of every voxel."""
+    return _scan(seed, size, slices, 0.0, True, thickness)
+
+
 def nodules(seed: int = 0) -> tuple[Nodule, ...]:
     """The nodules of a patient, up to six of 3 to 10 mm, one of them of ground glass."""
     return _patient(seed).nodules
 
 
-def _scan(seed: int, size: int, slices: int, motion: float, field_of_view: bool) -> tuple[Volume, np.ndarray]:
+def _scan(
+    seed: int, size: int, slices: int, motion: float, field_of_view: bool, thickest: float = THICKEST_SLICE_MM
+) -> tuple[Volume, np.ndarray]:
     """Volume and labels."""
     PhantomSettings(size=size, slices=slices, motion=motion, seed=seed)  # refuses what is out of range
     patient = _patient(seed)
     pixel = FIELD_OF_VIEW_MM / size
-    thickness = min(THICKEST_SLICE_MM, LENGTH_MM / slices)
+    thickness = min(thickest, LENGTH_MM / slices)
     along = (np.arange(size, dtype=np.float32) - (size - 1) / 2) * np.float32(pixel)
     heights = (np.arange(slices, dtype=np.float32) - (slices - 1) / 2) * np.float32(thickness)
     blur = max(pixel, 1.0)

@@ -204,7 +204,7 @@ def test_an_earlier_comparison_stays_until_the_next_one_is_whole(dataset, model,
 
 @pytest.mark.parametrize("change", [{"residual_noise_hu": 20.0}, {"hu_range": [-1024, 100]}, {"title": "The same"}])
 def test_a_model_that_was_published_anew_with_another_card_is_measured_again(folder, dataset, tmp_path, change):
-    model = make_model(tmp_path / "implicit", "implicit")
+    model = make_model(tmp_path / "implicit", "implicit", steps=2, width=4)
     options = {"slices_per_case": 1, "bootstrap": 0, "reference": "ground_truth"}
     first = compare(dataset, [model], tmp_path / "out", **options)
     path = model / bundle.CARD_FILE

@@ -260,8 +260,9 @@ def deflated(path: Path, megabytes: int, group_length: int | None = None) -> Pat
         head[140:144] = group_length.to_bytes(4, "little")
     deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     element = b"\x09\x00\x01\x10OB\x00\x00" + (megabytes << 20).to_bytes(4, "little")
-    blocks = [deflate.compress(element), *(deflate.compress(bytes(1 << 20)) for _ in range(megabytes)), deflate.flush()]
-    path.write_bytes(bytes(head) + b"".join(blocks))
+    start, zeros = deflate.compress(element) + deflate.flush(zlib.Z_FULL_FLUSH), bytes(1 << 20)
+    block = deflate.compress(zeros) + deflate.flush(zlib.Z_FULL_FLUSH)  # which can be repeated
+    path.write_bytes(bytes(head) + start + megabytes * block + deflate.flush())
     return path
 
 

@@ -117,7 +117,7 @@ def any_of(draw, kind: type):
 KINDS = [kind for kind in FIELDS if kind not in (Ranges, Workers)]
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 many = settings(
-    deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow,
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow,
                                           HealthCheck.function_scoped_fixture]
 )  # fmt: skip
 

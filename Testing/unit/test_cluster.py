@@ -317,12 +317,15 @@ def test_the_workers_of_a_scheduler(scheduler, tmp_path):
     assert (outcome.value, outcome.attempts) == ("done", 2)
 
 
-def test_a_scheduler_that_ends_is_said_once(caplog, monkeypatch):
+def test_a_scheduler_that_ends_is_said_once(caplog):
     """The clients of Dask give up what they wait for."""
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+    import dask
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address=None) as other:
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address=None) as other,
+    ):
         address = other.scheduler_address
         ended = threading.Event()
 

@@ -140,15 +140,6 @@ def find_stages(target: slicer.vtkMRMLScene) -> list[StageNodes]:
     return list(found.values())
 
 
-def remove_stages(stage_nodes: StageNodes) -> None:
-    """Take the stages and their folder out of the scene, in one undoable step; the uLDCT stays."""
-    own = [node for node in _own_nodes(stage_nodes) if node.GetScene() is not None]
-    if own:
-        target = own[0].GetScene()
-        with undoable_step(target):
-            _remove(target, stage_nodes)
-
-
 def stages_of(stage_nodes: StageNodes) -> Stages:
     """The stages out of the scene, masks copied and images shared: do not write to them.
 

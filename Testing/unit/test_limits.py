@@ -27,6 +27,7 @@ from IPv2Lib.training.settings import TrainingSettings
 from IPv2Lib.training.sources import reopen_source
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian
+from samples import CARD
 
 NO_NAMES = ["../other", "..", ".", "", "a/b", "a\\b", "/etc", "C:x", "a\0b", "a\nb", None, 5, ["a"]]
 
@@ -116,11 +117,7 @@ SMALL = {"channels": [4], "blocks": [1]}
 
 @pytest.fixture
 def model(tmp_path) -> Path:
-    card = {
-        "title": "t", "description": "d", "intended_use": "u", "limits": "l", "hu_range": [-1, 1], "metrics": {},
-        "training": {"data": [], "settings": {}, "seed": 0},
-    }  # fmt: skip
-    return bundle.save(tmp_path / "model", "unet", SMALL, registry.build("unet", **SMALL).state_dict(), card).folder
+    return bundle.save(tmp_path / "model", "unet", SMALL, registry.build("unet", **SMALL).state_dict(), CARD).folder
 
 
 def change(model: Path, network: str, arguments: dict) -> None:

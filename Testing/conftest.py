@@ -23,6 +23,11 @@ SLOW_UNITS = {
 """Files of `unit` that take more than some 15 s."""
 
 
+def pytest_xdist_auto_num_workers(config):
+    """One process more than there are cores: tests of jobs and panels wait for others half of the time."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items):
     """Mark what `./ipv2 test --fast` leaves out."""
     for item in items:

@@ -3,6 +3,7 @@
 Importing this file must stay cheap, Slicer does it when it starts: what needs numpy comes in with the first job.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,13 +60,10 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         outputNode=None,
         strength: float = 1.0,
         model: str | None = None,
-        device: str = "auto",
-        keepOutsideBody: bool = False,
-        residualNoiseHu: float | None = None,
-        testTimeAugmentation: bool = False,
-        replaceOutput: bool = False,
         *,
+        replaceOutput: bool = False,
         options: DenoiseOptions | None = None,
+        **how: Any,
     ) -> Job:
         """Denoise a volume, or every frame of a sequence.
 
@@ -80,18 +78,12 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             0 (the input) to 1 (all noise removed that the model finds).
         model : str, optional
             Name of a model; default: the one for the device.
-        device : str
-            "auto", "cpu", "cuda", "cuda:1" or "mps".
-        keepOutsideBody : bool
-            HU outside the body come back exactly.
-        residualNoiseHu : float, optional
-            Noise (σ) that is left for its texture, from 0; default: as the card of the model says.
-        testTimeAugmentation : bool
-            Mean of the results for slices turned and flipped in eight ways: a little less error, eight times as long.
         replaceOutput : bool
             Whether something else may be lost: the output may be the result of another volume, or hold any image.
         options : IPv2Lib.inference.options.DenoiseOptions, optional
-            Instead of strength, model and all that is said above about how to denoise.
+            Instead of strength, model and what follows.
+        how
+            Other fields of `DenoiseOptions`, in camelCase, such as ``device="cpu"`` and ``keepOutsideBody=True``.
 
         Returns
         -------
@@ -104,7 +96,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
             The input cannot be used, the output holds something else, a parameter is out of range, or a job is
             running.
         """
-        options = options or _options(strength, model, device, keepOutsideBody, residualNoiseHu, testTimeAugmentation)
+        options = options or _options(strength=strength, model=model, **how)
         if inputNode is not None and inputNode.IsA("vtkMRMLSequenceNode"):
             return self._denoiseSequence(inputNode, outputNode, options)
         return self._denoise([inputNode], [outputNode], replaceOutput, options, lambda results: results[0])
@@ -114,14 +106,11 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         inputNodes: Sequence[vtkMRMLScalarVolumeNode],
         strength: float = 1.0,
         model: str | None = None,
-        device: str = "auto",
-        keepOutsideBody: bool = False,
-        residualNoiseHu: float | None = None,
-        testTimeAugmentation: bool = False,
+        *,
         outputNodes: Sequence[vtkMRMLScalarVolumeNode | None] | None = None,
         replaceOutput: bool = False,
-        *,
         options: DenoiseOptions | None = None,
+        **how: Any,
     ) -> Job:
         """Denoise several volumes in a row: like `denoise` of each, but the model is loaded once.
 
@@ -132,7 +121,7 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         Job
             Its result is a list of `IPv2SlicerLib.scene.result_nodes.DenoisedNodes`, in the order of the inputs.
         """
-        options = options or _options(strength, model, device, keepOutsideBody, residualNoiseHu, testTimeAugmentation)
+        options = options or _options(strength=strength, model=model, **how)
         outputs = [None] * len(inputNodes) if outputNodes is None else list(outputNodes)
         return self._denoise(list(inputNodes), outputs, replaceOutput, options, list)
 
@@ -440,14 +429,10 @@ class IPv2DenoiseLogic(Jobs, ScriptedLoadableModuleLogic):
         return self.run("sample pair", task)
 
 
-def _options(strength, model, device, keepOutsideBody, residualNoiseHu, testTimeAugmentation) -> DenoiseOptions:
+def _options(**how: Any) -> DenoiseOptions:
+    """Options by their names in camelCase."""
     return DenoiseOptions(
-        strength=strength,
-        model=model,
-        device=device,
-        keep_outside_body=keepOutsideBody,
-        residual_noise_hu=residualNoiseHu,
-        test_time_augmentation=testTimeAugmentation,
+        **{re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", name): value for name, value in how.items()}
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Union
 
 from IPv2Lib.inference.options import DenoiseOptions
 from IPv2Lib.purification.settings import Settings
-from IPv2SlicerLib.widgets.Options import withOptions
+from IPv2SlicerLib.widgets.Options import Simulator, withOptions
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSequenceNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
@@ -31,17 +31,6 @@ class Threshold(enum.Enum):
     def label(self) -> str:
         """Text in the selector."""
         return _("Otsu, each slice") if self is Threshold.OTSU else _("Fixed value")
-
-
-class Simulator(enum.Enum):
-    """How the noise of a lower dose is made; the values are those of `strategies.Settings.method`."""
-
-    PHYSICAL = "physical"
-    PUBLISHED = "published"
-
-    def label(self) -> str:
-        """Text in the selector."""
-        return _("Physical") if self is Simulator.PHYSICAL else _("As published")
 
 
 class Engine(enum.Enum):

@@ -8,24 +8,13 @@ from IPv2Lib.datasets.settings import PreparationSettings
 from IPv2Lib.datasets.strategies import BY_NAME
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
 from IPv2Lib.training.settings import Ranges, TrainingSettings
-from IPv2SlicerLib.widgets.Options import withOptions
+from IPv2SlicerLib.widgets.Options import Simulator, withOptions
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 OPTIONS = Case, PreparationSettings, TrainingSettings, Ranges, ComparisonSettings, AblationSettings
 """Dataclasses whose options the panel shows."""
-
-
-class Simulator(enum.Enum):
-    """How the noise of a lower dose is made; the values are those of `cases.Case.method`."""
-
-    PHYSICAL = "physical"
-    PUBLISHED = "published"
-
-    def label(self) -> str:
-        """Text in the selector."""
-        return _("Physical") if self is Simulator.PHYSICAL else _("As published")
 
 
 class _Strategy(enum.Enum):

@@ -10,6 +10,7 @@ from IPv2Lib.cli.commands import main
 from IPv2Lib.io import files
 from IPv2Lib.models import bundle
 from IPv2Lib.networks import registry
+from samples import CARD
 from small_chest import small_chest, without_notes
 
 
@@ -67,17 +68,8 @@ def model(tmp_path_factory) -> Path:
         name: value + 0.02 * torch.randn(value.shape, generator=generator)
         for name, value in registry.build("unet", **arguments).state_dict().items()
     }
-    card = {
-        "title": "Tiny",
-        "description": "For tests.",
-        "intended_use": "Tests.",
-        "limits": "Not trained.",
-        "hu_range": [-1024, 3071],
-        "training": {"data": [{"name": "None", "licence": "none", "citation": "none"}], "settings": {}, "seed": 0},
-        "metrics": {},
-    }
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    return bundle.save(folder, "unet", arguments, weights, card).folder
+    return bundle.save(folder, "unet", arguments, weights, CARD).folder
 
 
 @pytest.fixture

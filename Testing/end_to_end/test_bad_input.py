@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from IPv2Lib.cli.commands import main
 from IPv2Lib.datasets import shards
 from IPv2Lib.errors import InputError
-from IPv2Lib.io import dicom_write, files, outputs
+from IPv2Lib.io import dicom_write, files, formats, outputs
 from IPv2Lib.io.volume import Volume, same_grid
 from IPv2Lib.models import bundle
 from small_chest import small_chest
@@ -265,9 +265,9 @@ FOLDER_WRITERS = {
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        ("out.png", [".nrrd", ".nii.gz", "out.png"]),
-        ("out.gz", [".nii.gz", "slash"]),
-        ("out.dcm", [".nrrd", "slash"]),
+        ("out.png", [formats.ENDINGS, "out.png"]),
+        ("out.gz", [formats.ENDINGS, "slash"]),
+        ("out.dcm", [formats.ENDINGS, "slash"]),
         ("x" * 252, ["too long"]),
         ("scan.nrrd/", ["input"]),
         ("missing/out.nrrd", ["missing", "create it first"]),

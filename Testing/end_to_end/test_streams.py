@@ -36,25 +36,25 @@ def shell(tmp_path):
 
 @posix
 @pytest.mark.parametrize(
-    "line",
+    "streams",
     [
-        "IPV2 phantom out --size 64 --slices 2 --json | head -1; exit ${PIPESTATUS[0]}",
-        "IPV2 phantom out --size 64 --slices 2 | true; exit ${PIPESTATUS[0]}",
-        "IPV2 phantom out --size 64 --slices 2 >&-",
-        "IPV2 phantom out --size 64 --slices 2 --json >&-",
-        "IPV2 phantom out --size 64 --slices 2 2>&-",
-        "IPV2 phantom out --size 64 --slices 2 <&- >&- 2>&-",
-        pytest.param("IPV2 phantom out --size 64 --slices 2 2>/dev/full", marks=full),
-        pytest.param("IPV2 phantom out --size 64 --slices 2 >/dev/full", marks=full),
-        pytest.param("IPV2 phantom out --size 64 --slices 2 --json >/dev/full", marks=full),
+        "--json | head -1; exit ${PIPESTATUS[0]}",
+        "| true; exit ${PIPESTATUS[0]}",
+        ">&-",
+        "--json >&-",
+        "2>&-",
+        "<&- >&- 2>&-",
+        pytest.param("2>/dev/full", marks=full),
+        pytest.param(">/dev/full", marks=full),
+        pytest.param("--json >/dev/full", marks=full),
     ],
 )
-def test_the_work_is_done_whoever_listens(shell, tmp_path, line):
-    code, err = shell(line)
+def test_the_work_is_done_whoever_listens(shell, tmp_path, streams):
+    code, err = shell(f"IPV2 convert scan.nrrd out {streams}")
     assert code == 0, err
-    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"uldct.nrrd", "ndct.nrrd", "provenance.json"}
+    assert len(list((tmp_path / "out").iterdir())) == 3 and (tmp_path / "out.json").exists()
     assert "bug" not in err and "Traceback" not in err and "Exception ignored" not in err
-    assert ("could not be said (the disk is full)" in err) == (">/dev/full" in line and "2>" not in line)
+    assert ("could not be said (the disk is full)" in err) == (">/dev/full" in streams and "2>" not in streams)
 
 
 @full

@@ -8,7 +8,8 @@ pytest.importorskip("PySide6", reason="widgets need Qt: pip install PySide6-Esse
 from training_path import run
 
 
-def test_from_scans_to_a_model_that_denoises_in_slicer(tmp_path):
+def test_from_scans_to_a_model_that_denoises_in_slicer(tmp_path, monkeypatch):
+    monkeypatch.setenv("IPV2_MODELS", "")  # is set on the way, and as before after that
     found = run(
         tmp_path, steps=120, size=96, slices=3, dose=0.001,
         options=(

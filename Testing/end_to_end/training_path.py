@@ -2,18 +2,17 @@
 
     python Testing/end_to_end/training_path.py FOLDER [--steps 1300] [--size 256] [--slices 16] [--dose 0.005]
 
-Scans of six synthetic patients, one of them without a uLDCT → purified data set → training (about two minutes), once in
-one go and once killed in the middle and resumed, which must give the same weights → comparison with the input and the
-bundled model → publishing → the new model, chosen in IPv2 Denoise in the stand-in for Slicer's application, denoises a
-scan that it never saw. Every step but the last is a command; prints what came out. `test_training_path.py` does the
-same in small.
+Scans of six synthetic patients, one of them without a uLDCT → purified data set → training (about two minutes), once
+in one go and once killed in the middle and resumed, which must give the same weights → comparison with the input and
+the bundled model → publishing → the new model, chosen in IPv2 Denoise in the stand-in for Slicer's application,
+denoises a scan that it never saw. Every step but the last is a command, and one that is killed a process; prints what
+came out. `test_training_path.py` does the same in small.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
 import subprocess
 import sys
@@ -27,6 +26,7 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 sys.path[:0] = [str(REPOSITORY / "IPv2Denoise"), str(HERE.parent)]
 
+from IPv2Lib.cli.commands import main  # noqa: E402
 from IPv2Lib.io import files  # noqa: E402
 from IPv2Lib.simulation import phantom  # noqa: E402
 from IPv2Lib.training.run_folder import read_run  # noqa: E402
@@ -50,7 +50,8 @@ class Found:
 def run(folder: Path, *, steps: int, size: int, slices: int, dose: float, options: tuple[str, ...] = ()) -> Found:
     """Go the whole way in an empty folder; `options` are more ones for `ipv2 train`."""
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "IPv2Denoise"), "IPV2_MODELS": str(folder / "models")}
+    os.environ["IPV2_MODELS"] = str(folder / "models")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "IPv2Denoise")}
     sources: list[str | Path] = []
     for seed in range(PATIENTS):
         pair = phantom.pair(seed=seed, size=size, slices=slices, dose=dose)
@@ -60,18 +61,17 @@ def run(folder: Path, *, steps: int, size: int, slices: int, dose: float, option
         else:
             sources += [ndct]  # its uLDCT is simulated
 
-    def ipv2(*arguments: str | Path) -> dict:
-        done = subprocess.run(_command(*arguments), env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"ipv2 {arguments[0]} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
-        return json.loads(done.stdout.splitlines()[-1])
+    def ipv2(*arguments: str | Path) -> None:
+        if code := main([str(each) for each in arguments]):
+            raise RuntimeError(f"ipv2 {arguments[0]} ended with {code}")
 
     data = folder / "dataset"
     ipv2("prepare", *sources, "--out", data, "--split", "60", "20", "20", "--seed", "1", "--dose", str(dose))
     training = ("--steps", str(steps), "--batch", "4", "--patch", "64", *options)
     whole, killed = folder / "runs" / "whole", folder / "runs" / "killed"
     ipv2("train", data, "--out", whole, *training)
-    kill_halfway(_command("train", data, "--out", killed, *training), environment, killed, steps)
+    command = [sys.executable, "-m", "IPv2Lib", "train", data, "--out", killed, *training]
+    kill_halfway(command, environment, killed, steps)
     ipv2("train", "--out", killed, "--resume")
 
     ipv2("compare", data, "--models", "input", whole, "ipv2-fast", "--out", folder / "comparison")
@@ -79,11 +79,11 @@ def run(folder: Path, *, steps: int, size: int, slices: int, dose: float, option
         table = list(csv.DictReader(file))
     ipv2("publish", killed, "--out", folder / "models" / MODEL, "--title", "Trained on synthetic chests")
     new = phantom.pair(seed=PATIENTS, size=size, slices=4, dose=dose)
-    before, after = denoise_in_slicer(new, folder / "models")
+    before, after = denoise_in_slicer(new)
     return Found(_difference(whole, killed), table, before, after)
 
 
-def kill_halfway(command: list[str], environment: dict[str, str], run_folder: Path, steps: int) -> None:
+def kill_halfway(command: list[str | Path], environment: dict[str, str], run_folder: Path, steps: int) -> None:
     """Start a training and end it, as a power cut would, after the first checkpoint past a third of its steps."""
     with open(run_folder.parent / "killed.log", "w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -97,9 +97,8 @@ def kill_halfway(command: list[str], environment: dict[str, str], run_folder: Pa
         process.wait()
 
 
-def denoise_in_slicer(pair: phantom.Pair, models: Path) -> tuple[float, float]:
+def denoise_in_slicer(pair: phantom.Pair) -> tuple[float, float]:
     """Click Denoise in the module with the new model; RMSE to the ground truth before and after, HU."""
-    os.environ["IPV2_MODELS"] = str(models)
     from host import Host
 
     with Host() as host:
@@ -120,10 +119,6 @@ def denoise_in_slicer(pair: phantom.Pair, models: Path) -> tuple[float, float]:
     return _rmse(pair.uldct.array, pair.ground_truth.array), _rmse(after, pair.ground_truth.array)
 
 
-def _command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "IPv2Lib", *map(str, arguments), "--json"]
-
-
 def _difference(first: Path, second: Path) -> float:
     from safetensors.numpy import load_file
 
@@ -136,7 +131,7 @@ def _rmse(image: np.ndarray, ground_truth: np.ndarray) -> float:
     return float(np.sqrt(np.mean(difference**2)))
 
 
-def main() -> None:
+def report() -> None:
     """Run it and print what came out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -159,4 +154,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    report()

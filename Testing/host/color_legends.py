@@ -14,6 +14,8 @@ from .observation import Observation
 
 _MANAGER, _LEGEND = "vtkMRMLColorLegendDisplayableManager", "vtkMRMLColorLegendDisplayNode"
 _all: weakref.WeakSet[ColorLegends] = weakref.WeakSet()
+_spare: list[vtk.vtkRenderWindow] = []
+"""Windows for the next views: each takes 8 MB, which VTK never gives back."""
 
 
 class ColorLegends:
@@ -43,11 +45,8 @@ class ColorLegends:
             self._changed()
 
     def _make(self) -> None:
-        """With the first legend: a window takes 8 MB, and most views never have a legend."""
-        self._window, self._renderer = vtk.vtkRenderWindow(), vtk.vtkRenderer()
-        self._window.SetOffScreenRendering(True)
-        self._window.SetAlphaBitPlanes(1)
-        self._window.SetMultiSamples(0)
+        """With the first legend: most views never have one."""
+        self._window, self._renderer = _spare.pop() if _spare else _new_window(), vtk.vtkRenderer()
         self._window.AddRenderer(self._renderer)
         self._interactor = vtk.vtkGenericRenderWindowInteractor()
         self._interactor.SetInteractorStyle(vtk.vtkInteractorStyleUser())
@@ -92,7 +91,19 @@ class ColorLegends:
         """Leave the scene."""
         if self._window is not None:
             self._group.SetMRMLDisplayableNode(None)
-            self._window.Finalize()
+            for renderer in list(self._window.GetRenderers()):
+                self._window.RemoveRenderer(renderer)
+            self._interactor.SetRenderWindow(None)
+            _spare.append(self._window)
+            self._window = None
+
+
+def _new_window() -> vtk.vtkRenderWindow:
+    window = vtk.vtkRenderWindow()
+    window.SetOffScreenRendering(True)
+    window.SetAlphaBitPlanes(1)
+    window.SetMultiSamples(0)
+    return window
 
 
 def close_all() -> None:

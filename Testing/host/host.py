@@ -49,7 +49,6 @@ from .subject_hierarchy import (
 _PANEL_WIDTH, _WINDOW_SIZE = 380, (1400, 800)
 _PATIENCE_SECONDS = 2.0
 _missing = object()
-_retired: list[tuple] = []
 
 
 class Host:
@@ -428,21 +427,18 @@ class Host:
             self.app.layoutManager()._retire()
             color_legends.close_all()
             self.scene.Clear(True)
-            self._retire()
+            self._let_go()
             self.window.deleteLater()
             self._loop.run(0.02)
             self._uninstall()
             Host._running = None
         self.raise_errors()
 
-    def _retire(self) -> None:
-        """Cut MRML off from Python, and keep it: logics that end call observers, maybe amid a garbage collection."""
+    def _let_go(self) -> None:
+        """Cut MRML off from Python: logics that end call observers, maybe amid a garbage collection."""
         end_all()
-        self.scene.RemoveAllObservers()
-        for index in range(self.scene.GetNumberOfNodes()):
-            self.scene.GetNthNode(index).RemoveAllObservers()
-        logics = [module.logic() for module in self.app.moduleManager()._modules.values()]
-        _retired.append((self.scene, self.app.applicationLogic(), self.app.layoutManager().layoutLogic(), logics))
+        for each in (self.scene, *(self.scene.GetNthNode(index) for index in range(self.scene.GetNumberOfNodes()))):
+            each.RemoveAllObservers()
 
     # --- What Python sees -------------------------------------------------------------------------------------
 

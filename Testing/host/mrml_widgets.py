@@ -233,7 +233,8 @@ class qMRMLNodeComboBox(StandIn, QtWidgets.QWidget):
         before, place = self._current, self._ids.index(self._current) if self._current in self._ids else -1
         had_any = bool(self._ids)
         count = self._scene.GetNumberOfNodes() if self._scene is not None else 0
-        nodes = [node for node in map(self._nth_node, range(count)) if self._is_of_type(node)]
+        types = self.property("nodeTypes")
+        nodes = [node for node in map(self._nth_node, range(count)) if any(node.IsA(each) for each in types)]
         self._watch(nodes)
         nodes = [node for node in nodes if self._offers(node)]
         self._ids = [node.GetID() for node in nodes]

@@ -6,6 +6,7 @@ what it is told to print, and raises what it raises in Slicer.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from pathlib import Path
 from subprocess import CalledProcessError
@@ -24,7 +25,7 @@ absent: set[str] = set()
 failure: list[str] = []
 """What pip prints before it fails; empty: it succeeds."""
 
-_found = importlib.metadata.version
+_found = functools.cache(importlib.metadata.version)
 
 
 def reset() -> None:

@@ -147,8 +147,9 @@ def check_enums(path: Path) -> None:
     HostError
         With file and line.
     """
-    for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        for match in _FOUR_NAMES.finditer(text):
-            owner = getattr(sys.modules["qt"], match[1], None)
-            if isinstance(getattr(owner, match[2], None), enum.EnumMeta):
-                raise HostError(f"{path}:{line}: {match[0]} is of PySide6 only: leave out {match[2]}")
+    text = path.read_text(encoding="utf-8")
+    for match in _FOUR_NAMES.finditer(text):
+        owner = getattr(sys.modules["qt"], match[1], None)
+        if isinstance(getattr(owner, match[2], None), enum.EnumMeta):
+            line = text.count("\n", 0, match.start()) + 1
+            raise HostError(f"{path}:{line}: {match[0]} is of PySide6 only: leave out {match[2]}")

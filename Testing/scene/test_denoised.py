@@ -296,8 +296,8 @@ def test_a_step_that_fails_takes_its_folders_back(fresh):
 )
 def test_what_cannot_be_added_is_refused_and_the_scene_stays(fresh, choose, message):
     nodes = add(fresh)
-    labels = volume_nodes.labels_to_node(
-        np.ones((4, 12, 16), bool), pair()[0], "mask", ((1, "x", (9, 9, 9)),), scene=fresh
+    labels = volume_nodes.adopt_labels(
+        np.ones((4, 12, 16), np.uint8), pair()[0], "mask", ((1, "x", (9, 9, 9)),), scene=fresh
     )
     before = state(fresh)
     arguments = {"input_node": nodes.input, "network_output": pair()[1], **choose(nodes, labels)}

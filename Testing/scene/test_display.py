@@ -49,7 +49,7 @@ def draw(volume, *, limit_hu=None, labels=None, opacity=1.0, size=None, orientat
     view.SetDimensions(*(size or (count[across], round(count[up] * mm[up] / mm[across]))), 1)
     display.show_compare([node], **where)  # of this size now
     if labels is not None:
-        mask = volume_nodes.labels_to_node(labels, volume, "mask", ENTRIES, scene=target)
+        mask = volume_nodes.adopt_labels(labels, volume, "mask", ENTRIES, scene=target)
         display.show_overlay(node, mask, opacity, [view])
     return rendering.render_view(view).astype(int)
 
@@ -219,7 +219,7 @@ def test_volumes_are_compared_in_their_own_slices(fresh):
 def test_an_overlay_in_the_views_of_the_scene(fresh):
     volume = Volume(np.full((3, 8, 8), -500, np.int16))
     node = volume_nodes.volume_to_node(volume, "CT", scene=fresh)
-    labels = volume_nodes.labels_to_node(np.ones((3, 8, 8), bool), volume, "mask", ENTRIES[:1], scene=fresh)
+    labels = volume_nodes.adopt_labels(np.ones((3, 8, 8), np.uint8), volume, "mask", ENTRIES[:1], scene=fresh)
     views = display.show_compare([node, node])
     display.show_overlay(node, labels, 0.5, views[:1])
     volume_nodes.show_window(node, 1000, -500)
@@ -261,7 +261,7 @@ def test_without_display_drawing_says_nothing_and_needs_neither_opengl_nor_torch
         "node = volume_nodes.volume_to_node(volume, 'CT')\n"
         "display.show_difference(node)\n"
         "entries = ((1, 'all', (255, 0, 0)),)\n"
-        "labels = volume_nodes.labels_to_node(np.ones((2, 8, 8), bool), volume, 'mask', entries)\n"
+        "labels = volume_nodes.adopt_labels(np.ones((2, 8, 8), np.uint8), volume, 'mask', entries)\n"
         "views = display.show_compare([node, node])\n"
         "display.show_overlay(node, labels, views=views)\n"
         "rendering.render_view(views[1])\n"

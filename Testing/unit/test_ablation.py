@@ -9,17 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from IPv2Lib.cli.commands import main
-from IPv2Lib.datasets.cases import Case
-from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.datasets.shards import PurifiedDataset
 from IPv2Lib.errors import Cancelled, InputError
 from IPv2Lib.evaluation.ablation import ROWS, Ablation, ablate, verdicts
 from IPv2Lib.evaluation.measures import MEASURES
-from IPv2Lib.io import files
 from IPv2Lib.progress import Progress
-from IPv2Lib.simulation import phantom
 from IPv2Lib.training.run_folder import read_run
 from IPv2Lib.training.settings import read_settings, write_settings
+from samples import simulated_dataset
 
 OPTIONS = {
     "arguments": {"channels": [4], "blocks": [1]}, "steps": 2, "batch": 1, "patch": 32, "learning_rate": 0.02,
@@ -29,13 +26,8 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> PurifiedDataset:
-    folder = tmp_path_factory.mktemp("ablation-data")
-    cases = []
-    for seed, split in enumerate(("train", "test")):
-        ndct = files.write(phantom.chest(seed=seed, size=96, slices=2), folder / f"n{seed}.nrrd")
-        cases.append(Case(f"case{seed}", ndct=ndct, patient=f"p{seed}", split=split))
-    prepare(cases, folder / "dataset")
-    return PurifiedDataset.read(folder / "dataset")
+    cases = [{"split": split} for split in ("train", "test")]
+    return PurifiedDataset.read(simulated_dataset(tmp_path_factory.mktemp("ablation-data"), *cases, size=96))
 
 
 @pytest.fixture(scope="module")

@@ -325,9 +325,13 @@ def test_the_workers_of_a_scheduler(scheduler, tmp_path):
 
 def test_a_scheduler_that_ends_is_said_once(caplog):
     """The clients of Dask give up what they wait for."""
+    import dask
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address=None) as other:
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address=None) as other,
+    ):
         address = other.scheduler_address
         ended = threading.Event()
 

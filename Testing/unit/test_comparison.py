@@ -25,6 +25,7 @@ from IPv2Lib.progress import Progress
 from IPv2Lib.simulation import phantom
 from IPv2Lib.training.loop import train
 from IPv2Lib.training.settings import TrainingSettings
+from samples import CARD
 
 TINY = {"channels": [4], "blocks": [1], "context": 3}
 
@@ -50,12 +51,8 @@ def dataset(folder) -> PurifiedDataset:
 
 def make_model(folder: Path, network: str = "unet", **arguments) -> Path:
     """A model that nobody trained: the U-Net returns its input."""
-    card = {
-        "title": "Untrained", "description": "-", "intended_use": "-", "limits": "-", "hu_range": [-1024, 3071],
-        "training": {"data": [], "settings": {}, "seed": 0}, "metrics": {},
-    }  # fmt: skip
     torch.manual_seed(0)
-    return bundle.save(folder, network, arguments, registry.build(network, **arguments).state_dict(), card).folder
+    return bundle.save(folder, network, arguments, registry.build(network, **arguments).state_dict(), CARD).folder
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +201,7 @@ def test_an_earlier_comparison_stays_until_the_next_one_is_whole(dataset, model,
 
 @pytest.mark.parametrize("change", [{"residual_noise_hu": 20.0}, {"hu_range": [-1024, 100]}, {"title": "The same"}])
 def test_a_model_that_was_published_anew_with_another_card_is_measured_again(folder, dataset, tmp_path, change):
-    model = make_model(tmp_path / "implicit", "implicit")
+    model = make_model(tmp_path / "implicit", "implicit", steps=2, width=4)
     options = {"slices_per_case": 1, "bootstrap": 0, "reference": "ground_truth"}
     first = compare(dataset, [model], tmp_path / "out", **options)
     path = model / bundle.CARD_FILE

@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from IPv2Lib.cli import commands
-from IPv2Lib.io import files
+from IPv2Lib.io import files, formats
 from IPv2Lib.io.volume import Volume
 from IPv2SlicerLib.jobs.job_runner import JobRunner, JobState, Task
 
@@ -32,7 +32,7 @@ def read_series(folder: Path) -> list[pydicom.Dataset]:
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
-@pytest.mark.parametrize("suffix", [".nrrd", ".nii", ".nii.gz", ".mha", ".mhd"])
+@pytest.mark.parametrize("suffix", formats.SUFFIXES)
 @pytest.mark.parametrize("compress", [True, False])
 def test_voxels_and_place_stay(tmp_path, dtype, suffix, compress):
     source = files.write(volume(dtype), tmp_path / "in.nrrd")

@@ -19,6 +19,7 @@ from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
 from IPv2Lib.networks import registry
 from IPv2Lib.progress import Progress
+from samples import CARD
 
 ARGUMENTS = {"unet": {"channels": [4, 8], "blocks": [1, 1]}, "redcnn": {"filters": 4}}
 GEOMETRY = {
@@ -46,16 +47,7 @@ def random_model(folder, name, hu_range=(-1024, 3071)):
         key: (1.0 / value[0].numel() ** 0.5 if value.ndim > 1 else 0.02) * torch.randn(value.shape, generator=generator)
         for key, value in network.state_dict().items()
     }
-    card = {
-        "title": "Random weights",
-        "description": "For tests.",
-        "hu_range": list(hu_range),
-        "training": {"data": [], "settings": {}, "seed": 3},
-        "metrics": {},
-        "intended_use": "Tests.",
-        "limits": "Everything else.",
-    }
-    return bundle.save(folder / name, name, ARGUMENTS[name], state, card)
+    return bundle.save(folder / name, name, ARGUMENTS[name], state, CARD | {"hu_range": list(hu_range)})
 
 
 def noisy(shape=(5, 40, 48), seed=0, dtype=np.float32) -> Volume:

@@ -21,13 +21,10 @@ from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle, graph
 from IPv2Lib.networks import registry
+from samples import CARD
 
 pytest.importorskip("onnxruntime")
 BUNDLED = ("ipv2-fast", "ipv2-quality")
-CARD = {
-    "title": "Tiny", "description": "For tests.", "intended_use": "Tests.", "limits": "Of no use.",
-    "hu_range": [-1024, 3071], "training": {"data": [], "settings": {}, "seed": 0}, "metrics": {},
-}  # fmt: skip
 TINY = {"channels": [4, 8], "blocks": [1, 1]}
 MOST_HU = 0.01
 

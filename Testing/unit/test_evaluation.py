@@ -116,7 +116,7 @@ def test_the_table_is_aligned(slab):
     volume, labels = slab
     noise = np.random.default_rng(3).normal(3, 100, labels.shape).astype(np.float32)
     text = agreement.table(agreement.compare(volume.with_array(volume.array + noise), volume, labels))
-    rows = text.splitlines()[5:]
+    rows = text.splitlines()[len(agreement.OVERALL) + 2 :]
     assert len({len(row) for row in rows}) == 1
     assert [row.split("  ")[0] for row in rows[1:]] == ["Outside the body", "Lung and airways", "Soft tissue", "Bone"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from IPv2Lib.errors import InputError
-from IPv2Lib.io import files
+from IPv2Lib.io import files, formats
 from IPv2Lib.io.volume import Volume
 
 nibabel = pytest.importorskip("nibabel")
@@ -583,10 +583,11 @@ class TestMetaImage:
 
 # --- all of them ----------------------------------------------------------------------------------------------------
 
-CHECKED = ["a.nrrd", "a.nii.gz", "a.mha", "a.mhd"]
+WRITTEN = [f"a{suffix}" for suffix in formats.SUFFIXES]
+CHECKED = [name for name in WRITTEN if name != "a.nii"]  # which has no checksum
 
 
-@pytest.mark.parametrize("name", [*CHECKED, "a.nii"])
+@pytest.mark.parametrize("name", WRITTEN)
 def test_written_files_are_what_others_read(tmp_path, name):
     path = files.write(SCAN, tmp_path / name)
     image = sitk.ReadImage(str(path))
@@ -661,7 +662,7 @@ def test_names_that_no_file_can_have(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("suffix", ["nrrd", "nii", "nii.gz", "mha", "mhd"])
+@pytest.mark.parametrize("suffix", formats.SUFFIXES)
 def test_names_that_are_not_utf8(tmp_path, suffix):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/Th\xf6rax"))
     try:

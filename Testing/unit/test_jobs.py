@@ -365,7 +365,7 @@ def test_no_place_for_logs_or_files(runner, temporary, monkeypatch):
 def test_a_worker_killed_at_any_moment_changes_nothing(runner, temporary, chest, tall_chest):
     results = []
     moments = random.Random(0)
-    for _ in range(10):
+    for _ in range(6):
         runner.start(denoising(tall_chest, results))
         poll_until(runner, workers)
         moment = time.monotonic() + moments.uniform(0, 1.2)

@@ -27,6 +27,7 @@ from IPv2Lib.training.settings import TrainingSettings
 from IPv2Lib.training.sources import reopen_source
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian
+from samples import CARD
 
 NO_NAMES = ["../other", "..", ".", "", "a/b", "a\\b", "/etc", "C:x", "a\0b", "a\nb", None, 5, ["a"]]
 
@@ -116,11 +117,7 @@ SMALL = {"channels": [4], "blocks": [1]}
 
 @pytest.fixture
 def model(tmp_path) -> Path:
-    card = {
-        "title": "t", "description": "d", "intended_use": "u", "limits": "l", "hu_range": [-1, 1], "metrics": {},
-        "training": {"data": [], "settings": {}, "seed": 0},
-    }  # fmt: skip
-    return bundle.save(tmp_path / "model", "unet", SMALL, registry.build("unet", **SMALL).state_dict(), card).folder
+    return bundle.save(tmp_path / "model", "unet", SMALL, registry.build("unet", **SMALL).state_dict(), CARD).folder
 
 
 def change(model: Path, network: str, arguments: dict) -> None:
@@ -260,8 +257,9 @@ def deflated(path: Path, megabytes: int, group_length: int | None = None) -> Pat
         head[140:144] = group_length.to_bytes(4, "little")
     deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     element = b"\x09\x00\x01\x10OB\x00\x00" + (megabytes << 20).to_bytes(4, "little")
-    blocks = [deflate.compress(element), *(deflate.compress(bytes(1 << 20)) for _ in range(megabytes)), deflate.flush()]
-    path.write_bytes(bytes(head) + b"".join(blocks))
+    start, zeros = deflate.compress(element) + deflate.flush(zlib.Z_FULL_FLUSH), bytes(1 << 20)
+    block = deflate.compress(zeros) + deflate.flush(zlib.Z_FULL_FLUSH)  # which can be repeated
+    path.write_bytes(bytes(head) + start + megabytes * block + deflate.flush())
     return path
 
 

@@ -7,16 +7,8 @@ from IPv2Lib.inference.denoise import denoise
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
 from IPv2Lib.networks import registry
+from samples import CARD
 
-CARD = {
-    "title": "Random weights",
-    "description": "For tests.",
-    "hu_range": [-1024, 3071],
-    "training": {"data": [], "settings": {}, "seed": 0},
-    "metrics": {},
-    "intended_use": "Tests.",
-    "limits": "Everything else.",
-}
 LOCAL = {
     "dncnn": {"filters": 8, "depth": 5},
     "ipv2net": {"channels": (8, 16), "blocks": (1, 1), "kernel": 3},

@@ -231,7 +231,7 @@ def test_what_was_kept_of_a_scan_does_not_count_for_another_of_its_name(monkeypa
 
 def test_quick_run_without_scans(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("IPV2_DATA", str(tmp_path / "none"))
-    rows = quality.main(["--quick", "--only", "1", "2", "--out", str(tmp_path / "out")])
+    rows = quality.main(["ipv2-fast", "--quick", "--only", "1", "2", "--out", str(tmp_path / "out")])
     printed = capsys.readouterr().out
     assert "bars met" in printed
     assert {row.part for row in rows} == {1, 2}
@@ -241,5 +241,5 @@ def test_quick_run_without_scans(tmp_path, monkeypatch, capsys):
     about = json.loads((tmp_path / "out" / "quality.json").read_text(encoding="utf-8"))
     assert about["models"][0]["name"] == model and len(about["models"][0]["weights_sha256"]) == 64
     assert (tmp_path / "out" / "slices.png").stat().st_size > 10_000
-    again = quality.main(["--quick", "--only", "2", "--out", str(tmp_path / "out")])
+    again = quality.main(["ipv2-fast", "--quick", "--only", "2", "--out", str(tmp_path / "out")])
     assert [row.value for row in again] == [row.value for row in rows if row.part == 2]

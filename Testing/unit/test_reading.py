@@ -98,8 +98,8 @@ def test_no_end_is_an_error(series, reader, sabotage, monkeypatch, body):
         pytest.skip("no libc")
     sabotage(body)
     monkeypatch.setattr(reading, "SECONDS", 0.2)
-    monkeypatch.setattr(reading, "_START_SECONDS", 3.0)
-    with pytest.raises(InputError, match=f"cannot read {series}: no end after 3 s"):
+    monkeypatch.setattr(reading, "_START_SECONDS", 1.0)
+    with pytest.raises(InputError, match=f"cannot read {series}: no end after 1 s"):
         files.read(series)
     assert reader._process is None
 
@@ -114,8 +114,8 @@ def test_computing_without_an_end_is_an_error_soon(series, reader, sabotage, mon
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit of the time that a process computes")
 def test_the_limit_of_computing_is_that_of_each_series(series, reader, sabotage, monkeypatch):
-    sabotage("end = time.process_time() + 0.8\n    while time.process_time() < end: pass\n    return original(path)")
-    monkeypatch.setattr(reading, "WORK_SECONDS", 1.5)
+    sabotage("end = time.process_time() + 0.4\n    while time.process_time() < end: pass\n    return original(path)")
+    monkeypatch.setattr(reading, "WORK_SECONDS", 1.0)
     for _ in range(4):
         np.testing.assert_array_equal(files.read(series).array, HU)
 
@@ -134,13 +134,13 @@ def test_ctrl_c_stops_it_at_once(series, reader, sabotage):
     ("body", "end"), [("ctypes.PyDLL(None).sleep(600)", signal.SIGKILL), ("return original(path)", None)]
 )
 def test_ends_with_the_process_that_asked(series, sabotage, body, end):
-    sabotage(body)
+    asked = series.parent / "asked"
+    sabotage(f"open({str(asked)!r}, 'w').close(); {body}")
     script = (
-        "import sys, time, threading\n"
+        "import os, sys, time, threading\n"
         "from IPv2Lib.io import files, reading\n"
         "threading.Thread(target=files.read, args=(sys.argv[1],), daemon=True).start()\n"
-        "while reading._reader._process is None: time.sleep(0.01)\n"
-        "time.sleep(2)\n"
+        f"while not os.path.exists({str(asked)!r}): time.sleep(0.01)\n"
         "print(reading._reader._process.pid, flush=True)\n"
         f"{'time.sleep(600)' if end else ''}"
     )

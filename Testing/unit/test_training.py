@@ -19,6 +19,7 @@ from IPv2Lib.training.on_the_fly import make_block
 from IPv2Lib.training.publishing import publish
 from IPv2Lib.training.settings import Ranges, TrainingSettings, read_settings
 from networks_of_runs import load_network
+from samples import CARD
 
 SMALL = {"channels": [8, 8], "blocks": [1, 1]}
 
@@ -238,15 +239,8 @@ def test_a_trained_network_removes_noise_and_is_published(chest, tmp_path):
     run = train([chest], tmp_path / "run", wanted, workers=0)
     with open(run / "log.csv") as file:
         assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(10, 401, 10))
-    card = {
-        "title": "Test",
-        "description": "A test.",
-        "training": {"data": [{"name": "phantom", "licence": "Apache-2.0", "citation": "this project"}]},
-        "metrics": {},
-        "intended_use": "Tests.",
-        "limits": "Everything.",
-    }
-    published = publish(run, tmp_path / "model", card)
+    data = [{"name": "phantom", "licence": "Apache-2.0", "citation": "this project"}]
+    published = publish(run, tmp_path / "model", CARD | {"training": {"data": data}})
     assert bundle.load(tmp_path / "model").hash == published.hash
     assert published.card.training["settings"]["steps"] == 400
     block = make_block([chest], 99, 0, ranges=one_dose)
@@ -255,15 +249,7 @@ def test_a_trained_network_removes_noise_and_is_published(chest, tmp_path):
 
 
 def test_a_run_starts_from_a_model_of_the_same_network(chest, tmp_path):
-    card = {
-        "title": "Test",
-        "description": "A test.",
-        "training": {"data": []},
-        "metrics": {},
-        "intended_use": "Tests.",
-        "limits": "Everything.",
-    }
-    first = publish(train([chest], tmp_path / "first", settings(steps=3), workers=0), tmp_path / "model", card)
+    first = publish(train([chest], tmp_path / "first", settings(steps=3), workers=0), tmp_path / "model", CARD)
     hardly = settings(steps=1, learning_rate=1e-12, start_from=str(first.folder), average=0.0)
     second = train([chest], tmp_path / "second", hardly, workers=0)
     weights = torch.load(second / "checkpoint.pt", weights_only=True)["network"]

@@ -6,14 +6,12 @@ import os
 import pytest
 from children import killed_owner
 from IPv2Lib.cli.commands import main
-from IPv2Lib.datasets.cases import Case
-from IPv2Lib.datasets.preparation import prepare
-from IPv2Lib.io import atomic, files
+from IPv2Lib.io import atomic
 from IPv2Lib.io.locks import owned
 from IPv2Lib.models import bundle
-from IPv2Lib.simulation import phantom
 from IPv2Lib.training.run_folder import read_run
 from IPv2Lib.training.settings import read_settings
+from samples import simulated_dataset
 
 SMALL = (
     "--steps", "2", "--batch", "2", "--patch", "24", "--argument", "channels=[4]", "--argument", "blocks=[1]",
@@ -24,8 +22,7 @@ SMALL = (
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    ndct = files.write(phantom.chest(seed=0, size=48, slices=2), folder / "ndct.nrrd")
-    prepare([Case("p0", ndct=ndct, patient="p0", split="train")], folder / "dataset")
+    simulated_dataset(folder, {"split": "train"})
     return folder
 
 
@@ -112,7 +109,7 @@ def test_a_run_is_resumed_without_naming_its_data(ipv2, folder):
         ("train DATASET --out run --pairs all", "purified, simulated"),
         ("train DATASET --out run --steps 3 --minutes 1", "not allowed with"),
         ("train DATASET --out run --sharpness 1 3", "range of sharpness is 1 to 3"),
-        ("train DATASET --out run", "patch of 128 pixels is larger than case 'p0' with 48×48: use 48"),
+        ("train DATASET --out run", "patch of 128 pixels is larger than case 'case0' with 48×48: use 48"),
         ("train DATASET --out DATASET", "holds an input"),
         ("train --out run --resume", "not a training run"),
         ("train --out run --resume --steps 9", "keeps its settings"),
@@ -123,7 +120,7 @@ def test_a_run_is_resumed_without_naming_its_data(ipv2, folder):
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line_and_leaves_nothing(ipv2, folder, tmp_path, command, words):
-    places = {"DATASET": folder / "dataset", "NDCT": folder / "ndct.nrrd"}
+    places = {"DATASET": folder / "dataset", "NDCT": folder / "n0.nrrd"}
     code, _, err = ipv2(*(places.get(word, word) for word in command.split()))
     assert code == 2
     assert words in err and len(err.splitlines()) == 1

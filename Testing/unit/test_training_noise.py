@@ -9,19 +9,16 @@ from IPv2Lib.analysis.noise import noise_sigma
 from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.analysis.suitability import concerns
 from IPv2Lib.cli.commands import main
-from IPv2Lib.datasets.cases import Case
-from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.datasets.shards import OUTSIDE, PurifiedDataset
 from IPv2Lib.errors import BundleError
-from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
-from IPv2Lib.simulation import phantom
 from IPv2Lib.training.loop import train
 from IPv2Lib.training.noise import input_noise
 from IPv2Lib.training.publishing import publish
 from IPv2Lib.training.run_folder import read_run
 from IPv2Lib.training.settings import TrainingSettings
+from samples import simulated_dataset
 
 TINY = {"channels": [4], "blocks": [1]}
 
@@ -56,13 +53,8 @@ def test_the_range_is_that_of_soft_tissue_in_the_field_of_view():
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("noise")
-    cases = []
-    for seed, dose in enumerate((0.002, 0.5)):
-        ndct = files.write(phantom.chest(seed=seed, size=160, slices=2), folder / f"{seed}.nrrd")
-        cases.append(Case(f"case{seed}", ndct=ndct, patient=f"p{seed}", dose=dose, split="train", seed=seed))
-    prepare(cases, folder / "dataset")
-    return PurifiedDataset.read(folder / "dataset")
+    cases = [{"split": "train", "dose": dose, "seed": seed} for seed, dose in enumerate((0.002, 0.5))]
+    return PurifiedDataset.read(simulated_dataset(tmp_path_factory.mktemp("noise"), *cases, size=160))
 
 
 def trained(dataset, folder, **changes):

@@ -11,13 +11,10 @@ from pathlib import Path
 import IPv2Lib
 import numpy as np
 import pytest
-from IPv2Lib.datasets.cases import Case
-from IPv2Lib.datasets.preparation import prepare
-from IPv2Lib.io import files
 from IPv2Lib.models import bundle
-from IPv2Lib.simulation import phantom
 from IPv2Lib.training.run_folder import read_run, request
 from safetensors.numpy import load_file
+from samples import simulated_dataset
 
 LIBRARY = Path(IPv2Lib.__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(LIBRARY), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
@@ -73,13 +70,8 @@ assert main(["publish", "bare", "--out", "bare-model", "--title", "Bare"]) == 0
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    cases = []
-    for seed, split in enumerate(("train", "validation")):
-        ndct = files.write(phantom.chest(seed=seed, size=48, slices=2), folder / f"{seed}.nrrd")
-        cases.append(Case(f"p{seed}", ndct=ndct, patient=f"p{seed}", split=split, dose=0.005))
-    prepare(cases, folder / "dataset")
-    return folder / "dataset"
+    cases = [{"split": split, "dose": 0.005} for split in ("train", "validation")]
+    return simulated_dataset(tmp_path_factory.mktemp("data"), *cases)
 
 
 @pytest.fixture(scope="module")

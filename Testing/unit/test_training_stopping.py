@@ -15,17 +15,15 @@ import psutil
 import pytest
 import torch
 from IPv2Lib.cli.commands import main
-from IPv2Lib.datasets.cases import Case
-from IPv2Lib.datasets.preparation import prepare
 from IPv2Lib.errors import InputError, OutputError
-from IPv2Lib.io import atomic, files
+from IPv2Lib.io import atomic
 from IPv2Lib.io.locks import lock_files, owned
-from IPv2Lib.simulation import phantom
 from IPv2Lib.training import batches, run_folder
 from IPv2Lib.training.batches import items
 from IPv2Lib.training.loop import train
 from IPv2Lib.training.run_folder import read_run
 from IPv2Lib.training.settings import TrainingSettings
+from samples import simulated_dataset
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
@@ -71,13 +69,8 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    cases = []
-    for seed, split in enumerate(("train", "validation")):
-        ndct = files.write(phantom.chest(seed=seed, size=48, slices=2), folder / f"{seed}.nrrd")
-        cases.append(Case(f"p{seed}", ndct=ndct, patient=f"p{seed}", split=split, dose=0.005))
-    prepare(cases, folder / "dataset")
-    return folder / "dataset"
+    cases = [{"split": split, "dose": 0.005} for split in ("train", "validation")]
+    return simulated_dataset(tmp_path_factory.mktemp("data"), *cases)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,10 @@ def make_host() -> Iterator[Callable[..., Host]]:
 
     def make(**options) -> Host:
         started.append(Host(**options))
+        started[-1].app.setDoubleClickInterval(100)  # a second click on a button has to wait for longer
+        from IPv2SlicerLib.jobs.Jobs import Jobs  # needs a running host
+
+        Jobs.POLL_MSEC = 10
         return started[-1]
 
     yield make

@@ -143,7 +143,7 @@ def test_another_input_shows_its_own_result(host):
     import slicer
 
     widget, uldct, ndct = open_panel(host)
-    widget.logic.denoise(uldct, strength=0.7).wait()
+    widget.logic.denoise(uldct, strength=0.7, keepOutsideBody=True).wait()
     widget._parameterNode.inputVolume = ndct
     host.process_events()
     assert not widget.ui.regionTable.isVisible() and not widget.ui.showButton.isEnabled()
@@ -152,7 +152,8 @@ def test_another_input_shows_its_own_result(host):
     host.process_events(0.1)
     assert widget.ui.regionTable.isVisible()
     assert widget.ui.strengthSlider.property("value") == pytest.approx(70)
-    assert float(volume_nodes.provenance(slicer.util.getNode("CTChest denoised"))["strength"]) == 0.7
+    facts = volume_nodes.provenance(slicer.util.getNode("CTChest denoised"))
+    assert (float(facts["strength"]), facts["keep_outside_body"]) == (0.7, "true")
 
 
 def test_a_result_that_was_removed_is_offered_no_more(host):

@@ -292,13 +292,22 @@ def _removed(node):
     slicer.mrmlScene.RemoveNode(node)
 
 
-@pytest.mark.parametrize(("start", "name"), [("purify", "CTChest"), ("previewSlice", "NDCT")])
-@pytest.mark.parametrize("change", [_other_voxels, _other_spacing, _other_place, _other_transform, _removed])
+@pytest.mark.parametrize(
+    ("change", "start", "name"),
+    [
+        (_other_voxels, "purify", "CTChest"),
+        (_other_voxels, "previewSlice", "NDCT"),
+        (_other_spacing, "purify", "NDCT"),
+        (_other_place, "purify", "CTChest"),
+        (_other_transform, "previewSlice", "CTChest"),
+        (_removed, "purify", "NDCT"),
+    ],
+)
 def test_no_stages_of_a_pair_that_is_changed_meanwhile(host, start, name, change):
     import slicer
 
     widget, uldct, ndct = open_panel(host, size=48, slices=2)
-    getattr(widget.logic, start)(uldct, ndct)
+    getattr(widget.logic, start)(uldct, ndct, Settings(add_noise=False, remove_noise=False))
     change(_node(name))
     finish_job(host, widget)
     runner = widget.logic.runner

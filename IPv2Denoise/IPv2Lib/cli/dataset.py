@@ -78,12 +78,9 @@ def _prepare(options: argparse.Namespace, console: Console) -> None:
         cases = _cases(options, settings.seed)
         _say_names(cases, options.out, settings.keep_patient_names, console)
         try:
-            prepared = prepare(
-                cases, options.out, settings.purification, fractions=settings.fractions, seed=settings.seed,
-                split_projections=settings.split_projections, keep_patient_names=settings.keep_patient_names,
-                workers=settings.workers, scheduler=with_certificates(options, settings.scheduler),
-                retries=settings.retries, progress=console.progress,
-            )  # fmt: skip
+            scheduler = with_certificates(options, settings.scheduler)
+            how = vars(settings) | {"scheduler": scheduler}
+            prepared = prepare(cases, options.out, progress=console.progress, **how)
         except KeyboardInterrupt:
             raise Cancelled("stopped; finished cases stay, run it again to go on") from None
         for one in prepared:

@@ -10,9 +10,15 @@ from .options import INPUT, Notes, read
 
 
 def _evaluate_options(command: argparse.ArgumentParser) -> None:
+    from ..evaluation.measures import EVALUATE, shown_in
+    from ..hounsfield import SCORED_HU
+
+    whole = [each.title for each in shown_in(EVALUATE) if each.region is None]
+    by_region = dict.fromkeys(each.short for each in shown_in(EVALUATE) if each.region is not None)
     command.description = (
-        "Score a volume against a reference of the same anatomy on the same grid: RMSE inside the body, PSNR and\n"
-        "SSIM (values clipped to -1024 to 600 HU), and RMSE, bias and noise in room air, lung, soft tissue, bone."
+        "Score a volume against a reference of the same anatomy on the same grid.\n"
+        f"Of the whole volume, values clipped to {SCORED_HU[0]:g} to {SCORED_HU[1]:g} HU: {', '.join(whole)}.\n"
+        f"By region: {', '.join(by_region)}."
     )
     command.epilog = "example:\n  ipv2 evaluate denoised.nrrd ndct.nrrd"
     command.add_argument("result", type=Path, metavar="RESULT", help=INPUT)

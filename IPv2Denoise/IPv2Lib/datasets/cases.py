@@ -78,13 +78,11 @@ class Case:
     )  # fmt: skip
     method: str = option(
         "physical", "simulator of the noise; physical: with the attenuation of the chest, published: with the "
-        "constants "
-        "of the publication", choices=METHODS, group=SIMULATED, panel="simulator",
+        "constants of the publication", choices=METHODS, group=SIMULATED, panel="simulator",
     )  # fmt: skip
     kernel: str = option(
         "hann", "reconstruction kernel that the noise looks like: soft, hann, ramp, sharp, a sharpness from -1 to "
-        "2, or "
-        "matched, measured from the NDCT", group=SIMULATED, panel=True, usual=KERNELS,
+        "2, or matched, measured from the NDCT", group=SIMULATED, panel=True, usual=KERNELS,
     )  # fmt: skip
     motion_mm: float = option(
         6.0, "largest respiratory motion of the lungs between NDCT and simulated uLDCT", unit="mm", low=0,

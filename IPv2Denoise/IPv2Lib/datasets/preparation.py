@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from .. import packages
 from ..errors import InputError
@@ -18,12 +19,12 @@ from ..io.json_files import read_if_sound
 from ..io.locks import ForOwner, exclusive, owner_of
 from ..parallel import cluster
 from ..progress import NO_PROGRESS, Progress
-from ..purification.settings import IPV2, Settings
 from . import owner_files
-from .cases import FRACTIONS, PATHS, Case, check_cases, check_fractions, identified, split_by_patient
+from .cases import PATHS, Case, check_cases, identified, split_by_patient
 from .orders import orders_of
 from .patients import hidden, key_file, key_mark
 from .record import KEY, Prepared, Record, common_facts
+from .settings import PreparationSettings
 from .shard_making import examine, make
 from .shards import (
     DATASET_FILE,
@@ -44,41 +45,26 @@ _EXAMINED = 0.15  # part of the progress until the first shard is begun
 def prepare(
     cases: Sequence[Case],
     folder: str | Path,
-    settings: Settings = IPV2,
     *,
-    fractions: Sequence[float] = FRACTIONS,
-    seed: int = 0,
-    split_projections: bool = False,
-    keep_patient_names: bool = False,
-    workers: int = 1,
-    scheduler: str | cluster.Scheduler | None = None,
-    retries: int = 1,
     progress: Progress = NO_PROGRESS,
+    **options: Any,
 ) -> list[Prepared]:
     """Make or complete a purified data set; the cases are all that it then consists of.
 
     A shard whose files and settings did not change is kept as it is, whatever happened to the run that made it.
     Where a case leaves its split open, its patient keeps the one that it had in this data set, as long as
     `fractions` and `seed` are the same. Cases that fail stop no others. Patients are labels that hide who they are,
-    whatever the cases call them; names, which are the caller's choice, are not hidden.
+    whatever the cases call them; names, which are the caller's choice, are not hidden. Everything that any strategy
+    needs is made, so modules and T are chosen when the data are read; dose, method, kernel and seed are the case's.
 
     Parameters
     ----------
     cases : sequence of Case
     folder : path
         New, empty, or a data set.
-    settings : strategies.Settings
-        Window, threshold, `drop_enclosed_air` and `weak_strength` are used. Everything that any strategy needs is
-        made, so modules and T are chosen when the data are read; dose, method, kernel and seed are the case's.
-    fractions, seed
-        See `cases.split_by_patient`.
-    split_projections : bool
-        Keep each simulated uLDCT from half of the views, too (`dose.simulate_halves`), for noise2inverse.
-    keep_patient_names : bool
-        Leave patients that the cases name as they are, and hide those only that DICOM headers name.
-    workers, scheduler, retries
-        See `cluster.run`.
     progress : Progress
+    **options
+        Fields of `settings.PreparationSettings`; `scheduler` may be a `cluster.Scheduler`.
 
     Returns
     -------
@@ -88,32 +74,35 @@ def prepare(
     Raises
     ------
     InputError
-        The table cannot be used (`cases.check_cases`), the folder holds something else or a data set whose patients
-        were hidden with another key, no case at all could be purified, or matplotlib is missing.
+        The table (`cases.check_cases`) or an option cannot be used, the folder holds something else or a data set
+        whose patients were hidden with another key, no case at all could be purified, or matplotlib is missing.
     OutputError
         The folder cannot be written.
     Cancelled
         If `progress` was cancelled. Finished shards stay, and the next call goes on.
     """
     packages.need("matplotlib", "a thumbnail of each shard")
-    if not keep_patient_names:
+    settings = PreparationSettings(**options)
+    if not settings.keep_patient_names:
         cases = [replace(case, patient=case.patient and hidden(case.patient)) for case in cases]
     check_cases(cases)
-    check_fractions(fractions)
     folder = Path(folder).absolute()
     _check_folder(folder)
-    if split_projections:
+    if settings.split_projections:
         _check_physical(cases)
-    cases = _with_splits(cases, folder, fractions, seed)
+    cases = _with_splits(cases, folder, settings.fractions, settings.seed)
     shards_folder = folder / SHARDS_FOLDER
     owner_files.make_folder(folder)
     owner_files.make_folder(shards_folder)
     _forget_patients(shards_folder)
     try:
-        orders = orders_of(cases, shards_folder, settings, split_projections, progress.part(0.0, 0.05))
-        record = Record(folder, cases, orders, common_facts(settings, fractions, seed, split_projections))
+        orders = orders_of(
+            cases, shards_folder, settings.purification, settings.split_projections, progress.part(0.0, 0.05)
+        )
+        record = Record(folder, cases, orders, common_facts(settings))
         if todo := record.missing():
-            with cluster.crew(workers if workers < 2 else min(workers, len(todo)), scheduler, retries) as crew:
+            workers = settings.workers if settings.workers < 2 else min(settings.workers, len(todo))
+            with cluster.crew(workers, settings.scheduler, settings.retries) as crew:
                 unseen = list({order.case.name: order.case for order in todo}.values())
                 examined = progress.part(0.05, _EXAMINED)
                 crew.run(examine, unseen, finished=record.examined, progress=examined)

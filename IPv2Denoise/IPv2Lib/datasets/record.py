@@ -11,11 +11,11 @@ from typing import Any
 from ..errors import InputError
 from ..io import outputs
 from ..parallel import cluster
-from ..purification.settings import Settings
 from . import owner_files
 from .cases import Case
 from .orders import Order
 from .patients import key_mark
+from .settings import PreparationSettings
 from .shards import DATASET_FILE, FORMAT, SHARDS_FOLDER, THUMBNAIL_FILE, read_shard
 
 KEY = "patients_key"
@@ -43,13 +43,13 @@ class Prepared:
     thumbnail: Path | None = None
 
 
-def common_facts(settings: Settings, fractions: Sequence[float], seed: int, split_projections: bool) -> dict[str, Any]:
+def common_facts(settings: PreparationSettings) -> dict[str, Any]:
     """What the record says of the data set as a whole."""
     facts = {
         "format": FORMAT,
-        "split": {"fractions": list(fractions), "seed": seed},
-        "settings": asdict(settings),
-        "split_projections": split_projections,
+        "split": {"fractions": list(settings.fractions), "seed": settings.seed},
+        "settings": asdict(settings.purification),
+        "split_projections": settings.split_projections,
         KEY: key_mark(),
     }
     return outputs.provenance("prepare", facts)

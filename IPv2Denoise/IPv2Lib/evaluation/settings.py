@@ -38,8 +38,7 @@ class ComparisonSettings:
     label_strategy: str = option("ipv2", "whose test label, a row of the ablation", choices=PURIFIED)
     features: str | None = option(
         None, "TorchScript network for Fréchet and kernel distances; (N, 3, 224, 224) from 0 to 1 to (N, features); "
-        "it is "
-        "a program, so give only what you trust", none="a fixed random one", metavar="FILE", panel=True,
+        "it is a program, so give only what you trust", none="a fixed random one", metavar="FILE", panel=True,
     )  # fmt: skip
     flow_steps: int | None = option(None, "steps of networks that go in steps", unit="", low=1, none="theirs")
     bootstrap: int = option(1000, "resamples for the intervals; 0: no intervals", unit="", low=0)

@@ -70,8 +70,7 @@ class Settings:
     )  # fmt: skip
     kernel: str | float = option(
         "hann", "reconstruction kernel that the noise looks like: soft, hann, ramp, sharp, a sharpness from -1 to "
-        "2, or "
-        "matched, measured from the NDCT", group=_DETAILS, panel=True, usual=KERNELS,
+        "2, or matched, measured from the NDCT", group=_DETAILS, panel=True, usual=KERNELS,
     )  # fmt: skip
     seed: int = option(
         0, "seed of the added noise: the same seed gives the same noise", unit="", low=0, group=_DETAILS, panel=True,

@@ -140,15 +140,6 @@ def find_stages(target: slicer.vtkMRMLScene) -> list[StageNodes]:
     return list(found.values())
 
 
-def remove_stages(stage_nodes: StageNodes) -> None:
-    """Take the stages and their folder out of the scene, in one undoable step; the uLDCT stays."""
-    own = [node for node in _own_nodes(stage_nodes) if node.GetScene() is not None]
-    if own:
-        target = own[0].GetScene()
-        with undoable_step(target):
-            _remove(target, stage_nodes)
-
-
 def stages_of(stage_nodes: StageNodes) -> Stages:
     """The stages out of the scene, masks copied and images shared: do not write to them.
 
@@ -321,16 +312,12 @@ def _layers(stage_nodes: StageNodes, key: str):
     return background, node
 
 
-def _own_nodes(stage_nodes: StageNodes) -> list:
-    return [node for node in stage_nodes.nodes.values() if node.GetAttribute(_KEY)]
-
-
 def _remove(target, stage_nodes: StageNodes) -> None:
     """Nodes with what belongs to them alone, then the folder if nothing else is in it."""
     tree = subject_hierarchy(target)
     folders = set()
-    for node in _own_nodes(stage_nodes):
-        if node.GetScene() is None:
+    for node in stage_nodes.nodes.values():
+        if node.GetScene() is None or not node.GetAttribute(_KEY):
             continue
         item = tree.GetItemByDataNode(node)
         if item != tree.GetInvalidItemID():

@@ -24,7 +24,6 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 _ATTRIBUTE_PREFIX = "IPv2."
 _OF_FILES = frozenset({"input_place", "output", "output_sha256", "sidecar"})  # no provenance of a node
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
-_LARGEST_LABEL = 65535
 
 
 def scene() -> slicer.vtkMRMLScene:
@@ -142,7 +141,7 @@ def node_array(node: slicer.vtkMRMLVolumeNode) -> np.ndarray:
     return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(slices, rows, columns)
 
 
-def labels_to_node(
+def adopt_labels(
     labels: np.ndarray,
     volume: Volume,
     name: str,
@@ -154,34 +153,17 @@ def labels_to_node(
 
     Parameters
     ----------
-    labels : ndarray of integers or bool, shape (slices, rows, columns)
-        On the grid of `volume`. 0 is transparent wherever the label map is shown.
+    labels : ndarray of uint8 or uint16, shape (slices, rows, columns)
+        On the grid of `volume`; the node shares its memory. 0 is transparent wherever the label map is shown.
     volume : Volume
         Gives the geometry.
     name : str
         Name of the label map node; the colour table is named after it.
     entries : sequence of (value, name, (red, green, blue))
-        Colours 0 to 255. Every value other than 0 that occurs in `labels`.
+        Colours 0 to 255, of every value other than 0 that occurs in `labels`.
     scene : vtkMRMLScene, optional
         Default: `scene()`.
-
-    Raises
-    ------
-    InputError
-        Labels that are not whole numbers, on another grid, or without an entry.
     """
-    return adopt_labels(_checked_labels(labels, volume, entries), volume, name, entries, scene=scene)
-
-
-def adopt_labels(
-    labels: np.ndarray,
-    volume: Volume,
-    name: str,
-    entries: Sequence[Entry],
-    *,
-    scene: slicer.vtkMRMLScene | None = None,
-) -> slicer.vtkMRMLLabelMapVolumeNode:
-    """As `labels_to_node`, but without looking at the labels (uint8 or uint16), whose memory the node shares."""
     target = _scene_or_default(scene)
     table = target.AddNewNodeByClass("vtkMRMLColorTableNode", f"{name} colors")
     table.SetTypeToUser()
@@ -274,21 +256,6 @@ def _flipped(lps_or_ras: np.ndarray) -> np.ndarray:
     """LPS to RAS or back: a point, or a matrix whose columns are directions."""
     flipped = (lps_or_ras.T * _LPS_TO_RAS).T
     return flipped + 0.0  # no -0.0 in headers
-
-
-def _checked_labels(labels: np.ndarray, volume: Volume, entries: Sequence[Entry]) -> np.ndarray:
-    labels = np.asarray(labels)
-    if labels.dtype.kind not in "biu":
-        raise InputError(f"labels are {labels.dtype}: use whole numbers")
-    if labels.shape != volume.array.shape:
-        raise InputError(f"labels have shape {labels.shape}, the volume {volume.array.shape}: use one grid")
-    known = {value for value, _, _ in entries}
-    if not all(0 <= value <= _LARGEST_LABEL for value in known):
-        raise InputError(f"label values {sorted(known)} are out of range: use 0 to {_LARGEST_LABEL}")
-    unknown = sorted({int(value) for value in np.unique(labels)} - known - {0})
-    if unknown:
-        raise InputError(f"labels {unknown} have no name and colour: give an entry for each")
-    return labels.astype(np.uint8 if max(known, default=0) <= 255 else np.uint16)
 
 
 def _scene_or_default(target):

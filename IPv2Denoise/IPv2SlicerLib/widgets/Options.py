@@ -13,6 +13,17 @@ from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange
 
 
+class Simulator(enum.Enum):
+    """How the noise of a lower dose is made; the values are those of the option `method`."""
+
+    PHYSICAL = "physical"
+    PUBLISHED = "published"
+
+    def label(self) -> str:
+        """Text in the selector."""
+        return _("Physical") if self is Simulator.PHYSICAL else _("As published")
+
+
 def withOptions(*kinds: type) -> Callable[[type], type]:
     """Decorator below `parameterNodeWrapper`: parameters for the options that a panel shows.
 

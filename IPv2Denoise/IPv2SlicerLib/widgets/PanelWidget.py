@@ -56,9 +56,9 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._sections = sections
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEnd)
         self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport)
-        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEnd)
         layoutNode = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
         if layoutNode:  # not in Slicer without a main window
             self.addObserver(layoutNode, vtk.vtkCommand.ModifiedEvent, self._layoutChanged)
@@ -99,17 +99,12 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Called just before the scene is closed."""
         self.setParameterNode(None)
 
-    def onSceneEndClose(self, caller, event) -> None:
-        """Called just after the scene is closed."""
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
     def onSceneStartImport(self, caller, event) -> None:
         """Called before a scene is loaded: selectors that meet its first volume must not change its parameters."""
         self.setParameterNode(None)
 
-    def onSceneEndImport(self, caller, event) -> None:
-        """Called after a scene was loaded: shows its parameters."""
+    def onSceneEnd(self, caller, event) -> None:
+        """Called just after that: shows the parameters of the scene."""
         if self.parent.isEntered:
             self.initializeParameterNode()
 

@@ -1,7 +1,6 @@
 """Warnings about volumes that a model was not made for: one property at a time is made wrong."""
 
 import re
-import time
 
 import numpy as np
 import pytest
@@ -113,8 +112,5 @@ def test_nothing_is_refused(array):
 def test_real_scans_raise_none_but_for_thick_slices(data_folder):
     for name in ("lungdx_A0002", "nlst_101287", "acrin_042"):
         volume = files.read(data_folder / f"{name}.nrrd")
-        concerns(volume, CARD)
-        began = time.process_time()
         found = concerns(volume, CARD)
-        assert time.process_time() - began < 1.0  # 0.2 s on a quiet machine
         assert [("apart" in text) for text in found] == [True] * (volume.spacing[2] > 5)

@@ -120,7 +120,7 @@ def _answer(
     from .denoise import choose_device, denoise
     from .engines import choose_engine
 
-    device = choose_device(options.device)
+    device = choose_device(options.device, options.engine)
     runs: dict[str, Any] = {"device": device, "engine": choose_engine(model, options.engine, device)}
     runs |= {"batch": options.batch, "tile": options.tile}
     # Where it lies in the patient does not matter to the network, and programs round it when they save a scan.

@@ -131,7 +131,7 @@ def denoise(
     residual_noise_hu = residual_noise_of(bundle, residual_noise_hu)
     chosen = _chosen(slices, len(volume.array))
     began = time.perf_counter()
-    device = choose_device(device)
+    device = choose_device(device, engine)
     progress.report(0.0, f"loading {bundle.name}")
     first = first_plan(device, volume.array.shape[1:])
     plan = Plan(device, batch or first.batch, tile or first.tile)

@@ -360,9 +360,10 @@ def trials(chaos: Chaos, options: argparse.Namespace) -> dict[str, Iterator[Call
     pairs = list(itertools.combinations_with_replacement(folders, 2))
     pairs += [(two, one) for one, two in pairs if one != two]
     chaos.rng("pairs").shuffle(pairs)
-    names = list(surroundings(chaos.trial))
-    odd = [(name, command) for number in range(len(commands)) for place, name in enumerate(names)
-           for command in [commands[(number + 3 * place) % len(commands)]]]  # fmt: skip
+    around = surroundings(chaos.trial)
+    odd = [(name, command) for number in range(len(commands)) for place, name in enumerate(around)
+           for command in [commands[(number + 3 * place) % len(commands)]]
+           if command.name != "demo" or not around[name].afresh]  # fmt: skip  # there its images are not small
     return {
         "kills": (lambda c=c, n=n: chaos.kill(c, n) for n in range(options.kills) for c in commands),
         "disks": (lambda n=n: chaos.fill(commands[n % len(commands)], n) for n in range(options.disks)),

@@ -98,12 +98,21 @@ def read(settings: PhysicsSettings, progress: Progress) -> list[Own]:
         mean = (a.array.astype(np.float32) + b.array) / 2
         found.append(_own("scans", settings.scans, (a, b), mean, 0.0, settings.seed))
     if settings.series:
-        from ...simulation.dose import simulate
+        from ...simulation.dose import match_scan, simulate
 
         progress.report(0.3, "simulating two realisations")
         scan = _thinned(_checked(files.read(settings.series), settings.series))
         seeds = (2 * settings.seed + 1, 2 * settings.seed + 2)
-        a, b = (simulate(scan, settings.series_dose, seed=seed, progress=progress.silent()) for seed in seeds)
+        try:
+            photons, kernel = match_scan(scan)
+        except InputError as error:
+            raise InputError(f"{settings.series}: {error}") from error
+        a, b = (
+            simulate(
+                scan, settings.series_dose, seed=seed, photons=photons, kernel=kernel, progress=progress.silent()
+            )
+            for seed in seeds
+        )  # fmt: skip
         mean = scan.array.astype(np.float32)
         found.append(_own("series", (settings.series,), (a, b), mean, settings.series_dose, settings.seed))
     return found

@@ -350,7 +350,11 @@ def _own_table(results: Results) -> Table:
         for its, v in results.of(experiment, name)
     ]  # fmt: skip
     heads = ("", "σ before, HU", "σ after, HU", "taken", "mean f before, 1/mm", "after", "nNPS RMSD")
-    return heads, rows, "In uniform soft tissue or water. Of a simulated realisation, only the added noise is measured."
+    return (
+        heads,
+        rows,
+        "In uniform soft tissue or water. Of a series, only the added noise is measured, which looks like its own.",
+    )
 
 
 _SECTIONS = (

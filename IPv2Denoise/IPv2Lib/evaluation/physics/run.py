@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import numpy as np
 from ... import __version__
 from ...errors import InputError, OutputError, reason
 from ...inference import commands
-from ...inference.denoisers import INPUT, AsItIs, Denoiser
+from ...inference.denoisers import INPUT, AsItIs, Denoiser, NetworkDenoiser
+from ...inference.engines import choose_engine
 from ...io import atomic, outputs
 from ...io.json_files import read_if_sound
 from ...io.locks import exclusive
@@ -117,7 +119,7 @@ def measure(
         denoisers = _unique([AsItIs(), *found, *programs])
         facts = {
             "settings": asdict(settings) | {"device": device},
-            "denoisers": {each.name: {"label": each.label} | each.facts for each in denoisers},
+            "denoisers": {each.name: {"label": each.label} | _engine(each, device) | each.facts for each in denoisers},
         }
         _begin(folder, facts)
         results = _all(denoisers, folder / _PARTS, settings, progress.part(0.02, 0.9))
@@ -128,6 +130,14 @@ def measure(
         sentences = report.write(changed, [asdict(each) for each in results], facts | {"seconds": seconds})
     progress.report(1.0, "measured")
     return Physics(folder, results, sentences, report.paths(folder))
+
+
+def _engine(denoiser: Denoiser, device: str) -> dict[str, str]:
+    """What computes a network, and its version."""
+    if not isinstance(denoiser, NetworkDenoiser):
+        return {}
+    engine = choose_engine(denoiser.model, "auto", device)
+    return {"engine": f"{engine} {metadata.version(engine)}"}
 
 
 def _all(denoisers: Sequence[Denoiser], parts: Path, settings: PhysicsSettings, progress: Progress) -> list[Measured]:

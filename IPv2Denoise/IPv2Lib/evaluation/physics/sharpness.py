@@ -58,8 +58,8 @@ def falls_to(values: np.ndarray, level: float) -> np.ndarray:
     Examples
     --------
     >>> gaussian = np.exp(-2 * (np.pi * FREQUENCIES) ** 2)
-    >>> falls_to(gaussian, 0.5).round(3), falls_to(gaussian, 0.1).round(3)
-    (np.float64(0.187), np.float64(0.341))
+    >>> [round(float(falls_to(gaussian, level)), 3) for level in (0.5, 0.1)]
+    [0.187, 0.342]
     """
     below = values < level
     after = np.maximum(below.argmax(-1), 1)[..., None]

@@ -704,7 +704,6 @@ def test_training_is_stopped_with_a_checkpoint_and_resumed(clean, tmp_path):
 
 
 def test_demo_writes_a_report_that_needs_nothing_else(ipv2, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "SIZE", 160)
     monkeypatch.setattr(demo, "SLICES", 4)
     folder = tmp_path / "demo"
     began = time.time()
@@ -719,5 +718,5 @@ def test_demo_writes_a_report_that_needs_nothing_else(ipv2, model, tmp_path, mon
     assert "http:" not in page and "https:" not in page  # pictures are random letters, without colons
     assert (folder / "report.html").stat().st_mtime >= began
     for name in ("uldct", "ndct", "ground_truth", "denoised"):
-        assert files.read(folder / f"{name}.nrrd").array.shape == (4, 160, 160)
+        assert files.read(folder / f"{name}.nrrd").array.shape == (4, 320, 320)
     assert result["scores"]["Weak denoiser"]["body_rmse_hu"] < result["scores"]["uLDCT (input)"]["body_rmse_hu"]

@@ -98,18 +98,20 @@ def read(settings: PhysicsSettings, progress: Progress) -> list[Own]:
         mean = (a.array.astype(np.float32) + b.array) / 2
         found.append(_own("scans", settings.scans, (a, b), mean, 0.0, settings.seed))
     if settings.series:
-        from ...simulation.dose import match_scan, simulate
+        from ...simulation.dose import simulate
+        from ...simulation.matching import match_scan
 
         progress.report(0.3, "simulating two realisations")
         scan = _thinned(_checked(files.read(settings.series), settings.series))
         seeds = (2 * settings.seed + 1, 2 * settings.seed + 2)
         try:
-            photons, kernel = match_scan(scan)
+            own = match_scan(scan)
         except InputError as error:
             raise InputError(f"{settings.series}: {error}") from error
         a, b = (
             simulate(
-                scan, settings.series_dose, seed=seed, photons=photons, kernel=kernel, progress=progress.silent()
+                scan, settings.series_dose, seed=seed, photons=own.photons, kernel=own.kernel,
+                progress=progress.silent(),
             )
             for seed in seeds
         )  # fmt: skip

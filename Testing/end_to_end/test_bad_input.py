@@ -403,7 +403,7 @@ def test_a_card_that_cannot_be_read_is_found_before_training(ipv2, scan, tmp_pat
         ("simulate SCAN OUT --dose 0.1 --method magic", ["magic", "physical"]),
         ("simulate SCAN OUT --dose 0.1 --kernel fuzzy", ["fuzzy", "hann"]),
         ("simulate SCAN OUT --dose 0.1 --kernel 3", ["3", "-1"]),
-        ("simulate SCAN OUT --dose 0.1 --match", ["homogeneous"]),
+        ("simulate SCAN OUT --dose 0.1 --match", ["soft tissue", "give the photons"]),
         ("purify SCAN SCAN FOLDER --dose 2", ["dose", "2"]),
         ("purify SCAN SCAN FOLDER --blend 1.5", ["blend", "1.5"]),
         ("purify SCAN SCAN FOLDER --window 400 -1000", ["window", "400"]),

@@ -271,9 +271,10 @@ def test_a_model_with_other_weights_or_another_card_under_the_same_name(run, a, 
 
 OTHER_VALUES = {
     "strength": 0.5, "device": "cpu", "engine": "torch", "keep_outside_body": True, "residual_noise_hu": 5.0,
-    "test_time_augmentation": True, "statistics": True, "compress": False, "model": "tiny", "batch": 1, "tile": 64,
+    "test_time_augmentation": True, "statistics": True, "compress": False, "cache": False, "model": "tiny",
+    "batch": 1, "tile": 64,
 }  # fmt: skip
-SAME_RESULT = {"device", "engine", "compress", "statistics", "model", "batch", "tile"}
+SAME_RESULT = {"device", "engine", "compress", "statistics", "cache", "model", "batch", "tile"}
 
 
 @pytest.mark.parametrize("name", [each.name for each in dataclasses.fields(DenoiseOptions)])

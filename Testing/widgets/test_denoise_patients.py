@@ -406,8 +406,9 @@ def test_a_double_click_on_cancel_does_not_start_again(two):
     host, widget, load_patient = two
     load_patient("ANNA")
     host.process_events(0.1)
+    widget._parameterNode.testTimeAugmentation = True  # so that it is still at work
     host.click(widget.ui.denoiseButton)
-    host.process_events(0.5)
+    host.process_events(0.1)
     host.double_click(widget.ui.denoiseButton)
     finish_job(host, widget)
     assert widget.ui.denoiseStatusLabel.text().startswith("Cancelled")

@@ -61,15 +61,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without σ still shows its number
-    parser = _parser(argv[:1])
     if not argv:
-        parser.print_help(sys.stderr)
+        _parser([]).print_help(sys.stderr)
         return BAD_INPUT
     console = Console(json_lines="--json" in argv)
     known = argv[0] in _COMMANDS
 
     def run() -> None:
-        options = parser.parse_args(argv)
+        options = _parser(argv[:1]).parse_args(argv)
         if argv[0] in _NEED_PYTORCH:
             packages.need("torch", f"'ipv2 {argv[0]}'")
         with preferred(getattr(options, "prefer", None)), _unreadable_for_others(argv[0]):

@@ -83,7 +83,8 @@ class StopSignals:
                 print_ignored(what)
                 return
             signal.signal(signal.SIGINT, again)
-            threading.Thread(target=interrupt, daemon=True).start()
+            interrupting.append(threading.Thread(target=interrupt, daemon=True))
+            interrupting[-1].start()
 
         def interrupt() -> None:
             time.sleep(_AGAIN_SECONDS)
@@ -94,6 +95,7 @@ class StopSignals:
             raise KeyboardInterrupt
 
         owner = os.getpid()
+        interrupting: list[threading.Thread] = []
         # What is raised within a callback, as at the end of an import, goes no further.
         print_ignored, sys.unraisablehook = sys.unraisablehook, ignored
         previous = {number: signal.getsignal(number) for number in SIGNALS}
@@ -106,6 +108,10 @@ class StopSignals:
                 yield
         finally:
             sys.unraisablehook = print_ignored
+            if interrupting:  # what they still do must not meet the handlers from before
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                for thread in interrupting:
+                    thread.join()
             for number, handler in previous.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 

@@ -285,24 +285,32 @@ class Ran:
     result: dict
 
 
+PEAK = """import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, file=sys.stderr)
+sys.exit(code)"""
+"""Runs a command and says how much memory it had; a process of its own, since Linux counts what the parent had."""
+
+
 def ipv2(*line: object, **environment: str) -> Ran:
     """Run the command line in a process of its own."""
     asks = "denoise" in line
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "IPv2Denoise"), "IPV2_CACHE": "off", **environment}
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "IPv2Lib", *map(str, line), *(["--json"] if asks else [])],
-        env=environment, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-IS", "-c", PEAK, sys.executable, "-m", "IPv2Lib", *map(str, line),
+         *(["--json"] if asks else [])],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     first, last = 0.0, "{}"
     for last in process.stdout:
         if not first and "denoising slice" in last and "slice 1 of" not in last:
             first = time.perf_counter() - began
-    _, status, usage = os.wait4(process.pid, 0)
+    said = process.stderr.read()
+    if process.wait():
+        sys.exit(f"{' '.join(map(str, line))} failed: {said}")
     seconds = time.perf_counter() - began
-    if status:
-        sys.exit(f"{' '.join(map(str, line))} failed")
-    return Ran(seconds, usage.ru_maxrss * 1024, first, json.loads(last) if asks else {})
+    return Ran(seconds, int(said.splitlines()[-1]), first, json.loads(last) if asks else {})
 
 
 if __name__ == "__main__":

@@ -117,6 +117,17 @@ def test_what_is_damaged_counts_as_none(tmp_path, place, runs):
         assert path.read_bytes() == good
 
 
+def test_images_of_others_in_the_folder_stay(tmp_path, place, monkeypatch):
+    place.mkdir()
+    other = files.write(scan(5), place / "scan.nrrd")
+    make(tmp_path)
+    assert cache.size()[0] == 1
+    monkeypatch.setattr(cache, "MOST_BYTES", scan().array.nbytes + 1)
+    make(tmp_path, scan(1))
+    cache.clear()
+    assert cache.size() == (0, 0) and list(place.iterdir()) == [other]
+
+
 def test_results_are_made_where_nothing_can_be_kept(tmp_path, monkeypatch, runs):
     (tmp_path / "file").write_text("no folder")
     for setting in (str(tmp_path / "file"), str(tmp_path / "file" / "below"), "off"):

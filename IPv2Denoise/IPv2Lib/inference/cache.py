@@ -28,6 +28,7 @@ MOST_BYTES = 4 << 30
 
 _LEAST_FREE = 4 << 30  # bytes that stay free on the disk
 _SUFFIX = ".nrrd"
+_OURS = "[0-9a-f]" * 64 + _SUFFIX  # in a folder that a user chose there may be other images
 
 
 def folder() -> Path | None:
@@ -116,7 +117,7 @@ def _answers(place: Path) -> Iterator[tuple[float, int, Path]]:
     """When each was used, its bytes, and where it is; the longest unused first."""
     found = []
     with contextlib.suppress(OSError):
-        for path in place.glob(f"*{_SUFFIX}"):
+        for path in place.glob(_OURS):
             with contextlib.suppress(OSError):  # another process removes, too
                 state = path.stat()
                 found.append((state.st_mtime, state.st_size, path))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ import numpy as np
 
 from .. import packages
 from ..datasets.shards import REFERENCES, SHARDS_FOLDER, PurifiedDataset, Shard
-from ..errors import InputError, OutputError, reason
+from ..errors import InputError
 from ..io import atomic, outputs
 from ..io.locks import exclusive
 from ..io.volume import Volume
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from .distances import Features
 
 _FORMAT = 1  # of the parts; another number where anything is measured in another way
-_PARTS = "parts"
 _MOST_PART_BYTES = 1 << 30  # far more than the sums and features of a scan need
 
 
@@ -133,13 +131,13 @@ def compare(
 
     with atomic.temporary_folder() as temporary:
         found = find_denoisers(methods, temporary, settings.flow_steps, device)
-        _begin(folder, kept)
+        parts = outputs.resumable_folder(folder, "compare", kept)
         scans = [
             _Scan(shard, references, settings.slices_per_case, settings.label_strategy, network) for shard in shards
         ]
         results: dict[str, list[dict[str, SliceSums]]] = {}
         for part, scan, method in _all(scans, found, progress.part(0.0, 0.97)):
-            sums = scan.measured(method, folder / _PARTS, part)
+            sums = scan.measured(method, parts, part)
             results.setdefault(OWN if method is None else method.name, []).append(sums)
     progress.report(0.97, "intervals and picture")
     pools = _pools(results, scans, references, settings.bootstrap, settings.seed)
@@ -229,17 +227,6 @@ class _Scan:
             OWN if method is None else method.key,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
-
-
-def _begin(folder: Path, options: dict[str, Any]) -> None:
-    """Make the folder, and make it known for a comparison, so that an interrupted one is found again."""
-    if not (folder / outputs.PROVENANCE_FILE).exists():
-        with atomic.new_folder(Path(os.path.realpath(folder))) as fresh:
-            outputs.write_json(fresh / outputs.PROVENANCE_FILE, outputs.provenance("compare", options))
-    try:
-        (folder / _PARTS).mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({reason(error)})") from error
 
 
 def _all(

@@ -30,7 +30,7 @@ from .locks import check_owner, owned
 if TYPE_CHECKING:
     from .volume import Volume
 
-PROVENANCE_FILE = "provenance.json"
+PROVENANCE_FILE, PARTS_FOLDER = "provenance.json", "parts"
 """In a folder of results: the command that made it, and from what."""
 
 RESEARCH = "For research; not for diagnosis."
@@ -197,6 +197,30 @@ def new_folder(folder: Path, command: str, overwrite: bool, *sources: Path) -> I
         check_folder(folder, command, overwrite, *sources)
         with atomic.new_folder(Path(os.path.realpath(folder))) as fresh:  # what a link leads to is replaced
             yield fresh
+
+
+def resumable_folder(folder: Path, command: str, facts: dict[str, Any]) -> Path:
+    """Make a folder, and make it known for a command, so that an interrupted run is found again.
+
+    Returns
+    -------
+    Path
+        Where it keeps the parts that are finished.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    if not (folder / PROVENANCE_FILE).exists():
+        with atomic.new_folder(Path(os.path.realpath(folder))) as fresh:
+            write_json(fresh / PROVENANCE_FILE, provenance(command, facts))
+    parts = folder / PARTS_FOLDER
+    try:
+        parts.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({reason(error)})") from error
+    return parts
 
 
 def file_name(text: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ... import __version__
-from ...errors import InputError, OutputError, reason
+from ...errors import InputError
 from ...inference import commands
 from ...inference.denoisers import INPUT, AsItIs, Denoiser, NetworkDenoiser
 from ...inference.engines import choose_engine
@@ -35,7 +34,6 @@ from .realisations import Noise
 from .settings import PhysicsSettings
 
 _FORMAT = 1  # of the parts; another number where anything is measured in another way
-_PARTS = "parts"
 _STOPPED = "stopped; the same command again goes on with what was measured"
 
 
@@ -121,9 +119,9 @@ def measure(
             "settings": asdict(settings) | {"device": device},
             "denoisers": {each.name: {"label": each.label} | _engine(each, device) | each.facts for each in denoisers},
         }
-        _begin(folder, facts)
-        results = _all(denoisers, folder / _PARTS, settings, progress.part(0.02, 0.9))
-        results += _own(denoisers, own, folder / _PARTS, settings, progress.part(0.9, 0.96))
+        parts = outputs.resumable_folder(folder, "physics", facts)
+        results = _all(denoisers, parts, settings, progress.part(0.02, 0.9))
+        results += _own(denoisers, own, parts, settings, progress.part(0.9, 0.96))
     progress.report(0.96, "figures and report")
     seconds = round(time.perf_counter() - began, 1)
     with atomic.changed_folder(folder) as changed:
@@ -199,17 +197,6 @@ def _pairs(things: Sequence[Any], denoisers: Sequence[Denoiser], progress: Progr
             text = f"{denoiser.name}, {thing.title}"
             progress.report(done / whole, text)
             yield progress.part(done / whole, (done + 1) / whole, text), thing, denoiser
-
-
-def _begin(folder: Path, facts: dict[str, Any]) -> None:
-    """Make the folder, and make it known for this command, so that an interrupted run is found again."""
-    if not (folder / outputs.PROVENANCE_FILE).exists():
-        with atomic.new_folder(Path(os.path.realpath(folder))) as fresh:
-            outputs.write_json(fresh / outputs.PROVENANCE_FILE, outputs.provenance("physics", facts))
-    try:
-        (folder / _PARTS).mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({reason(error)})") from error
 
 
 def _unique(denoisers: Sequence[Any]) -> list[Denoiser]:

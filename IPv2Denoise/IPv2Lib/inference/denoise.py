@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -38,9 +38,6 @@ from .blending import blend, store
 from .options import DenoiseOptions
 from .tiling import Plan, Runner, first_plan
 from .torch_device import choose_device
-
-if TYPE_CHECKING:
-    pass
 
 _AROUND = 41  # pixels; how far around one the strength of its noise is measured
 _SIGMA = 1.2533  # standard deviation over mean magnitude, of normal noise

@@ -70,7 +70,7 @@ def first_plan(device: str, shape: tuple[int, int]) -> Plan:
     pixels = shape[0] * shape[1]
     tile = 512 if pixels > WHOLE_PIXELS else None
     if not device.startswith("cuda"):
-        # One slice already keeps all cores busy; two at once were not faster.
+        # Slices in a batch are no faster than one after the other; what an engine can do side by side, it says.
         return Plan(device, 1, tile)
     import torch
 

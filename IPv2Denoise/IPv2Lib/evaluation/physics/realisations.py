@@ -99,15 +99,10 @@ class Noise:
 
 def stack(phantom: Phantom, noise: np.ndarray, kernel: str = "") -> Volume:
     """The phantom with noise (slices, rows, columns), shown by a kernel if one is given."""
-    truth = _shown_truth(phantom, kernel)
-    return Volume((truth + noise).astype(np.float32), phantom.spacing)
-
-
-def truth(phantom: Phantom, kernel: str = "") -> np.ndarray:
-    """What the phantom looks like without noise."""
-    return _shown_truth(phantom, kernel)
+    return Volume((truth(phantom, kernel) + noise).astype(np.float32), phantom.spacing)
 
 
 @lru_cache(maxsize=8)
-def _shown_truth(phantom: Phantom, kernel: str) -> np.ndarray:
+def truth(phantom: Phantom, kernel: str = "") -> np.ndarray:
+    """What the phantom looks like without noise."""
     return reconstructed(phantom.truth, kernel) if kernel else phantom.truth

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...errors import InputError
 from ...inference.commands import EXCHANGES
 from ...options import check, like, option
 from ..settings import ComparisonSettings
@@ -56,8 +57,6 @@ class PhysicsSettings:
     device: str = like(ComparisonSettings, "device")
 
     def __post_init__(self):
-        from ...errors import InputError
-
         check(self)
         if self.scans and len(self.scans) != 2:
             raise InputError(f"{len(self.scans)} scans of a phantom: give two, taken one after the other")

@@ -101,7 +101,11 @@ def serve(address: str) -> tuple[list[str], str, dict[str, str]]:
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                     for target, stream in enumerate(streams):
                         os.dup2(stream, target)
-                    os.closerange(3, 4096)  # of what is imported nothing has a file open
+                    # Each by its owner: one that only lost its descriptor would close another's of that number later.
+                    for owner in (selector, listening, connection, *running):
+                        owner.close()
+                    for descriptor in (woken, wake, *streams):
+                        os.close(descriptor)
                     return json.loads(asked)
                 for stream in streams:
                     os.close(stream)

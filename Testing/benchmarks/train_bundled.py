@@ -4,27 +4,32 @@
 
 NAME is one of fast, quality, redcnn, dncnn. Trains stage after stage in FOLDER/NAME-1, FOLDER/NAME-2, ... or goes on
 there, and packs the result as FOLDER/ipv2-NAME. Simulated blocks are kept in FOLDER/blocks, 25 GB in all: stages with
-the same seed learn from the same. FIRST, EVEN and BAND are for one core of a CPU; LONG, LONGER and LAST are meant for
-an NVIDIA GPU, beside workers that simulate ten blocks in the time of a hundred steps. Needs the training volumes in the
-folder that IPV2_DATA names, or ../shared/data. What was tried, and how many steps the bundled weights had in each
-stage, is in models.md.
+the same seed learn from the same. FIRST, EVEN, BAND and CLEAN are for one core of a CPU; LONG, LONGER and LAST are
+meant for an NVIDIA GPU, beside workers that simulate ten blocks in the time of a hundred steps. CLEAN takes both models
+of the stage before, the better one as its teacher: fast needs quality. Needs the training volumes in the folder that
+IPV2_DATA names, or ../shared/data. What was tried, and how many steps the bundled weights had in each stage, is in
+models.md.
 """
 
 import argparse
 import json
 import os
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
+from itertools import count
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import numpy as np
+from clean_blocks import CleanBlocks, without_noise
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
 from IPv2Lib.progress import Progress
 from IPv2Lib.simulation import phantom
+from IPv2Lib.training.batches import hold, on_the_fly_batch
 from IPv2Lib.training.distributed import Processes
 from IPv2Lib.training.learner import Learner, load_weights
 from IPv2Lib.training.loop import train
@@ -34,6 +39,11 @@ from IPv2Lib.training.sources import open_source
 from quality_cases import TRAINED_UP_TO, TRAINING, folder
 
 HERE = Path(__file__).resolve().parent
+MORE = (
+    "cmb_crc_01068", "cptac_C3L00189", "kits_00072", "lidc_0002", "lidc_0003", "lungfcp_0001", "rider_0117",
+    "tcga_BCA10X",
+)  # fmt: skip
+MOST_SLICES = 44
 CHESTS = range(101, 105)  # seeds of synthetic chests; without noise of their own: they teach to remove all of it
 
 FIRST = TrainingSettings(
@@ -94,6 +104,13 @@ STAGES = {
     ],
     "dncnn": [replace(BAND, network="dncnn", loss="mse", learning_rate=1e-3, patch=64, minutes=45)],
 }
+CLEAN = {
+    "fast": replace(FIRST, seed=41, blocks=420, minutes=None, steps=4600, learning_rate=5e-4, average=0.998,
+                    bias_weight=2.0, precision="float32"),
+    "quality": replace(FIRST, seed=41, blocks=420, minutes=None, steps=2400, learning_rate=4e-4, average=0.998,
+                       bias_weight=2.0, precision="float32"),
+}  # fmt: skip
+"""Targets without noise, of more scans, so that little noise is taken as well as much; on one core each."""
 LAST_SHARE = {"fast": 0.9, "quality": 0.7}
 """How far from the weights of the stage before to those of the last one a model is: in between, it holds noise back
 nearly as well and errs less."""
@@ -101,10 +118,32 @@ nearly as well and errs less."""
 
 def volumes() -> list[Volume]:
     """What is trained on."""
-    scans = {name: files.read(folder() / f"{name}.nrrd") for name in TRAINING}
-    whole = scans["fda_phantom"]
-    scans["fda_phantom"] = Volume(whole.array[:TRAINED_UP_TO], whole.spacing)
-    return [*scans.values()] + [phantom.chest(seed=seed, size=512, slices=16) for seed in CHESTS]
+    return [_scan(name) for name in TRAINING] + chests(slices=16)
+
+
+def more_scans() -> tuple[list[Volume], int]:
+    """What is trained on in CLEAN: at most 44 slices of each volume, and single slices; how many are volumes."""
+    whole = [_scan(name) for name in sorted((*TRAINING, *MORE))]
+    middles = [max(0, (len(scan.array) - MOST_SLICES) // 2) for scan in whole]
+    parts = [Volume(scan.array[k : k + MOST_SLICES], scan.spacing) for scan, k in zip(whole, middles, strict=True)]
+    return parts + [files.read(path) for path in sorted((folder() / "tcga_slices").glob("*.nrrd"))], len(parts)
+
+
+def chests(slices: int) -> list[Volume]:
+    """Synthetic ones."""
+    return [phantom.chest(seed=seed, size=512, slices=slices) for seed in CHESTS]
+
+
+def _scan(name: str) -> Volume:
+    scan = files.read(folder() / f"{name}.nrrd")
+    return Volume(scan.array[:TRAINED_UP_TO], scan.spacing) if name == "fda_phantom" else scan
+
+
+def learn(learner: Learner, batches: Iterator, rates: np.ndarray) -> None:
+    """A step for each learning rate."""
+    for rate, batch in zip(rates, batches, strict=False):
+        with learner.trained(*batch, float(rate)):
+            pass
 
 
 def finish(
@@ -116,7 +155,7 @@ def finish(
     settings: TrainingSettings,
     workers: int,
 ) -> bundle.Bundle:
-    """Give a model the weights between those of two runs, with its means made right; in 8 bits, half the file."""
+    """Give a model the weights between those of two runs, with its means made right."""
     (first, _), (second, _) = load_weights(before), load_weights(last)
     learner = Learner(settings, "cpu", Processes())
     for network in (learner.network, learner.average):
@@ -126,13 +165,29 @@ def finish(
         layer.requires_grad_(True)
     batches = open_source(scans, settings, workers=workers).batches(learner.network.context, 0, learner.processes)
     with closing(batches):
-        for step, batch in enumerate(islice(batches, settings.steps)):
-            with learner.trained(*batch, settings.learning_rate * (1 - step / settings.steps)):
-                pass
-    network = model.card.network
-    card = model.card.as_dict() | {
-        "training": {**model.card.training, "last_share": share, "level_steps": settings.steps}
-    }
+        learn(learner, batches, settings.learning_rate * np.linspace(1, 0, settings.steps, endpoint=False))
+    return pack(model, learner, {"last_share": share, "level_steps": settings.steps})
+
+
+def clean(model: bundle.Bundle, teacher: bundle.Bundle, settings: TrainingSettings) -> bundle.Bundle:
+    """Teach a model to take all noise, however little it is."""
+    learner = Learner(replace(settings, start_from=str(model.folder)), "cpu", Processes())
+    learner.start_from(str(model.folder))
+    scans, volumes = more_scans()
+    targets = [without_noise(scan, teacher, seed) for seed, scan in enumerate(scans)]
+    blocks = CleanBlocks(scans, targets, volumes, chests(slices=12), settings.seed)
+    pool = [hold(blocks[index], "cpu", antithetic=False) for index in range(settings.blocks)]
+    context = learner.network.context
+    batches = (on_the_fly_batch(pool, context, settings, step, learner.processes) for step in count())
+    steps = np.arange(settings.steps)
+    falling = (1 + np.cos(np.pi * steps / settings.steps)) / 2
+    learn(learner, batches, settings.learning_rate * np.minimum(1, (steps + 1) / 200) * falling)
+    return pack(model, learner, {"clean_steps": settings.steps})
+
+
+def pack(model: bundle.Bundle, learner: Learner, done: dict[str, float]) -> bundle.Bundle:
+    """The model with other weights; in 8 bits, half the file."""
+    network, card = model.card.network, model.card.as_dict() | {"training": {**model.card.training, **done}}
     weights = learner.average.state_dict()
     return bundle.save(model.folder, network.name, network.arguments, weights, card, bits=8, with_graph=True)
 
@@ -157,7 +212,9 @@ def main() -> None:
     if share := LAST_SHARE.get(options.name):
         level = replace(LEVEL, arguments=settings.arguments, keep_blocks=settings.keep_blocks)
         before = options.folder / f"{options.name}-{number - 1}"
-        finish(published, before, run, share, scans, level, options.workers)
+        leveled = finish(published, before, run, share, scans, level, options.workers)
+        teacher = bundle.load(options.folder / "ipv2-quality")
+        clean(leveled, teacher, replace(CLEAN[options.name], arguments=settings.arguments))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ LOSSES = {
 }
 """Name of each loss, and what it is."""
 
-_FLOOR_HU = 8.0  # noise below this is not worth more of the loss
+_FLOOR_HU = 4.0  # noise below this is not worth more of the loss
 _TISSUE_HU = (-950.0, -300.0, 150.0, 400.0)  # between room air, lung, soft tissue, thin and dense bone
 _TISSUE_WEIGHT = 2.0  # of the bias per tissue, within that of bias
 _MODERATE_HU = 40.0  # noise up to about this is held back by the variance weight

@@ -19,8 +19,8 @@ from IPv2Lib.training.on_the_fly import Block, make_block
 from IPv2Lib.training.settings import Ranges
 from scipy import ndimage
 
-VOLUMES_FIRST = 200
-"""So many blocks are of volumes alone, later ones of single slices, too."""
+VOLUMES_FIRST, LOW_DOSE_FROM = 200, 420
+"""The first blocks are of volumes alone, not of single slices; the last ones of low dose."""
 
 _TEACHERS_NOISE_HU, _REPEATS = 28.0, 3
 _COARSE, _WINDOW, _EDGE = 4.0, 2.5, 0.7  # pixels, standard deviations
@@ -82,7 +82,9 @@ class CleanBlocks:
         rng = np.random.default_rng([self.seed, 5, index])
         kind = rng.choice(list(_KINDS), p=list(_KINDS.values()))
         simulated = rng.random() < (0.6 if kind == "objects" else 0.7)
-        as_it_is = False
+        low_dose, as_it_is = index >= LOW_DOSE_FROM, False
+        if low_dose:
+            kind, simulated = "scan", True
         if kind.endswith("scan"):
             as_it_is = rng.random() < (0.75 if kind == "scan" else 0.5)
             chosen = [
@@ -95,7 +97,7 @@ class CleanBlocks:
         else:
             volumes = targets = self.chests if kind == "chest" else [_objects(int(rng.integers(1 << 30)))]
         ranges = Ranges(
-            dose=(0.008, 1.0) if simulated else (1.0, 1.0), photons=(0.7e5, 3e5) if simulated else (1e9, 1e9),
+            dose=(0.008, 0.06 if low_dose else 1.0) if simulated else (1.0, 1.0), photons=(0.7e5, 3e5) if simulated else (1e9, 1e9),
             zoom=_ZOOM[kind], thickness=(1, 1) if kind == "objects" else (1, 3), modulation=(0.0, 1.0), band=(0.0, 1.5),
         )  # fmt: skip
         block = make_block(volumes, index, self.seed, "direct", slices=5, ranges=ranges, targets=targets)

@@ -105,9 +105,9 @@ STAGES = {
     "dncnn": [replace(BAND, network="dncnn", loss="mse", learning_rate=1e-3, patch=64, minutes=45)],
 }
 CLEAN = {
-    "fast": replace(FIRST, seed=41, blocks=420, minutes=None, steps=4600, learning_rate=5e-4, average=0.998,
+    "fast": replace(FIRST, seed=41, blocks=520, minutes=None, steps=4600, learning_rate=5e-4, average=0.998,
                     bias_weight=2.0, precision="float32"),
-    "quality": replace(FIRST, seed=41, blocks=420, minutes=None, steps=2400, learning_rate=4e-4, average=0.998,
+    "quality": replace(FIRST, seed=41, blocks=520, minutes=None, steps=2400, learning_rate=4e-4, average=0.998,
                        bias_weight=2.0, precision="float32"),
 }  # fmt: skip
 """Targets without noise, of more scans, so that little noise is taken as well as much; on one core each."""

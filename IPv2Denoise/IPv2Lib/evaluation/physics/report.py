@@ -2,6 +2,7 @@
 
 ================ ======================================================================================================
 report.html      sentences, curves, tables beside published figures, what was simulated and what not
+summary.csv      the first of these tables
 results.json     every number
 results.csv      the main numbers, a line each
 curves.csv       spectra and transfer functions
@@ -32,6 +33,7 @@ from .sentences import nodule_summary, percent, signed
 
 FILES = {
     "report": "report.html",
+    "summary": "summary.csv",
     "results": "results.json",
     "table": "results.csv",
     "curves": "curves.csv",
@@ -62,6 +64,8 @@ def write(folder: Path, rows: Sequence[Row], facts: dict[str, Any]) -> list[str]
     outputs.write_csv(
         place["table"], ("denoiser", "experiment", "condition", "measure", "value", "low", "high"), _numbers(rows)
     )
+    heads, beside, _ = _beside(results)
+    outputs.write_csv(place["summary"], heads, beside)
     outputs.write_csv(place["curves"], ("denoiser", "condition", "curve", "frequency_per_mm", "value"), _curves(rows))
     for name, png in drawn.items():
         with atomic.new_file(folder / f"{name}.png") as temporary:

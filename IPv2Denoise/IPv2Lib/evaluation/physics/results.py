@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ...inference.denoisers import INPUT
-from .observer import equivalent_dose
 
 Row = Mapping[str, Any]
 """As `run.Measured`: denoiser, condition, values."""
@@ -55,6 +54,8 @@ class Results:
 
     def equivalent(self, denoiser: str, diameter: str, dose: float, experiment: str = "disks") -> float | None:
         """The dose at which the input alone would be as detectable."""
+        from .observer import equivalent_dose  # scipy.stats takes a while
+
         curve = sorted((its["dose"], values["disks"][diameter]["d"]) for its, values in self.of(experiment, INPUT))
         values = self.one(experiment, denoiser, dose=dose)
         if values is None or not curve:

@@ -280,7 +280,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         )
         methods = [_absolute(method) for method in methods if method != INPUT]
         if not methods and not settings.command:
-            raise InputError(_("nothing is ticked but the input: choose what to measure"))
+            raise InputError(_("there is nothing to measure: choose a model, a run or a filter"))
         task = physicsTask(
             _("Measure image physics"),
             methods,

@@ -228,8 +228,7 @@ class EvaluateSection(Section):
     def _showPhysics(self, folder: Path, nodes) -> None:
         """Show table and plots in the views, and in the panel what they say in words."""
         showNodes(nodes)
-        items = "".join(f"<li>{html.escape(each)}</li>" for each in nodes.sentences)
-        self._ui.physicsText.setHtml(f"<ul>{items}</ul>")
+        self._ui.physicsText.setHtml("".join(f"<p>{html.escape(each)}</p>" for each in nodes.sentences))
         self._told = folder
         self.jobChanged()
 

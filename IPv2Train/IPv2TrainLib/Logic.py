@@ -253,7 +253,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         return self.run("ablation", task)
 
     def physics(self, methods: Sequence[str], folder: str | Path, settings=None) -> Job:
-        """Measure noise, texture, sharpness, HU and detectability on phantoms, and put a table and plots into the scene.
+        """Measure noise, texture, sharpness, HU and detectability on phantoms, and put table and plots into the scene.
 
         Parameters
         ----------

@@ -494,15 +494,19 @@ def _physics_charts(own: _Own, name: str, rows) -> list[slicer.vtkMRMLPlotChartN
 
     results = Results(rows)
     dose, kernel = results.usual_dose("noise"), results.kernel()
-    taken, spectra = {}, {}
-    for method in ("input", *results.denoisers):
-        response = results.of("response", method, size_cm=22, texture="A")
-        taken[method] = sorted([its["sigma_hu"], 100 * values["taken"]] for its, values in response)
-        if values := results.one("noise", method, dose=dose, kernel=kernel):
-            spectra[method] = list(zip(values["frequency"], values["power_out"], strict=True))
+    taken = {
+        method: sorted([its["sigma_hu"], 100 * values["taken"]] for its, values in found)
+        for method in results.denoisers
+        if (found := list(results.of("response", method, size_cm=22, texture="A")))
+    }
+    spectra = {
+        method: list(zip(values["frequency"], values["power_out"], strict=True))
+        for method in ("input", *results.denoisers)
+        if (values := results.one("noise", method, dose=dose, kernel=kernel))
+    }
     charts = []
-    if any(taken.values()):
-        chart = _chart(own, f"{name} response", "noise taken", "noise before, σ (HU)", "noise taken (%)")
+    if taken:
+        chart = _chart(own, f"{name} response", "noise taken", "noise before (HU)", "noise taken (%)")
         chart.SetTitle("Noise taken in 22 cm of water")
         columns = "sigma_hu", "taken_percent"
         charts.append(_with_curves(own, chart, f"{name} response", "response", columns, taken))

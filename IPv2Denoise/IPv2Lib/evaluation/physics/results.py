@@ -64,6 +64,21 @@ class Results:
         found = equivalent_dose(doses, known, values["disks"][diameter]["d"])
         return found if np.isfinite(found) else None
 
+    def tradeoff(self, denoiser: str, taken: float, **condition: Any) -> tuple[float, float] | None:
+        """Mean frequency over that of the input, and nNPS RMSD, at the strength that takes this part of the noise.
+
+        None where it was not measured, or where no strength takes so much.
+        """
+        values = self.one("noise", denoiser, **condition)
+        if values is None:
+            return None
+        _, parts, *both = np.array(values["tradeoff"]).T
+        last = int(parts.argmax()) + 1  # from there on, more strength takes less
+        if parts[last - 1] < taken:
+            return None
+        ratio, rmsd = (float(np.interp(taken, parts[:last], each[:last])) for each in both)
+        return ratio, rmsd
+
     def sharpness(
         self, denoiser: str, rod: str, which: str = "f50", **condition: Any
     ) -> tuple[float, list[float]] | None:

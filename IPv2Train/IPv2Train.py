@@ -33,7 +33,8 @@ class IPv2Train(ScriptedLoadableModule):
         self.parent.helpText = _(
             "<p>Trains denoisers for low-dose chest CT in four steps, each usable alone: make a purified data set of "
             "uLDCT/NDCT pairs, or of NDCTs whose uLDCTs are simulated; train a network and watch it; compare models "
-            "on patients that they have not seen; publish one, so that <b>IPv2 Denoise</b> lists it.</p>"
+            "on patients that they have not seen, and measure them on phantoms; publish one, so that <b>IPv2 "
+            "Denoise</b> lists it.</p>"
             "<p>Data sets, runs and comparisons are folders. A training goes on when the module or the scene is "
             "closed, and pauses when Slicer is; it is resumed from its folder, here or by the command "
             "<tt>ipv2 train</tt>.</p>"

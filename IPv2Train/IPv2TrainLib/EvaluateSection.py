@@ -1,5 +1,6 @@
-"""The section *Evaluate*: what is compared, on which cases, the ablation, and their tables and plots."""
+"""The section *Evaluate*: what is compared, on which cases, the ablation, image physics, their tables and plots."""
 
+import html
 from pathlib import Path
 
 import qt
@@ -7,21 +8,24 @@ import slicer
 from IPv2Lib.inference.filters import FILTERS
 from IPv2Lib.models import bundle
 from IPv2Lib.networks import registry
-from IPv2SlicerLib.widgets.Folders import openFolder
+from IPv2SlicerLib.widgets.Folders import openFile, openFolder
 from IPv2SlicerLib.widgets.Messages import sentence
 from IPv2SlicerLib.widgets.Section import Section
 from slicer.i18n import tr as _
 
 from .Logic import IPv2TrainLogic, addComparison
 from .Runs import Runs, checkedName, proposedName, whyNoDataset
-from .Settings import ablationSettings, comparisonSettings
+from .Settings import ablationSettings, comparisonSettings, physicsSettings
 from .TrainSection import runsFolder
 
 INPUT = "input"
 """The scan as it is, among the methods."""
 
-COMPARISONS_FOLDER, ABLATION_FOLDER = "comparisons", "ablation"
+COMPARISONS_FOLDER, ABLATION_FOLDER, PHYSICS_FOLDER = "comparisons", "ablation", "physics"
 """In the folder of a data set."""
+
+REPORT = "report.html"
+"""In the folder of image physics."""
 
 
 class EvaluateSection(Section):
@@ -42,6 +46,8 @@ class EvaluateSection(Section):
         self._listed: list[str] = []  # methods, by row
         self._models: list[bundle.Bundle] = []
         self._output: Path | None = None  # of the present or last comparison
+        self._told: Path | None = None  # folder of image physics whose sentences are shown
+        self._physicsPath = self._pathField(ui.physicsPathLineEdit, self._onPhysicsPath)
         self._features = self._pathField(ui.featuresPathLineEdit, self._onFeatures)
         texts = {
             "cancelTip": _("Stop; what is done already stays, and the next time goes on with it."),
@@ -51,11 +57,15 @@ class EvaluateSection(Section):
         self._comparison = self._jobDisplay(*parts, ("compare",), self._onCompare, **texts)
         parts = ui.ablationButton, ui.ablationProgressBar, ui.ablationStatusLabel
         self._ablation = self._jobDisplay(*parts, ("ablation",), self._onAblation, **texts)
+        parts = ui.physicsButton, ui.physicsProgressBar, ui.physicsStatusLabel
+        self._physics = self._jobDisplay(*parts, ("physics",), self._onPhysics, **texts)
         ui.methodsList.itemChanged.connect(self._onTicked)
         self._onClick(ui.showComparisonButton, lambda: showComparison(self._comparisonFolder()))
         self._onClick(ui.openComparisonButton, lambda: openFolder(self._comparisonFolder()))
         self._onClick(ui.showAblationButton, lambda: showComparison(self._ablationFolder()))
         self._onClick(ui.openAblationButton, lambda: openFolder(self._ablationFolder()))
+        self._onClick(ui.showPhysicsButton, self._onShowPhysics)
+        self._onClick(ui.openReportButton, lambda: openFile(self._physicsFolder() / REPORT))
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node, or none while the module is not shown."""
@@ -67,6 +77,7 @@ class EvaluateSection(Section):
         """Follow a change of any parameter."""
         if self._parameterNode:
             self._features.show(self._parameterNode.features)
+            self._physicsPath.show(self._parameterNode.physicsFolder)
             self._listMethods()
             self.jobChanged()
 
@@ -81,13 +92,23 @@ class EvaluateSection(Section):
         if not reason and not self._chosen():
             reason = _("nothing is ticked: choose what to compare")
         self._comparison.setStart(reason=sentence(reason))
+        physics = self._physicsFolder()
+        reason = "" if physics else _("no folder is chosen: choose one for the report")
+        if physics and not set(self._chosen()) - {INPUT}:
+            reason = _("there is nothing to measure: tick a model, a run or a filter")
+        self._physics.setStart(reason=sentence(reason))
+        ui.physicsText.setVisible(self._told is not None and self._told == physics)
         ui.comparisonLineEdit.setPlaceholderText(self._proposed())
-        for buttons, folder in (
-            ((ui.showComparisonButton, ui.openComparisonButton), self._comparisonFolder()),
-            ((ui.showAblationButton, ui.openAblationButton), self._ablationFolder()),
+        compared = ui.showComparisonButton, ui.openComparisonButton
+        ablated = ui.showAblationButton, ui.openAblationButton
+        measured = ui.showPhysicsButton, ui.openReportButton
+        for buttons, path, reason in (
+            (compared, self._comparisonFolder(), _("nothing was compared under this name yet")),
+            (ablated, self._ablationFolder(), _("there is no ablation of this data set yet")),
+            (measured, physics and physics / REPORT, _("nothing was measured in this folder yet")),
         ):
             for button in buttons:
-                button.setEnabled(folder is not None and folder.is_dir())
+                self._allow(button, "" if path and path.exists() else reason)
 
     def enter(self) -> None:
         """The module is opened: there may be other models and runs than before."""
@@ -145,6 +166,10 @@ class EvaluateSection(Section):
         if self._parameterNode:
             self._parameterNode.features = path
 
+    def _onPhysicsPath(self, path: str) -> None:
+        if self._parameterNode:
+            self._parameterNode.physicsFolder = path
+
     # --- folders ---
 
     def _proposed(self) -> str:
@@ -167,6 +192,12 @@ class EvaluateSection(Section):
         parameters = self._parameterNode
         return Path(parameters.dataset) / ABLATION_FOLDER if parameters and parameters.dataset else None
 
+    def _physicsFolder(self) -> Path | None:
+        parameters = self._parameterNode
+        if parameters and parameters.physicsFolder:
+            return Path(parameters.physicsFolder)
+        return Path(parameters.dataset) / PHYSICS_FOLDER if parameters and parameters.dataset else None
+
     # --- work ---
 
     def _onCompare(self) -> None:
@@ -183,9 +214,27 @@ class EvaluateSection(Section):
         job = self._logic.ablation(parameters.dataset, self._ablationFolder(), ablationSettings(parameters))
         self._whenDone(job, showNodes)
 
+    def _onPhysics(self) -> None:
+        self._physicsPath.settle()
+        folder = self._physicsFolder()
+        job = self._logic.physics(self._chosen(), folder, physicsSettings(self._parameterNode))
+        self._whenDone(job, lambda nodes: self._showPhysics(folder, nodes))
+
+    def _onShowPhysics(self) -> None:
+        folder = self._physicsFolder()
+        with slicer.util.WaitCursor():
+            self._showPhysics(folder, addComparison(folder))
+
+    def _showPhysics(self, folder: Path, nodes) -> None:
+        """Show table and plots in the views, and in the panel what they say in words."""
+        showNodes(nodes)
+        self._ui.physicsText.setHtml("".join(f"<p>{html.escape(each)}</p>" for each in nodes.sentences))
+        self._told = folder
+        self.jobChanged()
+
 
 def showNodes(nodes) -> None:
-    """Show the tables and plots of a comparison or an ablation that are in the scene."""
+    """Show the tables and plots of a comparison, an ablation or image physics that are in the scene."""
     from IPv2SlicerLib.scene import training_nodes
 
     training_nodes.show_comparison(nodes)

@@ -32,7 +32,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
 
     Two jobs may run at the same time: a training, which is `training`'s, and one of the others. A data set, a run and a
     comparison are folders: neither the scene nor Slicer has to stay open for them. A method that starts a job returns
-    it, see `IPv2SlicerLib.jobs.Job`. Kinds of jobs are "prepare", "compare", "ablation" and "publish".
+    it, see `IPv2SlicerLib.jobs.Job`. Kinds of jobs are "prepare", "compare", "ablation", "physics" and "publish".
 
     Attributes
     ----------
@@ -50,6 +50,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
     >>> logic.prepare(cases_from_paths(["scans"]), "dataset").wait()  # or with PreparationSettings(workers=4, ...)
     >>> logic.train("dataset", "dataset/runs/first", TrainingSettings(strategy="ipv2", minutes=60)).wait().best_rmse_hu
     >>> logic.compare("dataset", ["input", "dataset/runs/first", "ipv2-fast"], "dataset/comparisons/first").wait().table
+    >>> logic.physics(["dataset/runs/first", "tv"], "dataset/physics").wait().sentences
     >>> logic.publish("dataset/runs/first", "my-model").wait()
     """
 
@@ -202,7 +203,7 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
         self.runner.refuse_if_active()
         settings = settings or ComparisonSettings()
         if settings.features:
-            settings = replace(settings, features=str(Path(settings.features).expanduser().absolute()))
+            settings = replace(settings, features=_path(settings.features))
         dataset = _folder(dataset, _("the folder of a data set"))
         if not PurifiedDataset.read(dataset).split(settings.split):
             raise InputError(f"{dataset.name} has no case for {settings.split}: change the split, or choose another")
@@ -250,6 +251,44 @@ class IPv2TrainLogic(Jobs, ScriptedLoadableModuleLogic):
             addComparison,
         )
         return self.run("ablation", task)
+
+    def physics(self, methods: Sequence[str], folder: str | Path, settings=None) -> Job:
+        """Measure noise, texture, sharpness, HU and detectability on phantoms, and put table and plots into the scene.
+
+        Parameters
+        ----------
+        methods : sequence of str
+            As of `compare`, but for "input", which is measured in any case.
+        folder : path
+            Gets a report, CSV and JSON; of an earlier one it goes on with what is not measured yet.
+        settings : IPv2Lib.evaluation.physics.settings.PhysicsSettings, optional
+
+        Returns
+        -------
+        Job
+            Its result are `IPv2SlicerLib.scene.training_nodes.ComparisonNodes`.
+        """
+        from IPv2Lib.evaluation.physics.settings import PhysicsSettings
+        from IPv2Lib.inference.denoisers import INPUT
+
+        from .Tasks import physicsTask
+
+        self.runner.refuse_if_active()
+        settings = settings or PhysicsSettings()
+        settings = replace(
+            settings, scans=tuple(map(_path, settings.scans)), series=settings.series and _path(settings.series)
+        )
+        methods = [_absolute(method) for method in methods if method != INPUT]
+        if not methods and not settings.command:
+            raise InputError(_("there is nothing to measure: choose a model, a run or a filter"))
+        task = physicsTask(
+            _("Measure image physics"),
+            methods,
+            _folder(folder, _("a folder for the report")),
+            _writable(settings),
+            addComparison,
+        )
+        return self.run("physics", task)
 
     # --- publishing ---
 
@@ -347,7 +386,7 @@ def modelFolder(name: str, folder: str | Path | None = None) -> Path:
 
 
 def addComparison(folder: Path):
-    """Put the tables of a comparison or an ablation into the scene; `training_nodes.ComparisonNodes`."""
+    """Put the tables of a comparison, an ablation or image physics into the scene; `training_nodes.ComparisonNodes`."""
     from IPv2SlicerLib.scene import training_nodes
 
     return training_nodes.add_comparison(slicer.mrmlScene, folder, folder.name)
@@ -356,7 +395,12 @@ def addComparison(folder: Path):
 def _folder(path: str | Path, wanted: str) -> Path:
     if not str(path).strip():
         raise InputError(_("{wanted} is missing: choose one").format(wanted=wanted))
-    return Path(path).expanduser().absolute()
+    return Path(_path(path))
+
+
+def _path(path: str | Path) -> str:
+    """A path that a process in another folder understands."""
+    return str(Path(path).expanduser().absolute())
 
 
 def _withAbsolutePaths(settings):
@@ -365,7 +409,7 @@ def _withAbsolutePaths(settings):
     if settings.start_from is not None:
         changes["start_from"] = _absolute(str(settings.start_from))
     if settings.keep_blocks is not None:
-        changes["keep_blocks"] = str(Path(settings.keep_blocks).expanduser().absolute())
+        changes["keep_blocks"] = _path(settings.keep_blocks)
     return replace(settings, **changes)
 
 
@@ -382,7 +426,7 @@ def _absolute(method: str) -> str:
         is_taken(name) or name in registry.names() or any(model.name == name for model in bundle.scan()[0])
     ):
         return name
-    return str(path.absolute())
+    return _path(path)
 
 
 def _writable(settings):

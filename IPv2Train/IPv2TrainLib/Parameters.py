@@ -6,6 +6,7 @@ from typing import Annotated
 from IPv2Lib.datasets.cases import Case
 from IPv2Lib.datasets.settings import PreparationSettings
 from IPv2Lib.datasets.strategies import BY_NAME
+from IPv2Lib.evaluation.physics.settings import PhysicsSettings
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
 from IPv2Lib.training.settings import Ranges, TrainingSettings
 from IPv2SlicerLib.widgets.Options import Simulator, withOptions
@@ -13,7 +14,7 @@ from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-OPTIONS = Case, PreparationSettings, TrainingSettings, Ranges, ComparisonSettings, AblationSettings
+OPTIONS = Case, PreparationSettings, TrainingSettings, Ranges, ComparisonSettings, AblationSettings, PhysicsSettings
 """Dataclasses whose options the panel shows."""
 
 
@@ -84,8 +85,9 @@ class IPv2TrainParameterNode:
     length, lengthUnit - How long to train: steps, epochs or minutes.
 
     Evaluate:
-    methods - What is compared: "input", models, names or folders of runs.
+    methods - What is compared and measured: "input", models, names or folders of runs.
     comparison - Name of the comparison's folder; empty: a proposed one.
+    physicsFolder - Folder of image physics; empty: the folder "physics" of the data set.
 
     Publish:
     publishedRun - Name of the run.
@@ -113,6 +115,7 @@ class IPv2TrainParameterNode:
     testSplit: Split
     methods: list[str]
     comparison: str = ""
+    physicsFolder: str = ""
 
     publishedRun: str = ""
     modelName: str = ""

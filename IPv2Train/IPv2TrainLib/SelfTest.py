@@ -97,6 +97,7 @@ class IPv2TrainTest(ScriptedLoadableModuleTest):
             (lambda: self.logic.train(self.folder / "nothing", self.folder / "run"), "ipv2 prepare"),
             (lambda: self.logic.resume(self.folder), "not a training run"),
             (lambda: self.logic.compare(self.folder, ["input"], self.folder / "c"), "ipv2 prepare"),
+            (lambda: self.logic.physics(["input"], self.folder / "p"), "nothing to measure"),
             (lambda: self.logic.publish(self.folder, "name"), "not a training run"),
         ):
             with self.assertRaisesRegex(IPv2Error, says):

@@ -1,9 +1,10 @@
-"""What the panel's parameters mean: settings of the library for preparing, training, comparing and an ablation."""
+"""What the panel's parameters mean: settings of the library for preparing, training and evaluating."""
 
 import json
 
 from IPv2Lib.datasets.settings import PreparationSettings
 from IPv2Lib.errors import InputError
+from IPv2Lib.evaluation.physics.settings import PhysicsSettings
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
 from IPv2Lib.networks import registry
 from IPv2Lib.training.settings import Ranges, TrainingSettings
@@ -41,6 +42,11 @@ def ablationSettings(parameterNode) -> AblationSettings:
         slices_per_case=valuesOf(parameterNode, ComparisonSettings)["slices_per_case"],
         **budget,
     )
+
+
+def physicsSettings(parameterNode) -> PhysicsSettings:
+    """The settings with which "Measure" measures."""
+    return optionsOf(parameterNode, PhysicsSettings, device=parameterNode.device)
 
 
 def trainingSettings(parameterNode) -> TrainingSettings:

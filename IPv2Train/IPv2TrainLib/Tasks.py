@@ -10,6 +10,7 @@ from typing import Any
 
 from IPv2Lib.datasets.cases import Case, write_table
 from IPv2Lib.datasets.settings import PreparationSettings
+from IPv2Lib.evaluation.physics.settings import PhysicsSettings
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
 from IPv2Lib.io import settings_file
 from IPv2Lib.training.run_folder import RunState, read_run
@@ -70,6 +71,18 @@ def ablationTask(
     return Task(
         title,
         lambda folder: ["ablation", dataset, "--out", output, *_settings(settings, folder)],
+        lambda folder, result: output,
+        finish,
+    )
+
+
+def physicsTask(
+    title: str, methods: Sequence[str], output: Path, settings: PhysicsSettings, finish: Callable[[Path], Any]
+) -> Task:
+    """Measure image physics; `finish` gets the folder with report and tables."""
+    return Task(
+        title,
+        lambda folder: ["physics", *methods, "--out", output, *_settings(settings, folder)],
         lambda folder, result: output,
         finish,
     )

@@ -9,7 +9,7 @@ Needs the scans in the folder that IPV2_DATA names, or ../shared/data, for all b
          2  bias of tissues         6  normal dose; head, abdomen, metal
          3  edges, nodules,         7  a real low-dose scan
             things invented         8  GPU, half precision
-         4  texture of noise
+         4  noise and its texture (`ipv2 physics`)
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from quality_filters import CHEAP, FILTERS
 from quality_limits import devices, low_noise, other_anatomy, other_scanners, real_scan
 from quality_methods import Bench, Method, from_bundle, say
 from quality_nodules import invented, kept
-from quality_parts import bias, border_sharpness, error, texture
+from quality_parts import bias, border_sharpness, error
+from quality_physics import noise_and_texture
 from quality_pictures import draw_all
 from quality_rows import Row, summary, table, write_csv
 
@@ -47,7 +48,7 @@ PARTS: dict[int, tuple[Part, ...]] = {
     1: (error,),
     2: (bias,),
     3: (border_sharpness, kept, invented),
-    4: (texture,),
+    4: (noise_and_texture,),
     5: (other_scanners,),
     6: (low_noise, other_anatomy),
     7: (real_scan,),

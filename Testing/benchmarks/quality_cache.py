@@ -14,8 +14,10 @@ import IPv2Lib
 
 _DECIDING = ("anatomy", "cases", "filters", "limits", "measures", "nodules")
 _LIBRARY = (
-    "analysis/noise", "analysis/regions", "analysis/region_labels", "evaluation/edges", "evaluation/measures",
-    "evaluation/similarity", "inference/filters", "simulation/dose", "simulation/phantom", "simulation/projection",
+    "analysis/regions", "analysis/region_labels", "evaluation/edges", "evaluation/measures",
+    "evaluation/physics/experiments", "evaluation/physics/hu", "evaluation/physics/noise",
+    "evaluation/physics/phantoms", "evaluation/physics/realisations", "evaluation/similarity", "inference/filters",
+    "simulation/dose", "simulation/phantom", "simulation/projection",
 )  # fmt: skip
 
 

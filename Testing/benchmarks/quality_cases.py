@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from IPv2Lib.analysis.noise import homogeneous_places
 from IPv2Lib.analysis.region_labels import Region
 from IPv2Lib.analysis.regions import segment
 from IPv2Lib.evaluation import edges
@@ -95,11 +94,6 @@ class Block:
             ]
             for name, (dark, bright) in BORDERS.items()
         }
-
-    @cached_property
-    def places(self) -> np.ndarray:
-        """Homogeneous soft tissue of the scored slices, see `noise.homogeneous_places`."""
-        return homogeneous_places(self.ground_truth)
 
 
 def _whole(border: edges.Border) -> edges.Border:

@@ -1,5 +1,5 @@
-"""What the quality benchmark measures on images: errors, edges, texture by the product's table of measures, and nodules
-and things invented.
+"""What the quality benchmark measures on images: errors and edges by the product's table of measures, nodules and
+things invented.
 
 Every function takes arrays in HU and knows nothing of models, filters or bars.
 """
@@ -36,19 +36,11 @@ class Scores:
         Mean of result - ground truth by tissue; NaN where there is none.
     edges : dict of str to (list of float, list of float)
         Real and imaginary part of the summed edge spectrum, by border.
-    frequency, power : list of float
-        Noise power spectrum in homogeneous soft tissue: 1/mm, HU² mm²; empty without such.
-    sigma_hu, mean_frequency : float
-        Its magnitude and mean frequency (1/mm).
     """
 
     rmse_hu: float
     bias_hu: dict[str, float]
     edges: dict[str, tuple[list[float], list[float]]]
-    frequency: list[float]
-    power: list[float]
-    sigma_hu: float
-    mean_frequency: float
 
     def as_dict(self) -> dict[str, Any]:
         """For the cache."""
@@ -62,21 +54,16 @@ class Scores:
 
 def scores(result: np.ndarray, block: Block) -> Scores:
     """Measure the result for the scored slices of a block, shape (slices, rows, columns), HU."""
-    beside = measures.Block(block.ground_truth, result, block.labels, block.spacing_mm, block.places)
+    beside = measures.Block(block.ground_truth, result, block.labels, block.spacing_mm)
 
     def value(name: str) -> float:
         return measures.BY_NAME[name].of(beside)
 
     spectra = {name: edge_spectrum(result, borders) for name, borders in block.borders.items()}
-    _, texture = beside.texture or (0, None)
     return Scores(
         value("rmse_body_hu"),
         {tissue.label: value(f"bias_{tissue.name.lower()}_hu") for tissue in TISSUES},
         {name: (spectrum.real.tolist(), spectrum.imag.tolist()) for name, spectrum in spectra.items()},
-        texture.frequency.tolist() if texture else [],
-        texture.power.tolist() if texture else [],
-        math.sqrt(value("nps_variance_hu2")),
-        value("nps_frequency_per_mm"),
     )
 
 

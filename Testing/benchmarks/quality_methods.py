@@ -21,8 +21,6 @@ from IPv2Lib.evaluation.similarity import rmse
 from IPv2Lib.inference import filters
 from IPv2Lib.inference.denoisers import AsItIs, Denoiser, NetworkDenoiser
 from IPv2Lib.models import bundle
-from IPv2Lib.simulation.matching import match_scan
-from IPv2Lib.simulation.projection import Kernel
 from quality_cache import Cache
 from quality_cases import (
     DOSES,
@@ -32,7 +30,6 @@ from quality_cases import (
     Case,
     block,
     present,
-    scan_volume,
     tuning_contents,
     tuning_crops,
 )
@@ -57,6 +54,8 @@ class Method:
     run : callable
         From a case to (scored slices, rows, columns) HU.
     model : bundle.Bundle, optional
+    denoiser : Denoiser, optional
+        What runs.
     """
 
     name: str
@@ -64,6 +63,7 @@ class Method:
     key: tuple[Any, ...]
     run: Callable[[Case], np.ndarray]
     model: bundle.Bundle | None = None
+    denoiser: Denoiser | None = None
 
 
 def say(text: str) -> None:
@@ -94,7 +94,7 @@ def from_denoiser(denoiser: Denoiser, role: str, model: bundle.Bundle | None = N
         scored = list(case.block.scored)
         return denoiser.denoise(case.noisy, slices=scored).array[scored]
 
-    return Method(denoiser.name, role, (role, denoiser.key), run, model)
+    return Method(denoiser.name, role, (role, denoiser.key), run, model, denoiser)
 
 
 INPUT = from_denoiser(AsItIs(), "input")
@@ -159,19 +159,6 @@ class Bench:
         """A validation scan at a dose; half of the slices for the published simulator."""
         count = self.slices if simulator == "physical" else max(1, self.slices // 2)
         return Case(self.block(scan, count), dose, simulator)
-
-    @cache  # noqa: B019
-    def own_noise(self, scan: str, dose: float) -> Case:
-        """A validation scan at a dose, with the noise of its own kernel and scanner."""
-
-        def compute() -> list[Any]:
-            say(f"measuring the noise of {scan}")
-            found = match_scan(scan_volume(scan))
-            return [found.photons, found.kernel.gain]
-
-        photons, gain = self.cache.get(("own noise", scan, scan_volume(scan).sha256()), compute)
-        kernel = Kernel(f"own of {scan}", tuple(gain))
-        return Case(self.block(scan), dose, kernel=kernel, photons=photons)
 
     def filtered(self, images: np.ndarray, name: str, strength: float, body: np.ndarray) -> np.ndarray:
         """Slices through a filter, in parallel."""

@@ -1,7 +1,7 @@
-"""Parts 1 to 4 of the quality benchmark: error, bias, edges and texture of simulated low dose.
+"""Parts 1 to 3 of the quality benchmark: error, bias and edges of simulated low dose.
 
-Each part is a function from the `Bench` to rows of the table. Parts 5 to 8 are in `quality_limits`, nodules and things
-invented in `quality_nodules`.
+Each part is a function from the `Bench` to rows of the table. Part 4 is in `quality_physics`, parts 5 to 8
+are in `quality_limits`, nodules and things invented in `quality_nodules`.
 """
 
 from __future__ import annotations
@@ -202,45 +202,6 @@ def _known_blur(bench: Bench) -> list[Row]:
 def _blurred(image: np.ndarray, sigma_pixels: float) -> np.ndarray:
     """By a true Gaussian: samples of a narrow one blur less."""
     return np.fft.ifft2(ndimage.fourier_gaussian(np.fft.fft2(image), sigma_pixels)).real
-
-
-def texture(bench: Bench) -> list[Row]:
-    """Part 4: noise in homogeneous soft tissue, against that of the NDCT.
-
-    The noise is of the scan's own kernel: that of another one has another spectrum to begin with. Without filters,
-    which are tuned for that other one.
-    """
-    rows = []
-    with_noise = [
-        [scan for scan in scans if scan != SYNTHETIC and len(bench.block(scan).places)] for scans in groups(bench)
-    ]
-    for dose in bench.doses:
-        for scans in filter(None, with_noise):
-            for method in (INPUT, *bench.models):
-                rows += _texture_rows(bench, method, dose, scans)
-    return rows or [Row(4, "-", "noise texture", note="no scan with noise of its own")]
-
-
-def _texture_rows(bench: Bench, method: Method, dose: float, scans: list[str]) -> list[Row]:
-    name = method.name
-    frequency, sigma = "mean frequency of noise, from NDCT's", "σ of noise / NDCT's"
-    rows, frequencies, sigmas = [], [], []
-    for scan in scans:
-        case = bench.own_noise(scan, dose)
-        own, reference = bench.scores(method, case), bench.scores(REFERENCE, case)
-        frequencies.append((own.mean_frequency / reference.mean_frequency - 1, scan))
-        sigmas.append((own.sigma_hu / reference.sigma_hu, scan))
-        where = f"{scan}, {dose:.0%}"
-        rows.append(Row(4, name, frequency, where, frequencies[-1][0], "%", detail=True))
-        rows.append(Row(4, name, sigma, where, sigmas[-1][0], detail=True))
-    judged, detail = method in bench.models and dose >= JUDGED_DOSE, _in_csv_only(bench, method, dose)
-    value, scan = worst(frequencies)
-    bar = Bar(-0.15, 0.15, "%") if judged and method.role == "quality" else None
-    rows.append(Row(4, name, frequency, f"{dose:.0%}, worst: {scan}", value, "%", bar, detail=detail))
-    value, scan = max(sigmas)
-    bar = Bar(high=1.0) if judged else None
-    rows.append(Row(4, name, sigma, f"{dose:.0%}, largest: {scan}", value, "", bar, detail=detail))
-    return rows
 
 
 def _in_csv_only(bench: Bench, method: Method | None, dose: float) -> bool:

@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from IPv2Lib.evaluation import edges
-from quality_cases import BORDERS, SYNTHETIC, Case, present
+from quality_cases import BORDERS, Case, present
 from quality_limits import real_scan_case
 from quality_methods import CHECKED_DOSE, INPUT, REFERENCE, Bench, Method, say
 from quality_nodules import Placed, compared, nodule_case
@@ -35,7 +35,6 @@ def draw_all(bench: Bench, out: Path, parts: Sequence[int]) -> list[Path]:
         (1, "slices.png", slices, True),
         (3, "edges.png", edge_curves, True),
         (3, "nodules.png", nodules, True),
-        (4, "nps.png", noise_spectra, bench.scans != (SYNTHETIC,)),
         (7, "real.png", real, present("nlst_101287")),
     ]
     drawn = []
@@ -89,25 +88,6 @@ def _curve(bench: Bench, name: str, scan: str, simulator: str) -> tuple[np.ndarr
             doses.append(dose)
             values.append(bench.scores(methods[name], case).rmse_hu)
     return np.array(doses), np.array(values)
-
-
-def noise_spectra(bench: Bench, path: Path) -> None:
-    """Noise power spectra: a column a scan, a row a dose; the area under each is 1, as texture is what is compared."""
-    scans = [scan for scan in bench.scans if scan != SYNTHETIC and len(bench.block(scan).places)]
-    doses = [dose for dose in (0.02, 0.1, 0.25) if dose in bench.doses]
-    figure, axes = _panels(len(doses), len(scans), 4, 3)
-    for row, dose in enumerate(doses):
-        for column, scan in enumerate(scans):
-            axis, case = axes[row, column], bench.own_noise(scan, dose)
-            for label, method in _without_filter(bench):
-                score = bench.scores(method, case)
-                power = np.array(score.power) / (sum(score.power) * score.frequency[1])
-                legend = f"{label} (σ {score.sigma_hu:.1f})"
-                axis.plot(score.frequency, power, color=_colour(bench, label), label=legend, lw=1.8)
-            axis.set(title=f"{scan}, {dose:.0%}", xlabel="frequency, 1/mm", ylabel="NPS, area 1")
-            axis.legend(fontsize=7)
-            axis.grid(alpha=0.3)
-    _save(figure, path)
 
 
 def edge_curves(bench: Bench, path: Path) -> None:
@@ -200,12 +180,9 @@ def real(bench: Bench, path: Path) -> None:
 
 
 def _named(bench: Bench, case: Case) -> list[tuple[str, Method]]:
-    """NDCT, input, best filter and models, by label."""
-    return [*_without_filter(bench), ("best filter", bench.best_filter(case))]
-
-
-def _without_filter(bench: Bench) -> list[tuple[str, Method]]:
-    return [("NDCT", REFERENCE), ("input", INPUT), *((model.name, model) for model in bench.models)]
+    """NDCT, input, models and best filter, by label."""
+    models = [(model.name, model) for model in bench.models]
+    return [("NDCT", REFERENCE), ("input", INPUT), *models, ("best filter", bench.best_filter(case))]
 
 
 def _colour(bench: Bench, label: str) -> str:

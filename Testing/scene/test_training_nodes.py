@@ -301,7 +301,7 @@ def test_an_ablation_has_the_spread_of_its_seeds(fresh, tmp_path):
 
 def test_a_comparison_is_one_step_of_undo_and_a_folder_without_one_is_refused(fresh, tmp_path):
     fresh.SetUndoOn()
-    with pytest.raises(InputError, match="compare first"):
+    with pytest.raises(InputError, match="compare or measure first"):
         training_nodes.add_comparison(fresh, tmp_path, "scores")
     before = fresh.GetNumberOfNodes()
     training_nodes.add_comparison(fresh, write_comparison(tmp_path), "scores")
@@ -319,6 +319,48 @@ def test_the_layout_of_a_comparison_shows_table_and_charts(tmp_path):
     assert target.GetSingletonNode(layout.tables[0], "vtkMRMLTableViewNode").GetTableNode() is nodes.table
     plots = [target.GetSingletonNode(name, "vtkMRMLPlotViewNode").GetPlotChartNode() for name in layout.plots]
     assert plots == list(nodes.charts)
+
+
+def write_physics(folder: Path) -> Path:
+    """What `ipv2 physics` writes, as far as the scene shows it: "half" takes half of the noise."""
+
+    def rows(denoiser: str, left: float):
+        water = {"size_cm": 22, "texture": "A"}
+        for sigma in (20.0, 10.0):
+            condition = {"experiment": "response", "sigma_hu": sigma} | water
+            yield {"denoiser": denoiser, "condition": condition, "values": {"taken": 1 - left}}
+        for dose in (0.05, 0.25):
+            condition = {"experiment": "noise", "dose": dose, "kernel": "hann"}
+            power = [left**2 * each / dose for each in (4.0, 3.0, 1.0)]
+            values = {"frequency": [0.1, 0.2, 0.4], "power_out": power}
+            yield {"denoiser": denoiser, "condition": condition, "values": values}
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_table(folder / "summary.csv", [{"what": "half", "noise": "−50 % at 25 % dose", "task": ""}])
+    results = [*rows("input", 1.0), *rows("half", 0.5)]
+    write_json(folder / "results.json", {"sentences": ["half takes 50 %."], "results": results})
+    return folder
+
+
+def test_image_physics_are_a_table_two_charts_and_sentences(fresh, tmp_path):
+    nodes = training_nodes.add_comparison(fresh, write_physics(tmp_path), "physics")
+    assert column(nodes.table, "noise") == ["−50 % at 25 % dose"] and nodes.sentences == ("half takes 50 %.",)
+    response, noise = (
+        {name: (column(table, x), column(table, y)) for name, (table, x, y) in series_of(chart).items()}
+        for chart in nodes.charts
+    )
+    assert response == {"half": ([10, 20], [50, 50])}
+    assert noise == {"input": ([0.1, 0.2, 0.4], [16, 12, 4]), "half": ([0.1, 0.2, 0.4], [4, 3, 1])}
+    assert "25 % dose" in nodes.charts[1].GetTitle()
+    before = everything(fresh)
+    again = training_nodes.add_comparison(fresh, tmp_path, "physics")
+    assert again == nodes and everything(fresh) == before
+
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(InputError, match="measure again"):
+        training_nodes.add_comparison(fresh, tmp_path, "physics")
+    write_json(tmp_path / "results.json", {"sentences": [], "results": []})
+    assert training_nodes.add_comparison(fresh, tmp_path, "physics").charts == ()
 
 
 def test_a_case_is_four_volumes_that_are_used_again(fresh, tmp_path):

@@ -92,6 +92,10 @@ def test_run_says_what_a_filter_does_and_writes_everything(tmp_path, fast):
     assert {row["denoiser"] for row in table} == {"input", "gaussian"}
     assert any(row["measure"] == "rods/bone/f50" and row["low"] and row["high"] for row in table)
     assert "transfer of bone" in found.files["curves"].read_text()
+    with open(found.files["summary"], newline="", encoding="utf-8") as file:
+        first, *others = csv.DictReader(file)
+    assert first["what"] == "gaussian" and "at 25 % dose" in first["noise"] and "nNPS RMSD" in first["texture"]
+    assert "ClariCT.AI" in {each["what"] for each in others}
     facts = json.loads(found.files["provenance"].read_text())
     assert facts["settings"]["seed"] == 0 and facts["denoisers"]["gaussian"]["filter"] == "gaussian"
     assert facts["settings"]["device"] == "cpu" and "IPv2Lib" in facts["versions"]
@@ -113,7 +117,14 @@ def test_page_is_well_formed_and_needs_nothing_else(tmp_path, fast):
 
     Checker().feed(page)
     assert not open_tags
-    for text in ("Not for diagnosis", "TrueFidelity", "What was simulated, and what was not", "gaussian", "data:image"):
+    for text in (
+        "Not for diagnosis",
+        "TrueFidelity",
+        "What was simulated, and what was not",
+        "gaussian",
+        "data:image",
+        "at −50 % noise",
+    ):
         assert text in page
     assert "nan" not in re.sub('data:image[^"]*', "", page)
 

@@ -7,6 +7,7 @@ import pytest
 from IPv2Lib.evaluation.edges import FREQUENCIES
 from IPv2Lib.evaluation.physics import emphysema, hu, nodules, noise, observer, phantoms, sharpness, structure
 from IPv2Lib.evaluation.physics.places import Place
+from IPv2Lib.evaluation.physics.results import Results
 from IPv2Lib.hounsfield import AIR_HU
 from scipy import ndimage
 
@@ -66,7 +67,8 @@ def test_input_takes_nothing_and_changes_no_texture():
     found = noise.compared(before, before, EVERYWHERE, PIXEL)
     assert found["taken"] == 0 and found["rmsd"] == 0 and found["mean_interval"] == [1, 1]
     assert not np.any(found["profile_db"])
-    assert np.array(found["tradeoff"])[:, 1:] == pytest.approx(np.array([[0.0, 1.0]] * len(noise.STRENGTHS)), abs=1e-6)
+    unchanged = np.array([[0.0, 1.0, 0.0]] * len(noise.STRENGTHS))
+    assert np.array(found["tradeoff"])[:, 1:] == pytest.approx(unchanged, abs=1e-6)
 
 
 @pytest.mark.parametrize("sigma", [6.0, 60.0])
@@ -78,7 +80,16 @@ def test_response_of_a_linear_filter_does_not_depend_on_the_noise(sigma):
     assert found["rmsd"] > 0.1 and found["tradeoff"][-1][1] == pytest.approx(found["taken"])
     half = [0.5 * a + 0.5 * b for a, b in zip(before, blurred(before, 1.0), strict=True)]
     alone = noise.compared(before, half, EVERYWHERE, PIXEL)
-    assert found["tradeoff"][5][1:] == pytest.approx([alone["taken"], alone["mean_out"] / alone["mean_in"]])
+    expected = alone["taken"], alone["mean_out"] / alone["mean_in"], alone["rmsd"]
+    assert found["tradeoff"][5][1:] == pytest.approx(expected)
+
+
+def test_texture_is_compared_at_the_strength_that_takes_so_much_noise():
+    curve = [[0.0, 0.0, 1.0, 0.0], [0.5, 0.4, 0.9, 0.1], [0.9, 0.8, 0.5, 0.3], [1.0, 0.7, 0.1, 0.4]]
+    row = {"denoiser": "a", "condition": {"experiment": "noise", "dose": 0.1}, "values": {"tradeoff": curve}}
+    results = Results([row])
+    assert results.tradeoff("a", 0.6, dose=0.1) == pytest.approx((0.7, 0.2))
+    assert results.tradeoff("a", 0.9, dose=0.1) is None and results.tradeoff("a", 0.6, dose=0.2) is None
 
 
 def test_patches_lie_inside_the_mask():

@@ -21,7 +21,9 @@ import quality_limits
 import quality_measures
 import quality_methods
 import quality_nodules
+import quality_physics
 from IPv2Lib.analysis.regions import Region
+from IPv2Lib.evaluation.physics.results import Results
 from IPv2Lib.evaluation.similarity import rmse
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.simulation import phantom
@@ -203,6 +205,39 @@ def test_slices_of_the_phantom_that_are_trained_on_are_not_scored(monkeypatch):
     assert tested.clean.array.min() >= quality_cases.TRAINED_UP_TO
     assert tested.ground_truth.min() >= quality_cases.TESTED_FROM
     assert quality_cases.block("fda_phantom", 2, training=True).ground_truth.max() < quality_cases.TRAINED_UP_TO
+
+
+def test_noise_and_texture_are_judged_where_they_are_worst():
+    def row(values: dict, experiment: str, **condition) -> dict:
+        return {"denoiser": "m", "condition": {"experiment": experiment, **condition}, "values": values}
+
+    taken = {("A", 10.0): 0.7, ("A", 20.0): 0.8, ("B", 10.0): 0.62, ("B", 20.0): 0.78}
+    rows = [
+        row(
+            {"taken": part, "mean_in": 0.2, "mean_out": 0.2 * part}, "response", size_cm=22, texture=texture, sigma_hu=s
+        )
+        for (texture, s), part in taken.items()
+    ]
+    rows.append(
+        row({"regions": {r: {"sigma_in": 5.0, "taken": 0.1} for r in ("parenchyma", "soft")}}, "chest", dose=0.25)
+    )
+    for dose, most in ((0.05, 0.7), (0.1, 0.8), (0.25, 0.8)):
+        curve = [[0.0, 0.0, 1.0, 0.0], [0.6, 0.5, 0.96, 0.04], [1.0, most, 0.9, 0.1]]
+        rows.append(row({"tradeoff": curve}, "noise", dose=dose, kernel="hann"))
+    found = {(each.what, each.case): each for each in quality_physics.judged("m", Results(rows)) if not each.detail}
+    verdicts = {case: (each.value, each.verdict) for case, each in found.items()}
+    assert verdicts == {
+        ("noise taken", "σ 10 HU, least: 22 cm, B"): (0.62, MET),
+        ("noise taken", "σ 20 HU, least: 22 cm, B"): (0.78, MET),
+        ("step of that, per doubling of σ", "most: 10 to 20 HU, 22 cm, B"): (pytest.approx(0.16), MISSED),
+        ("mean frequency of what is left", "most: 20 HU, 22 cm, A"): (pytest.approx(-0.2), MET),
+        ("noise taken", "chest, 25%, parenchyma, σ 5 HU"): (0.1, ""),
+        ("noise taken", "chest, 25%, soft, σ 5 HU"): (0.1, ""),
+        ("mean frequency at −50 % noise", "25%"): (pytest.approx(-0.04), MET),
+        ("nNPS RMSD at −50 % noise", "25%"): (pytest.approx(0.04), MET),
+        ("mean frequency at −75 % noise", "worst: 5%"): (pytest.approx(math.nan, nan_ok=True), MISSED),
+    }
+    assert found["mean frequency at −75 % noise", "worst: 5%"].note == "no strength takes so much"
 
 
 def test_cache_computes_once(tmp_path):

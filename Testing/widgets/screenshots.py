@@ -136,6 +136,13 @@ def train_states(host: Host, folder: Path, size: int, slices: int) -> Iterator[s
     host.process_events(0.5)
     yield "train-comparison"
 
+    expand(host, ui.physicsCollapsibleButton)
+    parameters.physicsQuick = True
+    host.click(ui.physicsButton)
+    finish(host, widget.logic, 1200)
+    host.process_events(0.5)
+    yield "train-physics"
+
     ui.evaluateCollapsibleButton.setProperty("collapsed", True)
     expand(host, ui.publishCollapsibleButton)
     yield "train-publish"

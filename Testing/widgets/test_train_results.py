@@ -1,6 +1,7 @@
 """What a researcher does in sections Evaluate and Publish of IPv2 Train, and the module's self-test."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 from IPv2Lib.errors import InputError
@@ -89,6 +90,52 @@ def test_an_ablation_is_one_button(host, dataset):
     table = slicer.util.getNode("ablation")
     assert {"ipv1", "ipv2"} <= {table.GetCellText(row, 1) for row in range(table.GetNumberOfRows())}
     assert (dataset / "ablation" / "ablation.csv").exists() and ui.showAblationButton.isEnabled()
+
+
+def test_image_physics_of_what_is_ticked(host, dataset, tmp_path, monkeypatch):
+    import slicer
+
+    widget = open_panel(host, dataset)
+    ui, parameters = widget.ui, widget._parameterNode
+    section = __import__("IPv2TrainLib.EvaluateSection", fromlist=["x"])
+    meant, asked = section.physicsSettings, []
+
+    def small(parameterNode):
+        asked.append(meant(parameterNode))
+        return replace(asked[-1], doses=(0.25,), kernels=("hann",), only=("noise",))
+
+    monkeypatch.setattr(section, "physicsSettings", small)
+    expand(host, ui.evaluateCollapsibleButton, ui.physicsCollapsibleButton)
+    tick(widget, "Input, as it is")
+    assert not ui.physicsButton.isEnabled() and not ui.openReportButton.isEnabled()
+    reason = "There is nothing to measure: tick a model, a run or a filter."
+    assert ui.physicsButton.toolTip() == ui.physicsStatusLabel.text() == reason
+    assert ui.showPhysicsButton.toolTip() == "Nothing was measured in this folder yet."
+    tick(widget, "Run finished")
+    host.click(ui.physicsQuickCheckBox)
+    folder = tmp_path / "physics"
+    ui.physicsPathLineEdit.setCurrentPath(str(folder))
+    host.click(ui.physicsButton)  # before the path has settled
+    assert parameters.physicsFolder == str(folder) and asked[0].quick and asked[0].device == parameters.device
+    assert ui.physicsButton.text() == "Cancel" and not ui.compareButton.isEnabled()
+    host.process_events(0.2)  # else it would be the second half of a double click
+    host.click(ui.physicsButton)
+    finish(host, widget.logic)
+    assert ui.physicsStatusLabel.text() == "Cancelled; what is done stays." and not ui.physicsText.isVisible()
+    host.click(ui.physicsButton)
+    finish(host, widget.logic)
+    assert errors(host) == [] and ui.physicsText.isVisible()
+    assert "finished takes" in ui.physicsText.toPlainText()
+    nodes = counts(*KINDS)
+    table = slicer.util.getNode("physics")
+    assert table.GetCellText(0, 0) == "finished" and "25 % dose" in table.GetCellText(0, 1)
+    assert host.app.layoutManager().tableWidget(0).mrmlTableViewNode().GetTableNode() is table
+    host.click(ui.showPhysicsButton)
+    assert counts(*KINDS) == nodes
+    host.click(ui.openReportButton)
+    assert host.messages[-1].kind == "open" and host.messages[-1].text == str(folder / "report.html")
+    parameters.physicsFolder = ""
+    assert not ui.physicsText.isVisible() and not ui.openReportButton.isEnabled()
 
 
 def test_a_model_is_published_and_listed_by_the_other_module(host, dataset):

@@ -3,11 +3,16 @@
 import dataclasses
 import json
 import shutil
+import sys
 
+import numpy as np
 import pytest
 from IPv2Lib.datasets.settings import PreparationSettings
 from IPv2Lib.errors import InputError
+from IPv2Lib.evaluation.physics.settings import PhysicsSettings
 from IPv2Lib.evaluation.settings import AblationSettings, ComparisonSettings
+from IPv2Lib.io import files
+from IPv2Lib.io.volume import Volume
 from IPv2Lib.training import settings as training_settings
 from IPv2Lib.training.publishing import publish
 from IPv2Lib.training.settings import Ranges, TrainingSettings, read_settings
@@ -114,6 +119,25 @@ def test_an_ablation_has_all_settings_that_the_logic_was_given(logic, dataset):
             assert getattr(run, name) == getattr(settings, name), name
     compared = json.loads((dataset.parent / "ablated" / "comparison" / "provenance.json").read_text())
     assert (compared["split"], compared["slices_per_case"]) == ("validation", None)
+
+
+def test_image_physics_have_all_settings_and_folders_of_the_logic(logic, dataset):
+    for number in (1, 2):
+        noise = np.random.default_rng(number).normal(0, 20, (1, 96, 96))
+        files.write(Volume(noise.astype(np.float32), (0.8, 0.8, 3.0)), dataset.parent / f"{number}.nrrd")
+    settings = PhysicsSettings(
+        quick=True, doses=(0.3, 0.1), kernels=("sharp",), only=(), scans=("1.nrrd", "2.nrrd"), series_dose=0.125,
+        command=(f"{sys.executable} -c 'import sys, shutil; shutil.copy(*sys.argv[1:])' {{in}} {{out}}",),
+        timeout=30.0, seed=3, device="cpu",
+    )  # fmt: skip
+    with pytest.raises(InputError, match="nothing to measure"):
+        logic.physics(["input"], "measured")
+    nodes = logic.physics(["input", "gaussian:2"], "measured", settings).wait()
+    assert any("1.nrrd and 2.nrrd" in each for each in nodes.sentences) and nodes.charts == ()
+    facts = json.loads((dataset.parent / "measured" / "provenance.json").read_text())
+    scans = tuple(str(dataset.parent / each) for each in settings.scans)
+    assert facts["settings"] == json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(settings, scans=scans))))
+    assert len(facts["denoisers"]) == 3 and "gaussian 2" in facts["denoisers"]
 
 
 def test_everything_that_is_set_in_the_panel_is_what_is_trained(host, dataset):

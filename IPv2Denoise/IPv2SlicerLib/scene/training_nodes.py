@@ -1,8 +1,8 @@
-"""A training run and a comparison of models in the scene: tables, curves in plot views, a validation slice.
+"""A training run, a comparison of models and their image physics in the scene: tables, curves, a validation slice.
 
-Owns which nodes show them and how. What they show lies in folders, which `run_folder` and `comparison` know: the
-nodes are a view of it, and are filled again whenever it changes. A node is known by its role and its folder, also after
-the scene was saved and loaded, so that nothing is added a second time.
+Owns which nodes show them and how. What they show lies in folders, which `run_folder`, `comparison` and `physics`
+know: the nodes are a view of it, and are filled again whenever it changes. A node is known by its role and its folder,
+also after the scene was saved and loaded, so that nothing is added a second time.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import slicer
@@ -164,15 +165,19 @@ class ComparisonNodes:
     table : vtkMRMLTableNode
     charts : tuple of vtkMRMLPlotChartNode
         One of errors in the body, and one of noise power spectra or, where nothing was homogeneous enough for them, of
-        errors in the lung. None of an ablation.
+        errors in the lung. None of an ablation. Of image physics, the noise taken by the noise that comes in, and
+        noise power spectra, as far as they were measured.
+    sentences : tuple of str
+        What image physics says in words.
     """
 
     table: slicer.vtkMRMLTableNode
     charts: tuple[slicer.vtkMRMLPlotChartNode, ...]
+    sentences: tuple[str, ...] = ()
 
 
 def add_comparison(target: slicer.vtkMRMLScene, folder: Path, name: str) -> ComparisonNodes:
-    """Put the tables that `ipv2 compare` or `ipv2 ablation` wrote into the scene, in one step of Undo.
+    """Put the tables that `ipv2 compare`, `ipv2 ablation` or `ipv2 physics` wrote into the scene, in one step of Undo.
 
     Nodes that show this folder already are filled again, and those that it has no use for any more are removed.
 
@@ -180,26 +185,30 @@ def add_comparison(target: slicer.vtkMRMLScene, folder: Path, name: str) -> Comp
     ----------
     target : vtkMRMLScene
     folder : Path
-        With table.csv or ablation.csv, and perhaps nps.csv.
+        With table.csv, ablation.csv or summary.csv, and perhaps nps.csv.
     name : str
         Of new nodes; a number is added where it is taken.
 
     Raises
     ------
     InputError
-        The folder holds no table.
+        The folder holds no table, or a damaged one.
     """
-    rows = _read_rows(folder, "table.csv", "ablation.csv")
+    rows = _read_rows(folder, "table.csv", "ablation.csv", "summary.csv")
     if not rows:
-        raise InputError(f"{folder} holds no table.csv or ablation.csv: compare first")
-    spectra = _read_rows(folder, "nps.csv")
+        raise InputError(f"{folder} holds no table.csv, ablation.csv or summary.csv: compare or measure first")
+    spectra, physics = _read_rows(folder, "nps.csv"), _read_physics(folder) if "what" in rows[0] else None
     own = _own_nodes(target, folder)
     known = own.found.get("comparison")
     with undoable_step(target, [*own.found.values(), *_series(own.found.values())]):
         name = unique_name(target, name) if known is None else known.GetName()
         table = _table_node(own, name, "comparison")
-        _fill_scores(table, rows)
         charts = []
+        if physics is None:
+            _fill_scores(table, rows)
+        else:
+            _fill_texts(table, {head: [_text(row[head]) for row in rows] for head in rows[0]})
+            charts += _physics_charts(own, name, physics["results"])
         if "method" in rows[0]:
             charts.append(_error_chart(own, name, rows, "body"))
             charts.append(
@@ -208,7 +217,7 @@ def add_comparison(target: slicer.vtkMRMLScene, folder: Path, name: str) -> Comp
                 else _error_chart(own, name, rows, "lung")
             )
         own.remove_unused()
-    return ComparisonNodes(table, tuple(charts))
+    return ComparisonNodes(table, tuple(charts), tuple(physics["sentences"] if physics else ()))
 
 
 def show_comparison(nodes: ComparisonNodes) -> None:
@@ -396,6 +405,17 @@ def _read_rows(folder: Path, *names: str) -> list[dict[str, float | str | None]]
         raise InputError(f"{path} cannot be read ({error}): compare again") from error
 
 
+def _read_physics(folder: Path) -> dict[str, Any]:
+    """What `ipv2 physics` measured, and its sentences."""
+    from IPv2Lib.io.json_files import read_object
+
+    path = folder / "results.json"
+    try:
+        return {"results": [], "sentences": []} | read_object(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): measure again") from error
+
+
 def _cell(text: str) -> float | str | None:
     try:
         return float(text)
@@ -411,12 +431,17 @@ def _fill_scores(node: slicer.vtkMRMLTableNode, rows: Sequence[Mapping[str, floa
     others = [name for name in rows[0] if name not in BY_NAME and not name.endswith(limits)]
     columns = {name: [_text(row[name]) for row in rows] for name in others}
     columns |= {name: [spread(row, BY_NAME[name], *limits) for row in rows] for name in BY_NAME if name in rows[0]}
-    _fill_table(node, {name: np.array(texts, object) for name, texts in columns.items()})
+    _fill_texts(node, columns)
     for name, measure in BY_NAME.items():
         if name in columns:
             node.SetColumnTitle(name, measure.title)
             node.SetColumnUnitLabel(name, measure.unit)
     node.SetUseColumnTitleAsColumnHeader(True)
+
+
+def _fill_texts(node: slicer.vtkMRMLTableNode, columns: Mapping[str, Sequence[str]]) -> None:
+    """Columns of texts, to be read and not to be changed; the first one says what a row is about."""
+    _fill_table(node, {name: np.array(texts, object) for name, texts in columns.items()})
     node.SetUseFirstColumnAsRowHeader(True)
     node.SetLocked(True)
 
@@ -454,18 +479,59 @@ def _spectrum_chart(own: _Own, name: str, rows) -> slicer.vtkMRMLPlotChartNode:
     chart = _chart(own, f"{name} noise", "noise spectra", "frequency (1/mm)", "noise power (HU² mm²)")
     chart.SetTitle("Noise power in soft tissue")
     chart.SetYAxisLogScale(True)
-    reference, plotted = _reference(rows), []
-    for number, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
-        columns = {
-            key: np.array([row[key] for row in rows if (row["method"], row["reference"]) == (method, reference)], float)
-            for key in ("frequency_per_mm", "power_hu2_mm2")
-        }
-        if not _is_line(columns["power_hu2_mm2"]):
+    reference, columns = _reference(rows), ("frequency_per_mm", "power_hu2_mm2")
+    curves: dict[str, list[list[float]]] = {}
+    for row in rows:
+        points = curves.setdefault(row["method"], [])
+        if row["reference"] == reference:
+            points.append([row[column] for column in columns])
+    return _with_curves(own, chart, f"{name} noise", "spectrum", columns, curves)
+
+
+def _physics_charts(own: _Own, name: str, rows) -> list[slicer.vtkMRMLPlotChartNode]:
+    """What is taken of the noise that comes in, and noise power before and after; without what was not measured."""
+    from IPv2Lib.evaluation.physics.results import Results
+
+    results = Results(rows)
+    dose, kernel = results.usual_dose("noise"), results.kernel()
+    taken = {
+        method: sorted([its["sigma_hu"], 100 * values["taken"]] for its, values in found)
+        for method in results.denoisers
+        if (found := list(results.of("response", method, size_cm=22, texture="A")))
+    }
+    spectra = {
+        method: list(zip(values["frequency"], values["power_out"], strict=True))
+        for method in ("input", *results.denoisers)
+        if (values := results.one("noise", method, dose=dose, kernel=kernel))
+    }
+    charts = []
+    if taken:
+        chart = _chart(own, f"{name} response", "noise taken", "noise before (HU)", "noise taken (%)")
+        chart.SetTitle("Noise taken in 22 cm of water")
+        columns = "sigma_hu", "taken_percent"
+        charts.append(_with_curves(own, chart, f"{name} response", "response", columns, taken))
+    if spectra:
+        chart = _chart(own, f"{name} noise", "noise spectra", "frequency (1/mm)", "noise power (HU² mm²)")
+        chart.SetTitle(f"Noise power in 22 cm of water at {100 * dose:g} % dose")
+        columns = "frequency_per_mm", "power_hu2_mm2"
+        charts.append(_with_curves(own, chart, f"{name} noise", "spectrum", columns, spectra))
+    return charts
+
+
+def _with_curves(
+    own: _Own, chart: slicer.vtkMRMLPlotChartNode, name: str, role: str, columns: tuple[str, str],
+    curves: Mapping[str, Sequence[Sequence[float]]],
+) -> slicer.vtkMRMLPlotChartNode:  # fmt: skip
+    """A chart with a curve for each method, of points x, y; each has a table of its own."""
+    plotted = []
+    for number, (method, points) in enumerate(curves.items()):
+        x, y = np.array(points, float).reshape(-1, 2).T
+        if not _is_line(y):
             continue
-        table = _table_node(own, f"{name} noise {method}", f"spectrum {method}")
+        table = _table_node(own, f"{name} {method}", f"{role} {method}")
         table.SetHideFromEditors(True)
-        _fill_table(table, columns)
-        _set_series(chart, table, method, "frequency_per_mm", "power_hu2_mm2", COLORS[number % len(COLORS)])
+        _fill_table(table, dict(zip(columns, (x, y), strict=True)))
+        _set_series(chart, table, method, *columns, COLORS[number % len(COLORS)])
         plotted.append(method)
     _keep_series(chart, plotted)
     return chart

@@ -1,4 +1,4 @@
-"""Showing a folder to the user."""
+"""Showing a folder or a file to the user."""
 
 from pathlib import Path
 
@@ -21,4 +21,9 @@ def openFolder(folder: Path) -> None:
         raise OutputError(
             _("{folder} cannot be made ({reason})").format(folder=folder, reason=reason(error))
         ) from error
-    qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
+    openFile(folder)
+
+
+def openFile(path: Path) -> None:
+    """Open a file in the program that the system has for it."""
+    qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))

@@ -127,7 +127,7 @@ def _tradeoff(results: Results) -> Figure | None:
         values = results.one("noise", name, dose=dose, kernel=kernel)
         if values is None:
             continue
-        _, taken, ratio = np.array(values["tradeoff"]).T
+        _, taken, ratio, _ = np.array(values["tradeoff"]).T
         axis.plot(100 * taken, 100 * (ratio - 1), marker="o", markersize=3, label=name, **_how(results, name))
     for label, left, right, bottom, top in _PUBLISHED:
         axis.fill_between([left, right], bottom, top, color=GREY, alpha=0.25, linewidth=0)

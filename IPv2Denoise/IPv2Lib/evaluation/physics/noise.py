@@ -106,8 +106,8 @@ def compared(
     dict
         ``sigma_in``, ``sigma_out`` (HU), ``taken`` (part of σ) and ``taken_interval``; ``frequency``, ``power_in``,
         ``power_out``; ``mean_in``, ``mean_out``, ``mean_interval`` (of their ratio), ``peak_in``, ``peak_out``;
-        ``rmsd``; ``profile_db``; ``tradeoff``: for each of `STRENGTHS`, noise taken and mean frequency over that of
-        the input.
+        ``rmsd``; ``profile_db``; ``tradeoff``: each of `STRENGTHS`, with noise taken, mean frequency over that of the
+        input, and nNPS RMSD.
     """
     noise_in, noise_out = difference(*before), difference(*after)
     corners = places(mask, size, step)
@@ -133,7 +133,7 @@ def compared(
         power = a * whole_in + b * whole_out + c * cross
         sigma = np.sqrt(max(a * sigma_in**2 + b * sigma_out**2 + c * covariance, 0.0))
         ratio = mean_frequency(frequency, power) / mean_frequency(frequency, whole_in)
-        tradeoff.append([s, float(1 - sigma / sigma_in), float(ratio)])
+        tradeoff.append([s, float(1 - sigma / sigma_in), float(ratio), rmsd(power, whole_in)])
     return {
         "sigma_in": float(sigma_in),
         "sigma_out": float(sigma_out),

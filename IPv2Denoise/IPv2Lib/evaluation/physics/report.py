@@ -2,6 +2,7 @@
 
 ================ ======================================================================================================
 report.html      sentences, curves, tables beside published figures, what was simulated and what not
+summary.csv      the first of these tables
 results.json     every number
 results.csv      the main numbers, a line each
 curves.csv       spectra and transfer functions
@@ -32,6 +33,7 @@ from .sentences import nodule_summary, percent, signed
 
 FILES = {
     "report": "report.html",
+    "summary": "summary.csv",
     "results": "results.json",
     "table": "results.csv",
     "curves": "curves.csv",
@@ -62,6 +64,8 @@ def write(folder: Path, rows: Sequence[Row], facts: dict[str, Any]) -> list[str]
     outputs.write_csv(
         place["table"], ("denoiser", "experiment", "condition", "measure", "value", "low", "high"), _numbers(rows)
     )
+    heads, beside, _ = _beside(results)
+    outputs.write_csv(place["summary"], heads, beside)
     outputs.write_csv(place["curves"], ("denoiser", "condition", "curve", "frequency_per_mm", "value"), _curves(rows))
     for name, png in drawn.items():
         with atomic.new_file(folder / f"{name}.png") as temporary:
@@ -84,13 +88,13 @@ def _page(
         body += [f"<h3>{escape(name)}</h3>", "<ul>", *(f"<li>{escape(each)}</li>" for each in own), "</ul>"]
     body += ["<h2>Beside published figures</h2>", _table(_beside(results), "words")]
     for title, table, figure, caption in _SECTIONS:
-        made = table(results) if table else None
-        if figure not in drawn and not (made and made[1]):
+        made = table(results)
+        if figure not in drawn and not made[1]:
             continue
         body.append(f"<h2>{escape(title)}</h2>")
         if figure in drawn:
             body.append(pages.figure(drawn[figure], title, caption))
-        if made and made[1]:
+        if made[1]:
             body.append(_table(made))
     body += _pictures(results)
     body += [
@@ -232,6 +236,19 @@ def _noise_table(results: Results) -> Table:
     return heads, rows, "Water of 22 cm; 95 % intervals. Edge − centre: how the denoiser changes the uniformity."
 
 
+def _tradeoff_table(results: Results) -> Table:
+    rows = []
+    for name in results.denoisers:
+        for dose in results.values("dose", "noise"):
+            found = [
+                results.tradeoff(name, taken, dose=dose, kernel=results.kernel()) for taken in sentences.NOISE_TAKEN
+            ]
+            cells = [f"{signed(each[0] - 1)}; {number(each[1], 2)}" if each else "–" for each in found]
+            rows.append((f"{name}, {percent(dose)}", *cells))
+    heads = ("", *(f"at {signed(-taken)} noise" for taken in sentences.NOISE_TAKEN))
+    return heads, rows, "Mean frequency and nNPS RMSD where the strength takes so much. –: none does."
+
+
 def _rods_table(results: Results) -> Table:
     rows = []
     for name in [INPUT, *results.denoisers]:
@@ -366,7 +383,10 @@ _SECTIONS = (
         "Noise and texture by dose", _noise_table, "texture",
         "Left: spectra that enclose the same area. Middle: below 0 where noise is removed. Bands: 95 % intervals.",
     ),
-    ("Trade-off", None, "tradeoff", "Each point is a strength; grey: what others publish for their products."),
+    (
+        "Trade-off", _tradeoff_table, "tradeoff",
+        "Each point is a strength; grey: what others publish for their products.",
+    ),
     (
         "Sharpness and HU of rods", _rods_table, "sharpness",
         "Task transfer functions from the mean of all realisations; bars: 95 % intervals.",

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ...inference.denoisers import INPUT
-from .observer import equivalent_dose
 
 Row = Mapping[str, Any]
 """As `run.Measured`: denoiser, condition, values."""
@@ -55,6 +54,8 @@ class Results:
 
     def equivalent(self, denoiser: str, diameter: str, dose: float, experiment: str = "disks") -> float | None:
         """The dose at which the input alone would be as detectable."""
+        from .observer import equivalent_dose  # scipy.stats takes a while
+
         curve = sorted((its["dose"], values["disks"][diameter]["d"]) for its, values in self.of(experiment, INPUT))
         values = self.one(experiment, denoiser, dose=dose)
         if values is None or not curve:
@@ -62,6 +63,21 @@ class Results:
         doses, known = ([each[place] for each in curve] for place in (0, 1))
         found = equivalent_dose(doses, known, values["disks"][diameter]["d"])
         return found if np.isfinite(found) else None
+
+    def tradeoff(self, denoiser: str, taken: float, **condition: Any) -> tuple[float, float] | None:
+        """Mean frequency over that of the input, and nNPS RMSD, at the strength that takes this part of the noise.
+
+        None where it was not measured, or where no strength takes so much.
+        """
+        values = self.one("noise", denoiser, **condition)
+        if values is None:
+            return None
+        _, parts, *both = np.array(values["tradeoff"]).T
+        last = int(parts.argmax()) + 1  # from there on, more strength takes less
+        if parts[last - 1] < taken:
+            return None
+        ratio, rmsd = (float(np.interp(taken, parts[:last], each[:last])) for each in both)
+        return ratio, rmsd
 
     def sharpness(
         self, denoiser: str, rod: str, which: str = "f50", **condition: Any

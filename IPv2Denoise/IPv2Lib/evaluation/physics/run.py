@@ -33,7 +33,7 @@ from .protocol import Condition, conditions, effort
 from .realisations import Noise
 from .settings import PhysicsSettings
 
-_FORMAT = 1  # of the parts; another number where anything is measured in another way
+_FORMAT = 2  # of the parts; another number where anything is measured in another way
 _STOPPED = "stopped; the same command again goes on with what was measured"
 
 

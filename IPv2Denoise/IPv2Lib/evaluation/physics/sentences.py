@@ -13,6 +13,9 @@ from .results import Results
 DISK = "5"
 """Diameter in mm of the disk that stands for all."""
 
+NOISE_TAKEN = (0.5, 0.75)
+"""Parts of the noise at which textures are compared."""
+
 _EVEN, _JUMP, _FINER = 0.15, 0.3, 0.1
 """Parts of the noise taken that differ by less over all levels are alike, by more between two levels a switch; and a
 change of the mean frequency that is worth a word."""

@@ -26,7 +26,9 @@ class PhysicsSettings:
         For a value that is unknown or out of range.
     """
 
-    quick: bool = option(False, "fewer doses, kernels and slices: a first look, with wider intervals")
+    quick: bool = option(
+        False, "fewer doses, kernels and slices: a first look, with wider intervals", panel="physicsQuick"
+    )
     doses: tuple[float, ...] = option(
         (0.02, 0.05, 0.1, 0.25, 0.5, 1.0), "doses in per cent of the usual one", unit="", above=0, high=1,
         label="dose", flag_percent=True, metavar="PERCENT",

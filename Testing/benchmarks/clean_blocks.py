@@ -96,9 +96,10 @@ class CleanBlocks:
             volumes = [self.scans[number] for number in chosen] if as_it_is else targets
         else:
             volumes = targets = self.chests if kind == "chest" else [_objects(int(rng.integers(1 << 30)))]
+        dose, photons = ((0.008, 0.06 if low_dose else 1.0), (0.7e5, 3e5)) if simulated else ((1.0, 1.0), (1e9, 1e9))
         ranges = Ranges(
-            dose=(0.008, 0.06 if low_dose else 1.0) if simulated else (1.0, 1.0), photons=(0.7e5, 3e5) if simulated else (1e9, 1e9),
-            zoom=_ZOOM[kind], thickness=(1, 1) if kind == "objects" else (1, 3), modulation=(0.0, 1.0), band=(0.0, 1.5),
+            dose=dose, photons=photons, zoom=_ZOOM[kind], thickness=(1, 1) if kind == "objects" else (1, 3),
+            modulation=(0.0, 1.0), band=(0.0, 1.5),
         )  # fmt: skip
         block = make_block(volumes, index, self.seed, "direct", slices=5, ranges=ranges, targets=targets)
         if simulated:

@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> list[Row]:
         rivals,
         slices=options.slices,
         quick=options.quick,
-        filters=CHEAP if options.quick else tuple(FILTERS),
+        filters=options.filters or (CHEAP if options.quick else tuple(FILTERS)),
         kept=Cache(options.out / "cache"),
         scans=options.scans,
         jobs=1 if options.quick else options.jobs,
@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         "--scans", nargs="+", choices=scans, default=VALIDATION, metavar="SCAN",
         help=f"of parts 1 to 4: {', '.join(scans)} (those that were not trained on)",
     )  # fmt: skip
+    parser.add_argument("--filters", nargs="+", choices=tuple(FILTERS), metavar="FILTER", help="only these")
     parser.add_argument("--slices", type=int, default=3, help="scored of each scan (3)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes for filters (all cores)")
     parser.add_argument("--quick", action="store_true", help="one slice of each scan, 2 %% dose, three filters")

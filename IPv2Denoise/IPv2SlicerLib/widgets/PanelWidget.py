@@ -127,6 +127,8 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _layoutChanged(self, caller=None, event=None) -> None:
         self._layoutRow.update()
+        for section in self._sections:
+            section.layoutChanged()
 
     def _parametersChanged(self, caller=None, event=None) -> None:
         for section in self._sections:

@@ -47,7 +47,7 @@ def pressed(ui) -> list[str]:
 
 
 def test_a_key_flips_one_view_between_input_and_result_at_one_place(panel):
-    host, widget, nodes = panel
+    host, widget, _ = panel
     before = arrangement()
     logic = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
     logic.SetSliceOffset(-2.5)
@@ -71,12 +71,11 @@ def test_a_key_flips_one_view_between_input_and_result_at_one_place(panel):
 def test_a_flip_computes_nothing_and_changes_one_picture(panel):
     host, widget, nodes = panel
     host.click(widget.ui.oneViewButton)
-    host.process_events(0.1)
     view = slicer.app.layoutManager().sliceWidget("IPv2View1").sliceView()
     images = [node.GetImageData().GetMTime() for node in (nodes.input, nodes.denoised, nodes.difference)]
     drawn, picture = view.renders, view._picture.copy()
     host.press("X")
-    host.process_events(0.1)
+    host.wait_until(lambda: view.renders > drawn, 10)
     assert view.renders == drawn + 1 and (view._picture != picture).any()
     assert images == [node.GetImageData().GetMTime() for node in (nodes.input, nodes.denoised, nodes.difference)]
 
@@ -157,7 +156,7 @@ def test_keys_are_heard_while_the_module_is_open_and_nobody_types(panel):
 
 
 def test_a_part_that_was_removed_is_said(panel):
-    host, widget, nodes = panel
+    host, _, nodes = panel
     host.press("X")
     slicer.mrmlScene.RemoveNode(nodes.difference)
     host.press("D")
@@ -184,11 +183,11 @@ def test_one_view_comes_back_with_a_scene(panel, tmp_path):
 
 
 def test_the_legend_is_not_over_the_picture(panel):
-    host, widget, nodes = panel
+    host, _, nodes = panel
     host.press("D")
-    host.process_events(0.2)
     view = slicer.app.layoutManager().sliceWidget("IPv2View1").sliceView()
-    legend = view._legends_picture[..., 3] > 0
+    host.wait_until(lambda: view._overlays_picture is not None, 10)
+    legend = view._overlays_picture[..., 3] > 0
     volume = view._picture.max(axis=2) > 0
     assert legend.any() and volume.any() and not (legend & volume).any()
     assert looking.part_of(nodes) == "difference"

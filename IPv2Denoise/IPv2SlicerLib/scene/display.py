@@ -155,7 +155,7 @@ def show_compare(
         aim(view, plane, size, fitted)
     for legend in filter(None, legends):
         legend.RemoveAllViewNodeIDs()
-        place_legend(legend, plane, sizes[0], fitted)
+        place_legend(legend, sizes[0], fitted)
     refresh_legends(target)
     return views
 
@@ -195,7 +195,7 @@ def show_planes(
         for legend in legends if number == 0 else ():
             legend.RemoveAllViewNodeIDs()
             legend.AddViewNodeID(view.GetID())
-            place_legend(legend, plane, size, fitted)
+            place_legend(legend, size, fitted)
     refresh_legends(target)
     return views
 

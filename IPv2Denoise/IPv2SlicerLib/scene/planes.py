@@ -12,12 +12,13 @@ from IPv2Lib.errors import InputError
 ORIENTATIONS = {
     "axial": ((-1, 0, 0), (0, 1, 0), (0, 0, 1)),
     "coronal": ((-1, 0, 0), (0, 0, 1), (0, 1, 0)),
-    "sagittal": ((0, -1, 0), (0, 0, 1), (1, 0, 0)),
+    "sagittal": ((0, -1, 0), (0, 0, 1), (-1, 0, 0)),
 }
 
-# What a colour legend takes of a view, beside the picture or above it; in smaller views it has no room at all.
-_BESIDE, _ABOVE = 0.17, 0.25
-_LEGEND_PIXELS, _SMALLEST_PIXELS = 100, 250
+# A colour legend in parts of the height of a view: its bar, and the room for it beside the picture or above it, texts
+# included, which Slicer draws as large as the bar is. In smaller views it has no room at all.
+_BAR, _BESIDE, _ABOVE = (0.07, 0.19), 0.21, 0.28
+_SMALLEST_PIXELS = 250
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +127,7 @@ def fit(plane: Plane, size: tuple[int, int], legend: bool) -> Fit:
     columns, rows = size
     if not legend or min(size) < _SMALLEST_PIXELS:
         return Fit(plane.pixel_mm(size))
-    right = max(_BESIDE, _LEGEND_PIXELS / columns)
+    right = _BESIDE * rows / columns
     beside = Fit(plane.pixel_mm((columns * (1 - right), rows)), right=right)
     over = Fit(plane.pixel_mm((columns, rows * (1 - _ABOVE))), above=_ABOVE)
     return over if over.pixel_mm < beside.pixel_mm else beside
@@ -154,17 +155,11 @@ def legend_of(node: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLColorLegend
     return slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node)
 
 
-def place_legend(
-    legend: slicer.vtkMRMLColorLegendDisplayNode, plane: Plane, size: tuple[int, int], fitted: Fit
-) -> None:
-    """Put a colour legend where a view that shows a plane like this leaves room for it."""
+def place_legend(legend: slicer.vtkMRMLColorLegendDisplayNode, size: tuple[int, int], fitted: Fit) -> None:
+    """Put a colour legend where a view with this fit leaves room for it."""
+    columns, rows = size
+    width, height = _BAR
     state = legend.StartModify()
-    if fitted.above:
-        free = max(fitted.above, (1 - plane.size[1] / fitted.pixel_mm / size[1]) / 2)
-        height = min(0.3, free - 0.07)
-        legend.SetSize(0.15, height)
-        legend.SetPosition(0.98, (0.95 - height) / (1 - height))  # the title lies over it
-    else:
-        legend.SetSize(max(fitted.right, _BESIDE) - 0.02, 0.5)
-        legend.SetPosition(0.98, 0.5)
+    legend.SetSize(width * rows / columns, height)
+    legend.SetPosition(0.98, (0.93 - height) / (1 - height) if fitted.above else 0.5)  # the title lies over it
     legend.EndModify(state)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+import qt
 import slicer
 from IPv2Lib.hounsfield import WINDOWS
 from IPv2SlicerLib.widgets.Section import Section
@@ -13,6 +14,8 @@ from slicer.i18n import tr as _
 from .Logic import IPv2DenoiseLogic
 from .Results import resultOf
 
+UNFOLDED_SETTING = "IPv2/LookUnfolded"
+"""Of the user's settings: who looks that way every day finds it open."""
 FLIP_KEY, DIFFERENCE_KEY = "X", "D"
 WINDOW_KEYS = {str(number): name for number, name in enumerate(WINDOWS, 1)}
 """Keys and the names of the windows that they choose."""
@@ -31,6 +34,9 @@ class LookingSection(Section):
     def __init__(self, ui, logic: IPv2DenoiseLogic):
         super().__init__(ui, logic)
         self._before = "denoised"  # what was shown before the difference
+        unfolded = slicer.util.settingsValue(UNFOLDED_SETTING, False, converter=slicer.util.toBool)
+        ui.lookCollapsibleButton.setProperty("collapsed", not unfolded)
+        ui.lookCollapsibleButton.contentsCollapsed.connect(self._onFolded)
         self._ways = {"one": ui.oneViewButton, "planes": ui.planesButton}
         self._parts = {
             "input": ui.lookInputButton,
@@ -98,6 +104,9 @@ class LookingSection(Section):
         looking.show_in_window(name, [*own, *looking.volumes_in_views(slicer.mrmlScene)])
 
     # --- the rest ---
+
+    def _onFolded(self, folded: bool) -> None:
+        qt.QSettings().setValue(UNFOLDED_SETTING, not folded)
 
     def _act(self, act: Callable[[], None]) -> None:
         with self._boxes.errorsShown():

@@ -147,9 +147,9 @@ def measuredHtml(measured: Sequence) -> str:
     heads = (_("Mean"), "σ", _("Contrast"), _("mm³"))
     lines = [_line("th", (_("Sphere"), "", *heads))]
     for each in measured:
-        name = f"{each.node.GetName()}, {each.diameter_mm:g} mm"
-        lines.append(_line("td", (name, _("Input"), *_numbers(each.before, (0, 1, 0, 0)))))
-        lines.append(_line("td", ("", _("Result"), *_numbers(each.after, (0, 1, 0, 0)))))
+        size = f"{each.diameter_mm:g} mm"
+        lines.append(_line("td", (each.node.GetName(), _("Input"), *_numbers(each.before, (0, 1, 0, 0)))))
+        lines.append(_line("td", (size, _("Result"), *_numbers(each.after, (0, 1, 0, 0)))))
     return f"<table width='100%' cellspacing='0' cellpadding='2'>{''.join(lines)}</table>"
 
 

@@ -49,6 +49,19 @@ def test_mean_and_sigma_are_those_of_the_voxels_whose_centres_lie_inside():
     assert found.contrast_hu == pytest.approx(found.mean_hu - np.median(volume.array[shell]), abs=1e-3)
 
 
+def test_what_does_not_rise_from_the_noise_has_no_volume():
+    random = np.random.default_rng(5)
+    nodule = ball(8, (20, 30, 30))
+    center = place(nodule, (20, 30, 30))
+    noise = random.normal(0, 300, nodule.array.shape)
+    clear, hidden = (
+        measure_sphere(nodule.with_array((nodule.array + factor * noise).astype(np.float32)), center, 8)
+        for factor in (0.1, 2)
+    )
+    assert clear.volume_mm3 == pytest.approx(math.pi / 6 * 8**3, rel=0.06)
+    assert math.isnan(hidden.volume_mm3) and abs(hidden.contrast_hu - clear.contrast_hu) < 150
+
+
 def test_a_vessel_in_the_surround_does_not_change_the_contrast():
     center = (20, 30, 30)
     volume = ball(8, center)

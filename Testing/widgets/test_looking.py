@@ -126,6 +126,15 @@ def test_a_window_is_for_all_views_at_once_also_while_the_difference_is_shown(pa
     assert windows(nodes) == [(123, 45)] * 2
 
 
+def test_who_has_unfolded_it_finds_it_unfolded(panel):
+    slicer.util.reloadScriptedModule("IPv2Denoise")
+    widget = slicer.modules.ipv2denoise.widgetRepresentation().self()
+    assert not widget.ui.lookCollapsibleButton.property("collapsed")
+    widget.ui.lookCollapsibleButton.setProperty("collapsed", True)
+    slicer.util.reloadScriptedModule("IPv2Denoise")
+    assert slicer.modules.ipv2denoise.widgetRepresentation().self().ui.lookCollapsibleButton.property("collapsed")
+
+
 def test_windows_are_there_before_a_result(host):
     widget, uldct, _ = open_panel(host)
     expand(host, widget.ui.lookCollapsibleButton)

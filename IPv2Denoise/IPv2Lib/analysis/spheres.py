@@ -16,6 +16,8 @@ from ..options import check, option
 
 _GAP, _SHELL_MM = 1.5, 3.0
 """The surround is a shell of this thickness, from this many radii on: blur and a sphere that is off do not reach it."""
+_CLEAR = 2.0
+"""Times the noise of the surround: what has less contrast has no border that could be found."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class SphereMeasures:
     contrast_hu : float
         Mean in the sphere less the median of its surround, a shell of 3 mm that begins at 1.5 radii.
     volume_mm3 : float
-        What lies within 1.5 radii on the nodule's side of half that contrast.
+        What lies within 1.5 radii on the nodule's side of half that contrast; NaN where the contrast is below twice the
+        noise of the surround.
     """
 
     mean_hu: float
@@ -90,7 +93,9 @@ def measure_sphere(volume: Volume, center: Sequence[float], diameter_mm: float) 
     level = float(np.median(surround)) if surround.size else math.nan
     contrast = mean - level
     above = np.abs(contrast) / 2 < (near - level) * np.sign(contrast)
-    size = float(above.sum()) * math.prod(volume.spacing) if math.isfinite(contrast) else math.nan
+    noise = 1.4826 * float(np.median(np.abs(surround - level))) if surround.size else math.nan
+    is_clear = abs(contrast) >= _CLEAR * noise and contrast != 0
+    size = float(above.sum()) * math.prod(volume.spacing) if is_clear else math.nan
     return SphereMeasures(mean, sigma, contrast, size)
 
 

@@ -15,20 +15,22 @@ from .layouts import MOST_VIEWS, Layout, compare_layout, planes_layout
 from .planes import ORIENTATIONS, aim, fit, legend_of, own_orientation, place_legend, plane_of
 from .volume_nodes import application_logic, is_application, nodes_of_class
 
-_TABLES = ("IPv2 difference",)
+_TABLES = {False: "IPv2 difference, light", True: "IPv2 difference, dark"}
+_OLD_TABLE = "IPv2 difference"  # of earlier versions: red and blue
+_dark: set[slicer.vtkMRMLScene] = set()
 
 
 def show_difference(
     node: slicer.vtkMRMLScalarVolumeNode, limit_hu: float = 200.0, title: str = "Difference (HU)"
 ) -> None:
-    """Show a difference volume in blue (negative), white (0 HU) and red (positive), with a colour legend.
+    """Show a difference volume in blue (negative) and orange (positive), with a colour legend; see `follow_style`.
 
     Parameters
     ----------
     node : vtkMRMLScalarVolumeNode
         HU differences.
     limit_hu : float
-        The darkest blue is -limit_hu and below, the darkest red +limit_hu and above.
+        The last blue is -limit_hu and below, the last orange +limit_hu and above.
     title : str
         Of the legend.
 
@@ -52,7 +54,15 @@ def show_difference(
 def is_difference(node: slicer.vtkMRMLScalarVolumeNode) -> bool:
     """Whether a volume is shown in the colours of differences."""
     colors = node.GetDisplayNode() and node.GetDisplayNode().GetColorNode()
-    return colors is not None and colors.GetName() in _TABLES
+    return colors is not None and colors.GetName() in (*_TABLES.values(), _OLD_TABLE)
+
+
+def follow_style(target: slicer.vtkMRMLScene, dark: bool) -> None:
+    """Show differences in colours for a dark or a light style: those that are there, and those to come."""
+    (_dark.add if dark else _dark.discard)(target)
+    for node in nodes_of_class(target, "vtkMRMLScalarVolumeNode"):
+        if is_difference(node):
+            node.GetDisplayNode().SetAndObserveColorNodeID(_difference_table(target).GetID())
 
 
 def show_overlay(
@@ -299,8 +309,8 @@ def _show_alone(view, volume, *, linked: bool) -> None:
 
 
 def _difference_table(target):
-    """The colour table of differences, made where it is missing."""
-    name, colors = _TABLES[0], difference_colors()
+    """The colour table of differences in the style of a scene, made where it is missing."""
+    name, colors = _TABLES[target in _dark], difference_colors(target in _dark)
     for node in nodes_of_class(target, "vtkMRMLColorTableNode"):
         if node.GetName() == name and node.GetNumberOfColors() == len(colors):
             return node

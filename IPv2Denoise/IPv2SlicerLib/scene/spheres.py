@@ -21,7 +21,7 @@ _CLASS = "vtkMRMLMarkupsFiducialNode"
 _DIAMETER = "IPv2SphereDiameter"  # attribute, mm
 _ROLE = "IPv2Measured"  # reference to the input
 _COLOR = (0.9, 0.62, 0.0)
-_OPACITY = 0.35  # Slicer draws points filled
+_OPACITY = 0.45  # Slicer draws points filled
 
 
 @dataclass(frozen=True, eq=False)

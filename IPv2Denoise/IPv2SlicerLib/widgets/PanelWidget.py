@@ -14,6 +14,7 @@ from slicer.util import VTKObservationMixin
 from .LayoutRow import LayoutRow
 from .Options import connectOptions
 from .Section import Section
+from .Style import followStyle
 
 
 class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -109,7 +110,8 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
     def initializeParameterNode(self) -> None:
-        """Ensure that the parameter node exists and is observed."""
+        """Ensure that the parameter node exists and is observed, and that the views are in the style of the windows."""
+        followStyle()
         self.setParameterNode(self.logic.getParameterNode())
 
     def setParameterNode(self, parameterNode) -> None:

@@ -44,6 +44,7 @@ def add_sphere(input_node: slicer.vtkMRMLNode, diameter_mm: float) -> slicer.vtk
     if node is None:
         number = len(all_spheres(input_node)) + 1
         node = target.AddNewNodeByClass(_CLASS, unique_name(target, f"Sphere {number}"))
+        node.SetMaximumNumberOfControlPoints(1)
         node.SetControlPointLabelFormat("%N")
         node.SetNodeReferenceID(_ROLE, input_node.GetID())
         node.CreateDefaultDisplayNodes()

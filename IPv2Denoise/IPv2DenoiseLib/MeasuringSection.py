@@ -16,7 +16,6 @@ from .Results import resultOf
 PLACE_KEY = "M"
 SETTLE_MSEC = 30
 """A sphere that is dragged says many places; the numbers follow when it has been still for so long."""
-_NOTHING = "–"
 
 
 class MeasuringSection(Section):
@@ -154,7 +153,7 @@ def measuredHtml(measured: Sequence) -> str:
 
 
 def measuredText(measured: Sequence) -> str:
-    """The same for a spreadsheet: columns between tabulators, with places in mm."""
+    """The same for a spreadsheet: columns between tabulators, with places in mm; an empty cell is not measurable."""
     heads = (
         _("Sphere"), _("Diameter (mm)"), "R (mm)", "A (mm)", "S (mm)", _("Image"), _("Mean (HU)"), _("σ (HU)"),
         _("Contrast (HU)"), _("Volume above half contrast (mm³)"),
@@ -164,8 +163,8 @@ def measuredText(measured: Sequence) -> str:
         position = [0.0, 0.0, 0.0]
         each.node.GetNthControlPointPositionWorld(0, position)
         sphere = (each.node.GetName(), f"{each.diameter_mm:g}", *(f"{mm:.1f}" for mm in position))
-        lines.append((*sphere, _("Input"), *_numbers(each.before, (1, 1, 1, 1))))
-        lines.append((*sphere, _("Result"), *_numbers(each.after, (1, 1, 1, 1))))
+        lines.append((*sphere, _("Input"), *_numbers(each.before, (1, 1, 1, 1), "")))
+        lines.append((*sphere, _("Result"), *_numbers(each.after, (1, 1, 1, 1), "")))
     return "\n".join("\t".join(line) for line in lines) + "\n"
 
 
@@ -177,11 +176,11 @@ def _line(tag: str, texts: Sequence[str]) -> str:
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _numbers(found, decimals: Sequence[int]) -> list[str]:
-    """Mean, σ, contrast and volume as texts; "–" is not measurable."""
+def _numbers(found, decimals: Sequence[int], nothing: str = "–") -> list[str]:
+    """Mean, σ, contrast and volume as texts."""
     if found is None:
-        return [_NOTHING] * len(decimals)
+        return [nothing] * len(decimals)
     values = (found.mean_hu, found.sigma_hu, found.contrast_hu, found.volume_mm3)
     return [
-        _NOTHING if math.isnan(value) else f"{value:.{places}f}" for value, places in zip(values, decimals, strict=True)
+        nothing if math.isnan(value) else f"{value:.{places}f}" for value, places in zip(values, decimals, strict=True)
     ]

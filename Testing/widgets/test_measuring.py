@@ -109,7 +109,7 @@ def test_the_table_is_copied_for_a_spreadsheet(panel):
     head, *lines = [line.split("\t") for line in QtWidgets.QApplication.clipboard().text().splitlines()]
     assert head[0] == "Sphere" and head[-1] == "Volume above half contrast (mm³)"
     assert [line[5] for line in lines] == ["Input", "Result"]
-    numbers = [[float(text) for text in line[1:5] + line[6:]] for line in lines]
+    numbers = [[float(text) for text in line[1:5] + line[6:9]] for line in lines]
     assert numbers[0][0] == 6 and numbers[0][1:4] == pytest.approx(center_of_view(), abs=2)
     assert numbers[0][4] == pytest.approx(2 * (numbers[1][4] + 300), abs=0.5)  # the result is half the input - 300
 

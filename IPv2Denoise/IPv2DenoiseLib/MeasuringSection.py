@@ -37,8 +37,8 @@ class MeasuringSection(Section):
         self._onClick(ui.placeSphereButton, self._place)
         self._onClick(ui.copySpheresButton, self._copy)
         self._onClick(ui.removeSpheresButton, self._remove)
-        self._shortcuts = Shortcuts({PLACE_KEY: ui.placeSphereButton.click}, ui.placeSphereButton, repeats=False)
-        self._watchScene(self._settled.start)
+        self._shortcuts = Shortcuts({PLACE_KEY: self._pressPlace}, ui.placeSphereButton, repeats=False)
+        self._watchScene(self._follow)
         self._show([])
 
     def setParameterNode(self, parameterNode) -> None:
@@ -56,7 +56,7 @@ class MeasuringSection(Section):
             self._diameter = parameters.sphereDiameterMm
             for node in spheres.spheres_of(self._input())[-1:]:
                 spheres.set_diameter(node, self._diameter)
-        self._settled.start()
+        self._follow()
 
     def enter(self) -> None:
         """The module is opened."""
@@ -78,6 +78,12 @@ class MeasuringSection(Section):
 
     def _input(self):
         return self._parameterNode and self._parameterNode.inputVolume
+
+    def _follow(self, caller=None, event=None) -> None:
+        self._settled.start()
+
+    def _pressPlace(self) -> None:
+        self._ui.placeSphereButton.click()
 
     def _place(self) -> None:
         from IPv2SlicerLib.scene import spheres
@@ -124,10 +130,7 @@ class MeasuringSection(Section):
             else:
                 events = [slicer.vtkMRMLMarkupsNode.PointModifiedEvent, slicer.vtkMRMLMarkupsNode.PointRemovedEvent]
                 events.append(slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent)
-            self._tags.append((node, [node.AddObserver(event, self._onModified) for event in events]))
-
-    def _onModified(self, caller, event) -> None:
-        self._settled.start()
+            self._tags.append((node, [node.AddObserver(event, self._follow) for event in events]))
 
     def _show(self, measured: list) -> None:
         ui, self._measured = self._ui, measured

@@ -200,3 +200,13 @@ def test_the_legend_is_not_over_the_picture(panel):
     volume = view._picture.max(axis=2) > 0
     assert legend.any() and volume.any() and not (legend & volume).any()
     assert looking.part_of(nodes) == "difference"
+
+
+def test_no_key_is_one_of_slicers(host):
+    from host.main_window import SLICER_KEYS, VIEW_KEYS
+
+    open_panel(host)
+    section = __import__("IPv2DenoiseLib.LookingSection", fromlist=["x"])
+    keys = {section.FLIP_KEY, section.DIFFERENCE_KEY, *section.WINDOW_KEYS}
+    keys.add(__import__("IPv2DenoiseLib.MeasuringSection", fromlist=["x"]).PLACE_KEY)
+    assert len(keys) == 6 and not keys & {*SLICER_KEYS, *VIEW_KEYS}

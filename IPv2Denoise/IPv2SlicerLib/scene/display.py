@@ -99,13 +99,14 @@ def show_overlay(
     refresh_legends(background.GetScene())
 
 
-def refresh_legends(target: slicer.vtkMRMLScene) -> None:
-    """Let every slice view show the colour legends of its volumes, and no others.
+def refresh_legends(target: slicer.vtkMRMLScene, views: Sequence[slicer.vtkMRMLSliceNode] | None = None) -> None:
+    """Let slice views, all unless some are given, show the colour legends of their volumes, and no others.
 
     To call whenever a program has changed what slice views show. A view looks for legends older than itself, and
     looks again at those it knows, only when its layers change while they are marked as being changed by a person.
     """
-    for composite in nodes_of_class(target, "vtkMRMLSliceCompositeNode"):
+    every = nodes_of_class(target, "vtkMRMLSliceCompositeNode")
+    for composite in every if views is None else map(composite_of, views):
         flags = composite.GetInteractionFlags()
         composite.SetInteractionFlags(composite.BackgroundVolumeFlag)
         composite.Modified()
@@ -214,7 +215,7 @@ def exchange(views: Sequence[slicer.vtkMRMLSliceNode], volume: slicer.vtkMRMLSca
     """Let slice views show another volume in their background, and the rest of them as it is."""
     for view in views:
         composite_of(view).SetBackgroundVolumeID(volume.GetID())
-    refresh_legends(volume.GetScene())
+    refresh_legends(volume.GetScene(), views)
 
 
 def views_of(target: slicer.vtkMRMLScene, layout: Layout) -> list[slicer.vtkMRMLSliceNode]:

@@ -17,25 +17,8 @@ SLICER_KEYS = (
 """Keys of Slicer's own; another shortcut with one of them is ambiguous, and neither is heard."""
 
 VIEW_KEYS = (
-    "G",
-    "T",
-    "F",
-    "B",
-    "V",
-    "R",
-    "S",
-    "[",
-    "]",
-    "{",
-    "}",
-    "Left",
-    "Right",
-    "Up",
-    "Down",
-    "Del",
-    "Backspace",
-    "Esc",
-)
+    "G", "T", "F", "B", "V", "R", "S", "[", "]", "{", "}", "Left", "Right", "Up", "Down", "Del", "Backspace", "Esc",
+)  # fmt: skip
 """Keys that slice views and markups listen to; a shortcut with one of them takes it from them."""
 
 

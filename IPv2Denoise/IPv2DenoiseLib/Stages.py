@@ -13,6 +13,10 @@ from .Export import newFolder
 from .Logic import IPv2DenoiseLogic
 
 
+SHORTCUTS = (("Ctrl+Shift+N", "next"), ("Ctrl+Shift+P", "previous"), ("Ctrl+Shift+M", "toggleOverlay"))
+"""Keys, and the method of `StageList` that each calls."""
+
+
 class StageList(Section):
     """The list of the stages that are in the scene, and what the views show of them.
 
@@ -32,8 +36,7 @@ class StageList(Section):
         ui.stagesList.currentRowChanged.connect(self._onRow)
         ui.secondStageSelector.currentTextChanged.connect(self._onSecond)
         self._onClick(ui.exportStagesButton, self._onExport)
-        keys = {"Ctrl+Shift+N": self.next, "Ctrl+Shift+P": self.previous, "Ctrl+Shift+M": self.toggleOverlay}
-        self._shortcuts = Shortcuts(keys, ui.stagesList)
+        self._shortcuts = Shortcuts({key: getattr(self, method) for key, method in SHORTCUTS}, ui.stagesList)
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node, or none."""

@@ -12,7 +12,6 @@ from slicer.i18n import tr as _
 from .Export import newFolder
 from .Logic import IPv2DenoiseLogic
 
-
 SHORTCUTS = (("Ctrl+Shift+N", "next"), ("Ctrl+Shift+P", "previous"), ("Ctrl+Shift+M", "toggleOverlay"))
 """Keys, and the method of `StageList` that each calls."""
 

@@ -72,12 +72,14 @@ class IPv2DenoiseWidget(PanelWidget):
         """Called when the user opens the module the first time."""
         from IPv2DenoiseLib.DenoiseSection import DenoiseSection
         from IPv2DenoiseLib.InputSelectors import InputSelectors
+        from IPv2DenoiseLib.LookingSection import LookingSection
+        from IPv2DenoiseLib.MeasuringSection import MeasuringSection
         from IPv2DenoiseLib.PurificationSection import PurificationSection
 
         PanelWidget.setup(self)
         self.logic = IPv2DenoiseLogic()
         self.logic.onJobChanged = self._jobChanged
-        sections = DenoiseSection, PurificationSection, InputSelectors
+        sections = DenoiseSection, LookingSection, MeasuringSection, PurificationSection, InputSelectors
         self.begin([section(self.ui, self.logic) for section in sections])
 
     def onSceneStartClose(self, caller, event) -> None:

@@ -3,6 +3,7 @@
 import enum
 from typing import Annotated, Union
 
+from IPv2Lib.analysis.spheres import SphereOptions
 from IPv2Lib.inference.options import DenoiseOptions
 from IPv2Lib.purification.settings import Settings
 from IPv2SlicerLib.widgets.Options import Simulator, withOptions
@@ -45,7 +46,7 @@ class Engine(enum.Enum):
         return {"auto": _("Automatic"), "onnxruntime": "ONNX Runtime", "torch": "PyTorch"}[self.value]
 
 
-OPTIONS = DenoiseOptions, Settings
+OPTIONS = DenoiseOptions, Settings, SphereOptions
 """Dataclasses whose options the panel shows."""
 
 

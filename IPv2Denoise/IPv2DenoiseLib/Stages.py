@@ -5,6 +5,7 @@ import html
 import qt
 import slicer
 from IPv2SlicerLib.widgets.Section import Section
+from IPv2SlicerLib.widgets.Shortcuts import Shortcuts
 from IPv2SlicerLib.widgets.Views import currentSliceIndex, showRedView
 from slicer.i18n import tr as _
 
@@ -12,10 +13,7 @@ from .Export import newFolder
 from .Logic import IPv2DenoiseLogic
 
 SHORTCUTS = (("Ctrl+Shift+N", "next"), ("Ctrl+Shift+P", "previous"), ("Ctrl+Shift+M", "toggleOverlay"))
-"""Keys, and the method of `StageList` that each calls; they work wherever the focus is while the module is open.
-
-None is a key of Slicer's own, such as those for markups and sequences: of two shortcuts with one key, neither is heard.
-"""
+"""Keys, and the method of `StageList` that each calls."""
 
 
 class StageList(Section):
@@ -37,12 +35,7 @@ class StageList(Section):
         ui.stagesList.currentRowChanged.connect(self._onRow)
         ui.secondStageSelector.currentTextChanged.connect(self._onSecond)
         self._onClick(ui.exportStagesButton, self._onExport)
-        self._shortcuts = []
-        for keys, method in SHORTCUTS:
-            shortcut = qt.QShortcut(qt.QKeySequence(keys), slicer.util.mainWindow() or ui.stagesList)
-            shortcut.activated.connect(getattr(self, method))
-            shortcut.setEnabled(False)
-            self._shortcuts.append(shortcut)
+        self._shortcuts = Shortcuts({key: getattr(self, method) for key, method in SHORTCUTS}, ui.stagesList)
 
     def setParameterNode(self, parameterNode) -> None:
         """Use a parameter node, or none."""
@@ -87,20 +80,15 @@ class StageList(Section):
 
     def enter(self) -> None:
         """The module is opened."""
-        for shortcut in self._shortcuts:
-            shortcut.setEnabled(True)
+        self._shortcuts.setEnabled(True)
 
     def exit(self) -> None:
         """Another module is opened: its keys are its own."""
-        for shortcut in self._shortcuts:
-            shortcut.setEnabled(False)
+        self._shortcuts.setEnabled(False)
 
     def cleanup(self) -> None:
         """The widget goes away."""
-        for shortcut in self._shortcuts:
-            shortcut.setEnabled(False)
-            shortcut.deleteLater()
-        self._shortcuts = []
+        self._shortcuts.close()
 
     def _step(self, by: int) -> None:
         if self._parameterNode and self._parameterNode.stage in self._keys:

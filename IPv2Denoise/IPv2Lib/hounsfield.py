@@ -18,7 +18,10 @@ SCORED_HU = (-1024.0, 600.0)
 SCORED_RANGE_HU = SCORED_HU[1] - SCORED_HU[0]
 """Data range of PSNR, SSIM and GMSD, of scores and of losses."""
 
-LUNG_WINDOW, LUNG_LEVEL = 1500.0, -600.0
+WINDOWS = {"Lung": (1500.0, -600.0), "Mediastinum": (350.0, 50.0), "Bone": (1800.0, 400.0)}
+"""Windows in which a chest is read: name to width and level."""
+
+LUNG_WINDOW, LUNG_LEVEL = WINDOWS["Lung"]
 
 
 def window_8bit(array: np.ndarray, low_hu: float = -1000, high_hu: float = 400) -> np.ndarray:

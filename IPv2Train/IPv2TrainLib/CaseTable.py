@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import qt
 from IPv2Lib.datasets.cases import Case
+from IPv2SlicerLib.widgets.Style import isDark
 from slicer.i18n import tr as _
 
 from .Cases import CHANGED, FAILED, PURIFIED, WAITING, CaseState
@@ -119,8 +120,7 @@ class CaseTable:
 
 def failedColor() -> str:
     """A red that can be read on the rows of tables, in a light and in a dark style."""
-    base = qt.QApplication.palette().color(qt.QPalette.Base)
-    return _FAILED_ON_LIGHT if base.lightness() > 127 else _FAILED_ON_DARK
+    return _FAILED_ON_DARK if isDark() else _FAILED_ON_LIGHT
 
 
 def stateText(state: CaseState) -> str:

@@ -155,6 +155,7 @@ CORE_MODULES = {
     "Volumes": "vtkSlicerVolumesLogic",
     "Sequences": "vtkSlicerSequencesLogic",
     "Colors": "vtkSlicerColorLogic",
+    "Markups": "vtkSlicerMarkupsLogic",
     "Plots": "vtkSlicerPlotsLogic",
     "Tables": "vtkSlicerTablesLogic",
     "Texts": "vtkSlicerTextsLogic",

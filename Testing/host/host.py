@@ -9,21 +9,22 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
 import slicer
 import slicer.util
+import vtk
 from PySide6 import QtCore, QtGui, QtTest, QtWidgets
 
 from . import (
     application,
-    color_legends,
     ctk_widgets,
     dialogs,
     dicom,
     mrml_widgets,
+    overlays,
     packages,
     parameter_node,
     pythonqt,
@@ -276,6 +277,18 @@ class Host:
         QtCore.QTimer.singleShot(0, lambda: QtTest.QTest.mouseClick(view.viewport(), QtCore.Qt.LeftButton, held, place))
         self.process_events()
 
+    def click_view(self, name: str, ras: Sequence[float]) -> None:
+        """Click a slice view at a place in the patient (mm, RAS), which has to be in its plane."""
+        widget = self.app.layoutManager().sliceWidget(name)
+        view, to_view = widget.sliceView(), vtk.vtkMatrix4x4()
+        vtk.vtkMatrix4x4.Invert(widget.mrmlSliceNode().GetXYToRAS(), to_view)
+        x, y, depth, _ = to_view.MultiplyPoint([*ras, 1.0])
+        place = QtCore.QPoint(round(x), view.height() - 1 - round(y))
+        if abs(depth) > 0.5 or not view.isVisible() or not view.rect().contains(place):
+            raise HostError(f"view '{name}' is hidden, or does not show the place {tuple(ras)}")
+        QtCore.QTimer.singleShot(0, lambda: QtTest.QTest.mouseClick(view, QtCore.Qt.LeftButton, pos=place))
+        self.process_events()
+
     def press(self, keys: str) -> None:
         """Press a key combination such as "Ctrl+Shift+N": shortcuts and the focused widget react as to a keyboard."""
         self.window.activateWindow()
@@ -425,7 +438,7 @@ class Host:
             self.window.close()
             self._hierarchy.close()
             self.app.layoutManager()._retire()
-            color_legends.close_all()
+            overlays.close_all()
             self.scene.Clear(True)
             self._let_go()
             self.window.deleteLater()

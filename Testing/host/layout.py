@@ -10,9 +10,9 @@ import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Qt, Signal, Slot
 
-from .color_legends import ColorLegends
 from .errors import HostError
 from .observation import Observation
+from .overlays import Overlays
 from .plot_view import qMRMLPlotWidget
 from .stand_in import StandIn
 from .table_view import qMRMLTableWidget
@@ -27,12 +27,12 @@ _INK, _SHADOW = QtGui.QColor("#f0f0f0"), QtGui.QColor(0, 0, 0, 200)
 
 
 class SliceView(QtWidgets.QWidget):
-    """The picture of a slice view, with the names of its volumes and colour legends on top."""
+    """The picture of a slice view, with the names of its volumes, colour legends and markups on top."""
 
     def __init__(self, node, logic):
         super().__init__()
         self._node, self._logic, self._picture = node, logic, None
-        self._observed, self._legends_picture = [], None
+        self._observed, self._overlays_picture = [], None
         self.renders = 0
         self._timer = QtCore.QTimer(self)
         self._timer.setSingleShot(True)
@@ -44,11 +44,11 @@ class SliceView(QtWidgets.QWidget):
             Observation(self, each, vtk.vtkCommand.ModifiedEvent, self.scheduleRender)
         Observation(self, composite, vtk.vtkCommand.ModifiedEvent, self._observe_volumes)
         self._observe_volumes()
-        self._legends = ColorLegends(self, node, self.scheduleRender)
+        self._overlays = Overlays(self, node, self.scheduleRender)
 
     def legends(self) -> list:
         """The nodes of the colour legends that are seen; of the stand-in."""
-        return self._legends.shown()
+        return self._overlays.shown()
 
     @Slot()
     def scheduleRender(self) -> None:
@@ -67,6 +67,23 @@ class SliceView(QtWidgets.QWidget):
         step = self._logic.GetLowestVolumeSliceSpacing()[2]
         _move(self._logic, self._logic.GetSliceOffset() + (step if event.angleDelta().y() > 0 else -step))
 
+    def mouseMoveEvent(self, event) -> None:
+        self._interact(vtk.vtkCommand.MouseMoveEvent, event)
+
+    def mousePressEvent(self, event) -> None:
+        self._interact(vtk.vtkCommand.MouseMoveEvent, event)
+        if event.button() == Qt.LeftButton:
+            self._interact(vtk.vtkCommand.LeftButtonPressEvent, event)
+
+    def mouseReleaseEvent(self, event) -> None:
+        if event.button() == Qt.LeftButton:
+            self._interact(vtk.vtkCommand.LeftButtonReleaseEvent, event)
+
+    def _interact(self, vtk_event: int, event) -> None:
+        size = max(1, self.width()), max(1, self.height())
+        place = event.position().toPoint()
+        self._overlays.interact(vtk_event, place.x(), self.height() - 1 - place.y(), size)
+
     def paintEvent(self, _event) -> None:
         painter = QtGui.QPainter(self)
         painter.fillRect(self.rect(), Qt.black)
@@ -77,10 +94,10 @@ class SliceView(QtWidgets.QWidget):
         painter.drawImage(self.rect(), image)
         painter.setFont(QtGui.QFont("DejaVu Sans", 8))
         self._paint_names(painter)
-        if self._legends_picture is not None:
-            rows, columns, _ = self._legends_picture.shape
+        if self._overlays_picture is not None:
+            rows, columns, _ = self._overlays_picture.shape
             image = QtGui.QImage(
-                self._legends_picture.data, columns, rows, 4 * columns, QtGui.QImage.Format_RGBA8888_Premultiplied
+                self._overlays_picture.data, columns, rows, 4 * columns, QtGui.QImage.Format_RGBA8888_Premultiplied
             )
             painter.drawImage(self.rect(), image)
 
@@ -88,7 +105,7 @@ class SliceView(QtWidgets.QWidget):
         if self._node.GetScene() is None:
             return
         self._picture = rendering.render_view(self._node).copy()
-        self._legends_picture = self._legends.draw(max(1, self.width()), max(1, self.height()))
+        self._overlays_picture = self._overlays.draw(max(1, self.width()), max(1, self.height()))
         self.renders += 1
         self.update()
 

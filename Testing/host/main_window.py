@@ -16,6 +16,11 @@ SLICER_KEYS = (
 )  # fmt: skip
 """Keys of Slicer's own; another shortcut with one of them is ambiguous, and neither is heard."""
 
+VIEW_KEYS = (
+    "G", "T", "F", "B", "V", "R", "S", "[", "]", "{", "}", "Left", "Right", "Up", "Down", "Del", "Backspace", "Esc",
+)  # fmt: skip
+"""Keys that slice views and markups listen to; a shortcut with one of them takes it from them."""
+
 
 class ModuleSelector(QtWidgets.QWidget):
     """The list of modules above the panel; choosing one enters it."""

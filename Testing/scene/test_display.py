@@ -140,23 +140,15 @@ def test_labels_are_blended_over_the_slice():
     np.testing.assert_array_equal(picture[labels[2] == 0], plain[labels[2] == 0])
 
 
-def test_zero_difference_is_white_and_signs_mirror_each_other():
+def test_zero_difference_is_white_and_both_signs_have_their_colors():
     hu = np.array([0, 0.3, 5, 40, 99, 100, 500], np.float32)
     array = np.stack([hu, -hu])[None].repeat(2, axis=1)
     picture = draw(Volume(array), limit_hu=100)
     positive, negative = picture[0], picture[-1]
-    np.testing.assert_array_equal(negative[:, ::-1], positive)
-    assert positive[0].tolist() == positive[1].tolist() == [255, 255, 255]
-    assert positive[-1].tolist() == positive[-2].tolist() == [140, 0, 30]
-    whiteness = positive.sum(axis=1)
-    assert (np.diff(whiteness)[1:4] < 0).all()
-
-
-def test_the_colors_of_differences_are_symmetric():
-    colors = difference_colors()
-    assert colors.shape == (256, 3)
-    np.testing.assert_array_equal(colors[:127], colors[254:127:-1, ::-1])
-    assert colors[127].tolist() == [255, 255, 255]
+    for side, end in ((positive, difference_colors()[-1]), (negative, difference_colors()[0])):
+        assert side[0].tolist() == side[1].tolist() == [255, 255, 255]
+        assert side[-1].tolist() == side[-2].tolist() == end.tolist()
+        assert (np.diff(side.sum(axis=1))[1:4] < 0).all()
 
 
 def test_a_difference_node_has_a_symmetric_range_one_table_and_a_legend(fresh):
@@ -171,6 +163,24 @@ def test_a_difference_node_has_a_symmetric_range_one_table_and_a_legend(fresh):
     for limit in (0, -5, float("nan"), float("inf")):
         with pytest.raises(InputError, match="positive limit"):
             display.show_difference(first, limit)
+
+
+def test_differences_follow_the_style_also_those_of_earlier_versions(fresh):
+    node, plain = (volume_nodes.volume_to_node(ramp(), name, scene=fresh) for name in "ab")
+    display.show_difference(node, 100)
+    old = fresh.AddNewNodeByClass("vtkMRMLColorTableNode", "IPv2 difference")
+    node.GetDisplayNode().SetAndObserveColorNodeID(old.GetID())
+    for dark in (True, False):
+        display.follow_style(fresh, dark)
+        later = volume_nodes.volume_to_node(ramp(), "later", scene=fresh)
+        display.show_difference(later, 100)
+        rgba = [0.0] * 4
+        for each in (node, later):
+            each.GetDisplayNode().GetColorNode().GetColor(127, rgba)
+            assert rgba[:3] == pytest.approx(difference_colors(dark)[127] / 255)
+    assert plain.GetDisplayNode().GetColorNode() is not node.GetDisplayNode().GetColorNode()
+    tables = volume_nodes.nodes_of_class(fresh, "vtkMRMLColorTableNode")
+    assert sum(table.GetName().startswith("IPv2 difference, ") for table in tables) == 2
 
 
 def test_compare_views_are_linked_and_show_the_same_place(fresh):

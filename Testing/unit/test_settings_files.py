@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from IPv2Lib import options
+from IPv2Lib.analysis.spheres import SphereOptions
 from IPv2Lib.cli import arguments, commands
 from IPv2Lib.datasets.settings import PreparationSettings
 from IPv2Lib.datasets.shards import SPLITS
@@ -91,6 +92,7 @@ FIELDS = {
         "test_time_augmentation": st.booleans(), "statistics": st.booleans(), "compress": st.booleans(),
         "cache": st.booleans(), "model": st.none() | TEXTS, "batch": st.none() | whole(), "tile": st.none() | whole(64),
     },
+    SphereOptions: {"diameter_mm": numbers(3, 20)},
     Workers: {"workers": whole(0), "scheduler": st.none() | TEXTS, "retries": whole(0)},
     AblationSettings: {
         "strategies": st.lists(st.sampled_from(STRATEGIES)).map(tuple),
@@ -114,7 +116,7 @@ def any_of(draw, kind: type):
         assume(False)
 
 
-KINDS = [kind for kind in FIELDS if kind not in (Ranges, Workers)]
+KINDS = [kind for kind in FIELDS if kind not in (Ranges, Workers, SphereOptions)]  # which have no command of their own
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 many = settings(
     max_examples=50, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow,

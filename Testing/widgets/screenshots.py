@@ -55,6 +55,32 @@ def states(host: Host, scan: Path | None, size: int, slices: int) -> Iterator[st
     host.process_events(0.3)
     yield "strength"
 
+    expand(host, ui.lookCollapsibleButton)
+    host.press("X")
+    host.process_events(0.3)
+    yield "one-view"
+
+    host.press("D")
+    host.process_events(0.3)
+    yield "one-view-difference"
+
+    host.press("D")
+    host.press("2")
+    host.click(ui.placeSphereButton)
+    center = slicer.app.layoutManager().sliceWidget("IPv2View1").mrmlSliceNode().GetSliceToRAS()
+    host.click_view("IPv2View1", [center.GetElement(row, 3) for row in range(3)])
+    host.wait_until(ui.sphereTable.isVisible, 10)
+    host.process_events(0.3)
+    yield "sphere"
+
+    host.press("1")
+    host.click(ui.removeSpheresButton)
+    host.click(ui.planesButton)
+    host.process_events(0.3)
+    yield "planes"
+
+    host.click(ui.showButton)
+    ui.lookCollapsibleButton.setProperty("collapsed", True)
     expand(host, ui.advancedCollapsibleButton)
     host.click(ui.measureDevicesButton)
     finish_job(host, widget, 300)

@@ -9,6 +9,7 @@ CHANGED = {
     "removeBackground": False, "addNoise": False, "removeNoise": False, "dropEnclosedAir": False,
     "thresholdHu": -350.0, "blendPercent": 20.0, "dosePercent": 5.0, "kernel": "sharp", "seed": 7, "weakStrength": 0.5,
     "secondStage": "cm1", "stage": "cm2", "showOverlay": False, "overlayOpacityPercent": 80.0,
+    "sphereDiameterMm": 9.5,
 }  # fmt: skip
 
 

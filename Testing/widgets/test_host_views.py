@@ -180,6 +180,30 @@ def test_a_key_of_slicers_own_is_heard_by_nobody_else(host):
     assert "Ctrl+Shift+Down" in SLICER_KEYS and heard == ["Ctrl+Shift+K"]
 
 
+def test_a_click_places_a_point_only_where_slicer_is_placing_one(host, ramp):
+    import slicer
+    from host.errors import HostError
+
+    slicer.util.setSliceViewerLayers(background=volume_nodes.volume_to_node(ramp, "CT"), fit=True)
+    host.process_events(0.1)
+    points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "points")
+    points.CreateDefaultDisplayNodes()
+    plane = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode().GetSliceToRAS()
+    center = [plane.GetElement(row, 3) for row in range(3)]
+    host.click_view("Red", center)
+    assert points.GetNumberOfControlPoints() == 0
+    slicer.modules.markups.logic().SetActiveList(points)
+    slicer.modules.markups.logic().StartPlaceMode(False)
+    for _ in range(2):
+        host.click_view("Red", center)
+        assert points.GetNumberOfDefinedControlPoints() == 1
+    position = [0.0] * 3
+    points.GetNthControlPointPositionWorld(0, position)
+    assert position == pytest.approx(center, abs=0.5)
+    with pytest.raises(HostError, match="does not show the place"):
+        host.click_view("Red", (center[0], center[1], center[2] + 6))
+
+
 @pytest.mark.parametrize(("dark", "width"), [(False, 380), (True, 350)])
 def test_a_screenshot_shows_panel_and_views(make_host, tmp_path, dark, width):
     host = make_host(dark=dark, panel_width=width)

@@ -146,7 +146,7 @@ def test_the_window_need_not_be_wider_than_three_views(make_host):
     assert max(widths[3:]) <= widths[1]
 
 
-@pytest.mark.parametrize("layout", layouts.all_layouts()[-5:], ids=lambda layout: str(layout.number))
+@pytest.mark.parametrize("layout", layouts.all_layouts()[-6:], ids=lambda layout: str(layout.number))
 def test_every_part_of_a_layout_has_its_share_also_after_loading(host, tmp_path, layout):
     table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "many columns")
     for number in range(30):
@@ -161,7 +161,7 @@ def test_every_part_of_a_layout_has_its_share_also_after_loading(host, tmp_path,
         host.process_events(0.2)
         heights, total = heights_of_views(layout), host.window._viewport.height()
         rows = {1: total, 2: total / 2, 3: total / 3}[layout.description.count('type="horizontal"') or 1]
-        if layout.tables:
+        if layout.tables or layout == layouts.planes_layout():
             rows = total / 2
         assert min(heights) > 0.75 * rows, heights
         slicer.mrmlScene.Clear()

@@ -138,7 +138,7 @@ def _draw(
             "Input, results and ground truth",
             "One axial slice. Top: the scan at 2 % dose, the weak denoiser, the model, and the ground truth without "
             "noise. Bottom: their differences from the ground truth, and what the model removed. Blue is too dark, "
-            "red too bright, white is right.",
+            "orange too bright, white is right.",
             comparison_file.read_bytes(),
         ),
         report.Picture(

@@ -116,7 +116,7 @@ def compare_picture(
     Parameters
     ----------
     panels : sequence of (title, Volume, kind)
-        On one grid. Kind "ct" is shown in grey, "difference" in blue, white (0 HU) and red.
+        On one grid. Kind "ct" is shown in grey, "difference" in blue, white (0 HU) and orange.
     slice_index : int, optional
         Default: the slice of the first "ct" volume with the largest lung.
     limit_hu : float, optional

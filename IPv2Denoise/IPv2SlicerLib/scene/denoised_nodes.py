@@ -49,7 +49,7 @@ from .sequences import (
     leave_browser,
     shown,
 )
-from .volume_nodes import adopt_volume, fill_volume, node_view, nodes_of_class, set_provenance, show_window
+from .volume_nodes import adopt_volume, fill_volume, node_view, nodes_of_class, set_provenance, set_window, show_window
 from .volume_nodes import (
     provenance as stored_provenance,
 )
@@ -293,16 +293,21 @@ def show_denoised(nodes: DenoisedNodes, *, slice_index: int | None = None) -> li
     -------
     list of vtkMRMLSliceNode
     """
+    volumes = [shown(node) for node in (nodes.input, nodes.denoised, nodes.difference)]
+    views = show_compare([node for node in volumes if node is not None], slice_index=slice_index)
+    link_result(nodes)
+    return views
+
+
+def link_result(nodes: DenoisedNodes) -> None:
+    """Show input and result with the same window from now on, and let those of the result before go their own ways."""
     global _shown_link
     before, after = shown(nodes.input), shown(nodes.denoised)
-    volumes = [node for node in (before, after, shown(nodes.difference)) if node is not None]
-    views = show_compare(volumes, slice_index=slice_index)
     if _shown_link is not None:
         _shown_link.release()
         _shown_link = None
     if before is not None and after is not None:
         _shown_link = link_windows(before, after)
-    return views
 
 
 class WindowLink:
@@ -458,9 +463,5 @@ def _copy_window(source, target) -> None:
     if display is None:
         return
     window, level = (LUNG_WINDOW, LUNG_LEVEL) if shown is None else (shown.GetWindow(), shown.GetLevel())
-    if (display.GetWindow(), display.GetLevel(), display.GetAutoWindowLevel()) == (window, level, 0):
-        return
-    state = display.StartModify()
-    display.AutoWindowLevelOff()
-    display.SetWindowLevel(window, level)
-    display.EndModify(state)
+    if (display.GetWindow(), display.GetLevel(), display.GetAutoWindowLevel()) != (window, level, 0):
+        set_window(display, window, level)

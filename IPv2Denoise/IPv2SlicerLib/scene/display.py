@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import slicer
@@ -11,29 +10,27 @@ import vtk
 from IPv2Lib.colors import check_limit, difference_colors
 from IPv2Lib.errors import InputError
 
-from .layout_node import remember_layout
-from .layouts import MOST_VIEWS, Layout, compare_layout
+from .layout_node import layout_node, remember_layout
+from .layouts import MOST_VIEWS, Layout, compare_layout, planes_layout
+from .planes import ORIENTATIONS, aim, fit, legend_of, own_orientation, place_legend, plane_of
 from .volume_nodes import application_logic, is_application, nodes_of_class
 
-# Viewer's right, viewer's up and the direction of slicing, in RAS; patient right is on the viewer's left.
-_ORIENTATIONS = {
-    "axial": ((-1, 0, 0), (0, 1, 0), (0, 0, 1)),
-    "coronal": ((-1, 0, 0), (0, 0, 1), (0, 1, 0)),
-    "sagittal": ((0, -1, 0), (0, 0, 1), (1, 0, 0)),
-}
+_TABLES = {False: "IPv2 difference, light", True: "IPv2 difference, dark"}
+_OLD_TABLE = "IPv2 difference"  # of earlier versions: red and blue
+_dark: set[slicer.vtkMRMLScene] = set()
 
 
 def show_difference(
     node: slicer.vtkMRMLScalarVolumeNode, limit_hu: float = 200.0, title: str = "Difference (HU)"
 ) -> None:
-    """Show a difference volume in blue (negative), white (0 HU) and red (positive), with a colour legend.
+    """Show a difference volume in blue (negative) and orange (positive), with a colour legend; see `follow_style`.
 
     Parameters
     ----------
     node : vtkMRMLScalarVolumeNode
         HU differences.
     limit_hu : float
-        The darkest blue is -limit_hu and below, the darkest red +limit_hu and above.
+        The last blue is -limit_hu and below, the last orange +limit_hu and above.
     title : str
         Of the legend.
 
@@ -52,6 +49,20 @@ def show_difference(
     legend.SetTitleText(title)
     legend.SetLabelFormat("%.0f")
     legend.SetNumberOfLabels(5)
+
+
+def is_difference(node: slicer.vtkMRMLScalarVolumeNode) -> bool:
+    """Whether a volume is shown in the colours of differences."""
+    colors = node.GetDisplayNode() and node.GetDisplayNode().GetColorNode()
+    return colors is not None and colors.GetName() in (*_TABLES.values(), _OLD_TABLE)
+
+
+def follow_style(target: slicer.vtkMRMLScene, dark: bool) -> None:
+    """Show differences in colours for a dark or a light style: those that are there, and those to come."""
+    (_dark.add if dark else _dark.discard)(target)
+    for node in nodes_of_class(target, "vtkMRMLScalarVolumeNode"):
+        if is_difference(node):
+            node.GetDisplayNode().SetAndObserveColorNodeID(_difference_table(target).GetID())
 
 
 def show_overlay(
@@ -77,7 +88,7 @@ def show_overlay(
     if views is None:
         views = nodes_of_class(background.GetScene(), "vtkMRMLSliceNode")
     for view in views:
-        composite = _composite(view)
+        composite = composite_of(view)
         state = composite.StartModify()
         composite.SetBackgroundVolumeID(background.GetID())
         composite.SetForegroundVolumeID(foreground.GetID() if foreground else None)
@@ -88,13 +99,14 @@ def show_overlay(
     refresh_legends(background.GetScene())
 
 
-def refresh_legends(target: slicer.vtkMRMLScene) -> None:
-    """Let every slice view show the colour legends of its volumes, and no others.
+def refresh_legends(target: slicer.vtkMRMLScene, views: Sequence[slicer.vtkMRMLSliceNode] | None = None) -> None:
+    """Let slice views, all unless some are given, show the colour legends of their volumes, and no others.
 
     To call whenever a program has changed what slice views show. A view looks for legends older than itself, and
     looks again at those it knows, only when its layers change while they are marked as being changed by a person.
     """
-    for composite in nodes_of_class(target, "vtkMRMLSliceCompositeNode"):
+    every = nodes_of_class(target, "vtkMRMLSliceCompositeNode")
+    for composite in every if views is None else map(composite_of, views):
         flags = composite.GetInteractionFlags()
         composite.SetInteractionFlags(composite.BackgroundVolumeFlag)
         composite.Modified()
@@ -109,6 +121,7 @@ def show_compare(
     orientation: str | None = None,
     slice_index: int | None = None,
     layout: Layout | None = None,
+    also: Sequence[slicer.vtkMRMLScalarVolumeNode] = (),
 ) -> list[slicer.vtkMRMLSliceNode]:
     """Show volumes side by side in linked slice views: one moves, all move.
 
@@ -124,6 +137,8 @@ def show_compare(
         Slice of the first volume; default: the middle one.
     layout : Layout, optional
         One with a slice view for each volume; default: `layouts.compare_layout`.
+    also : sequence of vtkMRMLScalarVolumeNode
+        On the same grid, to be shown in the same views: leave room for their colour legends, too.
 
     Returns
     -------
@@ -140,22 +155,76 @@ def show_compare(
         raise InputError(f"{count} volumes cannot be compared side by side: choose 1 to {MOST_VIEWS}")
     target = volumes[0].GetScene()
     layout = layout or compare_layout(count)
-    plane = _plane(volumes[0], orientation, slice_index)
+    plane = plane_of(volumes[0], orientation, slice_index)
     set_layout(target, layout)
     views = [target.GetSingletonNode(name, "vtkMRMLSliceNode") for name in layout.views]
     sizes = [view.GetDimensions()[:2] for view in views]
-    pixel_mm = max(plane.pixel_mm(size) for size in sizes)
+    legends = [legend_of(volume) for volume in (*volumes, *also)]
+    fitted = max((fit(plane, size, any(legends)) for size in sizes), key=lambda each: each.pixel_mm)
     for view, volume, size in zip(views, volumes, sizes, strict=True):
-        composite = _composite(view)
-        composite.SetBackgroundVolumeID(volume.GetID())
-        composite.SetForegroundVolumeID(None)
-        composite.SetLabelVolumeID(None)
-        composite.SetLinkedControl(True)
-        composite.SetHotLinkedControl(True)
-        _aim(view, plane, size, pixel_mm)
-        _place_legend(volume, plane, size, pixel_mm)
+        _show_alone(view, volume, linked=True)
+        aim(view, plane, size, fitted)
+    for legend in filter(None, legends):
+        legend.RemoveAllViewNodeIDs()
+        place_legend(legend, sizes[0], fitted)
     refresh_legends(target)
     return views
+
+
+def show_planes(
+    volume: slicer.vtkMRMLScalarVolumeNode,
+    *,
+    slice_index: int | None = None,
+    also: Sequence[slicer.vtkMRMLScalarVolumeNode] = (),
+) -> list[slicer.vtkMRMLSliceNode]:
+    """Show the axial, coronal and sagittal plane of a volume; a colour legend is in the axial view alone.
+
+    Parameters
+    ----------
+    volume : vtkMRMLScalarVolumeNode
+    slice_index : int, optional
+        Of its own slices; default: the middle one, as of the other orientations.
+    also : sequence of vtkMRMLScalarVolumeNode
+        On the same grid, to be shown in the same views: leave room for their colour legends, too.
+
+    Returns
+    -------
+    list of vtkMRMLSliceNode
+        The views.
+    """
+    target, layout = volume.GetScene(), planes_layout()
+    own = own_orientation(volume)
+    planes = [plane_of(volume, name, slice_index if name == own else None) for name in ORIENTATIONS]
+    set_layout(target, layout)
+    views = [target.GetSingletonNode(name, "vtkMRMLSliceNode") for name in layout.views]
+    legends = [legend for each in (volume, *also) if (legend := legend_of(each)) is not None]
+    for number, (view, plane) in enumerate(zip(views, planes, strict=True)):
+        size = view.GetDimensions()[:2]
+        fitted = fit(plane, size, bool(legends) and number == 0)
+        _show_alone(view, volume, linked=False)
+        aim(view, plane, size, fitted)
+        for legend in legends if number == 0 else ():
+            legend.RemoveAllViewNodeIDs()
+            legend.AddViewNodeID(view.GetID())
+            place_legend(legend, size, fitted)
+    refresh_legends(target)
+    return views
+
+
+def exchange(views: Sequence[slicer.vtkMRMLSliceNode], volume: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Let slice views show another volume in their background, and the rest of them as it is."""
+    for view in views:
+        composite_of(view).SetBackgroundVolumeID(volume.GetID())
+    refresh_legends(volume.GetScene(), views)
+
+
+def views_of(target: slicer.vtkMRMLScene, layout: Layout) -> list[slicer.vtkMRMLSliceNode]:
+    """The slice views of a layout if it is the one that is shown, else none."""
+    node = layout_node(target)
+    if node is None or node.GetViewArrangement() != layout.number:
+        return []
+    views = (target.GetSingletonNode(name, "vtkMRMLSliceNode") for name in layout.views)
+    return [view for view in views if view is not None]
 
 
 def set_layout(target: slicer.vtkMRMLScene, layout: Layout) -> None:
@@ -199,7 +268,7 @@ def center_view(view: slicer.vtkMRMLSliceNode, volume: slicer.vtkMRMLScalarVolum
 
     A view that shows nothing yet gets all of the volume; one that shows another slice moves along its normal.
     """
-    if not _composite(view).GetBackgroundVolumeID():
+    if not composite_of(view).GetBackgroundVolumeID():
         show_overlay(volume, None, views=[view])
         slice_logic(view).FitSliceToBackground()
     bounds, ras_to_slice = np.zeros(6), vtk.vtkMatrix4x4()
@@ -208,6 +277,14 @@ def center_view(view: slicer.vtkMRMLSliceNode, volume: slicer.vtkMRMLScalarVolum
     if not bounds[4] <= 0 <= bounds[5]:
         volume.GetRASBounds(bounds)
         view.JumpSliceByOffsetting(*(bounds[0::2] + bounds[1::2]) / 2)
+
+
+def composite_of(view: slicer.vtkMRMLSliceNode) -> slicer.vtkMRMLSliceCompositeNode:
+    """What a slice view shows in its layers."""
+    for composite in nodes_of_class(view.GetScene(), "vtkMRMLSliceCompositeNode"):
+        if composite.GetLayoutName() == view.GetLayoutName():
+            return composite
+    return slice_logic(view).GetSliceCompositeNode()
 
 
 def slice_logic(view):
@@ -223,99 +300,18 @@ def slice_logic(view):
     return logic
 
 
-@dataclass(frozen=True, eq=False)
-class _Plane:
-    """A slice of a volume: its centre in RAS (mm), the directions of the viewer's right, up and depth (columns
-    of a matrix), and the size of the slice (voxels) and its voxels (mm) along right and up."""
-
-    center: np.ndarray
-    axes: np.ndarray
-    shape: tuple[int, int]
-    spacing: tuple[float, float]
-    thickness: float
-
-    def pixel_mm(self, size: tuple[int, int]) -> float:
-        """mm per pixel with which the whole slice fits into a picture of this size."""
-        return max(count * mm / pixels for count, mm, pixels in zip(self.shape, self.spacing, size, strict=True))
-
-
-def _plane(node, orientation: str | None, slice_index: int | None) -> _Plane:
-    """Without an orientation: that of the slices, which lie one behind the other along the last voxel axis."""
-    directions = np.zeros((3, 3))
-    node.GetIJKToRASDirections(directions)
-    own = orientation is None
-    if own:
-        orientation = max(_ORIENTATIONS, key=lambda name: abs(directions[:, 2] @ _ORIENTATIONS[name][2]))
-    if orientation not in _ORIENTATIONS:
-        raise InputError(f"unknown orientation {orientation!r}: use {', '.join(_ORIENTATIONS)}")
-    right, up, depth = (np.array(axis, float) for axis in _ORIENTATIONS[orientation])
-    count = np.array(node.GetImageData().GetDimensions())
-    spacing = np.array(node.GetSpacing())
-
-    # The voxel axis that runs most along each direction; the depth is chosen first.
-    k = 2 if own else int(np.argmax(np.abs(depth @ directions)))
-    i, j = (axis for axis in range(3) if axis != k)
-    if abs(right @ directions[:, j]) > abs(right @ directions[:, i]):
-        i, j = j, i
-    if slice_index is None:
-        slice_index = int(count[k]) // 2
-    if not 0 <= slice_index < count[k]:
-        raise InputError(f"there is no {orientation} slice {slice_index}: use 0 to {count[k] - 1}")
-    voxel = (count - 1) / 2
-    voxel[k] = slice_index
-    center = directions @ (voxel * spacing) + node.GetOrigin()
-    axes = np.stack(
-        [
-            directions[:, axis] * (1 if towards @ directions[:, axis] >= 0 else -1)
-            for axis, towards in ((i, right), (j, up), (k, depth))
-        ],
-        axis=1,
-    )
-    return _Plane(
-        center,
-        axes,
-        (int(count[i]), int(count[j])),
-        (float(spacing[i]), float(spacing[j])),
-        float(spacing[k]),
-    )
-
-
-def _aim(view, plane: _Plane, size: tuple[int, int], pixel_mm: float) -> None:
-    """Let a slice view show a plane in its middle."""
-    # A slice node puts the corner pixel's centre on the corner of its field of view: half a pixel too far out.
-    center = plane.center + plane.axes[:, :2].sum(axis=1) * pixel_mm / 2
-    view.SetDimensions(*size, 1)
-    view.SetFieldOfView(size[0] * pixel_mm, size[1] * pixel_mm, plane.thickness)
-    matrix = view.GetSliceToRAS()
-    for row in range(3):
-        for column in range(3):
-            matrix.SetElement(row, column, plane.axes[row, column])
-        matrix.SetElement(row, 3, center[row])
-    view.UpdateMatrices()
-
-
-def _place_legend(volume, plane: _Plane, size: tuple[int, int], pixel_mm: float) -> None:
-    """Put the colour legend of a volume beside its picture, where the view leaves more room."""
-    legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(volume)
-    if legend is None:
-        return
-    columns, rows = size
-    above = (1 - plane.shape[1] * plane.spacing[1] / pixel_mm / rows) / 2  # free part of the view, over the slice
-    beside = (1 - plane.shape[0] * plane.spacing[0] / pixel_mm / columns) / 2
-    state = legend.StartModify()
-    if above > max(beside, 0.2):
-        height = min(0.3, above - 0.07)
-        legend.SetSize(0.15, height)
-        legend.SetPosition(0.98, (0.95 - height) / (1 - height))  # the title lies over it
-    else:
-        legend.SetSize(0.15, 0.5)
-        legend.SetPosition(0.98, 0.5)
-    legend.EndModify(state)
+def _show_alone(view, volume, *, linked: bool) -> None:
+    composite = composite_of(view)
+    composite.SetBackgroundVolumeID(volume.GetID())
+    composite.SetForegroundVolumeID(None)
+    composite.SetLabelVolumeID(None)
+    composite.SetLinkedControl(linked)
+    composite.SetHotLinkedControl(linked)
 
 
 def _difference_table(target):
-    """The colour table of differences, made where it is missing."""
-    name, colors = "IPv2 difference", difference_colors()
+    """The colour table of differences in the style of a scene, made where it is missing."""
+    name, colors = _TABLES[target in _dark], difference_colors(target in _dark)
     for node in nodes_of_class(target, "vtkMRMLColorTableNode"):
         if node.GetName() == name and node.GetNumberOfColors() == len(colors):
             return node
@@ -325,11 +321,3 @@ def _difference_table(target):
     for index, rgb in enumerate(colors):
         node.SetColor(index, str(index), *(channel / 255 for channel in rgb.tolist()), 1.0)
     return node
-
-
-def _composite(view):
-    """What a slice view shows in its layers."""
-    for composite in nodes_of_class(view.GetScene(), "vtkMRMLSliceCompositeNode"):
-        if composite.GetLayoutName() == view.GetLayoutName():
-            return composite
-    return slice_logic(view).GetSliceCompositeNode()

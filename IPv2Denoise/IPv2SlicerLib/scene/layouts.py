@@ -1,7 +1,7 @@
-"""The layouts: volumes side by side, curves over volumes, a table over curves; number, description, names of views.
+"""The layouts: volumes side by side, planes of one, curves over volumes, a table over curves.
 
-Every part of a layout gets an equal share of it: a splitter without sizes goes by what its views would like, which for
-plots is nothing.
+A layout is its number, its description and the names of its views. Every part of it gets an equal share: a splitter
+without sizes goes by what its views would like, which for plots is nothing.
 
 Text only, so that Slicer can be told of them when it starts: a scene that was saved with such a layout would open
 with empty views where the layout is not known.
@@ -84,10 +84,19 @@ def red_layout() -> Layout:
     return Layout(_FIRST + MOST_VIEWS + 3, _vertical([view]), ("Red",))
 
 
+def planes_layout() -> Layout:
+    """An axial view beside a coronal over a sagittal one."""
+    orientations = {"IPv2Axial": "Axial", "IPv2Coronal": "Coronal", "IPv2Sagittal": "Sagittal"}
+    axial, *others = (
+        _slice_view(name, orientation[0], orientation, group=_FIRST + 1) for name, orientation in orientations.items()
+    )
+    return Layout(_FIRST + MOST_VIEWS + 4, _horizontal([axial, _vertical(others)]), tuple(orientations))
+
+
 def all_layouts() -> list[Layout]:
     """Every layout there is."""
     comparisons = [compare_layout(count) for count in range(1, MOST_VIEWS + 1)]
-    return [*comparisons, training_layout(), comparison_layout(), red_layout()]
+    return [*comparisons, training_layout(), comparison_layout(), red_layout(), planes_layout()]
 
 
 def is_ours(number: int) -> bool:
@@ -103,8 +112,9 @@ def _plot_names(count: int) -> tuple[str, ...]:
     return tuple(f"IPv2Plot{number}" for number in range(1, count + 1))
 
 
-def _slice_view(name: str, number: int) -> str:
-    return _view("vtkMRMLSliceNode", name, orientation="Axial", viewlabel=number, viewgroup=_FIRST, viewcolor="#5A8FBF")
+def _slice_view(name: str, label: object, orientation: str = "Axial", group: int = _FIRST) -> str:
+    look = {"orientation": orientation, "viewlabel": label, "viewgroup": group, "viewcolor": "#5A8FBF"}
+    return _view("vtkMRMLSliceNode", name, **look)
 
 
 def _plot_views(names: Sequence[str]) -> list[str]:

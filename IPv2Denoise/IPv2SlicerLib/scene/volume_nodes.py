@@ -183,8 +183,15 @@ def show_window(node: slicer.vtkMRMLScalarVolumeNode, window: float = LUNG_WINDO
     """Show a volume in grey from level - window/2 (black) to level + window/2 (white), HU."""
     display = node.GetDisplayNode()
     display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
+    set_window(display, window, level)
+
+
+def set_window(display: slicer.vtkMRMLScalarVolumeDisplayNode, window: float, level: float) -> None:
+    """Give what shows a volume another window and level, and let it choose none by itself."""
+    state = display.StartModify()
     display.AutoWindowLevelOff()
     display.SetWindowLevel(window, level)
+    display.EndModify(state)
 
 
 def set_provenance(node: slicer.vtkMRMLNode, values: Mapping[str, object]) -> None:

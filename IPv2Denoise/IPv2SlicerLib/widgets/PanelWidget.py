@@ -14,6 +14,7 @@ from slicer.util import VTKObservationMixin
 from .LayoutRow import LayoutRow
 from .Options import connectOptions
 from .Section import Section
+from .Style import followStyle
 
 
 class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -109,7 +110,8 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
     def initializeParameterNode(self) -> None:
-        """Ensure that the parameter node exists and is observed."""
+        """Ensure that the parameter node exists and is observed, and that the views are in the style of the windows."""
+        followStyle()
         self.setParameterNode(self.logic.getParameterNode())
 
     def setParameterNode(self, parameterNode) -> None:
@@ -127,6 +129,8 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _layoutChanged(self, caller=None, event=None) -> None:
         self._layoutRow.update()
+        for section in self._sections:
+            section.layoutChanged()
 
     def _parametersChanged(self, caller=None, event=None) -> None:
         for section in self._sections:

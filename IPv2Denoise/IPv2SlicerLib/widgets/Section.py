@@ -54,6 +54,9 @@ class Section:
         for display in self._displays:
             display.update(self._logic.runner, self._logic.jobKind)
 
+    def layoutChanged(self) -> None:
+        """Follow a change of the views that are shown."""
+
     def enter(self) -> None:
         """The module is opened."""
         self.jobChanged()

@@ -4,7 +4,7 @@ import slicer
 
 
 def currentSliceIndex(node) -> int | None:
-    """The slice of a volume that the Red view, or the first linked one, goes through; None if it is elsewhere.
+    """The slice of a volume that the Red view, or the first view of ours, goes through; None if it is elsewhere.
 
     Parameters
     ----------
@@ -14,7 +14,7 @@ def currentSliceIndex(node) -> int | None:
 
     image = node.GetImageData()
     views = {view.GetLayoutName(): view for view in slicer.util.getNodesByClass("vtkMRMLSliceNode")}
-    names = sorted(("IPv2View1", "Red"), key=isInLayout, reverse=True)
+    names = sorted(("IPv2View1", "IPv2Axial", "Red"), key=isInLayout, reverse=True)
     shown = [views[name] for name in names if name in views]
     if image is None or not shown:
         return None

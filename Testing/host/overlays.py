@@ -1,4 +1,4 @@
-"""Colour legends of slice views, managed and drawn by Slicer's own displayable manager: it decides which are seen."""
+"""What lies over slice views, colour legends and markups: Slicer's own displayable managers decide, draw and place."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from .observation import Observation
 
-_MANAGER, _LEGEND = "vtkMRMLColorLegendDisplayableManager", "vtkMRMLColorLegendDisplayNode"
-_all: weakref.WeakSet[ColorLegends] = weakref.WeakSet()
+_LEGENDS, _LEGEND = "vtkMRMLColorLegendDisplayableManager", "vtkMRMLColorLegendDisplayNode"
+_MARKUPS, _MARKUP = "vtkMRMLMarkupsDisplayableManager", "vtkMRMLMarkupsNode"
+_all: weakref.WeakSet[Overlays] = weakref.WeakSet()
 _spare: list[vtk.vtkRenderWindow] = []
 """Windows for the next views: each takes 8 MB, which VTK never gives back."""
 
 
-class ColorLegends:
-    """The legends over one slice view.
+class Overlays:
+    """The legends and markups over one slice view.
 
     Parameters
     ----------
     owner : QObject
-        For whose life legends are watched.
+        For whose life they are watched.
     node : vtkMRMLSliceNode
         Its slice logic must be known to the application already, as in Slicer.
     changed : callable
@@ -34,18 +35,18 @@ class ColorLegends:
     def __init__(self, owner, node, changed: Callable[[], None]):
         self._owner, self._node, self._changed = owner, node, changed
         self._scene, self._window = node.GetScene(), None
-        if self._scene.GetNumberOfNodesByClass(_LEGEND):
+        if self._any(_LEGEND) or self._any(_MARKUP):
             self._make()
         Observation(owner, self._scene, slicer.vtkMRMLScene.NodeAddedEvent, self._node_added, with_node=True)
         _all.add(self)
 
     def _node_added(self, node) -> None:
-        if self._window is None and node.IsA(_LEGEND):
+        if self._window is None and (node.IsA(_LEGEND) or node.IsA(_MARKUP)):
             self._make()
             self._changed()
 
     def _make(self) -> None:
-        """With the first legend: most views never have one."""
+        """With the first of them: most views never have any."""
         self._window, self._renderer = _spare.pop() if _spare else _new_window(), vtk.vtkRenderer()
         self._window.AddRenderer(self._renderer)
         self._interactor = vtk.vtkGenericRenderWindowInteractor()
@@ -53,10 +54,12 @@ class ColorLegends:
         self._interactor.SetRenderWindow(self._window)
         factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
         factory.SetMRMLApplicationLogic(slicer.app.applicationLogic())
-        if not factory.IsDisplayableManagerRegistered(_MANAGER):
-            factory.RegisterDisplayableManager(_MANAGER)
+        for manager in (_LEGENDS, _MARKUPS):
+            if not factory.IsDisplayableManagerRegistered(manager):
+                factory.RegisterDisplayableManager(manager)
         self._group = factory.InstantiateDisplayableManagers(self._renderer)
-        self._manager = self._group.GetDisplayableManagerByClassName(_MANAGER)
+        self._manager = self._group.GetDisplayableManagerByClassName(_LEGENDS)
+        self._markups = self._group.GetDisplayableManagerByClassName(_MARKUPS)
         Observation(self._owner, self._group, vtk.vtkCommand.UpdateEvent, self._changed)
         self._group.SetMRMLDisplayableNode(self._node)
 
@@ -73,9 +76,21 @@ class ColorLegends:
                 found.append(legend)
         return found
 
+    def interact(self, event: int, x: int, y: int, size: tuple[int, int]) -> None:
+        """Let the mouse do something, such as `vtkCommand.MouseMoveEvent`; x and y are pixels from the lower left."""
+        if self._window is None:
+            return
+        self._window.SetSize(*size)
+        data = slicer.vtkMRMLInteractionEventData()
+        data.SetType(event)
+        data.SetRenderer(self._renderer)
+        data.SetDisplayPosition([x, y])
+        if self._markups.CanProcessInteractionEvent(data, vtk.reference(float("inf"))):
+            self._markups.ProcessInteractionEvent(data)
+
     def draw(self, width: int, height: int) -> np.ndarray | None:
-        """The legends as an array (rows, columns, 4) of bytes, on a transparent ground; None without legends."""
-        if not self.shown():
+        """An array (rows, columns, 4) of bytes, on a transparent ground; None without legends and markups."""
+        if not (self.shown() or (self._window is not None and self._any(_MARKUP))):
             return None
         self._window.SetSize(width, height)
         self._window.Render()
@@ -86,6 +101,9 @@ class ColorLegends:
         picture.Update()
         pixels = vtk_to_numpy(picture.GetOutput().GetPointData().GetScalars()).reshape(height, width, 4)
         return np.ascontiguousarray(pixels[::-1])
+
+    def _any(self, class_name: str) -> bool:
+        return self._scene.GetNumberOfNodesByClass(class_name) > 0
 
     def close(self) -> None:
         """Leave the scene."""

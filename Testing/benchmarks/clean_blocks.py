@@ -22,9 +22,11 @@ from scipy import ndimage
 VOLUMES_FIRST, LOW_DOSE_FROM = 200, 420
 """The first blocks are of volumes alone, not of single slices; the last ones of low dose."""
 
+POOR_HU = 30.0
+"""A scan with more noise than this is seldom asked for."""
+
 _TEACHERS_NOISE_HU, _REPEATS = 28.0, 3
 _COARSE, _WINDOW, _EDGE = 4.0, 2.5, 0.7  # pixels, standard deviations
-_POOR_HU = 30.0  # a scan with more noise than this is seldom asked for
 _KINDS = {"scan": 0.48, "coarse scan": 0.22, "chest": 0.10, "objects": 0.20}
 _ZOOM = {"scan": (0.8, 1.5), "coarse scan": (1.8, 3.0), "chest": (0.9, 1.8), "objects": (0.9, 1.4)}
 
@@ -90,7 +92,7 @@ class CleanBlocks:
             chosen = [
                 number
                 for number, noise in enumerate(self.noise)
-                if (noise < _POOR_HU or rng.random() < 0.35) and (index >= VOLUMES_FIRST or number < self.volumes)
+                if (noise < POOR_HU or rng.random() < 0.35) and (index >= VOLUMES_FIRST or number < self.volumes)
             ]
             targets = [self.targets[number] for number in chosen]
             volumes = [self.scans[number] for number in chosen] if as_it_is else targets

@@ -5,10 +5,10 @@
 NAME is one of fast, quality, redcnn, dncnn. Trains stage after stage in FOLDER/NAME-1, FOLDER/NAME-2, ... or goes on
 there, and packs the result as FOLDER/ipv2-NAME. Simulated blocks are kept in FOLDER/blocks, 25 GB in all: stages with
 the same seed learn from the same. FIRST, EVEN, BAND and CLEAN are for one core of a CPU; LONG, LONGER and LAST are
-meant for an NVIDIA GPU, beside workers that simulate ten blocks in the time of a hundred steps. CLEAN takes both models
-of the stage before, the better one as its teacher: fast needs quality. Needs the training volumes in the folder that
-IPV2_DATA names, or ../shared/data. What was tried, and how many steps the bundled weights had in each stage, is in
-models.md.
+meant for an NVIDIA GPU, beside workers that simulate ten blocks in the time of a hundred steps. CLEAN goes on from the
+result, with FOLDER/ipv2-quality as its teacher, so quality comes first; it packs FOLDER/clean/ipv2-NAME. Needs the
+training volumes in the folder that IPV2_DATA names, or ../shared/data. What was tried, and how many steps the bundled
+weights had in each stage, is in models.md.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
-from clean_blocks import CleanBlocks, without_noise
+from clean_blocks import POOR_HU, CleanBlocks, without_noise
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume
 from IPv2Lib.models import bundle
@@ -105,12 +105,23 @@ STAGES = {
     "dncnn": [replace(BAND, network="dncnn", loss="mse", learning_rate=1e-3, patch=64, minutes=45)],
 }
 CLEAN = {
-    "fast": replace(FIRST, seed=41, blocks=520, minutes=None, steps=4600, learning_rate=5e-4, average=0.998,
+    "fast": replace(FIRST, seed=41, blocks=520, minutes=None, steps=4450, learning_rate=5e-4, average=0.998,
                     bias_weight=2.0, precision="float32"),
-    "quality": replace(FIRST, seed=41, blocks=520, minutes=None, steps=2400, learning_rate=4e-4, average=0.998,
+    "quality": replace(FIRST, seed=41, blocks=520, minutes=None, steps=2700, learning_rate=4e-4, average=0.998,
                        bias_weight=2.0, precision="float32"),
 }  # fmt: skip
 """Targets without noise, of more scans, so that little noise is taken as well as much; on one core each."""
+
+CLEAN_SHARE = {"fast": 0.5, "quality": 0.65}
+"""How far from the weights before CLEAN to those after it a model is: in between, it errs less than either at 2 %."""
+
+CLEAN_LEVEL = replace(
+    LEVEL, seed=43, blocks=120, pool=120, steps=150, learning_rate=5e-4, bias_weight=3.0, bias_pixels=1,
+    variance_weight=0.0, precision="float32",
+    ranges=replace(BAND.ranges, dose=(0.012, 0.4), photons=(1e5, 2.2e5), sharpness=(-1.0, 1.5), zoom=(0.85, 1.4),
+                   thickness=(1, 1), band=(0.0, 1.0)),
+)  # fmt: skip
+"""The means again, of pixels: thin bone comes out too low."""
 LAST_SHARE = {"fast": 0.9, "quality": 0.7}
 """How far from the weights of the stage before to those of the last one a model is: in between, it holds noise back
 nearly as well and errs less."""
@@ -146,32 +157,35 @@ def learn(learner: Learner, batches: Iterator, rates: np.ndarray) -> None:
             pass
 
 
-def finish(
-    model: bundle.Bundle,
-    before: Path,
-    last: Path,
-    share: float,
-    scans: list[Volume],
-    settings: TrainingSettings,
-    workers: int,
-) -> bundle.Bundle:
-    """Give a model the weights between those of two runs, with its means made right."""
-    (first, _), (second, _) = load_weights(before), load_weights(last)
-    learner = Learner(settings, "cpu", Processes())
+def between(learner: Learner, first: dict, second: dict, share: float) -> None:
+    """Take weights that lie between two."""
     for network in (learner.network, learner.average):
         network.load_state_dict({name: tensor.lerp(second[name], share) for name, tensor in first.items()})
+
+
+def level(learner: Learner, scans: list[Volume], targets: list[Volume] | None, workers: int) -> None:
+    """Make the means right, by the last layer and its norm."""
     learner.network.requires_grad_(False)
     for layer in (learner.network.normalise, learner.network.tail):
         layer.requires_grad_(True)
-    batches = open_source(scans, settings, workers=workers).batches(learner.network.context, 0, learner.processes)
-    with closing(batches):
+    settings = learner.settings
+    source = open_source(scans, settings, targets, workers)
+    with closing(source.batches(learner.network.context, 0, learner.processes)) as batches:
         learn(learner, batches, settings.learning_rate * np.linspace(1, 0, settings.steps, endpoint=False))
-    return pack(model, learner, {"last_share": share, "level_steps": settings.steps})
 
 
-def clean(model: bundle.Bundle, teacher: bundle.Bundle, settings: TrainingSettings) -> bundle.Bundle:
-    """Teach a model to take all noise, however little it is."""
-    learner = Learner(replace(settings, start_from=str(model.folder)), "cpu", Processes())
+def finish(before: Path, last: Path, name: str, scans: list[Volume], settings: TrainingSettings, workers: int) -> dict:
+    """Weights between those of two runs, with the means made right."""
+    learner = Learner(settings, "cpu", Processes())
+    between(learner, load_weights(before)[0], load_weights(last)[0], LAST_SHARE[name])
+    level(learner, scans, None, workers)
+    return learner.average.state_dict()
+
+
+def clean(model: bundle.Bundle, teacher: bundle.Bundle, name: str, workers: int) -> dict:
+    """Weights that take all noise, however little it is, with the means made right."""
+    settings = replace(CLEAN[name], arguments=model.card.network.arguments)
+    learner = Learner(settings, "cpu", Processes())
     learner.start_from(str(model.folder))
     scans, volumes = more_scans()
     targets = [without_noise(scan, teacher, seed) for seed, scan in enumerate(scans)]
@@ -182,14 +196,17 @@ def clean(model: bundle.Bundle, teacher: bundle.Bundle, settings: TrainingSettin
     steps = np.arange(settings.steps)
     falling = (1 + np.cos(np.pi * steps / settings.steps)) / 2
     learn(learner, batches, settings.learning_rate * np.minimum(1, (steps + 1) / 200) * falling)
-    return pack(model, learner, {"clean_steps": settings.steps})
+    last = Learner(replace(CLEAN_LEVEL, arguments=settings.arguments), "cpu", Processes())
+    between(last, model.network().state_dict(), learner.average.state_dict(), CLEAN_SHARE[name])
+    clear = [target for target, noise in targets[:volumes] if noise < POOR_HU]
+    level(last, [*scans[:volumes], *clear], [*(target for target, _ in targets[:volumes]), *clear], workers)
+    return last.average.state_dict()
 
 
-def pack(model: bundle.Bundle, learner: Learner, done: dict[str, float]) -> bundle.Bundle:
+def pack(folder: Path, model: bundle.Bundle, weights: dict, done: dict[str, float]) -> bundle.Bundle:
     """The model with other weights; in 8 bits, half the file."""
     network, card = model.card.network, model.card.as_dict() | {"training": {**model.card.training, **done}}
-    weights = learner.average.state_dict()
-    return bundle.save(model.folder, network.name, network.arguments, weights, card, bits=8, with_graph=True)
+    return bundle.save(folder, network.name, network.arguments, weights, card, bits=8, with_graph=True)
 
 
 def main() -> None:
@@ -209,12 +226,15 @@ def main() -> None:
             check_same(run, replace(settings, pairs="simulated"))
         train(scans, run, settings, resume=resume, workers=options.workers, progress=Progress(print))
         published = publish(run, model, cards["all"] | cards[options.name])
-    if share := LAST_SHARE.get(options.name):
-        level = replace(LEVEL, arguments=settings.arguments, keep_blocks=settings.keep_blocks)
+    if options.name in LAST_SHARE:
+        settings = replace(LEVEL, arguments=settings.arguments, keep_blocks=settings.keep_blocks)
         before = options.folder / f"{options.name}-{number - 1}"
-        leveled = finish(published, before, run, share, scans, level, options.workers)
-        teacher = bundle.load(options.folder / "ipv2-quality")
-        clean(leveled, teacher, replace(CLEAN[options.name], arguments=settings.arguments))
+        weights = finish(before, run, options.name, scans, settings, options.workers)
+        done = {"last_share": LAST_SHARE[options.name], "level_steps": LEVEL.steps}
+        leveled = pack(model, published, weights, done)
+        weights = clean(leveled, bundle.load(options.folder / "ipv2-quality"), options.name, options.workers)
+        done = {"clean_share": CLEAN_SHARE[options.name], "clean_steps": CLEAN[options.name].steps}
+        pack(options.folder / "clean" / model.name, leveled, weights, done)
 
 
 if __name__ == "__main__":

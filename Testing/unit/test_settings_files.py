@@ -60,6 +60,7 @@ FIELDS = {
         "batch": st.integers(1, 65_536), "patch": st.integers(1, 4096),
         "learning_rate": numbers(1e-12, 1), "average": numbers(0, 0.9999999),
         "loss": st.sampled_from(sorted(LOSSES)), "small_error": numbers(1e-9, 9), "bias_weight": numbers(0, 9),
+        "bias_pixels": st.integers(1, 64),
         "variance_weight": numbers(0, 9), "blocks": st.none() | whole(), "keep_blocks": st.none() | TEXTS,
         "pool": st.integers(1, 4096), "steps_per_case": whole(), "seed": whole(0), "device": DEVICES,
         "precision": st.sampled_from(PRECISIONS), "compile": st.booleans(), "validate_every": whole(),

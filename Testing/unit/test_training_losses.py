@@ -21,17 +21,18 @@ def batch(seed: int = 0, count: int = 4, size: int = 32) -> tuple[torch.Tensor, 
     return tuple(torch.from_numpy(image).float() for image in (output, target, noisy))
 
 
-def relative(output, target, noisy, bias_weight: float, variance_weight: float) -> float:
+def relative(output, target, noisy, bias_weight: float, variance_weight: float, side: int) -> float:
     """The default loss by its description, in numpy."""
-    scale = np.sqrt(((noisy - target) ** 2).mean((1, 2, 3), keepdims=True)) + 0.008
+    scale = np.sqrt(((noisy - target) ** 2).mean((1, 2, 3), keepdims=True)) + 0.004
     half = len(output) // 2 if variance_weight else len(output)
     first, target, scale = output[:half], target[:half], scale[:half]
     error = (first - target) / scale
     blocks, means = (
-        image.reshape(half, error.shape[2] // 8, 8, error.shape[3] // 8, 8).mean((2, 4)) for image in (error, target)
+        image.reshape(half, error.shape[2] // side, side, error.shape[3] // side, side).mean((2, 4))
+        for image in (error, target)
     )
     tissues = [blocks[np.digitize(means, EDGES) == tissue] for tissue in range(5)]
-    bias = sum(np.mean(part) ** 2 * part.size / (part.size + 2000 / 64) for part in tissues if part.size)
+    bias = sum(np.mean(part) ** 2 * part.size / (part.size + 2000 / side**2) for part in tissues if part.size)
     found = np.mean(np.sqrt(error**2 + 0.01) - 0.1) + bias_weight * (np.mean(blocks**2) + 2 * bias)
     if variance_weight:
         passed = (((first - output[half:]) / (2 * scale)) ** 2).mean((1, 2, 3))
@@ -39,11 +40,13 @@ def relative(output, target, noisy, bias_weight: float, variance_weight: float) 
     return float(found)
 
 
-@pytest.mark.parametrize(("bias_weight", "variance_weight"), [(1.0, 0.0), (0.0, 0.0), (4.0, 2.5)])
-def test_the_relative_loss_is_what_it_says(bias_weight, variance_weight):
+@pytest.mark.parametrize(
+    ("bias_weight", "variance_weight", "side"), [(1.0, 0.0, 8), (0.0, 0.0, 8), (4.0, 2.5, 8), (3.0, 0.0, 1)]
+)
+def test_the_relative_loss_is_what_it_says(bias_weight, variance_weight, side):
     images = batch()
-    found = training_loss(*images, bias_weight=bias_weight, variance_weight=variance_weight)
-    expected = relative(*(image.double().numpy() for image in images), bias_weight, variance_weight)
+    found = training_loss(*images, bias_weight=bias_weight, variance_weight=variance_weight, bias_pixels=side)
+    expected = relative(*(image.double().numpy() for image in images), bias_weight, variance_weight, side)
     assert float(found) == pytest.approx(expected, rel=1e-4)
 
 

@@ -25,9 +25,9 @@ RANGES = Ranges(
 )  # fmt: skip
 SIMULATED = TrainingSettings(
     network="unet", arguments=TINY, strategy="ipv1", blend=0.3, pairs="simulated", ranges=RANGES, steps=7, epochs=1e-3,
-    batch=2, patch=16, learning_rate=1.23456789e-4, average=0.9, small_error=0.2, bias_weight=0.5, variance_weight=2.5,
-    blocks=3, keep_blocks="blocks", pool=2, steps_per_case=3, seed=5, device="cpu", validate_every=3,
-    checkpoint_minutes=0.7, start_from="model",
+    batch=2, patch=16, learning_rate=1.23456789e-4, average=0.9, small_error=0.2, bias_weight=0.5, bias_pixels=4,
+    variance_weight=2.5, blocks=3, keep_blocks="blocks", pool=2, steps_per_case=3, seed=5, device="cpu",
+    validate_every=3, checkpoint_minutes=0.7, start_from="model",
 )  # fmt: skip
 PURIFIED = TrainingSettings(
     network="redcnn", arguments={"filters": 4}, loss="mse", minutes=0.02, batch=1, patch=16, device="cpu",

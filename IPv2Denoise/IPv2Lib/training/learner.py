@@ -183,7 +183,7 @@ class Learner:
         else:
             loss = training_loss(
                 answer.float(), target, x[:, self.network.context // 2, None], loss=settings.loss,
-                small_error=settings.small_error, bias_weight=settings.bias_weight,
+                small_error=settings.small_error, bias_weight=settings.bias_weight, bias_pixels=settings.bias_pixels,
                 variance_weight=settings.variance_weight, total=total,
             )  # fmt: skip
         self.scaler.scale(loss).backward()

@@ -32,7 +32,6 @@ _TISSUE_HU = (-950.0, -300.0, 150.0, 400.0)  # between room air, lung, soft tiss
 _TISSUE_WEIGHT = 2.0  # of the bias per tissue, within that of bias
 _MODERATE_HU = 40.0  # noise up to about this is held back by the variance weight
 _SURE_PIXELS = 2000
-_COARSE = 8  # pixels; the scale at which the loss looks for bias
 
 _DATA_RANGE = SCORED_RANGE_HU / HU_PER_UNIT
 _SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5
@@ -48,6 +47,7 @@ def training_loss(
     loss: str = "relative",
     small_error: float = 0.1,
     bias_weight: float = 1.0,
+    bias_pixels: int = 8,
     variance_weight: float = 0.0,
     total: Total = lambda part: part,
 ) -> torch.Tensor:
@@ -60,7 +60,7 @@ def training_loss(
         half of the batch is the first with the negative of its noise.
     loss : str
         One of `LOSSES`.
-    small_error, bias_weight, variance_weight : float
+    small_error, bias_weight, bias_pixels, variance_weight : float or int
         See `settings.TrainingSettings`; of "relative".
     total : callable
         Adds a tensor up over the processes that share the batch.
@@ -76,7 +76,7 @@ def training_loss(
     them as the patch has room for.
     """
     if loss == "relative":
-        return _relative(output, target, noisy, small_error, bias_weight, variance_weight, total)
+        return _relative(output, target, noisy, small_error, bias_weight, bias_pixels, variance_weight, total)
     error = output - target
     if loss == "ms-ssim+l1":
         similarity, absolute = _means([_summed(_ms_ssim(output, target)), _summed(error.abs())], total)
@@ -91,7 +91,7 @@ def mean_square(error: torch.Tensor, total: Total = lambda part: part) -> torch.
     return _means([_summed(error.square())], total)[0]
 
 
-def _relative(output, target, noisy, small_error, bias_weight, variance_weight, total) -> torch.Tensor:
+def _relative(output, target, noisy, small_error, bias_weight, bias_pixels, variance_weight, total) -> torch.Tensor:
     """Error relative to the noise of each patch, so that every dose counts alike.
 
     A Charbonnier penalty; the squared error of means over blocks of pixels; the squared mean error of each tissue
@@ -111,7 +111,7 @@ def _relative(output, target, noisy, small_error, bias_weight, variance_weight, 
         output, antithetic = output[:half], output[half:]
         target, scale = target[:half], scale[:half]
     error = (output - target) / scale
-    side = min(_COARSE, *error.shape[-2:])
+    side = min(bias_pixels, *error.shape[-2:])
     coarse, blocks = (torch.nn.functional.avg_pool2d(image, side) for image in (error, target))
     parts = [_summed(_charbonnier(error, small_error)), _summed(coarse.square())]
     # Made of numbers that are on no device, since a GPU would have to be waited for to give it more.

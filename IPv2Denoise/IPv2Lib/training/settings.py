@@ -144,9 +144,12 @@ class TrainingSettings:
         "ones the mean; of the relative loss", unit="", above=0, group=_HOW, flag="-",
     )  # fmt: skip
     bias_weight: float = option(
-        1.0, "weight of errors of the mean, which keeps HU right; over 8 by 8 pixels and each tissue, in the "
+        1.0, "weight of errors of the mean, which keeps HU right; over blocks of pixels and each tissue, in the "
         "relative loss", unit="", low=0, group=_HOW, flag="-",
     )  # fmt: skip
+    bias_pixels: int = option(
+        8, "side of those blocks; 1 makes thin bone brighter", unit="px", low=1, high=64, group=_HOW, flag="-"
+    )
     variance_weight: float = option(
         0.0, "weight of residual noise in the loss; holds back noise that looks like lung texture, "
         "takes some texture with it, and doubles the time of a step; 2.5 made the bundled model; of the relative loss "

@@ -91,6 +91,12 @@ class Connection(RequestHandler):
         link.recv = recv
 
 
+def _wait_no_longer(event: evt.Event) -> None:
+    """Let an association end at once whose peer asked for none and has left, or is told to: it waits for a request."""
+    if traffic(event.assoc).caller is None and event.next_state in ("Sta1", "Sta13"):
+        event.assoc.dul.to_user_queue.put(None)
+
+
 class Server(ThreadedAssociationServer):
     """A server of associations.
 
@@ -123,6 +129,7 @@ class Server(ThreadedAssociationServer):
         super().__init__(
             entity, address, entity.ae_title, entity.supported_contexts, ssl_context, evt_handlers, Connection
         )
+        self.bind(evt.EVT_FSM_TRANSITION, _wait_no_longer)
 
     def get_request(self) -> Any:
         """Accept a connection; what takes time is done by its own thread."""

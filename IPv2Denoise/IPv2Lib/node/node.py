@@ -5,14 +5,14 @@ Owns when a series is complete, and the order of the work. Everything that it mu
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..errors import Cancelled, IPv2Error, OutputError, is_lack_of_memory
+from ..errors import Cancelled, IPv2Error, OutputError, is_lack_of_memory, reason
 from ..io import outputs
 from ..io.json_files import read_if_sound
 from ..io.locks import owned, owner_of
@@ -79,7 +79,7 @@ class _Node:
         for key in queue.series():
             if not queue.is_done(key):
                 self._arrived(key)
-        with ExitStack() as ends:
+        with contextlib.ExitStack() as ends:
             ends.callback(self._tell)
             ends.callback(self._stop, receiver)
             for sender in self._senders:
@@ -139,7 +139,7 @@ class _Node:
             rules = self._settings.rules
             try:
                 number = of_series(rules, self._queue.slices(key)[0])[1]
-            except (IPv2Error, IndexError):  # which the work on it will name
+            except (IPv2Error, OSError, IndexError):  # which the work on it will name
                 number = None
             self._urgent[key] = number is not None and rules[number].urgent
         return self._urgent[key]
@@ -147,16 +147,17 @@ class _Node:
     # --- the work ---
 
     def _work(self, key: str) -> None:
-        if self._queue.is_done(key):
-            return
         began = time.monotonic()
         progress = Progress(lambda fraction, message: self._keep_status(), self._cancelled)
         try:
+            if self._queue.is_done(key):
+                return
             done = process(self._queue, key, self._rules, progress)
         except Cancelled:
             return
         except (OutputError, OSError) as error:
-            self._log.say("error", series=key, reason=_plain(error), again_in=_AGAIN_SECONDS)
+            why = reason(error.__cause__ or error)  # without the names of files
+            self._log.say("error", series=key, reason=why, again_in=_AGAIN_SECONDS)
             self._put_off(key, _AGAIN_SECONDS)
             return
         except Exception as error:  # one series must not stop the others
@@ -173,9 +174,9 @@ class _Node:
 
     def _aside(self, key: str, error: Exception) -> Done:
         why = "not enough memory" if is_lack_of_memory(error) else f"{type(error).__name__}: {error}"
-        before = self._queue.state(key)
-        self._queue.write_state(key, State(before.begun, ASIDE, why, before.result))
-        return Done(ASIDE, len(self._queue.slices(key)), None, reason=why)
+        with self._queue.snapshot(key) as (folder, revision):
+            self._queue.write_state(key, State(revision, ASIDE, why, self._queue.state(key).result))
+            return Done(ASIDE, len(list(folder.iterdir())), None, reason=why)
 
     # --- what else there is to do ---
 
@@ -183,8 +184,11 @@ class _Node:
         self._keep_status()
         if time.monotonic() - self._forgot > _FORGET_SECONDS:
             self._forgot = time.monotonic()
-            if count := self._queue.forget(self._settings.retention_days):
-                self._log.say("forgotten", count=count)
+            try:
+                if count := self._queue.forget(self._settings.retention_days):
+                    self._log.say("forgotten", count=count)
+            except OSError as error:
+                self._log.say("error", reason=reason(error))
 
     def _keep_status(self) -> None:
         if time.monotonic() - self._told > _STATUS_SECONDS:
@@ -193,14 +197,5 @@ class _Node:
     def _tell(self) -> None:
         self._told = time.monotonic()
         facts = {"counts": dict(self._log.counts), "last_error": self._log.last_error, "last_seconds": self._seconds}
-        try:
+        with contextlib.suppress(OutputError):  # nothing depends on it
             outputs.write_json(Path(self._settings.folder) / STATUS_FILE, facts)
-        except OutputError as error:
-            self._log.say("error", reason=_plain(error))
-
-
-def _plain(error: Exception) -> str:
-    """What went wrong with the disk, without names of files."""
-    from ..errors import reason
-
-    return reason(error.__cause__ if isinstance(error.__cause__, Exception) else error)

@@ -2,7 +2,8 @@
 
 Owns what lies where, and what is forgotten when. In the folder of the queue are
 
-- series/KEY/*.dcm: what was accepted of a series, one file per instance, and state.json: what became of it
+- series/KEY/*.dcm: what was accepted of a series, one file per instance, state.json: what became of it,
+  and *.begun: an empty file for each time that work on it was begun and not ended, one way or another
 - results/KEY-NAME/*.dcm: what is sent for it, with the file of `ipv2 denoise` beside it that says how it was made
 - sending/DESTINATION/NUMBER-RESULT: an empty file for each result that is still to be sent there; lower numbers first
 - sent/DESTINATION/RESULT: an empty file for each that was
@@ -33,7 +34,7 @@ DENOISED, FORWARDED, KEPT, ASIDE, NO_RULE = "denoised", "forwarded", "kept", "as
 """What became of a series: values of `State.outcome`."""
 
 _SERIES, _RESULTS, _SENDING, _SENT, _WORK = "series", "results", "sending", "sent", "work"
-_STATE, _SALT = "state.json", "salt"
+_STATE, _SALT, _BEGUN = "state.json", "salt", ".begun"
 _DAY = 86400.0
 
 
@@ -51,18 +52,12 @@ class State:
         Why it was put aside. May name the series, so it is not for logs.
     result : str
         Name of the last result.
-    attempts : int
-        How often work on `begun` was begun.
-    begun : str
-        Revision at which work was begun last.
     """
 
     revision: str = ""
     outcome: str = ""
     reason: str = ""
     result: str = ""
-    attempts: int = 0
-    begun: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,6 +169,22 @@ class Queue:
         """Say, durably, what became of a series."""
         path = self.folder / _SERIES / key / _STATE
         atomic.write_text(path, json.dumps(asdict(state), indent=2) + "\n", durable=True)
+
+    @contextlib.contextmanager
+    def attempt(self, key: str, revision: str) -> Iterator[int]:
+        """Around work on a revision: how often that was begun, this time included, and ended the process until now."""
+        folder = self.folder / _SERIES / key
+        marks = sorted(folder.glob(f"*{_BEGUN}"))
+        earlier = [path for path in marks if path.name.startswith(revision[:16])]
+        mark = folder / f"{revision[:16]}-{secrets.token_hex(4)}{_BEGUN}"
+        mark.touch()
+        atomic.sync(folder)
+        try:
+            yield 1 + len(earlier)
+            for path in marks:
+                path.unlink()
+        finally:
+            mark.unlink()
 
     def result(self, name: str) -> Path:
         """The folder of a result, which is there if it is whole."""

@@ -32,6 +32,7 @@ SUCCESS, OUT_OF_RESOURCES, NO_MATCH, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0x
 _NOT_RECOGNIZED = {"caller": (1, 1, 3), "called": (1, 1, 7)}  # A-ASSOCIATE-RJ: permanent, by the user, the title
 _UIDS = ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
 _PDU_BYTES = 1 << 17
+_ASK_SECONDS = 10.0  # that who connects has to ask for an association
 _END_SECONDS = 2.0  # that peers have to notice an abort
 
 
@@ -61,7 +62,8 @@ class Receiver:
         entity = AE(settings.ae_title)
         entity.maximum_pdu_size = _PDU_BYTES
         entity.maximum_associations = settings.most_associations
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = settings.timeout_seconds
+        entity.dimse_timeout = entity.network_timeout = settings.timeout_seconds
+        entity.acse_timeout = min(_ASK_SECONDS, settings.timeout_seconds)
         entity.add_supported_context(Verification)
         for sop_class in SOP_CLASSES:
             entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))

@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import Cancelled, InputError, IPv2Error, OutputError
 from ..inference.options import DenoiseOptions
 from ..io import atomic, files
 from ..io.dicom_file import Elements, read_dataset
 from ..progress import Progress
 from .queue import ASIDE, DENOISED, FORWARDED, KEPT, NO_RULE, Queue, State
 from .rules import of_series
-from .settings import DENOISE, FORWARD, Rule
+from .settings import DENOISE, KEEP, Rule
 
 if TYPE_CHECKING:
     from ..models.bundle import Bundle
 
-MOST_ATTEMPTS = 3
+MOST_ATTEMPTS = 5
 """How often the work on a series may end the node, e.g. for want of memory, before it is put aside."""
 
 NOT_FOR_DIAGNOSIS = "not for diagnosis"
@@ -78,76 +78,87 @@ def process(queue: Queue, key: str, rules: Sequence[Prepared], progress: Progres
         The queue cannot be written; the series stays as it is.
     Cancelled
     """
-    with queue.snapshot(key) as (folder, revision):
+    with queue.snapshot(key) as (folder, revision), queue.attempt(key, revision) as attempt:
         before = queue.state(key)
-        attempts = before.attempts + 1 if before.begun == revision else 1
-        begun = replace(before, begun=revision, attempts=attempts)
-        queue.write_state(key, begun)
-        done = _done(queue, key, rules, folder, begun, progress)
+        work = _Work(queue, key, folder, revision, before.result, attempt, progress)
+        done = work.done(rules)
         queue.promise(done.result, done.destinations, done.urgent)
         queue.write_state(key, State(revision, done.outcome, done.reason, done.result or before.result))
     return done
 
 
-def _done(queue: Queue, key: str, rules: Sequence[Prepared], folder: Path, state: State, progress: Progress) -> Done:
-    slices = len(list(folder.iterdir()))
-    number: int | None = None
-    try:
-        number = of_series([each.rule for each in rules], folder)[1]
+@dataclass(frozen=True)
+class _Work:
+    """On the slices that lie in a folder; `earlier` is the name of an earlier result of the series."""
+
+    queue: Queue
+    key: str
+    folder: Path
+    revision: str
+    earlier: str
+    attempt: int
+    progress: Progress
+
+    def done(self, rules: Sequence[Prepared]) -> Done:
+        slices = len(list(self.folder.iterdir()))
+        try:
+            number = of_series([each.rule for each in rules], self.folder)[1]
+        except InputError as error:
+            return Done(ASIDE, slices, None, reason=str(error))
         if number is None:
             return Done(NO_RULE, slices, None)
-        chosen = rules[number]
-        if chosen.rule.action not in (DENOISE, FORWARD):
+        rule, outcome, why = rules[number].rule, FORWARDED, ""
+        if rule.action == KEEP:
             return Done(KEPT, slices, number)
-        if state.attempts > MOST_ATTEMPTS:
-            raise InputError(f"work on it was begun {MOST_ATTEMPTS} times, and each time the node ended")
-        if chosen.model is None:
-            result, outcome = _as_it_is(queue, key, folder, state.begun), FORWARDED
-        else:
-            result, outcome = _denoised(queue, key, folder, state.result, chosen, progress), DENOISED
-    except InputError as error:
-        if number is None or not rules[number].rule.forward_failed:
-            return Done(ASIDE, slices, number, reason=str(error))
-        rule = rules[number].rule
-        result = _as_it_is(queue, key, folder, state.begun)
-        return Done(ASIDE, slices, number, result, str(error), rule.destinations, rule.urgent)
-    return Done(outcome, slices, number, result, "", chosen.rule.destinations, chosen.rule.urgent)
+        if rule.action == DENOISE:
+            try:
+                result, outcome = self._denoised(rules[number]), DENOISED
+            except (Cancelled, OutputError):
+                raise
+            except IPv2Error as error:
+                outcome, why = ASIDE, str(error)
+                if not rule.forward_failed:
+                    return Done(outcome, slices, number, reason=why)
+        if outcome != DENOISED:
+            result = self._as_it_is()
+        return Done(outcome, slices, number, result, why, rule.destinations, rule.urgent)
 
-
-def _as_it_is(queue: Queue, key: str, folder: Path, revision: str) -> str:
-    name = f"{key}-{revision[:16]}"
-    if not queue.result(name).exists():
-        with queue.new_result(name) as place:
-            place.mkdir()
-            for path in folder.iterdir():
-                atomic.linked(path, place / path.name)
-    return name
-
-
-def _denoised(queue: Queue, key: str, folder: Path, earlier: str, chosen: Prepared, progress: Progress) -> str:
-    """The name of the result, which is made unless it is there: the same input and options have the same name."""
-    from ..analysis import suitability
-    from ..inference.cohort import deciding, denoise_to_file, described, identity
-
-    model, options = chosen.model, chosen.options
-    assert model is not None
-    volume, notes = files.read_noted(folder)
-    label = f"{chosen.rule.label or described(model, options)}, {NOT_FOR_DIAGNOSIS}"
-    decided = identity(deciding(volume.sha256(), model, options))
-    name = f"{key}-{hashlib.sha256(f'{decided} {label}'.encode()).hexdigest()[:16]}"
-    if queue.result(name).exists():
+    def _as_it_is(self) -> str:
+        name = f"{self.key}-{self.revision[:16]}"
+        if not self.queue.result(name).exists():
+            with self.queue.new_result(name) as place:
+                place.mkdir()
+                for path in self.folder.iterdir():
+                    atomic.linked(path, place / path.name)
         return name
-    if earlier and (uid := _series_uid(queue.names_of(earlier))):
-        label += f"; replaces series {uid}"
-    with queue.new_result(name) as place:
-        denoise_to_file(
-            volume, folder, f"{place}/", model, options,
-            concerns=[*notes, *suitability.concerns(volume, model.card)], description=label, progress=progress,
-        )  # fmt: skip
-    return name
+
+    def _denoised(self, chosen: Prepared) -> str:
+        """The name of the result, which is made unless it is there: the same input and options have the same name."""
+        from ..analysis import suitability
+        from ..inference.cohort import deciding, denoise_to_file, described, identity
+
+        if self.attempt > MOST_ATTEMPTS:
+            raise InputError(f"work on it was begun {MOST_ATTEMPTS} times, and each time the node ended")
+        model, options = chosen.model, chosen.options
+        assert model is not None
+        volume, notes = files.read_noted(self.folder)
+        label = f"{chosen.rule.label or described(model, options)}, {NOT_FOR_DIAGNOSIS}"
+        decided = identity(deciding(volume.sha256(), model, options))
+        name = f"{self.key}-{hashlib.sha256(f'{decided} {label}'.encode()).hexdigest()[:16]}"
+        if self.queue.result(name).exists():
+            return name
+        if self.earlier and (uid := _series_uid(self.queue.names_of(self.earlier))):
+            label += f"; replaces series {uid}"
+        with self.queue.new_result(name) as place:
+            denoise_to_file(
+                volume, self.folder, f"{place}/", model, options,
+                concerns=[*notes, *suitability.concerns(volume, model.card)], description=label,
+                progress=self.progress,
+            )  # fmt: skip
+        return name
 
 
 def _series_uid(paths: Sequence[Path]) -> str:
     if not paths:
         return ""
-    return Elements([read_dataset(paths[0], ["SeriesInstanceUID"])], "the result").text("SeriesInstanceUID")
+    return Elements([read_dataset(paths[0], ["SeriesInstanceUID"])], "").text("SeriesInstanceUID")

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import Cancelled, IPv2Error, OutputError, is_lack_of_memory, reason
 from ..io import outputs
+from ..io.dicom_file import quiet
 from ..io.json_files import read_if_sound
 from ..io.locks import owned, owner_of
 from ..progress import Progress
@@ -48,7 +49,7 @@ def run(settings: NodeSettings, log: Log, cancelled: Callable[[], bool]) -> None
         The queue cannot be written.
     """
     folder = Path(settings.folder)
-    with owned(folder, "node"):
+    with owned(folder, "node"), quiet:  # a warning about a value would show it
         _Node(settings, Queue(folder), log, cancelled).run()
 
 

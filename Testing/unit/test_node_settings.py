@@ -15,8 +15,8 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "Resources" / "Node" / "node.tom
 
 def test_the_example_is_what_a_node_takes(tmp_path):
     found = settings.read(EXAMPLE)
-    assert [each.action for each in found.rules] == ["keep", "denoise", "forward"]
-    assert found.rules[1].denoise.model == "ipv2-fast"
+    assert [each.action for each in found.rules] == ["keep", "keep", "denoise"]
+    assert found.rules[2].denoise.model == "ipv2-fast"
     assert found.address == "127.0.0.1"
 
 

@@ -25,6 +25,8 @@ MOST_ATTEMPTS = 5
 
 NOT_FOR_DIAGNOSIS = "not for diagnosis"
 
+_LONGEST_LABEL = 64 - len(f", {NOT_FOR_DIAGNOSIS}")  # of a series description
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -142,7 +144,7 @@ class _Work:
         model, options = chosen.model, chosen.options
         assert model is not None
         volume, notes = files.read_noted(self.folder)
-        label = f"{chosen.rule.label or described(model, options)}, {NOT_FOR_DIAGNOSIS}"
+        label = f"{(chosen.rule.label or described(model, options))[:_LONGEST_LABEL]}, {NOT_FOR_DIAGNOSIS}"
         decided = identity(deciding(volume.sha256(), model, options))
         name = f"{self.key}-{hashlib.sha256(f'{decided} {label}'.encode()).hexdigest()[:16]}"
         if self.queue.result(name).exists():

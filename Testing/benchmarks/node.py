@@ -135,10 +135,8 @@ def kills(folder: Path, options: argparse.Namespace) -> str:
 
     def come_and_go() -> None:
         while not over.is_set():
-            with archive(pacs) as (_, came):
+            with archive(pacs, received=received):
                 over.wait(4.0)
-                for each in drained(came):
-                    received.put(each)
             over.wait(2.0)
 
     def send_all() -> None:

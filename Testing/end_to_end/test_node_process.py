@@ -117,9 +117,7 @@ def test_dcmtk_sends_and_receives(chest, tmp_path):
     assert len(list((tmp_path / "got").iterdir())) == 3
 
 
-@pytest.mark.skipif(
-    not shutil.which("Orthanc"), reason="without Orthanc, pynetdicom's servers alone are tried"
-)
+@pytest.mark.skipif(not shutil.which("Orthanc"), reason="without Orthanc, pynetdicom's servers alone are tried")
 def test_orthanc_takes_what_is_sent_and_no_doubles(chest, tmp_path):
     dicom, http = free_port(), free_port()
     settings = {

@@ -82,9 +82,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def archive(port: int = 0, status: int = 0) -> Iterator[tuple[int, queue.Queue]]:
+def archive(port: int = 0, status: int = 0, received: queue.Queue | None = None) -> Iterator[tuple[int, queue.Queue]]:
     """A destination: its port, and what it has received."""
-    received: queue.Queue = queue.Queue()
+    received = queue.Queue() if received is None else received
 
     def store(event: evt.Event) -> int:
         dataset = event.dataset

@@ -130,9 +130,9 @@ class _Act:
         """Of the new series, made from that of the source."""
         return self._uid("series", source) if self.identity and source else self.random_uid
 
-    def instance_uid(self, source: str) -> str:
-        """Of a new instance, made from that of the source."""
-        return self._uid("instance", source) if self.identity and source else generate_uid(prefix=None)
+    def instance_uid(self, source: str, position: str) -> str:
+        """Of a new instance, made from that of the source; faulty series have one for several positions."""
+        return self._uid("instance", source, position) if self.identity and source else generate_uid(prefix=None)
 
     def _uid(self, *parts: str) -> str:
         text = "\0".join((*parts, self.identity, self.description, __version__))
@@ -340,8 +340,9 @@ def _series_number(text: str) -> int:
 def _finish(dataset: Dataset, act: _Act) -> None:
     """Identity, times and maker of a new instance, and the file around it."""
     elements = Elements([dataset], "")
-    series, instance = elements.text("SeriesInstanceUID"), elements.text("SOPInstanceUID")
-    _put(dataset, SeriesInstanceUID=act.series_uid(series), SOPInstanceUID=act.instance_uid(instance))
+    series_uid = act.series_uid(elements.text("SeriesInstanceUID"))
+    uid = act.instance_uid(elements.text("SOPInstanceUID"), elements.text("ImagePositionPatient"))
+    _put(dataset, SeriesInstanceUID=series_uid, SOPInstanceUID=uid)
     now = act.now.astimezone(_zone(Elements([dataset], "").text("TimezoneOffsetFromUTC")))
     for keyword in ("InstanceCreation", "Series", "Content"):
         date, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S")

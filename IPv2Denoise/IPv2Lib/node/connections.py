@@ -94,7 +94,8 @@ class Connection(RequestHandler):
 def _wait_no_longer(event: evt.Event) -> None:
     """Let an association end at once whose peer asked for none and has left, or is told to: it waits for a request."""
     if traffic(event.assoc).caller is None and event.next_state in ("Sta1", "Sta13"):
-        event.assoc.dul.to_user_queue.put(None)
+        waiting: Any = event.assoc.dul.to_user_queue
+        waiting.put(None)
 
 
 class Server(ThreadedAssociationServer):

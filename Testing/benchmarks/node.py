@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=200, help="small series that are sent while the node is killed")
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--associations", type=int, default=20, help="at once")
+    parser.add_argument("--each", type=int, default=100, help="slices of each association")
     parser.add_argument("--hostile", type=int, default=10_000, help="broken PDUs and data sets")
     parser.add_argument("--slices", type=int, default=300, help="of 512 x 512 that come back")
     parser.add_argument("--seed", type=int, default=0)
@@ -201,9 +202,9 @@ def _arrives(port: int, series: list[Dataset]) -> bool:
 
 def many(folder: Path, options: argparse.Namespace) -> str:
     """Associations at once, each with a series."""
-    series = chests(folder, options.associations, slices=100)
+    series = chests(folder, options.associations, options.each)
     answers: queue.Queue = queue.Queue()
-    with running(folder, KEEP) as node:
+    with running(folder, KEEP, timeout_seconds=60) as node:
         threads = [threading.Thread(target=lambda own=own: answers.put(send(node.port, own))) for own in series]
         for each in threads:
             each.start()
@@ -213,7 +214,8 @@ def many(folder: Path, options: argparse.Namespace) -> str:
         memory = node.process.memory_info().rss >> 20
     statuses = Counter(status for each in drained(answers) for status in each)
     kept = len(list((folder / "queue" / "series").glob("*/*.dcm")))
-    return f"{len(series)} associations: {kept} of {100 * len(series)} slices kept, statuses {statuses}, {memory} MB"
+    asked = options.each * len(series)
+    return f"{len(series)} associations: {kept} of {asked} slices kept, statuses {dict(statuses)}, {memory} MB"
 
 
 def hostile(folder: Path, options: argparse.Namespace) -> str:

@@ -80,12 +80,10 @@ class _Node:
         for key in queue.series():
             if not queue.is_done(key):
                 self._arrived(key)
-        with contextlib.ExitStack() as ends:
-            ends.callback(self._tell)
-            ends.callback(self._stop, receiver)
-            for sender in self._senders:
-                sender.start()
-            receiver.start()
+        for sender in self._senders:
+            sender.start()
+        receiver.start()
+        try:
             log.say("listening", address=settings.address, port=receiver.port, note=outputs.RESEARCH)
             while not self._cancelled():
                 complete = self._next()
@@ -95,7 +93,10 @@ class _Node:
                 self._keep_house()
                 self._wake.wait(_LOOK_SECONDS)
                 self._wake.clear()
+        finally:
+            self._stop(receiver)
         log.say("stopped")
+        self._tell()
 
     def _stop(self, receiver: Receiver) -> None:
         receiver.stop()

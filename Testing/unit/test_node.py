@@ -86,18 +86,6 @@ def test_a_resend_to_another_node_makes_the_same_uids(slices, tmp_path):
     assert {each.SeriesInstanceUID for each in made[0]} == {each.SeriesInstanceUID for each in made[1]}
 
 
-def test_another_strength_makes_other_uids(slices, tmp_path):
-    made = []
-    for name, strength in (("a", 1), ("b", 0.5)):
-        (tmp_path / name).mkdir()
-        rules = DENOISE.replace('device = "cpu"', f'device = "cpu", strength = {strength}')
-        with archive() as (pacs, received), Running(node_file(tmp_path / name, rules, pacs)) as node:
-            send(node.port, slices)
-            node.wait("sent")
-        made.append(drained(received))
-    assert not set(uids(made[0])) & set(uids(made[1]))
-
-
 def test_late_slices_make_a_new_result_that_says_what_it_replaces(slices, tmp_path):
     with archive() as (pacs, received), Running(node_file(tmp_path, pacs=pacs)) as node:
         send(node.port, slices[:3])

@@ -63,9 +63,10 @@ def test_what_comes_during_the_work_is_not_in_it_and_not_forgotten(queue):
 
 def test_work_that_ends_the_process_is_counted_and_other_ends_are_not(queue):
     come(queue, "k", "1")
-    killed = [queue.attempt("k", "revision") for _ in range(2)]
-    for each in killed:
-        each.__enter__()  # and no exit, as after a kill
+    with queue.attempt("k", "revision"):
+        (mark,) = queue.folder.glob("series/k/*.begun")
+    for number in range(2):
+        mark.with_name(f"revision-{number}.begun").touch()  # what a kill leaves
     with pytest.raises(OutputError), queue.attempt("k", "revision") as attempt:
         assert attempt == 3
         raise OutputError("the disk is full")

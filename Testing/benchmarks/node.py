@@ -18,7 +18,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -203,19 +202,24 @@ def _arrives(port: int, series: list[Dataset]) -> bool:
 def many(folder: Path, options: argparse.Namespace) -> str:
     """Associations at once, each with a series."""
     series = chests(folder, options.associations, options.each)
-    answers: queue.Queue = queue.Queue()
+    tries: queue.Queue = queue.Queue()
+
+    def send_all(own: list[Dataset]) -> None:
+        tries.put(1)
+        while not _arrives(node.port, own):
+            tries.put(1)
+
     with running(folder, KEEP, timeout_seconds=60) as node:
-        threads = [threading.Thread(target=lambda own=own: answers.put(send(node.port, own))) for own in series]
+        threads = [threading.Thread(target=send_all, args=(own,)) for own in series]
         for each in threads:
             each.start()
         for each in threads:
             each.join()
         until(lambda: len(node.lines("kept")) == len(series))
         memory = node.process.memory_info().rss >> 20
-    statuses = Counter(status for each in drained(answers) for status in each)
     kept = len(list((folder / "queue" / "series").glob("*/*.dcm")))
     asked = options.each * len(series)
-    return f"{len(series)} associations: {kept} of {asked} slices kept, statuses {dict(statuses)}, {memory} MB"
+    return f"{len(series)} series at once, {tries.qsize()} associations: {kept} of {asked} slices kept, {memory} MB"
 
 
 def hostile(folder: Path, options: argparse.Namespace) -> str:

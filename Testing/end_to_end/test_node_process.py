@@ -30,13 +30,17 @@ class Process:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self._lines: Queue = Queue()
         threading.Thread(target=self._read, daemon=True).start()
-        self.port = self.wait("listening")["port"]
 
     def _read(self) -> None:
         for line in self._process.stdout:
             self._lines.put(json.loads(line))
 
     def __enter__(self):
+        try:
+            self.port = self.wait("listening")["port"]
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -20,7 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage, Verification
 
-SECONDS = 60.0
+SECONDS = 300.0
 """After which a test that waits has failed."""
 
 DENOISE = '[[rules]]\ndenoise = {model = "ipv2-fast", device = "cpu"}\ndestinations = ["pacs"]\n'

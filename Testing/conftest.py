@@ -15,8 +15,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core: one thread each, 
 
 SLOW_UNITS = {
     "test_ablation", "test_cluster", "test_comparison", "test_denoise", "test_jobs", "test_jobs_places",
-    "test_networks", "test_networks_learning", "test_networks_parts", "test_networks_tiles", "test_phantom",
-    "test_preparation", "test_privacy", "test_purification", "test_quality_benchmark", "test_reading",
+    "test_networks", "test_networks_learning", "test_networks_parts", "test_networks_tiles", "test_node",
+    "test_phantom", "test_preparation", "test_privacy", "test_purification", "test_quality_benchmark", "test_reading",
     "test_scores", "test_settings_files", "test_training", "test_training_dataset", "test_training_noise",
     "test_training_processes", "test_training_stopping", "test_types",
 }  # fmt: skip

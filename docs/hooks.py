@@ -57,7 +57,11 @@ def on_page_markdown(markdown, page, config, files):
             return f"{config.repo_url}/blob/HEAD/{path}"
         return os.path.relpath(uri, os.path.dirname(page.file.src_uri)).replace(os.sep, "/")
 
-    return LINK.sub(address, markdown).replace("<!-- commands -->", _commands())
+    text = LINK.sub(address, markdown)
+    for place, made in (("<!-- commands -->", _commands), ("<!-- node settings -->", _node_settings)):
+        if place in text:
+            text = text.replace(place, made())
+    return text
 
 
 def _shown() -> dict[str, str]:
@@ -97,6 +101,16 @@ def _command(name: str, parser: argparse.ArgumentParser) -> str:
         title, _, lines = parser.epilog.partition("\n")
         parts += [f"**{title.rstrip(':').capitalize()}**", f"```sh\n{_dedented(lines)}\n```"]
     return "\n\n".join(part for part in parts if part)
+
+
+def _node_settings() -> str:
+    """Every setting of a node's file, from its declaration; those of `denoise` are that command's."""
+    sys.path.insert(0, str(ROOT / "IPv2Denoise"))
+    from IPv2Lib.node.settings import NodeSettings
+    from IPv2Lib.options import reference
+
+    rows = [f"| `{name}` | {_escaped(text)} |" for name, flag, text in reference(NodeSettings) if not flag]
+    return "\n".join(["| setting | |", "|---|---|", *rows])
 
 
 def _escaped(text: str) -> str:

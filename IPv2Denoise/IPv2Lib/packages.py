@@ -17,7 +17,10 @@ from .errors import InputError, InputNote
 
 SCRIPT_VARIABLE = "IPV2_SCRIPT"
 
-_EXTRAS = {"matplotlib": "pictures", "torch": "torch", "distributed": "train", "torchmetrics": "train"}
+_EXTRAS = {
+    "matplotlib": "pictures", "torch": "torch", "distributed": "train", "torchmetrics": "train", "pynetdicom": "node",
+    "tomli": "node",
+}  # fmt: skip
 """Of pyproject.toml, by the package that is imported."""
 
 
@@ -49,8 +52,8 @@ def need(package: str, purpose: str) -> None:
         return
     name = {"torch": "PyTorch"}.get(package, package)
     if (script := os.environ.get(SCRIPT_VARIABLE)) and package in _EXTRAS:
-        # Small by itself; the others need each other.
-        what = ["pictures"] if package == "matplotlib" else []
+        # Small by themselves; the others need each other.
+        what = [_EXTRAS[package]] if _EXTRAS[package] in ("pictures", "node") else []
         size = "" if what else ", with all that other commands need (about 1 GB, a few minutes)"
         warnings.warn(f"{purpose} needs {name}: it is installed now, once{size}", InputNote, stacklevel=2)
         _install([script, "install", *what], name)

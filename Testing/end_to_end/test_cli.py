@@ -31,7 +31,7 @@ COARSE = "The pixels measure 5.47 mm, the model was trained on 0.4 to 1.3 mm: st
 
 COMMANDS = (
     "demo", "denoise", "purify", "simulate", "train", "compare", "physics", "ablation", "evaluate", "models", "devices",
-    "cache", "phantom",
+    "cache", "node", "phantom",
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from IPv2Lib.errors import InputError, InputNote, OutputError
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume, same_grid
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 TEST_FILES = Path(pydicom.data.__file__).parent / "test_files"
 REAL_CT = [
@@ -85,6 +85,37 @@ class TestDerivedSeries:
         again = files.read(out)
         np.testing.assert_array_equal(again.array, result.array)
         assert same_grid(again, volume)
+
+    @pytest.mark.parametrize("enhanced", [False, True])
+    def test_the_same_again_has_the_same_uids_and_nothing_else_has(self, tmp_path, enhanced):
+        scan = write_enhanced(tmp_path / "scan.dcm") if enhanced else write_scan(tmp_path / "scan")
+        volume, made = files.read(scan), {}
+
+        def uids(identity: str, description: str = "a; of no account") -> frozenset[str]:
+            out = files.write(volume, tmp_path / f"{len(made)}", scan, description, identity=identity)
+            datasets = [pydicom.dcmread(path) for path in out.iterdir()]
+            found = frozenset(
+                str(each[key].value) for each in datasets for key in ("SeriesInstanceUID", "SOPInstanceUID")
+            )
+            assert all(UID(each).is_valid for each in found)
+            made[len(made)] = found
+            return found
+
+        first = uids("x")
+        assert len(first) == 1 + (1 if enhanced else len(HU))
+        assert uids("x", "a; replaces another") == first
+        for other in (uids("y"), uids("x", "b"), uids(""), uids("")):
+            assert len([each for each in made.values() if each & other]) == 1
+
+    def test_slices_that_share_a_uid_do_not_in_the_result(self, tmp_path):
+        scan = write_scan(tmp_path / "scan", SOPInstanceUID="1.2.3.4.5")
+        out = files.write(files.read(scan), tmp_path / "out", scan, identity="x")
+        assert len({each.SOPInstanceUID for each in slices_of(out)}) == len(HU)
+
+    def test_what_follows_a_semicolon_is_in_the_derivation_description_only(self, scan, tmp_path):
+        (new, *_) = slices_of(files.write(files.read(scan), tmp_path / "out", scan, "IPv2 unet; replaces 1.2"))
+        assert new.SeriesDescription == "IPv2 unet: Chest 2.5 B50f"
+        assert new.DerivationDescription == f"IPv2 unet (IPv2Lib {__version__}); replaces 1.2"
 
     def test_one_slice(self, tmp_path):
         scan = write_scan(tmp_path / "scan", keep=[1])

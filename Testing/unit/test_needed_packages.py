@@ -16,6 +16,7 @@ from IPv2Lib import packages
 from IPv2Lib.errors import InputError, InputNote
 from IPv2Lib.io import files
 from IPv2Lib.io.volume import Volume
+from node_peers import node_file
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the script is for POSIX shells")
 INSTALLED = Path(sysconfig.get_path("purelib"))
@@ -23,11 +24,11 @@ INSTALLED = Path(sysconfig.get_path("purelib"))
 
 @pytest.fixture
 def without(tmp_path) -> Path:
-    """A folder of the packages that are installed here, but for PyTorch, what needs it, and matplotlib."""
+    """A folder of the packages that are installed here, but for PyTorch, what needs it, matplotlib and pynetdicom."""
     folder = tmp_path / "packages"
     folder.mkdir()
     for path in INSTALLED.iterdir():
-        if not path.name.startswith(("torch", "functorch", "matplotlib")) and path.suffix != ".pth":
+        if not path.name.startswith(("torch", "functorch", "matplotlib", "pynetdicom")) and path.suffix != ".pth":
             (folder / path.name).symlink_to(path)
     return folder
 
@@ -111,6 +112,20 @@ def test_pictures_need_no_pytorch(without):
     assert "a picture needs matplotlib: it is installed now, once" in done.stderr
     assert (without.parent / "stages" / "stages.png").exists()
     assert (without.parent / "calls").read_text() == "install pictures\n"
+
+
+def test_a_node_needs_pynetdicom_alone(without):
+    file = node_file(without.parent, '[[rules]]\naction = "keep"')
+    done = subprocess.run(**command(f"node {file}", without))
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        2, "ipv2 node: error: 'ipv2 node' needs pynetdicom, which is not installed: pip install \"IPv2Lib[node]\"",
+    )  # fmt: skip
+    installer = script(without.parent, links("pynetdicom", folder=without))
+    done = subprocess.run(
+        **command(f"node --status {file}", without, IPV2_SCRIPT=str(installer)), stdout=subprocess.DEVNULL
+    )
+    assert done.returncode == 1, done.stderr  # there is none
+    assert (without.parent / "calls").read_text() == "install node\n"
 
 
 def test_an_installation_that_fails_is_said_in_a_line(without, scan):

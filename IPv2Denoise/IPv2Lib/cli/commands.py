@@ -26,6 +26,7 @@ from . import (
     denoise,
     evaluate,
     models,
+    node,
     phantom,
     physics,
     purify,
@@ -123,12 +124,12 @@ def _parser(only: Sequence[str] | None = None) -> argparse.ArgumentParser:
     return parser
 
 
-_READ_NO_CT = ("cache", "demo", "models", "devices", "phantom")
+_READ_NO_CT = ("cache", "demo", "models", "devices", "node", "phantom")
 
 _NEED_PYTORCH = ("train", "publish")
 """Commands that do nothing without it; others find out by themselves, see `inference.engines`."""
 
-_FINISH_STEP = ("train", "ablation")
+_FINISH_STEP = ("train", "ablation", "node")
 """Commands that finish the step that they are at when they are asked to stop, and keep what they have."""
 
 _COMMANDS = {
@@ -143,6 +144,7 @@ _COMMANDS = {
     **convert.COMMANDS,
     **convert_frames.COMMANDS,
     **evaluate.COMMANDS,
+    **node.COMMANDS,
     **models.COMMANDS,
     **cache.COMMANDS,
     **phantom.COMMANDS,

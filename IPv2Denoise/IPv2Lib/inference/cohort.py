@@ -6,6 +6,8 @@ Owns what is written beside and about a result, what decides it, and whether it 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
@@ -62,6 +64,16 @@ def deciding(input_sha256: str, model: Bundle, options: DenoiseOptions) -> dict[
     return {"input_sha256": input_sha256, "model_sha256": model.key, **chosen}
 
 
+def identity(decided: dict[str, Any]) -> str:
+    """A digest of what `deciding` returns."""
+    return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
+
+
+def described(model: Bundle, options: DenoiseOptions) -> str:
+    """What made a result, for the description of a series."""
+    return f"IPv2 {model.name} strength {options.strength:g}"
+
+
 def denoise_to_file(
     volume: Volume,
     source: Path,
@@ -70,6 +82,7 @@ def denoise_to_file(
     options: DenoiseOptions,
     *,
     concerns: Sequence[str],
+    description: str = "",
     progress: Progress = NO_PROGRESS,
 ) -> dict[str, Any]:
     """Denoise a volume that was read from `source`; write the result and the file beside it that says how.
@@ -79,6 +92,8 @@ def denoise_to_file(
     volume, source, output, model, options
     concerns : sequence of str
         What there is to know about the scan, see `files.read_noted` and `suitability.concerns`; kept with the result.
+    description : str
+        Of a DICOM series, see `dicom.write_series`; by default model and strength.
     progress : Progress
 
     Returns
@@ -103,8 +118,10 @@ def denoise_to_file(
         "denoise", said | {"strength": options.strength}, **named_place(source), concerns=list(concerns), **decided
     )
     progress.report(0.95, "writing")
-    description = f"IPv2 {model.name} strength {options.strength:g}"
-    written = outputs.save(answer, output, facts | measured, source, description, compress=options.compress)
+    written = outputs.save(
+        answer, output, facts | measured, source, description or described(model, options),
+        compress=options.compress, identity=identity(decided),
+    )  # fmt: skip
     return _row(written)
 
 

@@ -63,13 +63,15 @@ def private_folder(place: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def new_file(path: Path, durable: bool = False) -> Iterator[Path]:
     """A name to write a file under, which becomes `path` if all goes well and vanishes if not.
 
     Parameters
     ----------
     path : Path
         Its parents are made. A file of that name is replaced.
+    durable : bool
+        At the end it is on the disk, and a loss of power does not take it away; its parents must be there.
 
     Raises
     ------
@@ -81,7 +83,11 @@ def new_file(path: Path) -> Iterator[Path]:
         with private_folder(path.parent) as folder:
             yield folder / path.name
             locks.check_owner()
+            if durable:
+                sync(folder / path.name)
             os.replace(folder / path.name, path)
+            if durable:
+                sync(path.parent)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({reason(error)})") from error
 
@@ -116,9 +122,20 @@ def move_together(private: Path, files: dict[Path, Path]) -> None:
         raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file (UTF-8), all of it or nothing; `OutputError` if it cannot be written."""
-    with new_file(path) as temporary:
+def sync(path: Path) -> None:
+    """Let a file, or the names in a folder, be on the disk; `OSError` if that fails."""
+    if os.name != "posix" and path.is_dir():  # Windows opens no folder
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str, durable: bool = False) -> None:
+    """Write a text file (UTF-8), all of it or nothing, see `new_file`; `OutputError` if it cannot be written."""
+    with new_file(path, durable) as temporary:
         # Of a name that is not UTF-8 there remains what JSON writes for it.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
@@ -181,7 +198,7 @@ def changed_folder(folder: Path) -> Iterator[Path]:
         with _errors_name(folder, written):
             yield written
         hidden = shutil.ignore_patterns(f"{PREFIX}*")
-        shutil.copytree(folder, fresh, symlinks=True, ignore=hidden, copy_function=_linked, dirs_exist_ok=True)
+        shutil.copytree(folder, fresh, symlinks=True, ignore=hidden, copy_function=linked, dirs_exist_ok=True)
         for path in written.iterdir():
             os.replace(path, fresh / path.name)
 
@@ -286,7 +303,7 @@ def _is_mine(private: Path) -> bool:
     return stat.S_ISDIR(facts.st_mode) and (os.name != "posix" or facts.st_uid == os.geteuid())
 
 
-def _linked(source: str, target: str) -> None:
+def linked(source: str | Path, target: str | Path) -> None:
     """The same file under another name, or a copy where that is not possible."""
     try:
         os.link(source, target, follow_symlinks=False)

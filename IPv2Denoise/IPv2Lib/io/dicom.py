@@ -97,6 +97,7 @@ def write_series(
     description: str,
     template: Path | Sequence[Path] | None,
     derivation: str = "Smoothing",
+    identity: str = "",
 ) -> None:
     """Write a volume as DICOM files, uncompressed (explicit VR little endian).
 
@@ -109,7 +110,8 @@ def write_series(
       written as it was, and only where it was.
     - what describes or signs the old pixels is removed: smallest and largest values, histogram, icon, digital
       signatures, curves, statistics of overlays, and overlays that lie in unused bits of the pixels
-    - new series and SOP instance UIDs; series number × 100 + 1; dates and times of series, content and instance
+    - new series and SOP instance UIDs, see `identity`; series number × 100 + 1; dates and times of series, content
+      and instance
     - image type DERIVED\\SECONDARY (DERIVED\\PRIMARY if enhanced), followed by the template's further values
     - series description: `description`, then the template's, at most 64 characters
     - derivation description (added to the template's) and code, source image, contributing equipment
@@ -125,11 +127,14 @@ def write_series(
     folder : Path
         An empty folder; files are named 0001.dcm and so on in the order of the slices.
     description : str
-        What made the volume, e.g. the model's name.
+        What made the volume, e.g. the model's name. What follows a semicolon is in the derivation description only.
     template : path, sequence of paths, or None
         As for `read_series`, on the grid of the volume.
     derivation : str
         A key of `dicom_write.DERIVATIONS`: what was done to the pixels.
+    identity : str
+        What decided the volume, as any text: UIDs are made from it, the description up to a semicolon, the version of
+        this library and the template's UIDs, so that the same again has the same. Empty: UIDs are random.
 
     Raises
     ------
@@ -139,4 +144,4 @@ def write_series(
     OSError
         Where a file cannot be written.
     """
-    dicom_write.write_series(volume, folder, description, template, derivation)
+    dicom_write.write_series(volume, folder, description, template, derivation, identity)

@@ -28,6 +28,9 @@ from .dicom_file import Elements, check_nothing_follows, guard, save
 
 _NATIVE = {"", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"}
 _COMPRESSED = {f"1.2.840.10008.1.2.4.{end}" for end in (50, 51, 57, 70, 80, 81, 90, 91)} | {"1.2.840.10008.1.2.5"}
+TRANSFER_SYNTAXES = tuple(sorted((_NATIVE - {""}) | _COMPRESSED))
+"""UIDs of all that are read."""
+
 HIGHEST_HU = 3071
 """Of 12 bits. Padding above it is no value of a CT."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
+import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import DSfloat
 
 from .. import __version__
@@ -54,13 +56,21 @@ _DESCRIBED_LENGTH, _DERIVED_LENGTH = 64, 1024  # of the VRs LO and ST
 
 @quiet
 def write_series(
-    volume: Volume, folder: Path, description: str, template: Path | Sequence[Path] | None, derivation: str
+    volume: Volume,
+    folder: Path,
+    description: str,
+    template: Path | Sequence[Path] | None,
+    derivation: str,
+    identity: str,
 ) -> None:
     """Write a volume as DICOM files; see `dicom.write_series`."""
     if not np.isfinite(volume.array).all():
         raise InputError("the volume has NaN or infinite values, which DICOM cannot hold: replace them by HU")
     text = re.sub(r"[\x00-\x1f\x7f]+", " ", description.replace("\\", "/")).encode("ascii", "replace").decode()
-    act = _Act(text.strip(), derivation, generate_uid(prefix=None), datetime.now(timezone.utc))
+    name, _, remark = text.partition("; ")
+    act = _Act(
+        name.strip(), remark.strip(), derivation, identity, generate_uid(prefix=None), datetime.now(timezone.utc)
+    )
     datasets = _new_slices(volume, act) if template is None else _derived(volume, template, act)
     dropped: set[str] = set()
     for index, dataset in enumerate(datasets):
@@ -105,9 +115,28 @@ class _Act:
     """What all files of the new series have in common."""
 
     description: str
+    remark: str
     derivation: str
-    series_uid: str
+    identity: str
+    random_uid: str
     now: datetime
+
+    @property
+    def sentence(self) -> str:
+        """What was done, for the derivation description."""
+        return "; ".join(text for text in (f"{self.description} (IPv2Lib {__version__})", self.remark) if text)
+
+    def series_uid(self, source: str) -> str:
+        """Of the new series, made from that of the source."""
+        return self._uid("series", source) if self.identity and source else self.random_uid
+
+    def instance_uid(self, source: str, position: str) -> str:
+        """Of a new instance, made from that of the source; faulty series have one for several positions."""
+        return self._uid("instance", source, position) if self.identity and source else generate_uid(prefix=None)
+
+    def _uid(self, *parts: str) -> str:
+        text = "\0".join((*parts, self.identity, self.description, __version__))
+        return UID(f"2.25.{uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16], version=5).int}")
 
 
 def _derived(volume: Volume, template: Path | Sequence[Path], act: _Act) -> Iterator[Dataset]:
@@ -248,11 +277,10 @@ def _derive(dataset: Dataset, act: _Act) -> None:
         _derive_enhanced(dataset, source, evidence, act)
     else:
         further = elements.texts("ImageType")[2:]
-        described = f"{act.description} (IPv2Lib {__version__})"
         _put(
             dataset,
             ImageType=["DERIVED", "SECONDARY", *(further or ["AXIAL"])],
-            DerivationDescription="; ".join(text for text in (derived, described) if text)[-_DERIVED_LENGTH:],
+            DerivationDescription="; ".join(text for text in (derived, act.sentence) if text)[-_DERIVED_LENGTH:],
             DerivationCodeSequence=[_derivation(act)],
             SourceImageSequence=[source] if source.ReferencedSOPInstanceUID else [],
         )
@@ -280,7 +308,7 @@ def _derive_enhanced(dataset: Dataset, source: Dataset, evidence: Dataset, act: 
         further = Elements([place], "").texts(keyword)[1:]
         _put(place, **{keyword: ["DERIVED", *(further or ["PRIMARY", "VOLUME", "NONE"])]})
     image = Dataset()
-    image.DerivationDescription = f"{act.description} (IPv2Lib {__version__})"[:_DERIVED_LENGTH]
+    image.DerivationDescription = act.sentence[:_DERIVED_LENGTH]
     image.DerivationCodeSequence = [_derivation(act)]
     image.SourceImageSequence = [source]
     if not shared:
@@ -311,7 +339,10 @@ def _series_number(text: str) -> int:
 
 def _finish(dataset: Dataset, act: _Act) -> None:
     """Identity, times and maker of a new instance, and the file around it."""
-    _put(dataset, SeriesInstanceUID=act.series_uid, SOPInstanceUID=generate_uid(prefix=None))
+    elements = Elements([dataset], "")
+    series_uid = act.series_uid(elements.text("SeriesInstanceUID"))
+    uid = act.instance_uid(elements.text("SOPInstanceUID"), elements.text("ImagePositionPatient"))
+    _put(dataset, SeriesInstanceUID=series_uid, SOPInstanceUID=uid)
     now = act.now.astimezone(_zone(Elements([dataset], "").text("TimezoneOffsetFromUTC")))
     for keyword in ("InstanceCreation", "Series", "Content"):
         date, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
@@ -380,7 +411,7 @@ def _new_slices(volume: Volume, act: _Act) -> Iterator[Dataset]:
         dataset.InstanceNumber = index + 1
         dataset.BodyPartExamined = "CHEST"
         dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
-        dataset.DerivationDescription = f"{act.description} (IPv2Lib {__version__})"[:_DERIVED_LENGTH]
+        dataset.DerivationDescription = act.sentence[:_DERIVED_LENGTH]
         dataset.AcquisitionNumber = dataset.KVP = None
         dataset.ImageOrientationPatient = _decimals([*direction[:, 0], *direction[:, 1]])
         dataset.ImagePositionPatient = _decimals((volume.affine @ [0, 0, index, 1])[:3])

@@ -122,6 +122,7 @@ def write(
     compress: bool = True,
     derivation: str = "Smoothing",
     before: Callable[[Path], None] = lambda series: None,
+    identity: str = "",
 ) -> Path:
     """Write a volume, completely or not at all.
 
@@ -148,6 +149,8 @@ def write(
         What was done to the pixels of the template, a key of `dicom_write.DERIVATIONS`.
     before : callable
         Called with the whole file, or the folder of a whole DICOM series, before that gets its name.
+    identity : str
+        What decided the volume, see `dicom.write_series`.
 
     Returns
     -------
@@ -170,7 +173,7 @@ def write(
     check_shape(volume)
     check_geometry(volume)
     if folder:
-        _write_dicom(volume, path, _dicom_template(template), description, derivation, before)
+        _write_dicom(volume, path, _dicom_template(template), description, derivation, before, identity)
     else:
         _write_image(volume, path, compress, before)
     return path
@@ -227,6 +230,7 @@ def _write_dicom(
     description: str,
     derivation: str,
     before: Callable[[Path], None],
+    identity: str,
 ) -> None:
     from . import dicom
 
@@ -239,7 +243,7 @@ def _write_dicom(
     with _staging(target / "series" if stays else target) as hidden:
         series = hidden / "series"  # not the staging folder itself, which only its owner may open
         series.mkdir()
-        dicom.write_series(volume, series, description, template, derivation)
+        dicom.write_series(volume, series, description, template, derivation, identity)
         before(series)
         if stays:
             _move_all(series, target)

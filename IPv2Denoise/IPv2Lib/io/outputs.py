@@ -296,10 +296,12 @@ def save(
     compress: bool = True,
     derivation: str = "Smoothing",
     template: Path | Sequence[Path] | None = None,
+    identity: str = "",
 ) -> dict[str, Any]:
     """Write a volume and its sidecar, both or none. A DICOM source lends a DICOM output patient and study.
 
-    Where the source is not DICOM, `template` does: a folder, a file of a series, or all of its files.
+    Where the source is not DICOM, `template` does: a folder, a file of a series, or all of its files. For `identity`
+    see `dicom.write_series`.
 
     Returns
     -------
@@ -310,7 +312,7 @@ def save(
 
     sidecar = sidecar_path(output)
     if is_folder(output):
-        return _save_series(volume, output, facts, source, description, derivation, template)
+        return _save_series(volume, output, facts, source, description, derivation, template, identity)
     check_source_is_kept(Path(output), source)  # again: the work may have taken hours
     check_sidecar(Path(output))
     earlier = sidecar.read_bytes() if sidecar.exists() else None
@@ -341,6 +343,7 @@ def _save_series(
     description: str,
     derivation: str,
     template: Path | Sequence[Path] | None,
+    identity: str,
 ) -> dict[str, Any]:
     """As `save`. The sidecar comes first: without the series it is in nobody's way, the series without it would be."""
     from . import files
@@ -356,7 +359,9 @@ def _save_series(
     check_source_is_kept(Path(output), source)  # again: the work may have taken hours
     check_sidecar(Path(output))
     try:
-        files.write(volume, output, template or source, description, derivation=derivation, before=before)
+        files.write(
+            volume, output, template or source, description, derivation=derivation, before=before, identity=identity
+        )
     except BaseException:
         if is_new and not (Path(output).is_dir() and atomic.contents(Path(output))):
             sidecar.unlink(missing_ok=True)

@@ -115,11 +115,20 @@ def _merged(values: Any, defaults: T, prefix: str) -> T:
         if dataclasses.is_dataclass(kinds[name]):
             given[name] = _merged(value, getattr(defaults, name), f"{prefix}{name}.")
             continue
+        if isinstance(value, list) and (kind := _item_of(kinds[name])):
+            given[name] = tuple(_merged(each, kind(), f"{prefix}{name}[{index}].") for index, each in enumerate(value))
+            continue
         try:
             given[name] = _parsed(value, kinds[name])
         except ValueError:
             raise InputError(f"{prefix}{name} is {_short(value)}: give {_words(kinds[name])}") from None
     return dataclasses.replace(defaults, **given)
+
+
+def _item_of(kind: Any) -> Any:
+    """The dataclass of which an annotation is a tuple of any number."""
+    first = next(iter(typing.get_args(kind)), None)
+    return first if typing.get_origin(kind) is tuple and dataclasses.is_dataclass(first) else None
 
 
 def _parsed(value: Any, kind: Any) -> Any:
@@ -199,5 +208,5 @@ def _refused(text: str) -> None:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "..."

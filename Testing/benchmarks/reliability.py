@@ -3,14 +3,14 @@
     python Testing/benchmarks/reliability.py [DENOISER ...] [--fit] [--slices N] [--doses D ...]
 
 Denoisers are those of `ipv2 compare`, by default the bundled models. Printed are the share of errors within ±σ_e (bar:
-62 to 74 %), the part of the squared error that the 5 % of the body with the largest σ_e hold, over 5 % (bar: 3), and the
-time with reliability over the time without (bar: 3). The scans are those that no model was trained on, and the
+62 to 74 %), the part of the squared error that the 5 % of the body with the largest σ_e hold, over 5 % (bar: 3), and
+the time with reliability over the time without (bar: 3). The scans are those that no model was trained on, and the
 synthetic chest of another seed, the only one whose ground truth has no noise. The noise of a scan's own is part of the
-difference, but no error: its variance, of the strength measured in soft tissue, is added to σ_e² for the first comparison and taken from the
-squared error for the second.
+difference, but no error: its variance, of the strength measured in soft tissue, is added to σ_e² for the share, and
+taken from the squared error for the ranking.
 
-`--fit` prints the factors of `reliability.CALIBRATION` instead: those with which 68.3 % of the errors are within ±σ_e, on
-average over scans for training, a chest of a third seed, and doses.
+`--fit` prints the factors of `reliability.CALIBRATION` instead: those with which 68.3 % of the errors are within ±σ_e,
+on average over scans for training, a chest of a third seed, and doses.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,7 @@ WITHIN, WORST = 0.6827, 0.05
 
 @dataclass(frozen=True, eq=False)
 class Errors:
-    """Of the scored slices of one scan at one dose, HU: the error, what was expected, and the noise of the scan's own."""
+    """Of the scored slices of a scan at one dose, HU: the error, what was expected, and the noise of the scan's own."""
 
     scan: str
     dose: float
@@ -67,7 +67,7 @@ class Errors:
         return float(squared[expected >= np.quantile(expected, 1 - WORST)].sum() / squared.sum() / WORST)
 
 
-def errors_of(denoiser: denoisers.Denoiser, source: Block, dose: float, calibration) -> Errors:
+def errors_of(denoiser: denoisers.Denoiser, source: Block, dose: float, calibration: Mapping[Region, float]) -> Errors:
     """Denoise a block with simulated noise, and compare."""
     noisy = Case(source, dose).noisy
     start = time.perf_counter()
@@ -76,17 +76,19 @@ def errors_of(denoiser: denoisers.Denoiser, source: Block, dose: float, calibrat
     found = expected_error(noisy, output, denoiser.denoise, calibration=calibration)
     cost = (time.perf_counter() - start) / plain
     chosen = list(source.scored)
-    own = np.stack([_own_noise(*pair) for pair in zip(source.ground_truth, noisy.array[chosen], source.labels)])
-    return Errors(
-        source.scan, dose, source.labels, output.array[chosen] - source.ground_truth,
-        found.expected_error.array[chosen], own if source.scan != SYNTHETIC else np.zeros_like(own), cost,
-    )  # fmt: skip
+    error, expected = output.array[chosen] - source.ground_truth, found.expected_error.array[chosen]
+    return Errors(source.scan, dose, source.labels, error, expected, _own_noise(source, noisy.array[chosen]), cost)
 
 
-def _own_noise(scan: np.ndarray, noisy: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """σ of what noise a scan has, as strong as measured in its soft tissue, and elsewhere in proportion to the added."""
-    added = local_sigma(noisy - scan)
-    return added * tissue_sigma(scan, labels != Region.OUTSIDE) / np.median(added[labels == Region.SOFT_TISSUE])
+def _own_noise(source: Block, noisy: np.ndarray) -> np.ndarray:
+    """σ of the noise that a scan has, as strong as in its soft tissue, and elsewhere in proportion to what was added."""
+    own = np.zeros_like(noisy)
+    if source.scan != SYNTHETIC:
+        for index, (scan, labels) in enumerate(zip(source.ground_truth, source.labels, strict=True)):
+            added = local_sigma(noisy[index] - scan)
+            usual = np.median(added[labels == Region.SOFT_TISSUE])
+            own[index] = added / usual * tissue_sigma(scan, labels != Region.OUTSIDE)
+    return own
 
 
 def blocks(scans: Sequence[str], slices: int) -> Iterator[Block]:
@@ -101,17 +103,26 @@ def tuning_chest() -> Block:
     return Block(SYNTHETIC, SYNTHETIC, phantom.chest(seed=TUNING_SEED, size=512, slices=5), (2,))
 
 
-def fit(denoiser: denoisers.Denoiser, doses: Sequence[float], slices: int) -> None:
-    """Print the factors."""
-    sources = [*blocks(FITTED, slices), tuning_chest()]
-    found = [errors_of(denoiser, source, dose, {}) for source in sources for dose in doses]
+def fit(found: Sequence[Errors]) -> str:
+    """The factors, as the calibration has them."""
     factors = {
         region: optimize.brentq(
             lambda factor, region=region: np.mean([each.within(region, factor) for each in found]) - WITHIN, 0.01, 100
         )
         for region in CALIBRATION
     }
-    print(f"{denoiser.name}: " + ", ".join(f"Region.{region.name}: {factor:.2f}" for region, factor in factors.items()))
+    return ", ".join(f"Region.{region.name}: {factor:.2f}" for region, factor in factors.items())
+
+
+def fit_all(chosen: Sequence[denoisers.Denoiser], doses: Sequence[float], slices: int) -> None:
+    """Print the factors of each denoiser, and those of all."""
+    sources = [*blocks(FITTED, slices), tuning_chest()]
+    found: list[Errors] = []
+    for denoiser in chosen:
+        its = [errors_of(denoiser, source, dose, {}) for source in sources for dose in doses]
+        print(f"{denoiser.name}: {fit(its)}", flush=True)
+        found += its
+    print(f"all: {fit(found)}")
 
 
 def measure(denoiser: denoisers.Denoiser, doses: Sequence[float], slices: int) -> None:
@@ -132,9 +143,12 @@ def main() -> None:
     parser.add_argument("--doses", type=float, nargs="+", default=DOSES, help="fractions (default: 0.02 0.05 0.1 0.25)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for name in options.denoisers:
-            denoiser = denoisers.find(name, Path(folder), device="cpu")
-            (fit if options.fit else measure)(denoiser, options.doses, options.slices)
+        chosen = [denoisers.find(name, Path(folder), device="cpu") for name in options.denoisers]
+        if options.fit:
+            fit_all(chosen, options.doses, options.slices)
+            return
+        for denoiser in chosen:
+            measure(denoiser, options.doses, options.slices)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def _denoise_options(command: argparse.ArgumentParser) -> None:
         "  ipv2 denoise scan.nrrd denoised.nrrd\n"
         "  ipv2 denoise dicom-folder denoised-folder       a DICOM series that keeps patient and study\n"
         "  ipv2 denoise scan.nii.gz half.nii.gz --strength 0.5 --statistics\n"
-        "  ipv2 denoise scan.nrrd denoised.nrrd --reliability      and denoised-reliability.nrrd: HU to expect as error\n"
+        "  ipv2 denoise scan.nrrd out.nrrd --reliability   also out-reliability.nrrd, the expected error in HU\n"
         "  ipv2 denoise a.nrrd b.nrrd c.nrrd denoised      denoised/a.nrrd, denoised/b.nrrd, denoised/c.nrrd\n"
         "  ipv2 denoise cohort/* denoised --workers 4      as many as there are, four at a time"
     )
@@ -65,8 +65,8 @@ def _denoise_options(command: argparse.ArgumentParser) -> None:
 
 def _denoise(options: argparse.Namespace, console: Console) -> None:
     console.progress.report(0.0, LOADING)
-    from ..inference.denoise import choose_device, residual_noise_of
     from ..inference import reliability_file
+    from ..inference.denoise import choose_device, residual_noise_of
     from ..inference.engines import choose_engine
 
     how = arguments.chosen(options, DenoiseOptions())

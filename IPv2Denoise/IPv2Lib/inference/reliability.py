@@ -123,7 +123,7 @@ def expected_error(
 
 
 def with_new_noise(volume: Volume, output: Volume, seed: int, progress: Progress = NO_PROGRESS) -> Volume:
-    """A denoised volume with noise like that which was removed: as strong at each place, with its spectrum in each slice.
+    """A denoised volume with noise like that which was removed: as strong at each place, with its spectrum.
 
     Parameters
     ----------

@@ -271,10 +271,10 @@ def test_a_model_with_other_weights_or_another_card_under_the_same_name(run, a, 
 
 OTHER_VALUES = {
     "strength": 0.5, "device": "cpu", "engine": "torch", "keep_outside_body": True, "residual_noise_hu": 5.0,
-    "test_time_augmentation": True, "statistics": True, "compress": False, "cache": False, "model": "tiny",
-    "batch": 1, "tile": 64,
+    "test_time_augmentation": True, "statistics": True, "reliability": True, "compress": False, "cache": False,
+    "model": "tiny", "batch": 1, "tile": 64,
 }  # fmt: skip
-SAME_RESULT = {"device", "engine", "compress", "statistics", "cache", "model", "batch", "tile"}
+SAME_RESULT = {"device", "engine", "compress", "statistics", "reliability", "cache", "model", "batch", "tile"}
 
 
 @pytest.mark.parametrize("name", [each.name for each in dataclasses.fields(DenoiseOptions)])
@@ -297,7 +297,7 @@ def test_a_result_of_other_options_is_not_kept(tiny, a, tmp_path, name):
         return scan.status
 
     assert [status(options), status(options)] == [DENOISED, KEPT]
-    assert status(other) == (KEPT if name in SAME_RESULT - {"statistics"} else DENOISED)
+    assert status(other) == (KEPT if name in SAME_RESULT - {"statistics", "reliability"} else DENOISED)
     assert status(other) == KEPT
 
 

@@ -90,8 +90,9 @@ FIELDS = {
     DenoiseOptions: {
         "strength": numbers(0, 1), "device": DEVICES, "engine": st.sampled_from(ENGINES),
         "keep_outside_body": st.booleans(), "residual_noise_hu": st.none() | numbers(0, 1000),
-        "test_time_augmentation": st.booleans(), "statistics": st.booleans(), "compress": st.booleans(),
-        "cache": st.booleans(), "model": st.none() | TEXTS, "batch": st.none() | whole(), "tile": st.none() | whole(64),
+        "test_time_augmentation": st.booleans(), "statistics": st.booleans(), "reliability": st.booleans(),
+        "compress": st.booleans(), "cache": st.booleans(), "model": st.none() | TEXTS, "batch": st.none() | whole(),
+        "tile": st.none() | whole(64),
     },
     SphereOptions: {"diameter_mm": numbers(3, 20)},
     Workers: {"workers": whole(0), "scheduler": st.none() | TEXTS, "retries": whole(0)},

@@ -16,6 +16,8 @@ PATCH = 32  # pixels; a spectrum of 16 radial frequencies
 TISSUE_HU = -300.0
 """A local mean above this is tissue, where the noise of a slice is measured: room air is often clipped."""
 
+_AROUND = 41  # pixels; how far around one the strength of its noise is measured
+_SIGMA = 1.2533  # standard deviation over mean magnitude, of normal noise
 _LAG = 3  # pixels between those compared for the noise level
 _TISSUE_HU = (-150.0, 200.0)  # mean of a patch that can be fat, muscle, blood or a vessel-free organ
 
@@ -73,6 +75,13 @@ def tissue_sigma(image: np.ndarray, inside: np.ndarray) -> float:
 
     tissue = (ndimage.uniform_filter(image, 7) > TISSUE_HU) & inside
     return noise_sigma(image, tissue) or noise_sigma(image, inside)
+
+
+def local_sigma(noise: np.ndarray) -> np.ndarray:
+    """Standard deviation of noise around each pixel of a slice (rows, columns), of noise alone; outliers count less."""
+    from scipy import ndimage  # a machine that only trains may have none
+
+    return _SIGMA * ndimage.uniform_filter(np.abs(noise), _AROUND, mode="nearest")
 
 
 def tissue_places(array: np.ndarray) -> np.ndarray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..analysis.region_labels import Region
     from ..analysis.region_statistics import RegionStatistics
     from ..models.bundle import Bundle
 
@@ -48,6 +50,7 @@ def _denoise_options(command: argparse.ArgumentParser) -> None:
         "  ipv2 denoise scan.nrrd denoised.nrrd\n"
         "  ipv2 denoise dicom-folder denoised-folder       a DICOM series that keeps patient and study\n"
         "  ipv2 denoise scan.nii.gz half.nii.gz --strength 0.5 --statistics\n"
+        "  ipv2 denoise scan.nrrd out.nrrd --reliability   also out-reliability.nrrd, the expected error in HU\n"
         "  ipv2 denoise a.nrrd b.nrrd c.nrrd denoised      denoised/a.nrrd, denoised/b.nrrd, denoised/c.nrrd\n"
         "  ipv2 denoise cohort/* denoised --workers 4      as many as there are, four at a time"
     )
@@ -62,6 +65,7 @@ def _denoise_options(command: argparse.ArgumentParser) -> None:
 
 def _denoise(options: argparse.Namespace, console: Console) -> None:
     console.progress.report(0.0, LOADING)
+    from ..inference import reliability_file
     from ..inference.denoise import choose_device, residual_noise_of
     from ..inference.engines import choose_engine
 
@@ -83,6 +87,8 @@ def _denoise(options: argparse.Namespace, console: Console) -> None:
         return
     (source,) = options.inputs
     outputs.check_output(options.output, source, options.overwrite)
+    if how.reliability:
+        reliability_file.check(options.output, source, options.overwrite)
     notes = Notes(console)
     with owned(Path(options.output), "denoise"):
         facts, table = _denoise_one(source, options.output, model, how, console.progress, notes)
@@ -94,9 +100,14 @@ def _denoise(options: argparse.Namespace, console: Console) -> None:
 
 
 def _denoise_several(options: argparse.Namespace, how: DenoiseOptions, model: Bundle, console: Console) -> None:
+    from ..inference import reliability_file
+
     if suffix(options.output) in SUFFIXES:
         raise InputError(f"{options.output} is one file for {len(options.inputs)} inputs: give a new folder's name")
     names = outputs.unique_names(options.inputs)
+    if how.reliability:
+        for name in names:
+            reliability_file.check_name(f"{name}.nrrd")
     lines = [f"{options.output}: denoised with {model.name} at strength {how.strength:g}"]
     notes, concerns, results = Notes(console), [], []
     with outputs.new_folder(options.output, "denoise", False, *options.inputs) as folder:
@@ -122,32 +133,40 @@ def _denoise_one(
     source: Path, output: str | Path, model: Bundle, how: DenoiseOptions,
     progress: Progress, notes: Notes,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
-    """Read, denoise, write; return provenance and statistics, and the latter as a table for people."""
-    from ..analysis.region_statistics import StrengthStatistics
+    """Read, denoise, write; return the facts, and what was measured for people."""
     from ..inference.cohort import denoise_to_file
 
     progress.report(0.0, "reading")
     volume, concerns = read(source, notes, model.card)
     facts = denoise_to_file(volume, source, output, model, how, concerns=concerns, progress=progress)
-    if not how.statistics:
-        return facts, ""
-    return facts, f"\n{_region_table(StrengthStatistics.from_dict(facts['statistics']).at(how.strength))}"
+    return facts, "".join(f"\n{text}" for text in _measured(facts, how.strength))
 
 
-def _region_table(rows: Sequence[RegionStatistics]) -> str:
+def _measured(facts: dict[str, Any], strength: float) -> Iterator[str]:
+    from ..analysis.region_labels import Region
+    from ..analysis.region_statistics import StrengthStatistics
     from ..evaluation.measures import number
 
-    return aligned(
-        [("in HU", "mean before", "after", "σ before", "after", "removed, %")]
-        + [
-            (
-                row.region.label,
-                *map(number, (row.mean_before, row.mean_after, row.sigma_before, row.sigma_after)),
-                number(100 * row.noise_reduction, 0),
-            )
-            for row in rows
-        ]
-    )
+    errors = {
+        Region[name.upper()]: hu for name, hu in facts.get("reliability", {}).get("expected_error_hu", {}).items()
+    }
+    if "statistics" in facts:
+        yield _region_table(StrengthStatistics.from_dict(facts["statistics"]).at(strength), errors)
+    if errors:
+        means = ", ".join(f"{region.label.lower()} {number(hu)} HU" for region, hu in errors.items())
+        yield f"{facts['reliability']['file']}: expected error σ_e, on average {means}"
+
+
+def _region_table(rows: Sequence[RegionStatistics], errors: Mapping[Region, float]) -> str:
+    from ..evaluation.measures import number
+
+    def cells(row: RegionStatistics) -> tuple[str, ...]:
+        hu = (row.mean_before, row.mean_after, row.sigma_before, row.sigma_after)
+        expected = (number(errors.get(row.region, math.nan)),) if errors else ()
+        return row.region.label, *map(number, hu), number(100 * row.noise_reduction, 0), *expected
+
+    heads = ("in HU", "mean before", "after", "σ before", "after", "removed, %", *(["σ_e"] if errors else []))
+    return aligned([heads, *map(cells, rows)])
 
 
 COMMANDS = {

@@ -24,7 +24,7 @@ def blend(volume: Volume, network_output: Volume, strength: float) -> Volume:
         If the strength is not from 0 to 1, or the shapes differ.
     """
     check_strength(strength)
-    _check_same_shape(volume, network_output)
+    check_same_shape(volume, network_output)
     if strength in (0, 1):
         return network_output if strength else volume
     blended = np.empty_like(volume.array)
@@ -50,7 +50,7 @@ def blend_and_subtract(volume: Volume, network_output: Volume, strength: float) 
         As `blend`.
     """
     check_strength(strength)
-    _check_same_shape(volume, network_output)
+    check_same_shape(volume, network_output)
     denoised, removed = np.empty_like(volume.array), np.empty_like(volume.array)
     blend_into(volume.array, network_output.array, strength, denoised, removed)
     return Blended(float(strength), volume.with_array(denoised), volume.with_array(removed))
@@ -94,7 +94,8 @@ def store(target: np.ndarray, values: np.ndarray) -> None:
     target[...] = values
 
 
-def _check_same_shape(volume: Volume, network_output: Volume) -> None:
+def check_same_shape(volume: Volume, network_output: Volume) -> None:
+    """Refuse two volumes of which one cannot be made of the other (`InputError`)."""
     if volume.array.shape != network_output.array.shape:
         raise InputError(
             f"volume and network output have the shapes {volume.array.shape} and {network_output.array.shape}; "

@@ -14,8 +14,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .. import __version__
-from ..errors import InputError, IPv2Error, OutputError, reason
+from ..errors import Cancelled, InputError, IPv2Error, OutputError, reason
 from ..io import atomic, files, outputs
 from ..io.formats import SUFFIXES
 from ..io.locks import ForOwner, exclusive, owner_of
@@ -23,8 +25,10 @@ from ..io.volume import Volume
 from ..options import decides
 from ..parallel import cluster
 from ..progress import NO_PROGRESS, Progress
+from . import reliability_file
 from .cohort_folder import REPORT_FILE, CohortFolder, named_place, place_of
 from .options import DenoiseOptions
+from .reliability import Denoise, expected_error
 
 if TYPE_CHECKING:
     from ..models.bundle import Bundle
@@ -87,6 +91,8 @@ def denoise_to_file(
 ) -> dict[str, Any]:
     """Denoise a volume that was read from `source`; write the result and the file beside it that says how.
 
+    With `reliability`, its map comes after that: whatever becomes of it, the result stays.
+
     Parameters
     ----------
     volume, source, output, model, options
@@ -99,7 +105,8 @@ def denoise_to_file(
     Returns
     -------
     dict
-        ``provenance`` and, where asked for, ``statistics`` (`StrengthStatistics.as_dict`).
+        ``provenance`` and, where asked for, ``statistics`` (`StrengthStatistics.as_dict`) and ``reliability``
+        (`reliability_file.save`).
 
     Raises
     ------
@@ -109,20 +116,57 @@ def denoise_to_file(
     from .blending import blend_into
 
     decided = deciding(volume.sha256(), model, options)
-    answer, said = _answer(volume, model, options, decided, progress)
+    plain = progress.part(0.0, 0.4) if options.reliability else progress
+    answer, said = _answer(volume, model, options, decided, plain)
+    result = answer
     if options.strength < 1:
-        blend_into(volume.array, answer.array, options.strength, answer.array)
+        result = answer.with_array(np.empty_like(answer.array)) if options.reliability else answer
+        blend_into(volume.array, answer.array, options.strength, result.array)
     statistics = said.pop("statistics", None)
     measured = {"statistics": statistics} if options.statistics else {}
     facts = outputs.provenance(
         "denoise", said | {"strength": options.strength}, **named_place(source), concerns=list(concerns), **decided
     )
-    progress.report(0.95, "writing")
+    plain.report(0.95, "writing")
     written = outputs.save(
-        answer, output, facts | measured, source, description or described(model, options),
+        result, output, facts | measured, source, description or described(model, options),
         compress=options.compress, identity=identity(decided),
     )  # fmt: skip
-    return _row(written)
+    row = _row(written)
+    if options.reliability:
+        name, map_progress = Path(output).name, progress.part(0.4, 1.0)
+        map_progress.report(0.0, f"{name} is written, measuring its reliability")
+        try:
+            found = expected_error(
+                volume, answer, _again(model, options), strength=options.strength, progress=map_progress.part(0.0, 0.95)
+            )
+        except KeyboardInterrupt:
+            raise Cancelled(f"stopped while the reliability of {name} was measured") from None
+        row["reliability"] = reliability_file.save(
+            found, output, source, facts, written["output_sha256"], options.compress
+        )
+    return row
+
+
+def _again(model: Bundle, options: DenoiseOptions) -> Denoise:
+    """The network as `_answer` asks it, of a scan that nobody will ask it of again."""
+    from .denoise import denoise
+
+    def run(volume: Volume, *, progress: Progress) -> Volume:
+        return denoise(volume, model, **_how(model, options), progress=progress).network_output
+
+    return run
+
+
+def _how(model: Bundle, options: DenoiseOptions) -> dict[str, Any]:
+    """Keywords of `denoise.denoise` at full strength, with what it would choose by itself."""
+    from .denoise import choose_device
+    from .engines import choose_engine
+
+    others = ("model", "strength", "statistics", "reliability", "compress", "cache")
+    device = choose_device(options.device, options.engine)
+    chosen = {name: value for name, value in vars(options).items() if name not in others}
+    return chosen | {"device": device, "engine": choose_engine(model, options.engine, device)}
 
 
 def _answer(
@@ -134,24 +178,19 @@ def _answer(
     """
     from ..analysis.region_statistics import denoising_statistics
     from . import cache
-    from .denoise import choose_device, denoise
-    from .engines import choose_engine
+    from .denoise import denoise
 
-    device = choose_device(options.device, options.engine)
-    runs: dict[str, Any] = {"device": device, "engine": choose_engine(model, options.engine, device)}
-    runs |= {"batch": options.batch, "tile": options.tile}
+    how = _how(model, options)
     # Where it lies in the patient does not matter to the network, and programs round it when they save a scan.
     x, y, z = (round(step, 4) for step in volume.spacing)
     seen = Volume(volume.array, (x, y, z)).sha256()
-    question = {**decided, **runs, "input_sha256": seen, "strength": 1.0, "IPv2Lib": __version__}
+    question = {**how, **decided, "input_sha256": seen, "strength": 1.0, "IPv2Lib": __version__}
     end = 0.8 if options.statistics else 0.95
     found = cache.load(question, volume) if options.cache else None
     if found:
         answer, facts = found
         facts["from_cache"] = True
     else:
-        others = ("model", "strength", "statistics", "compress", "cache")
-        how = {name: value for name, value in vars(options).items() if name not in others} | runs
         result = denoise(volume, model, **how, progress=progress.part(0.02, end))
         answer, facts = result.network_output, result.provenance
     if options.statistics and "statistics" not in facts:
@@ -294,8 +333,10 @@ def _denoise_scan(work: _Work, *, progress: Progress) -> tuple[bool, dict[str, A
 
     progress.report(0.0, f"{work}: reading")
     (volume, notes), model = files.read_noted(work.scan.source), bundle.load(work.model)
-    if kept := _kept(work.scan, deciding(volume.sha256(), model, work.options), work.options.statistics):
+    if kept := _kept(work.scan, deciding(volume.sha256(), model, work.options), work.options):
         return True, kept
+    if work.options.reliability:
+        reliability_file.check(work.scan.output, work.scan.source)
     return False, denoise_to_file(
         volume, work.scan.source, work.scan.output, model, work.options,
         concerns=[*notes, *suitability.concerns(volume, model.card)],
@@ -303,13 +344,19 @@ def _denoise_scan(work: _Work, *, progress: Progress) -> tuple[bool, dict[str, A
     )  # fmt: skip
 
 
-def _kept(scan: Scan, wanted: dict[str, Any], statistics: bool) -> dict[str, Any] | None:
+def _kept(scan: Scan, wanted: dict[str, Any], options: DenoiseOptions) -> dict[str, Any] | None:
     """What there is to say of a result that needs not be made again; None if it has to be."""
     facts = outputs.read_sidecar(scan.output) or {}
     if any(name not in facts or facts[name] != value for name, value in wanted.items()):
         return None
-    if statistics and "statistics" not in facts:
+    if options.statistics and "statistics" not in facts:
         return None
+    reliability = {}
+    if options.reliability:
+        found = reliability_file.kept(scan.output, facts.get("output_sha256", ""))
+        if found is None:
+            return None
+        reliability = {"reliability": found}
     try:
         if files.read_noted(scan.output)[0].sha256() != facts.get("output_sha256"):
             return None
@@ -318,7 +365,7 @@ def _kept(scan: Scan, wanted: dict[str, Any], statistics: bool) -> dict[str, Any
     owned = facts | named_place(scan.source)
     if owned != facts:  # it was that of an input that is gone
         outputs.write_json(outputs.sidecar_path(scan.output), owned)
-    return _row(owned)
+    return _row(owned) | reliability
 
 
 def _row(sidecar: dict[str, Any]) -> dict[str, Any]:

@@ -24,9 +24,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from .. import __version__
+from ..analysis.noise import local_sigma
 from ..errors import InputError
 from ..hounsfield import AIR_HU
 from ..io.volume import Volume, check_ct
@@ -38,9 +38,6 @@ from .blending import blend, store
 from .options import DenoiseOptions
 from .tiling import Plan, Runner, first_plan
 from .torch_device import choose_device
-
-_AROUND = 41  # pixels; how far around one the strength of its noise is measured
-_SIGMA = 1.2533  # standard deviation over mean magnitude, of normal noise
 
 
 @dataclass(frozen=True)
@@ -230,8 +227,7 @@ class _Source:
 
 def _kept(removed: np.ndarray, residual_noise_hu: float) -> np.ndarray:
     """What stays of the noise that was removed from a slice, HU."""
-    sigma = _SIGMA * ndimage.uniform_filter(np.abs(removed), _AROUND, mode="nearest")
-    return removed * np.minimum(1, residual_noise_hu / np.maximum(sigma, 1e-3))
+    return removed * np.minimum(1, residual_noise_hu / np.maximum(local_sigma(removed), 1e-3))
 
 
 def _chosen(slices: Sequence[int] | None, count: int) -> list[int]:

@@ -15,7 +15,8 @@ SMALLEST_TILE = 64
 
 @dataclass(frozen=True)
 class DenoiseOptions:
-    """How to denoise; see `denoise.denoise`. With `statistics`, the regions are measured before and after.
+    """How to denoise; see `denoise.denoise`. With `statistics`, the regions are measured before and after;
+    with `reliability`, so is what to expect of the error.
 
     Raises
     ------
@@ -47,6 +48,10 @@ class DenoiseOptions:
     statistics: bool = option(
         False, "show mean and noise of lung, soft tissue, bone and air before and after", decides=False
     )
+    reliability: bool = option(
+        False, "also map the expected error of each voxel, into OUTPUT-reliability; up to three times as long",
+        decides=False,
+    )  # fmt: skip
     compress: bool = option(True, "compress files; without, they are larger, and written much faster", decides=False)
     cache: bool = option(
         True, "keep what the network answers: the same scan at another strength then takes seconds (see 'ipv2 cache')",

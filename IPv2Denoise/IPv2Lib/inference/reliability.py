@@ -29,10 +29,10 @@ from ..parallel.threads import over_slices
 from ..progress import NO_PROGRESS, Progress
 from .blending import check_same_shape, check_strength, store
 
-CALIBRATION: Mapping[Region, float] = {Region.LUNG: 1.29, Region.SOFT_TISSUE: 1.13, Region.BONE: 1.31}
+CALIBRATION: Mapping[Region, float] = {Region.LUNG: 1.27, Region.SOFT_TISSUE: 1.07, Region.BONE: 1.29}
 """The denoiser's errors are so many times those of the bootstrap: 68 % of them are then within ±σ_e.
 
-Found by ``Testing/benchmarks/reliability.py --fit``."""
+Found by ``Testing/benchmarks/reliability.py ipv2-fast --fit``."""
 
 FLOOR_HU = 1.0
 """Least σ_e: HU are whole numbers, and one realisation of noise is not all of them."""

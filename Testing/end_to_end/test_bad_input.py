@@ -237,7 +237,7 @@ def test_a_pair_of_two_patients(ipv2, tmp_path, contents):
     series = [tmp_path / name for name in ("anna", "berta")]
     for seed, folder in enumerate(series):
         folder.mkdir()
-        dicom_write.write_series(small_chest(seed=seed), folder, folder.name, None, "test")
+        dicom_write.write_series(small_chest(seed=seed), folder, folder.name, None, "test", "")
         for path in folder.iterdir():
             header = pydicom.dcmread(path)
             header.PatientID = folder.name

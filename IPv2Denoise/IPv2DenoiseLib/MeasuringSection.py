@@ -114,8 +114,7 @@ class MeasuringSection(Section):
             return
         volumes = [shown(node), nodes and shown(nodes.denoised)]
         self._observe([*filter(None, volumes), *spheres.all_spheres(node)])
-        with self._boxes.errorsShown():
-            self._show(spheres.measure(node, nodes))
+        self._show(spheres.measure(node, nodes))
 
     def _observe(self, nodes: Sequence) -> None:
         if [node for node, tags in self._tags] == list(nodes):

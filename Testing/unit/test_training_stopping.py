@@ -262,10 +262,10 @@ def test_a_start_that_was_cut_in_its_middle_can_be_done_again(dataset, tmp_path,
     """By a full disk here; a kill leaves the same, and what was half written."""
     real = atomic.new_file
 
-    def full(path):
+    def full(path, *options):
         if path.name == place:
             raise OutputError(f"{path} cannot be written (No space left on device)")
-        return real(path)
+        return real(path, *options)
 
     arguments = ["train", str(dataset), "--out", str(tmp_path / "run"), "--workers", "0", *OPTIONS, "--steps", "1"]
     monkeypatch.setattr(atomic, "new_file", full)

@@ -6,11 +6,14 @@ Owns whose spheres they are and how large, in attributes that are saved with the
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import slicer
 from IPv2Lib.analysis.spheres import SphereMeasures, measure_sphere
+from IPv2Lib.errors import InputError
+from IPv2Lib.io.volume import Volume
 
 from .changes import place_beside, unique_name
 from .result_nodes import DenoisedNodes
@@ -26,7 +29,7 @@ _OPACITY = 0.45  # Slicer draws points filled
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A sphere, and what it holds before and after denoising; None for a volume that is not in the scene."""
+    """A sphere, and what it holds before and after denoising; None for a volume that is missing or cannot be read."""
 
     node: slicer.vtkMRMLMarkupsFiducialNode
     diameter_mm: float
@@ -94,15 +97,8 @@ def remove_unplaced(input_node: slicer.vtkMRMLNode | None) -> None:
 
 
 def measure(input_node: slicer.vtkMRMLNode, nodes: DenoisedNodes | None) -> list[Measured]:
-    """Measure every sphere of a volume in it and in its result; of sequences, in the frame on display.
-
-    Raises
-    ------
-    InputError
-        A volume is under a transform, or empty.
-    """
-    volumes = [shown(input_node), shown(nodes.denoised) if nodes else None]
-    views = [None if volume is None else node_view(volume) for volume in volumes]
+    """Measure every sphere of a volume in it and in its result; of sequences, in the frame on display."""
+    views = [_view(shown(input_node)), _view(shown(nodes.denoised)) if nodes else None]
     found = []
     for node in spheres_of(input_node):
         position, diameter_mm = np.zeros(3), float(node.GetAttribute(_DIAMETER))
@@ -111,6 +107,12 @@ def measure(input_node: slicer.vtkMRMLNode, nodes: DenoisedNodes | None) -> list
         measures = (None if view is None else measure_sphere(view, center, diameter_mm) for view in views)
         found.append(Measured(node, diameter_mm, *measures))
     return found
+
+
+def _view(node: slicer.vtkMRMLScalarVolumeNode | None) -> Volume | None:
+    with suppress(InputError):  # under a transform, empty, in colour: whoever chose it is told so elsewhere
+        return node_view(node) if node else None
+    return None
 
 
 def _has_place(node) -> bool:
